@@ -1,0 +1,52 @@
+//! Operator → gateway, over a `SOCK_SEQPACKET` socket that the operator dials: one JSON message a packet,
+//! the listener's descriptor beside [`ToCable::Attach`].
+//!
+//! The end of this connection means the end of every run on it, seen from either side.
+
+use model::RunId;
+use serde::{Deserialize, Serialize};
+
+/// Longest packet, in bytes. Longer texts to scrub are sent in pieces that overlap nothing: the operator
+/// scrubs whole events, which the runner keeps below this.
+pub const MAX_PACKET: usize = 192 * 1024;
+
+/// Operator → gateway.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum ToCable {
+    /// Serve this run on the listener that comes with the packet.
+    Attach {
+        /// The run.
+        run: RunId,
+    },
+    /// Stop serving it.
+    Detach {
+        /// The run.
+        run: RunId,
+    },
+    /// Scrub what a box said, before it is kept, shown or sent.
+    Scrub {
+        /// Question number.
+        id: u64,
+        /// The text: JSON, written by the box.
+        text: String,
+    },
+}
+
+/// Gateway → operator.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum FromCable {
+    /// The run is served.
+    Attached {
+        /// The run.
+        run: RunId,
+    },
+    /// The scrubbed text.
+    Scrubbed {
+        /// Question number.
+        id: u64,
+        /// The text; still JSON.
+        text: String,
+    },
+}

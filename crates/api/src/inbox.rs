@@ -1,0 +1,149 @@
+//! Operator ↔ runner, on the runner's standard input and output.
+//!
+//! Operator → runner: frames of one JSON [`ToRunner`] each. Runner → operator: frames whose first byte
+//! is a [`Kind`] and whose rest is JSON. The operator reads that byte and, of the
+//! box's events, nothing more: it passes their bytes on. What it does parse, [`Hello`] and [`Done`], is
+//! written by our own runner, before any agent code runs and after all of it is gone.
+
+use model::event::Exit;
+use model::profile::Limits;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// First byte of a frame from the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`Hello`]: the walls are taken; the first frame, once.
+    Hello = b'H',
+    /// One [`model::Event`] as JSON; the operator does not look into it.
+    Event = b'E',
+    /// [`Done`]: the last frame, once.
+    Done = b'D',
+}
+
+impl Kind {
+    /// The kind that a byte stands for.
+    #[must_use]
+    pub fn of(byte: u8) -> Option<Self> {
+        match byte {
+            b'H' => Some(Self::Hello),
+            b'E' => Some(Self::Event),
+            b'D' => Some(Self::Done),
+            _ => None,
+        }
+    }
+}
+
+/// The runner has taken its walls, before any other thread or child existed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Landlock ABI that the kernel offers and the runner's layer was built for.
+    pub landlock_abi: u32,
+    /// Calls that the runner made although they are forbidden, and what the kernel said.
+    pub forbidden: Vec<Forbidden>,
+}
+
+/// A forbidden call made on purpose; what `/proc` does not show is proved so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forbidden {
+    /// The wall it tests: `landlock`, `seccomp`, `network`, `read-only root` …
+    pub wall: String,
+    /// The call, e.g. `open /etc/shadow for writing`.
+    pub call: String,
+    /// The error number it met; 0 when it went through, which kills the box.
+    pub errno: i32,
+    /// The error number that was expected.
+    pub expected: i32,
+}
+
+/// What the operator tells the runner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum ToRunner {
+    /// Start our agent on a task. Sent once, after the read-back.
+    Agent(AgentTask),
+    /// Run one command, its standard input fed by [`ToRunner::Input`]. Sent once, after the read-back.
+    Exec {
+        /// Program (looked up in the box's `PATH`) and arguments.
+        argv: Vec<String>,
+        /// Working directory in the box.
+        cwd: String,
+        /// Ceilings.
+        limits: Limits,
+    },
+    /// Bytes for an exec's standard input, base 64.
+    Input {
+        /// The bytes.
+        data_b64: String,
+    },
+    /// End of an exec's standard input.
+    InputEnd,
+    /// A person ended the run: stop the agent and its commands, then say [`Done`].
+    Cancel,
+}
+
+/// What our agent is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentTask {
+    /// The task, in the person's words.
+    pub task: String,
+    /// The opaque handle that stands for the model's key on this run's listener.
+    pub handle: String,
+    /// The model, its wire format and its place on the gateway.
+    pub model: ModelRoute,
+    /// Names of the tools it has.
+    pub tools: Vec<String>,
+    /// Text added to its instructions.
+    pub instructions: String,
+    /// Ceilings. Turns, tokens and time are kept by the agent too, so that it can end in order; the walls are elsewhere.
+    pub limits: Limits,
+    /// The `step`s of every `loop` event of earlier attempts, in order; empty at first.
+    pub history: Vec<Value>,
+}
+
+/// Where a model is, seen from the box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRoute {
+    /// Name as added by `volary model add`; the path segment after `/model/`.
+    pub name: String,
+    /// Wire format.
+    pub dialect: model::Dialect,
+    /// The provider's own id of the model, put in the request's `model` field.
+    pub id: String,
+    /// Most tokens the model may write in one call.
+    pub max_output_tokens: u64,
+    /// Tokens of the model's context window; compaction keeps below it.
+    pub context_tokens: u64,
+}
+
+/// How it ended, as the runner saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// How the agent, or the exec's command, ended.
+    pub exit: Exit,
+    /// For an agent: whether it says that the task is done.
+    pub task_done: bool,
+    /// For an agent that is not done: why, in its own words; at most 2,000 characters.
+    pub reason: String,
+}
+
+/// Where the runner and the agent stand in the box.
+pub const RUNNER_PATH: &str = "/run/volary/runner";
+/// See [`RUNNER_PATH`].
+pub const AGENT_PATH: &str = "/run/volary/agent";
+/// Where the gateway listens in the box.
+pub const DOOR: &str = "127.0.0.1:8080";
+/// The worktree in the box.
+pub const WORKSPACE: &str = "/workspace";
+
+/// ACP extension notification (agent → client) that carries one step of our agent's loop: `{"step": …}`.
+pub const ACP_LOOP: &str = "_volary/loop";
+/// ACP extension notification (agent → client): one [`model::Event`] other than `loop`, for what ACP has no word for: `{"event": …}`.
+pub const ACP_EVENT: &str = "_volary/event";
+/// Key of `_meta` in `session/new` under which the runner hands the agent its [`AgentTask`].
+pub const ACP_TASK: &str = "volary.task";
+/// Key of `_meta` in the answer to `session/prompt`: `{"done": bool, "reason": text}`.
+pub const ACP_DONE: &str = "volary.done";
+/// Key of `_meta` in `terminal/create`: the id of the tool call that asks.
+pub const ACP_TOOL_CALL: &str = "volary.toolCall";

@@ -1,0 +1,18 @@
+//! The contract: everything that two of our processes say to each other.
+//!
+//! | module | between | over |
+//! |---|---|---|
+//! | [`http`] | person's CLI or browser ↔ server | HTTP |
+//! | [`link`] | operator → server | frames, dialled by the operator |
+//! | [`grants`] | gateway → server | frames, dialled by the gateway |
+//! | [`cable`] | operator → gateway | packets with file descriptors |
+//! | [`inbox`] | operator ↔ runner (process 1 in the box) | frames on the runner's stdin and stdout |
+//!
+//! [`frame`] is the envelope of all but HTTP. Nothing here decides anything.
+
+pub mod cable;
+pub mod frame;
+pub mod grants;
+pub mod http;
+pub mod inbox;
+pub mod link;

@@ -1,0 +1,23 @@
+//! The nouns: typed ids, bounded numbers, secrets, and the records that cross
+//! between processes. No I/O and no clock here; callers pass what they measured.
+//!
+//! Read [`id`] (who is who), [`run`] (one unit of work), [`event`] (what can
+//! happen in one), [`profile`] (what one may be), then [`secret`].
+
+pub mod event;
+pub mod id;
+pub mod money;
+pub mod profile;
+pub mod provider;
+pub mod run;
+pub mod secret;
+pub mod time;
+
+pub use event::{Entry, Event};
+pub use id::{BoxId, GrantId, PersonId, RunId, WorkspaceId};
+pub use money::MicroDollars;
+pub use profile::{Limits, Profile};
+pub use provider::{Dialect, Usage};
+pub use run::{Outcome, RunState};
+pub use secret::Secret;
+pub use time::Moment;

@@ -1,0 +1,101 @@
+//! What a run may be: folders, limits, model. A profile is a TOML file in the
+//! home's `profiles/`; the built-in one is [`Profile::default`].
+
+use crate::MicroDollars;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One profile, as written by an administrator. Unknown keys are an error, so that a typo is not a hole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Profile {
+    /// Shown to people.
+    pub description: String,
+    /// Model to use when the run names none; the name of a `volary model add`.
+    pub model: Option<String>,
+    /// Folders of the host that the box sees at the same path.
+    pub folders: Vec<Folder>,
+    /// The tools our agent has, by name; empty means all of [`TOOLS`].
+    pub tools: Vec<String>,
+    /// Text added to the agent's instructions.
+    pub instructions: String,
+    /// Ceilings.
+    pub limits: Limits,
+}
+
+/// Our agent's tools, all of them.
+pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"];
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            description: "The built-in profile: the worktree, the listed system tree, the gateway; nothing else."
+                .into(),
+            model: None,
+            folders: Vec::new(),
+            tools: Vec::new(),
+            instructions: String::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A folder of the host inside the box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Folder {
+    /// Absolute path, the same on both sides.
+    pub path: PathBuf,
+    /// Whether the box may write there. Read-only unless said.
+    #[serde(default)]
+    pub writable: bool,
+}
+
+/// Ceilings of one run. Every number is a hard limit with its own message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory of the whole box, in MiB.
+    pub memory_mib: u64,
+    /// Processor time, in thousandths of one processor.
+    pub cpu_millis: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// What the run may change on disk (worktree), in MiB.
+    pub worktree_mib: u64,
+    /// Scratch space (`/tmp`, counted as memory), in MiB.
+    pub scratch_mib: u64,
+    /// Wall-clock time of the run, in seconds.
+    pub seconds: u64,
+    /// Wall-clock time of one command, in seconds.
+    pub command_seconds: u64,
+    /// Turns of the model.
+    pub turns: u64,
+    /// Tokens of all model calls together.
+    pub tokens: u64,
+    /// Cost of all model calls together.
+    pub cost_micro_dollars: MicroDollars,
+    /// Output of one command that is kept, in MiB; the command is ended beyond it.
+    pub output_mib: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_mib: 2048,
+            cpu_millis: 2000,
+            processes: 256,
+            open_files: 1024,
+            worktree_mib: 2048,
+            scratch_mib: 512,
+            seconds: 3600,
+            command_seconds: 600,
+            turns: 100,
+            tokens: 2_000_000,
+            cost_micro_dollars: MicroDollars(5_000_000),
+            output_mib: 16,
+        }
+    }
+}
