@@ -8,9 +8,11 @@
 //! | [`cable`] | operator → gateway | packets with file descriptors |
 //! | [`inbox`] | operator ↔ runner (process 1 in the box) | frames on the runner's stdin and stdout |
 //!
+//! [`changes`] is the stream of files between the worktree and the repository.
 //! [`frame`] is the envelope of all but HTTP. Nothing here decides anything.
 
 pub mod cable;
+pub mod changes;
 pub mod frame;
 pub mod grants;
 pub mod http;

@@ -160,6 +160,7 @@ pub struct Reading {
 }
 
 /// How a process ended.
+#[allow(missing_docs, reason = "the doc of each variant names its field")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Exit {
