@@ -1,1 +1,22 @@
-//! sandbox
+//! Boxes: the only container engine in the house.
+//!
+//! A box is made from a [`harden::HardenedSpec`], which only [`harden::harden`] can make, by a helper
+//! process of its own ([`helper`]): single-threaded, because the runtime forks; the box's parent and reaper;
+//! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
+//!
+//! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
+//! [`worktree`] (the files), [`cable`] (the one door), then [`read_back`] (what is believed).
+
+pub mod cable;
+pub mod changes;
+pub mod doctor;
+pub mod embedded;
+pub mod harden;
+pub mod helper;
+pub mod oci;
+pub mod packet;
+pub mod read_back;
+pub mod worktree;
+
+pub use embedded::{BoxError, Created, Ended, Host, LiveBox};
+pub use harden::{BoxPlan, HardenedSpec};

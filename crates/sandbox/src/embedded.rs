@@ -1,0 +1,375 @@
+//! The embedded engine, seen from the operator: one helper process per box.
+//!
+//! Every call here blocks for milliseconds; an async caller gives it a thread.
+
+use crate::harden::{BoxPlan, HardenError, HardenedSpec, HostFacts, harden};
+use crate::helper::{Answer, Order};
+use crate::{packet, read_back};
+use api::inbox::Hello;
+use model::event::Reading;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// First uid of boxes; the range is not allocated by Debian or systemd to anyone.
+const FIRST_UID: u32 = 0x7000_0000;
+/// One past the last.
+const END_UID: u32 = 0x7800_0000;
+
+/// Why a box could not be made, used or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum BoxError {
+    /// The plan asks for what no box may be.
+    #[error(transparent)]
+    Harden(#[from] HardenError),
+    /// Something of the host failed.
+    #[error("{act}: {cause}")]
+    Host {
+        /// What was done, and to what.
+        act: String,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The helper said no.
+    #[error("the box could not be made: {0}")]
+    Helper(String),
+    /// The helper is gone.
+    #[error("the box's helper process ended unexpectedly")]
+    HelperGone,
+}
+
+fn host(act: impl Into<String>) -> impl FnOnce(io::Error) -> BoxError {
+    let act = act.into();
+    move |cause| BoxError::Host { act, cause }
+}
+
+/// The engine on this host.
+#[derive(Debug)]
+pub struct Host {
+    facts: HostFacts,
+    exe: PathBuf,
+    runner: PathBuf,
+    agent: PathBuf,
+}
+
+/// A box that is made and not yet started: its door is bound and its three pipes are open.
+#[derive(Debug)]
+pub struct Created {
+    /// The box.
+    pub live: LiveBox,
+    /// `127.0.0.1:8080` inside it, listening.
+    pub listener: OwnedFd,
+    /// The runner's standard input.
+    pub stdin: OwnedFd,
+    /// The runner's standard output: frames.
+    pub stdout: OwnedFd,
+    /// Standard error of runner and helper: last words only.
+    pub stderr: OwnedFd,
+}
+
+/// A box that exists. Dropping it ends it.
+#[derive(Debug)]
+pub struct LiveBox {
+    spec: HardenedSpec,
+    pid: u32,
+    helper: Child,
+    control: Option<OwnedFd>,
+}
+
+/// How many changes a run made, and what could not be carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCount {
+    /// Records written.
+    pub changes: u64,
+    /// Bytes of content written.
+    pub bytes: u64,
+    /// What was left out and why (sockets, devices, nested `.git`, files larger than the worktree), at most 50 lines.
+    pub left_out: Vec<String>,
+}
+
+/// What a box left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The limit that ended it, in words, if one did.
+    pub why: Option<String>,
+}
+
+impl Host {
+    /// Opens the operator's folder: writes the two executables that go into boxes (by digest, once), makes sub-folders.
+    ///
+    /// `label` names this installation in cgroups; `exe` is the program whose `process box-helper` is the helper.
+    ///
+    /// # Errors
+    /// [`BoxError::Host`].
+    pub fn open(dir: &Path, label: &str, exe: &Path, runner: &[u8], agent: &[u8]) -> Result<Self, BoxError> {
+        for folder in ["bin", "stage", "boxes"] {
+            let path = dir.join(folder);
+            fs::create_dir_all(&path).map_err(host(format!("make {}", path.display())))?;
+        }
+        // The stage is an empty mount point that boxes' namespaces look through; everything in it is theirs alone.
+        fs::set_permissions(dir.join("stage"), fs::Permissions::from_mode(0o711)).map_err(host("open the stage"))?;
+        let root = rustix::process::geteuid().is_root();
+        let runner = carried(dir, "runner", runner)?;
+        let agent = carried(dir, "agent", agent)?;
+        Ok(Self {
+            facts: HostFacts { dir: dir.to_path_buf(), cgroup_parent: format!("/volary-{label}"), root },
+            exe: exe.to_path_buf(),
+            runner,
+            agent,
+        })
+    }
+
+    /// Makes a box and binds its door; nothing of it runs yet.
+    ///
+    /// # Errors
+    /// [`BoxError`]; nothing is left behind then.
+    pub fn create(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
+        let uid = self.uid_of(&plan.upper_image)?;
+        let spec = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
+        crate::worktree::reserve(&plan.upper_image, spec.limits.worktree_mib)?;
+
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|e| host("make a socket")(e.into()))?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 2 * packet::MAX)
+            .map_err(|e| host("size a socket")(e.into()))?;
+        let raw = theirs.as_raw_fd();
+        let mut command = Command::new(&self.exe);
+        command.args(["process", "box-helper"]).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: dup2 and fcntl are async-signal-safe, and nothing here allocates.
+        unsafe {
+            command.pre_exec(move || {
+                if raw == 3 {
+                    if libc::fcntl(3, libc::F_SETFD, 0) < 0 {
+                        return Err(io::Error::last_os_error());
+                    }
+                } else if libc::dup2(raw, 3) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let mut helper = command.spawn().map_err(host("start the box's helper"))?;
+        drop(theirs);
+        let pipes = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(BoxError::HelperGone) };
+        let mut live = LiveBox { spec, pid: 0, helper, control: Some(ours) };
+        let order = serde_json::to_vec(&Order::Make(Box::new(live.spec.clone())))
+            .map_err(|e| BoxError::Helper(format!("a path of the plan is not UTF-8: {e}")))?;
+        let listener = match live.order(&order, &[]) {
+            Ok((Answer::Made { pid }, mut fds)) if fds.len() == 1 => {
+                live.pid = pid;
+                fds.remove(0)
+            }
+            Ok((Answer::Failed { what }, _)) => return Err(BoxError::Helper(what)),
+            Err(BoxError::HelperGone) => return Err(BoxError::Helper(last_words(stderr.into()))),
+            Ok(_) => return Err(BoxError::HelperGone),
+            Err(e) => return Err(e),
+        };
+        Ok(Created { live, listener, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() })
+    }
+
+    /// Ends what a dead operator left: processes and cgroups under this installation's label.
+    ///
+    /// Mounts and loop devices go with the last process of their namespace.
+    ///
+    /// # Errors
+    /// [`BoxError::Host`] when something of it cannot be ended.
+    pub fn reap_orphans(&self) -> Result<Vec<String>, BoxError> {
+        read_back::reap(&self.facts.cgroup_parent).map_err(host("reap the boxes of an earlier operator"))
+    }
+
+    /// Removes the run's image. The box must be gone.
+    ///
+    /// # Errors
+    /// [`BoxError::Host`]; a missing image is no error.
+    pub fn drop_worktree(&self, image: &Path) -> Result<(), BoxError> {
+        for path in [image.to_path_buf(), uid_file(image)] {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(host(format!("remove {}", path.display()))(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The uid of a run's boxes: taken once, from a counter, so that no two kept worktrees and no two live boxes share one.
+    fn uid_of(&self, image: &Path) -> Result<u32, BoxError> {
+        if !self.facts.root {
+            return Ok(rustix::process::geteuid().as_raw());
+        }
+        let own = uid_file(image);
+        if let Ok(text) = fs::read_to_string(&own)
+            && let Ok(uid) = text.trim().parse::<u32>()
+            && (FIRST_UID..END_UID).contains(&uid)
+        {
+            return Ok(uid);
+        }
+        let counter = self.facts.dir.join("next-uid");
+        let act = || format!("take a uid from {}", counter.display());
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&counter)
+            .map_err(host(act()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| host(act())(e.into()))?;
+        let text = fs::read_to_string(&counter).map_err(host(act()))?;
+        let next = text.trim().parse::<u32>().ok().filter(|n| (FIRST_UID..END_UID).contains(n)).unwrap_or(FIRST_UID);
+        let after = if next + 1 < END_UID { next + 1 } else { FIRST_UID };
+        file.set_len(0).and_then(|()| write!(file, "{after}")).map_err(host(act()))?;
+        fs::write(&own, next.to_string()).map_err(host(act()))?;
+        Ok(next)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Empty by then; one that is not holds a box that another operator is about to reap.
+        read_back::remove_parent(&self.facts.cgroup_parent);
+    }
+}
+
+fn uid_file(image: &Path) -> PathBuf {
+    image.with_extension("uid")
+}
+
+/// Writes an executable that goes into boxes, under its own content's name, once.
+fn carried(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, BoxError> {
+    let digest = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let path = dir.join("bin").join(format!("{name}-{digest:016x}"));
+    let act = || format!("write {}", path.display());
+    if fs::read(&path).is_ok_and(|held| held == bytes) {
+        return Ok(path);
+    }
+    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&draft, bytes).map_err(host(act()))?;
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o555)).map_err(host(act()))?;
+    fs::rename(&draft, &path).map_err(host(act()))?;
+    Ok(path)
+}
+
+fn last_words(stderr: OwnedFd) -> String {
+    let mut said = Vec::new();
+    let mut file = fs::File::from(stderr);
+    // The helper is gone, so this ends; what cannot be read is not there to be told.
+    if io::Read::read_to_end(&mut io::Read::take(&mut file, 4096), &mut said).is_err() || said.is_empty() {
+        return "its helper process ended without a word".to_owned();
+    }
+    String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+impl LiveBox {
+    /// The uid of everything in the box.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.spec.uid
+    }
+    /// Process 1 of the box, as the host counts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+    /// The helper, as the host counts.
+    #[must_use]
+    pub fn helper_pid(&self) -> u32 {
+        self.helper.id()
+    }
+
+    /// Lets process 1 run.
+    ///
+    /// # Errors
+    /// [`BoxError`].
+    pub fn start(&mut self) -> Result<(), BoxError> {
+        self.done(&Order::Start, &[])
+    }
+
+    /// Reads back what the kernel says of the box, line by line against the promise. Every line must hold.
+    #[must_use]
+    pub fn read_back(&self, hello: &Hello) -> Vec<Reading> {
+        read_back::all(&self.spec, self.pid, hello)
+    }
+
+    /// Ends every process of the box; its worktree stays mounted for [`LiveBox::write_changes`].
+    ///
+    /// # Errors
+    /// [`BoxError::HelperGone`], and then the box is gone with it.
+    pub fn kill(&mut self) -> Result<(), BoxError> {
+        self.done(&Order::Kill, &[])
+    }
+
+    /// After [`LiveBox::kill`]: streams what the run changed ([`api::changes`]) into `out`; returns when all is written.
+    ///
+    /// # Errors
+    /// [`BoxError::Helper`] when the worktree cannot be read or `out` broke.
+    pub fn write_changes(&mut self, out: OwnedFd) -> Result<ChangeCount, BoxError> {
+        let order = serde_json::to_vec(&Order::Changes).map_err(|e| BoxError::Helper(e.to_string()))?;
+        let answer = self.order(&order, &[out.as_fd()]);
+        drop(out);
+        match answer? {
+            (Answer::Changed { count }, _) => Ok(count),
+            (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
+            _ => Err(BoxError::HelperGone),
+        }
+    }
+
+    /// Ends the box and everything it held: processes, mounts, loop device, cgroup. The image stays.
+    ///
+    /// # Errors
+    /// [`BoxError`]; what is left then is reaped at the operator's next start.
+    pub fn end(mut self) -> Result<Ended, BoxError> {
+        let order = serde_json::to_vec(&Order::End).map_err(|e| BoxError::Helper(e.to_string()))?;
+        let answer = self.order(&order, &[]);
+        self.control = None;
+        self.helper.wait().map_err(host("wait for the box's helper"))?;
+        match answer? {
+            (Answer::Over { ended }, _) => Ok(ended),
+            (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
+            _ => Err(BoxError::HelperGone),
+        }
+    }
+
+    fn done(&mut self, order: &Order, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), BoxError> {
+        let order = serde_json::to_vec(order).map_err(|e| BoxError::Helper(e.to_string()))?;
+        match self.order(&order, fds)? {
+            (Answer::Did, _) => Ok(()),
+            (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
+            _ => Err(BoxError::HelperGone),
+        }
+    }
+
+    fn order(&mut self, body: &[u8], fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(Answer, Vec<OwnedFd>), BoxError> {
+        let control = self.control.as_ref().ok_or(BoxError::HelperGone)?;
+        packet::send(control.as_fd(), body, fds).map_err(|_| BoxError::HelperGone)?;
+        let (said, fds) = packet::receive(control.as_fd()).map_err(|_| BoxError::HelperGone)?;
+        if said.is_empty() {
+            return Err(BoxError::HelperGone);
+        }
+        Ok((serde_json::from_slice(&said).map_err(|_| BoxError::HelperGone)?, fds))
+    }
+}
+
+impl Drop for LiveBox {
+    fn drop(&mut self) {
+        // The end of the socket is the end of the box; the helper ends by itself and is only collected here.
+        self.control = None;
+        if let Err(e) = self.helper.wait() {
+            eprintln!("wait for the helper of box {}: {e}", self.spec.box_id);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a box is promised to be. Everything that bounds a box is in [`HardenedSpec`], and nothing but
+//! [`harden`] makes one; an engine takes nothing else.
+
+use model::profile::Folder;
+use model::{BoxId, Limits, Profile, RunId};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What the operator wants a box for.
+#[derive(Debug, Clone)]
+pub struct BoxPlan {
+    /// The run.
+    pub run: RunId,
+    /// This attempt's box.
+    pub box_id: BoxId,
+    /// What it may be.
+    pub profile: Profile,
+    /// A clean checkout, the read-only lower half of the worktree; none for an empty worktree.
+    pub lower: Option<PathBuf>,
+    /// The run's own file system image, the upper half; made at the first attempt, kept until settled.
+    pub upper_image: PathBuf,
+}
+
+/// Facts of the host that a spec is bound to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The operator's folder; no profile may show it to a box.
+    pub dir: PathBuf,
+    /// Cgroup that holds all boxes of this installation, absolute in each hierarchy.
+    pub cgroup_parent: String,
+    /// Whether the engine has real root.
+    pub root: bool,
+}
+
+/// A box, complete and bounded. Fields are readable by the engine and by no one else writable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HardenedSpec {
+    pub(crate) run: RunId,
+    pub(crate) box_id: BoxId,
+    pub(crate) uid: u32,
+    pub(crate) limits: Limits,
+    pub(crate) folders: Vec<Folder>,
+    pub(crate) lower: Option<PathBuf>,
+    pub(crate) upper_image: PathBuf,
+    pub(crate) host: HostFacts,
+    pub(crate) runner: PathBuf,
+    pub(crate) agent: PathBuf,
+}
+
+impl HardenedSpec {
+    /// The uid (and gid) of everything in the box.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+    /// The box's cgroup, absolute in each hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("{}/{}", self.host.cgroup_parent, self.box_id)
+    }
+}
+
+/// Why a plan cannot be made into a box.
+#[derive(Debug, thiserror::Error)]
+pub enum HardenError {
+    /// A folder of the profile may not be shown.
+    #[error("the profile's folder {path:?} cannot be shown to a box: {why}")]
+    Folder {
+        /// As the profile names it.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A limit is outside what can be enforced.
+    #[error("the profile's limit {name} is {value}; it must be {range}")]
+    Limit {
+        /// Key in the profile.
+        name: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may be.
+        range: &'static str,
+    },
+}
+
+/// Host trees that no profile may show: they are the host's own state, or the box has its own.
+const NEVER: [&str; 9] = ["/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root/.ssh", "/tmp", "/workspace"];
+
+/// Makes the one thing that an engine accepts.
+///
+/// # Errors
+/// [`HardenError`] for a folder that would show the host's state or our own, and for a limit of nothing.
+pub fn harden(
+    plan: &BoxPlan,
+    uid: u32,
+    host: &HostFacts,
+    runner: &Path,
+    agent: &Path,
+) -> Result<HardenedSpec, HardenError> {
+    let limits = plan.profile.limits.clone();
+    let bounds: [(&'static str, u64, u64, u64, &'static str); 8] = [
+        ("memory-mib", limits.memory_mib, 32, 1 << 20, "32 to 1048576"),
+        ("cpu-millis", limits.cpu_millis, 10, 1_000_000, "10 to 1000000"),
+        ("processes", limits.processes, 8, 32_768, "8 to 32768"),
+        ("open-files", limits.open_files, 64, 1 << 20, "64 to 1048576"),
+        ("worktree-mib", limits.worktree_mib, 16, 1 << 20, "16 to 1048576"),
+        ("scratch-mib", limits.scratch_mib, 1, 1 << 20, "1 to 1048576"),
+        ("seconds", limits.seconds, 1, 604_800, "1 to 604800"),
+        ("output-mib", limits.output_mib, 1, 4096, "1 to 4096"),
+    ];
+    for (name, value, low, high, range) in bounds {
+        if !(low..=high).contains(&value) {
+            return Err(HardenError::Limit { name, value, range });
+        }
+    }
+    let mut folders = Vec::new();
+    for folder in &plan.profile.folders {
+        folders.push(Folder { path: shown(folder, host)?, writable: folder.writable });
+    }
+    Ok(HardenedSpec {
+        run: plan.run.clone(),
+        box_id: plan.box_id.clone(),
+        uid,
+        limits,
+        folders,
+        lower: plan.lower.clone(),
+        upper_image: plan.upper_image.clone(),
+        host: host.clone(),
+        runner: runner.to_path_buf(),
+        agent: agent.to_path_buf(),
+    })
+}
+
+/// The folder's real path, if it may be shown.
+fn shown(folder: &Folder, host: &HostFacts) -> Result<PathBuf, HardenError> {
+    let refuse = |why: &str| HardenError::Folder { path: folder.path.clone(), why: why.to_owned() };
+    if !folder.path.is_absolute() {
+        return Err(refuse("the path is not absolute; write it from / on"));
+    }
+    let real = folder
+        .path
+        .canonicalize()
+        .map_err(|e| refuse(&format!("it cannot be opened ({e}); create it or take it out of the profile")))?;
+    if real != folder.path {
+        return Err(refuse(&format!("it is a link; name {} itself", real.display())));
+    }
+    if !real.is_dir() {
+        return Err(refuse("it is no folder"));
+    }
+    if real == Path::new("/") {
+        return Err(refuse("it is the whole host"));
+    }
+    for never in NEVER {
+        let never = Path::new(never);
+        if real.starts_with(never) && never != Path::new("/tmp") || never.starts_with(&real) {
+            return Err(refuse("it is, or holds, a part of the host's own state"));
+        }
+    }
+    let home = host.dir.parent().unwrap_or(&host.dir);
+    if real.starts_with(home) || home.starts_with(&real) {
+        return Err(refuse("it is, or holds, the platform's own home"));
+    }
+    Ok(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(dir: &Path) -> HostFacts {
+        HostFacts { dir: dir.join("operator"), cgroup_parent: "/volary-test".into(), root: true }
+    }
+
+    fn plan(profile: Profile) -> BoxPlan {
+        BoxPlan {
+            run: RunId::parse("r1").unwrap(),
+            box_id: BoxId::parse("b1").unwrap(),
+            profile,
+            lower: None,
+            upper_image: "/nowhere".into(),
+        }
+    }
+
+    #[test]
+    fn a_profile_cannot_show_the_host_or_the_home() {
+        let home = tempfile::tempdir().unwrap();
+        let inside = home.path().join("operator");
+        std::fs::create_dir(&inside).unwrap();
+        for bad in ["/", "/proc", "/etc", "/root", "relative", "/no/such/folder"].iter().map(PathBuf::from).chain([
+            inside,
+            home.path().to_path_buf(),
+            "/tmp".into(),
+        ]) {
+            let profile =
+                Profile { folders: vec![Folder { path: bad.clone(), writable: false }], ..Profile::default() };
+            let made = harden(&plan(profile), 7, &facts(home.path()), Path::new("/r"), Path::new("/a"));
+            assert!(matches!(made, Err(HardenError::Folder { .. })), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_no_limit_and_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let mut profile = Profile::default();
+        profile.limits.processes = 0;
+        let made = harden(&plan(profile), 7, &facts(home.path()), Path::new("/r"), Path::new("/a"));
+        assert!(matches!(made, Err(HardenError::Limit { name: "processes", .. })));
+    }
+}

@@ -1,0 +1,252 @@
+//! The box's helper: a single-threaded process of its own, started by the operator as `process box-helper`.
+//!
+//! It is the box's parent and reaper and owns its mounts. Descriptor 3 is its socket to the operator: one
+//! [`Order`] a packet, one [`Answer`] back. When that socket ends, or the helper does, the box ends.
+//! It reads nothing that a box wrote except names and contents of files, which it copies and never follows.
+
+use crate::embedded::{ChangeCount, Ended};
+use crate::harden::HardenedSpec;
+use crate::worktree::Worktree;
+use crate::{cable, changes, oci, packet, read_back};
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// Operator → helper.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Make this box. First, once. Answered by [`Answer::Made`] with the door's listener.
+    Make(Box<HardenedSpec>),
+    /// Let process 1 run.
+    Start,
+    /// End every process of the box.
+    Kill,
+    /// Write the changes into the descriptor that comes with this packet.
+    Changes,
+    /// Kill, unmount, remove; then the helper ends.
+    End,
+}
+
+/// Helper → operator.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The box is made; its door comes beside.
+    Made {
+        /// Process 1, as the host counts.
+        pid: u32,
+    },
+    /// Done as ordered.
+    Did,
+    /// All changes are written.
+    Changed {
+        /// How many.
+        count: ChangeCount,
+    },
+    /// Nothing of the box is left but its image.
+    Over {
+        /// What it left.
+        ended: Ended,
+    },
+    /// Not done; the box is ended.
+    Failed {
+        /// What went wrong, for a person.
+        what: String,
+    },
+}
+
+struct Made {
+    spec: HardenedSpec,
+    container: Container,
+    pid: i32,
+    worktree: Worktree,
+    reaped: bool,
+}
+
+/// The helper's `main`. Returns its exit status.
+#[must_use]
+pub fn main() -> i32 {
+    // SAFETY: descriptor 3 is this process's by the contract with `Host::create`, and nothing else owns it.
+    let control = unsafe { OwnedFd::from_raw_fd(3) };
+    if let Err(e) = rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC) {
+        eprintln!("the helper has no socket to an operator: {e}");
+        return 2;
+    }
+    let mut made: Option<Made> = None;
+    loop {
+        let (body, fds) = match packet::receive(control.as_fd()) {
+            Ok((body, fds)) if !body.is_empty() => (body, fds),
+            // The operator is gone, or never was: so is the box.
+            _ => return i32::from(made.take().is_some_and(|made| made.end().is_err())),
+        };
+        let order: Order = match serde_json::from_slice(&body) {
+            Ok(order) => order,
+            Err(e) => {
+                eprintln!("an order that cannot be read: {e}");
+                return 2;
+            }
+        };
+        let (answer, listener, last) = carry_out(order, fds, &mut made);
+        let failed = matches!(answer, Answer::Failed { .. });
+        let body = serde_json::to_vec(&answer).unwrap_or_default();
+        let fds: Vec<BorrowedFd<'_>> = listener.iter().map(AsFd::as_fd).collect();
+        let sent = packet::send(control.as_fd(), &body, &fds);
+        if last || failed && made.is_none() || sent.is_err() {
+            if let Some(made) = made.take() {
+                return i32::from(made.end().is_err());
+            }
+            return i32::from(failed);
+        }
+    }
+}
+
+fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (Answer, Option<OwnedFd>, bool) {
+    let failed = |what: String| (Answer::Failed { what }, None, false);
+    match (order, made.as_mut()) {
+        (Order::Make(spec), None) => match make(*spec) {
+            Ok((new, listener)) => {
+                let pid = u32::try_from(new.pid).unwrap_or(0);
+                *made = Some(new);
+                (Answer::Made { pid }, Some(listener), false)
+            }
+            Err(e) => failed(whole(e.as_ref())),
+        },
+        (Order::Start, Some(made)) => match made.container.start() {
+            Ok(()) => (Answer::Did, None, false),
+            Err(e) => failed(format!("start process 1: {}", whole(&e))),
+        },
+        (Order::Kill, Some(made)) => match made.kill() {
+            Ok(()) => (Answer::Did, None, false),
+            Err(e) => failed(format!("end the box's processes: {e}")),
+        },
+        (Order::Changes, Some(made)) if fds.len() == 1 && made.reaped => {
+            let mut out = File::from(fds.remove(0));
+            match changes::stream(&made.worktree.paths(), made.spec.limits.worktree_mib << 20, &mut out) {
+                Ok(count) => (Answer::Changed { count }, None, false),
+                Err(e) => failed(format!("read the run's changes: {e}")),
+            }
+        }
+        (Order::End, Some(_)) => match made.take().map(Made::end) {
+            Some(Ok(ended)) => (Answer::Over { ended }, None, true),
+            Some(Err(e)) => (Answer::Failed { what: format!("take the box down: {e}") }, None, true),
+            None => failed("no box".to_owned()),
+        },
+        _ => failed("an order out of order".to_owned()),
+    }
+}
+
+/// An error with all its causes, in one line.
+fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.ends_with(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error>> {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    let act = |what: &str| {
+        let what = what.to_owned();
+        move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
+    };
+    // SAFETY: this process has one thread, so no other is surprised by the new namespace.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+        .map_err(|e| act("make a mount namespace (needs root)")(e.into()))?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|e| act("cut off the host's mounts")(e.into()))?;
+    let stage = spec.host.dir.join("stage");
+    rustix::mount::mount(
+        "tmpfs",
+        &stage,
+        "tmpfs",
+        rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV,
+        c"mode=0711,size=4m,nr_inodes=4096",
+    )
+    .map_err(|e| act("mount the stage")(e.into()))?;
+
+    let worktree = Worktree::mount(&stage, &spec)?;
+    let made = (|| {
+        oci::root_tree(&stage, &spec)?;
+        oci::write_bundle(&stage, &spec)?;
+        let mut container = ContainerBuilder::new(spec.box_id.to_string(), SyscallType::default())
+            .with_root_path(stage.join("state"))?
+            .as_init(stage.join("bundle"))
+            .with_systemd(false)
+            .with_detach(true)
+            .build()?;
+        let pid = container.pid().map_or(0, nix_raw);
+        let listener = cable::bind(Path::new(&format!("/proc/{pid}/ns/net")));
+        match listener {
+            Ok(listener) => Ok((container, pid, listener)),
+            Err(e) => {
+                // Half a box is no box.
+                container.delete(true)?;
+                Err(Box::<dyn std::error::Error>::from(format!("bind the box's door: {e}")))
+            }
+        }
+    })();
+    match made {
+        Ok((container, pid, listener)) => {
+            close_stdio()?;
+            Ok((Made { spec, container, pid, worktree, reaped: false }, listener))
+        }
+        Err(e) => {
+            worktree.unmount()?;
+            Err(e)
+        }
+    }
+}
+
+fn nix_raw(pid: impl Into<i32>) -> i32 {
+    pid.into()
+}
+
+/// The pipes to the runner are the box's now; with copies here their ends would never be seen.
+fn close_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
+}
+
+impl Made {
+    fn kill(&mut self) -> io::Result<()> {
+        if self.reaped {
+            return Ok(());
+        }
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(()) };
+        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(e.into()),
+        }
+        // Process 1 is collected last of its namespace: when it is gone, all are.
+        loop {
+            match rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CHILD) | Ok(_) => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.reaped = true;
+        Ok(())
+    }
+
+    fn end(mut self) -> io::Result<Ended> {
+        let killed = self.kill();
+        let why = read_back::limit_met(&self.spec);
+        let deleted = self.container.delete(true).map_err(|e| io::Error::other(whole(&e)));
+        let unmounted = self.worktree.unmount();
+        killed.and(deleted).and(unmounted)?;
+        Ok(Ended { why })
+    }
+}

@@ -1,0 +1,201 @@
+//! The box as an OCI bundle: the root tree on the stage, and `config.json`.
+//!
+//! The mount table here is the promise that [`crate::read_back`] holds the kernel to.
+
+use crate::harden::HardenedSpec;
+use serde_json::{Value, json};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Top-level system folders a box may see, read-only, if the host has them.
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+/// Parts of them that are the host administrator's own and not the system's: shown empty.
+const EMPTIED: [&str; 2] = ["/usr/local", "/usr/src"];
+/// Names in `/etc` a box may see, read-only, if the host has them: what compilers, linkers and TLS look up.
+const ETC: [&str; 11] = [
+    "alternatives",
+    "ca-certificates",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "nsswitch.conf",
+    "protocols",
+    "services",
+    "shells",
+    "ssl/certs",
+];
+/// Parts of `/proc` that tell of the host or steer it: shown empty.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/modules",
+];
+/// Parts of `/proc` that steer the host: read-only.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// A world-readable file that no Landlock rule of the runner names; reading it must be refused.
+pub const PROBE: &str = "/var/volary-probe";
+
+/// One line of the box's mount table, as promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Mount point in the box.
+    pub point: PathBuf,
+    /// Whether the box may write there.
+    pub writable: bool,
+    spec: Value,
+}
+
+impl Mount {
+    fn bind(from: &Path, point: &str, writable: bool) -> Self {
+        let access = if writable { "rw" } else { "ro" };
+        Self {
+            point: point.into(),
+            writable,
+            spec: json!({"destination": point, "type": "bind", "source": from,
+                "options": ["bind", access, "nosuid", "nodev"]}),
+        }
+    }
+    fn fresh(kind: &str, point: &str, writable: bool, options: &[&str]) -> Self {
+        Self {
+            point: point.into(),
+            writable,
+            spec: json!({"destination": point, "type": kind, "source": kind, "options": options}),
+        }
+    }
+}
+
+/// Every mount of the box but its root, in order.
+#[must_use]
+pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
+    let scratch = format!("size={}m", spec.limits.scratch_mib);
+    let mut all = vec![
+        Mount::fresh("proc", "/proc", true, &["nosuid", "noexec", "nodev", "hidepid=2"]),
+        Mount::fresh("tmpfs", "/dev", true, &["nosuid", "noexec", "mode=755", "size=64k"]),
+        Mount::fresh("tmpfs", "/dev/shm", true, &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
+    ];
+    for point in SYSTEM {
+        let path = Path::new(point);
+        if path.is_dir() && !path.is_symlink() {
+            all.push(Mount::bind(path, point, false));
+        }
+    }
+    for point in EMPTIED {
+        if Path::new(point).is_dir() {
+            all.push(Mount::fresh("tmpfs", point, false, &["ro", "nosuid", "nodev", "noexec", "size=4k", "mode=755"]));
+        }
+    }
+    for name in ETC {
+        let point = format!("/etc/{name}");
+        // The host's links are resolved by the runtime when it binds.
+        if Path::new(&point).exists() {
+            all.push(Mount::bind(Path::new(&point), &point, false));
+        }
+    }
+    all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch]));
+    all.push(Mount::bind(&stage.join("work"), api::inbox::WORKSPACE, true));
+    all.push(Mount::bind(&spec.runner, api::inbox::RUNNER_PATH, false));
+    all.push(Mount::bind(&spec.agent, api::inbox::AGENT_PATH, false));
+    for folder in &spec.folders {
+        all.push(Mount::bind(&folder.path, &folder.path.to_string_lossy(), folder.writable));
+    }
+    all
+}
+
+/// Makes the box's root tree: mount points, the links that the host has at its top, and the few files of its own.
+///
+/// # Errors
+/// The system's own.
+pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
+    let root = stage.join("root");
+    for folder in ["", "dev", "etc", "proc", "run", "run/volary", "tmp", "usr", "var", "workspace"] {
+        fs::create_dir(root.join(folder))?;
+        fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o755))?;
+    }
+    for point in SYSTEM {
+        if let Ok(target) = fs::read_link(point) {
+            symlink(target, root.join(&point[1..]))?;
+        }
+    }
+    let uid = spec.uid;
+    let files = [
+        ("etc/passwd", format!("root:x:0:0:root:/:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:/tmp/home:/bin/sh\n")),
+        ("etc/group", format!("root:x:0:\nagent:x:{uid}:\n")),
+        ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
+        ("etc/hostname", "box\n".to_owned()),
+        (&PROBE[1..], "No rule of the runner's Landlock layer names this file.\n".to_owned()),
+        ("run/volary/box.json", box_json(spec).to_string()),
+    ];
+    for (name, text) in files {
+        fs::write(root.join(name), text)?;
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// What the runner reads before it takes its walls: which folders its rules must name.
+fn box_json(spec: &HardenedSpec) -> Value {
+    let folders: Vec<Value> = spec.folders.iter().map(|f| json!({"path": f.path, "writable": f.writable})).collect();
+    json!({"folders": folders, "uid": spec.uid})
+}
+
+/// Writes `config.json` for the runtime.
+///
+/// # Errors
+/// The system's own.
+pub fn write_bundle(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
+    let bundle = stage.join("bundle");
+    fs::create_dir(&bundle)?;
+    fs::create_dir(stage.join("state"))?;
+    fs::write(bundle.join("config.json"), config(stage, spec).to_string())
+}
+
+fn config(stage: &Path, spec: &HardenedSpec) -> Value {
+    let limits = &spec.limits;
+    let memory = limits.memory_mib << 20;
+    let mounts: Vec<Value> = mounts(stage, spec).into_iter().map(|m| m.spec).collect();
+    let namespaces: Vec<Value> =
+        ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
+    let rlimit = |kind: &str, n: u64| json!({"type": kind, "soft": n, "hard": n});
+    json!({
+        "ociVersion": "1.0.2",
+        "root": {"path": stage.join("root"), "readonly": true},
+        "hostname": "box",
+        "process": {
+            "terminal": false,
+            "user": {"uid": spec.uid, "gid": spec.uid, "umask": 0o022, "additionalGids": []},
+            "args": [api::inbox::RUNNER_PATH],
+            "env": ["PATH=/usr/bin:/bin"],
+            "cwd": "/",
+            "capabilities": {"bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": []},
+            "noNewPrivileges": true,
+            "rlimits": [rlimit("RLIMIT_NOFILE", limits.open_files), rlimit("RLIMIT_CORE", 0)],
+        },
+        "mounts": mounts,
+        "linux": {
+            "cgroupsPath": spec.cgroup(),
+            "namespaces": namespaces,
+            "rootfsPropagation": "private",
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "resources": {
+                "devices": [{"allow": false, "access": "rwm"}],
+                "memory": {"limit": memory, "swap": memory},
+                "cpu": {"period": 100_000, "quota": limits.cpu_millis * 100},
+                "pids": {"limit": limits.processes},
+            },
+        },
+    })
+}

@@ -1,0 +1,319 @@
+//! What the kernel says of a live box, line by line against the promise. A spec can be ignored without a word;
+//! so nothing is believed that is not read here, or proved by a forbidden call ([`api::inbox::Hello`]).
+
+use crate::doctor::{Cgroups, cgroups};
+use crate::harden::HardenedSpec;
+use crate::oci;
+use api::inbox::Hello;
+use model::event::Reading;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+fn reading(wall: &str, promised: impl Into<String>, read: impl Into<String>, by: &str) -> Reading {
+    let (promised, read) = (promised.into(), read.into());
+    Reading { wall: wall.into(), holds: promised == read, promised, read, by: by.into() }
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| format!("unreadable: {e}"))
+}
+
+/// Everything that is read of a box.
+#[must_use]
+pub fn all(spec: &HardenedSpec, pid: u32, hello: &Hello) -> Vec<Reading> {
+    let mut lines = status(spec, pid);
+    lines.extend(namespaces(pid));
+    lines.push(mounts(spec, pid));
+    lines.push(network(pid));
+    lines.extend(limits(spec, pid));
+    lines.extend(forbidden(hello));
+    lines
+}
+
+fn status(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
+    let status = text(&format!("/proc/{pid}/status"));
+    let fields: BTreeMap<&str, String> = status
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key, value.split_whitespace().collect::<Vec<_>>().join(" ")))
+        .collect();
+    let by = "/proc/PID/status";
+    let field = |key: &str| fields.get(key).cloned().unwrap_or_else(|| "missing".into());
+    let ids = [spec.uid; 4].map(|n| n.to_string()).join(" ");
+    let mut lines = vec![
+        reading("seccomp", "2", field("Seccomp"), by),
+        reading("no new privileges", "1", field("NoNewPrivs"), by),
+        reading("user", ids.clone(), field("Uid"), by),
+        reading("group", ids, field("Gid"), by),
+        reading("supplementary groups", "", field("Groups"), by),
+        reading("process 1", "1", field("NSpid").split(' ').next_back().unwrap_or_default(), by),
+    ];
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        lines.push(reading("capabilities", format!("{set} {:016x}", 0), format!("{set} {}", field(set)), by));
+    }
+    // What is not dumpable belongs to root in /proc, whatever its uid.
+    let owner = fs::metadata(format!("/proc/{pid}/environ")).map_or_else(|e| e.to_string(), |m| m.uid().to_string());
+    lines.push(reading("not dumpable", "0", owner, "owner of /proc/PID/environ"));
+    lines
+}
+
+fn namespaces(pid: u32) -> Vec<Reading> {
+    ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
+        .into_iter()
+        .map(|name| {
+            let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
+            let own = match (of(&pid.to_string()), of("self")) {
+                (Some(theirs), Some(ours)) if theirs != ours => "its own",
+                (Some(_), Some(_)) => "the host's",
+                _ => "unreadable",
+            };
+            reading(&format!("{name} namespace"), "its own", own, "/proc/PID/ns")
+        })
+        .collect()
+}
+
+/// The mount table: exactly the promised points, each read-only unless promised writable, none with set-uid or devices.
+fn mounts(spec: &HardenedSpec, pid: u32) -> Reading {
+    let by = "/proc/PID/mountinfo";
+    let promised = oci::mounts(Path::new("/"), spec);
+    let mut wrong = Vec::new();
+    let mut seen = Vec::new();
+    for line in text(&format!("/proc/{pid}/mountinfo")).lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let (Some(point), Some(options)) = (fields.get(4), fields.get(5)) else {
+            wrong.push(format!("a line that cannot be read: {line}"));
+            continue;
+        };
+        let point = unescape(point);
+        let options: Vec<&str> = options.split(',').collect();
+        let has = |option: &str| options.contains(&option);
+        seen.push(point.clone());
+        if point == Path::new("/") {
+            if !has("ro") {
+                wrong.push("/ is writable".into());
+            }
+        } else if let Some(mount) = promised.iter().find(|m| m.point == point) {
+            if has("rw") != mount.writable {
+                wrong.push(format!("{} is {}", point.display(), if has("rw") { "writable" } else { "read-only" }));
+            }
+            if !has("nosuid") {
+                wrong.push(format!("{} obeys set-uid", point.display()));
+            }
+            if !has("nodev") && !point.starts_with("/dev") {
+                wrong.push(format!("{} has devices", point.display()));
+            }
+        } else if !below_a_masked_place(&point) {
+            wrong.push(format!("{} is mounted and was not promised", point.display()));
+        }
+    }
+    for mount in &promised {
+        // A link of the host is bound where it leads to.
+        let real = mount.point.canonicalize().unwrap_or_else(|_| mount.point.clone());
+        if !seen.contains(&mount.point) && !seen.contains(&real) {
+            wrong.push(format!("{} is not mounted", mount.point.display()));
+        }
+    }
+    let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
+    reading("mounts", "as promised", read, by)
+}
+
+/// `/proc` parts that are masked or read-only are mounts of their own; devices may be bound one by one.
+fn below_a_masked_place(point: &Path) -> bool {
+    point.starts_with("/proc")
+        || ["null", "zero", "full", "random", "urandom", "tty"].iter().any(|d| point == Path::new("/dev").join(d))
+}
+
+fn unescape(field: &str) -> PathBuf {
+    let bytes = field.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = (bytes[at] == b'\\')
+            .then(|| bytes.get(at + 1..at + 4))
+            .flatten()
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        if let Some(byte) = octal {
+            out.push(byte);
+            at += 4;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(out))
+}
+
+fn network(pid: u32) -> Reading {
+    let devices: Vec<String> = text(&format!("/proc/{pid}/net/dev"))
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect();
+    let routes = text(&format!("/proc/{pid}/net/route")).lines().skip(1).count();
+    let read = format!("{} and {routes} routes", devices.join(", "));
+    reading("network", "lo and 0 routes", read, "/proc/PID/net")
+}
+
+fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
+    let mut lines = Vec::new();
+    let limit_file = text(&format!("/proc/{pid}/limits"));
+    let of = |name: &str| {
+        limit_file
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().nth(1))
+            .unwrap_or("missing")
+            .to_owned()
+    };
+    lines.push(reading("open files", spec.limits.open_files.to_string(), of("Max open files"), "/proc/PID/limits"));
+    lines.push(reading("core dumps", "0", of("Max core file size"), "/proc/PID/limits"));
+    let memory = (spec.limits.memory_mib << 20).to_string();
+    let quota = (spec.limits.cpu_millis * 100).to_string();
+    let pids = spec.limits.processes.to_string();
+    let files: [(&str, &str, &str, &str, String); 3] = [
+        ("memory", "memory", "memory.limit_in_bytes", "memory.max", memory),
+        ("processor", "cpu", "cpu.cfs_quota_us", "cpu.max", quota),
+        ("processes", "pids", "pids.max", "pids.max", pids),
+    ];
+    for (wall, controller, v1, v2, promised) in files {
+        let file = match cgroups() {
+            Cgroups::V2 => cgroup_path(spec, "").join(v2),
+            _ => cgroup_path(spec, controller).join(v1),
+        };
+        let whole = text(&file.to_string_lossy());
+        let read = whole.split_whitespace().next().unwrap_or_default();
+        lines.push(reading(wall, promised, read, "cgroup"));
+        let members = text(&file.with_file_name("cgroup.procs").to_string_lossy());
+        let inside = members.lines().any(|line| line == pid.to_string());
+        lines.push(reading(
+            &format!("{wall} group"),
+            "a member",
+            if inside { "a member" } else { "not in it" },
+            "cgroup.procs",
+        ));
+    }
+    lines
+}
+
+fn cgroup_path(spec: &HardenedSpec, controller: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(controller).join(&spec.cgroup()[1..])
+}
+
+/// Walls that `/proc` does not show, by the calls that the runner made although they are forbidden.
+fn forbidden(hello: &Hello) -> Vec<Reading> {
+    let mut lines: Vec<Reading> = hello
+        .forbidden
+        .iter()
+        .map(|call| {
+            let name = |errno: i32| {
+                if errno == 0 { "allowed".into() } else { io::Error::from_raw_os_error(errno).to_string() }
+            };
+            let mut line =
+                reading(&call.wall, name(call.expected), name(call.errno), &format!("forbidden call: {}", call.call));
+            line.holds = line.holds && call.errno != 0;
+            line
+        })
+        .collect();
+    // None at all would be a runner that proves nothing.
+    for wall in ["landlock", "seccomp"] {
+        if !lines.iter().any(|line| line.wall == wall) {
+            lines.push(reading(wall, "proved by a forbidden call", "not proved", "the runner's hello"));
+        }
+    }
+    let enough = if hello.landlock_abi >= 2 { "2 or more" } else { "less than 2" };
+    lines.push(reading("landlock level", "2 or more", enough, "the runner's hello"));
+    lines
+}
+
+/// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
+pub(crate) fn limit_met(spec: &HardenedSpec) -> Option<String> {
+    let (memory, pids) = match cgroups() {
+        Cgroups::V2 => (cgroup_path(spec, "").join("memory.events"), cgroup_path(spec, "").join("pids.events")),
+        _ => (cgroup_path(spec, "memory").join("memory.oom_control"), cgroup_path(spec, "pids").join("pids.events")),
+    };
+    let count = |file: &Path, key: &str| {
+        fs::read_to_string(file).unwrap_or_default().lines().any(|line| {
+            line.split_once(' ').is_some_and(|(name, n)| name == key && n.trim().parse::<u64>().is_ok_and(|n| n > 0))
+        })
+    };
+    if count(&memory, "oom_kill") {
+        return Some(format!("killed: memory limit {} MiB", spec.limits.memory_mib));
+    }
+    if count(&pids, "max") {
+        return Some(format!("met the limit of {} processes", spec.limits.processes));
+    }
+    None
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    match cgroups() {
+        Cgroups::V2 => vec![PathBuf::from("/sys/fs/cgroup")],
+        Cgroups::V1 => fs::read_dir("/sys/fs/cgroup")
+            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+            .unwrap_or_default(),
+        Cgroups::None => Vec::new(),
+    }
+}
+
+/// The boxes of this installation that exist now: box id → processes, from the cgroups themselves.
+#[must_use]
+pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for hierarchy in hierarchies() {
+        let Ok(entries) = fs::read_dir(hierarchy.join(&parent[1..])) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            let pids = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+            let list = found.entry(entry.file_name().to_string_lossy().into_owned()).or_default();
+            for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+                if !list.contains(&pid) {
+                    list.push(pid);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Ends every process under `parent` and removes its groups.
+pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (name, _) in boxes(parent) {
+        // A dead operator's helpers end their boxes by themselves; this is for what is slow or was orphaned.
+        for _ in 0..500 {
+            let pids = boxes(parent).remove(&name).unwrap_or_default();
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
+                    && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+                    && e != rustix::io::Errno::SRCH
+                {
+                    return Err(e.into());
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        for hierarchy in hierarchies() {
+            match fs::remove_dir(hierarchy.join(&parent[1..]).join(&name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// Removes the installation's own group, if it is empty.
+pub(crate) fn remove_parent(parent: &str) {
+    for hierarchy in hierarchies() {
+        // Not empty, or not there: both are fine, the next operator reaps.
+        drop(fs::remove_dir(hierarchy.join(&parent[1..])));
+    }
+}

@@ -1,0 +1,361 @@
+//! The worktree: a clean checkout below, the run's own changes above.
+//!
+//! Lower: a checkout owned by root, shown to the box as its own by an idmapped mount. Upper: a sparse ext4 image
+//! per run on a loop device, which is the size and inode limit and survives the box. All of it is mounted in the
+//! helper's private namespace and goes with it.
+
+use crate::embedded::BoxError;
+use crate::harden::HardenedSpec;
+use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Bytes the host's disk keeps free beside every image.
+const SPARE: u64 = 64 << 20;
+/// Bytes of image for each inode.
+const BYTES_PER_INODE: u64 = 4096;
+
+/// A mounted worktree.
+#[derive(Debug)]
+pub struct Worktree {
+    stage: PathBuf,
+    has_lower: bool,
+}
+
+/// Where its parts are, as the helper sees them.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The clean checkout; an empty folder when there is none.
+    pub lower: PathBuf,
+    /// The run's changes.
+    pub upper: PathBuf,
+    /// Both together: what the box saw.
+    pub merged: PathBuf,
+}
+
+fn act<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> io::Error {
+    let what = what.into();
+    move |e| {
+        let e = e.into();
+        io::Error::new(e.kind(), format!("{what}: {e}"))
+    }
+}
+
+/// Makes the run's image if it is not there, after making sure that the disk can hold all of it.
+///
+/// A sparse image behind a full disk gives I/O errors in the middle of a run; so what is free is compared first.
+///
+/// # Errors
+/// [`BoxError::Helper`] with what is free and what is needed; [`BoxError::Host`].
+pub fn reserve(image: &Path, mib: u64) -> Result<(), BoxError> {
+    let host = |act: String| move |cause: io::Error| BoxError::Host { act, cause };
+    let folder = image.parent().unwrap_or(Path::new("/"));
+    let bytes = mib << 20;
+    let held = fs::metadata(image).map(|m| std::os::unix::fs::MetadataExt::blocks(&m) * 512).unwrap_or(0);
+    let stat = rustix::fs::statvfs(folder).map_err(|e| host(format!("look at {}", folder.display()))(e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let need = bytes.saturating_sub(held).saturating_add(SPARE);
+    if free < need {
+        return Err(BoxError::Helper(format!(
+            "the disk that holds {} has {} MiB free and this profile needs {} MiB (worktree-mib = {mib}); \
+             free some space, or lower worktree-mib in the profile",
+            folder.display(),
+            free >> 20,
+            need.div_ceil(1 << 20),
+        )));
+    }
+    if image.exists() {
+        return Ok(());
+    }
+    let draft = image.with_extension("draft");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(host(format!("make {}", draft.display())))?;
+    file.set_len(bytes).map_err(host(format!("size {}", draft.display())))?;
+    drop(file);
+    let inodes = (bytes / BYTES_PER_INODE).max(1024).to_string();
+    let made = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", "-N"])
+        .arg(inodes)
+        .arg(&draft)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|cause| BoxError::Host {
+            act: "run mke2fs (install the package e2fsprogs if it is missing)".into(),
+            cause,
+        })?;
+    if !made.status.success() {
+        return Err(BoxError::Helper(format!("mke2fs: {}", String::from_utf8_lossy(&made.stderr).trim())));
+    }
+    fs::rename(&draft, image).map_err(host(format!("place {}", image.display())))
+}
+
+impl Worktree {
+    /// Mounts the worktree of `spec` under `stage`, in this process's own mount namespace.
+    ///
+    /// # Errors
+    /// The system's own, named by act; what was mounted until then is taken down.
+    pub fn mount(stage: &Path, spec: &HardenedSpec) -> io::Result<Self> {
+        let new = Self { stage: stage.to_path_buf(), has_lower: spec.lower.is_some() };
+        match new.mount_all(spec) {
+            Ok(()) => Ok(new),
+            Err(e) => {
+                // The first error is the one to tell; this namespace ends with the process anyway.
+                drop(new.unmount());
+                Err(e)
+            }
+        }
+    }
+
+    fn mount_all(&self, spec: &HardenedSpec) -> io::Result<()> {
+        let stage = &self.stage;
+        for name in ["disk", "lower", "work"] {
+            fs::create_dir(stage.join(name))?;
+        }
+        let device = attach(&spec.upper_image)?;
+        rustix::mount::mount(
+            &device.0,
+            stage.join("disk"),
+            "ext4",
+            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
+            None,
+        )
+        .map_err(act("mount the run's image"))?;
+        drop(device);
+        for name in ["disk/up", "disk/wk"] {
+            let path = stage.join(name);
+            if !path.exists() {
+                fs::create_dir(&path)?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+                chown(&path, Some(spec.uid), Some(spec.uid))?;
+            }
+        }
+        if let Some(lower) = &spec.lower {
+            self.show_lower(lower, spec.uid)?;
+        }
+        fresh_git(&stage.join("disk/up"), spec.uid)?;
+        // Relative paths: absolute ones would show the host's folders in the box's mount table.
+        rustix::process::chdir(stage)?;
+        let options = c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off";
+        rustix::mount::mount(
+            "worktree",
+            "work",
+            "overlay",
+            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
+            options,
+        )
+        .map_err(act("mount the worktree"))?;
+        rustix::process::chdir("/")?;
+        Ok(())
+    }
+
+    /// Shows the checkout, which root owns, as the box's own.
+    fn show_lower(&self, lower: &Path, uid: u32) -> io::Result<()> {
+        let tree =
+            rustix::mount::open_tree(CWD, lower, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+                .map_err(act("open the checkout"))?;
+        let names = id_map(uid)?;
+        set_idmap(tree.as_fd(), names.as_fd()).map_err(act("show the checkout as the box's own (idmapped mount)"))?;
+        rustix::mount::move_mount(
+            tree.as_fd(),
+            "",
+            CWD,
+            self.stage.join("lower"),
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .map_err(act("place the checkout"))
+    }
+
+    /// Where its parts are.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        Paths { lower: self.stage.join("lower"), upper: self.stage.join("disk/up"), merged: self.stage.join("work") }
+    }
+
+    /// Takes it all down; the loop device goes with the last mount of it.
+    ///
+    /// # Errors
+    /// The first that could not be taken down.
+    pub fn unmount(&self) -> io::Result<()> {
+        let mut first = Ok(());
+        let lower = if self.has_lower { Some("lower") } else { None };
+        for name in ["work"].into_iter().chain(lower).chain(["disk", ""]) {
+            match rustix::mount::unmount(self.stage.join(name), UnmountFlags::NOFOLLOW) {
+                Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+                Err(rustix::io::Errno::BUSY) => {
+                    // A mount in it of a box that is just going; it goes with the namespace.
+                    rustix::mount::unmount(self.stage.join(name), UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?;
+                }
+                Err(e) => first = first.and(Err(act(format!("unmount {name}"))(e))),
+            }
+        }
+        first
+    }
+}
+
+/// A loop device that detaches itself with its last user; held open until it is mounted.
+struct Loop(PathBuf, #[allow(dead_code, reason = "held open so that autoclear waits for the mount")] File);
+
+/// `struct loop_info64` and `struct loop_config` of `linux/loop.h`, as far as their sizes matter.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: [u64; 29],
+    reserved: [u64; 8],
+}
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+fn attach(image: &Path) -> io::Result<Loop> {
+    let backing = File::options().read(true).write(true).open(image).map_err(act("open the run's image"))?;
+    let control = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control")
+        .map_err(act("open /dev/loop-control (load the kernel module loop)"))?;
+    for _ in 0..64 {
+        // SAFETY: this ioctl takes no argument and returns a number.
+        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+        if number < 0 {
+            return Err(act("find a free loop device")(io::Error::last_os_error()));
+        }
+        let path = PathBuf::from(format!("/dev/loop{number}"));
+        if !path.exists() {
+            rustix::fs::mknodat(
+                CWD,
+                &path,
+                rustix::fs::FileType::BlockDevice,
+                Mode::from_raw_mode(0o600),
+                rustix::fs::makedev(7, number.unsigned_abs()),
+            )
+            .or_else(|e| if e == rustix::io::Errno::EXIST { Ok(()) } else { Err(e) })?;
+        }
+        let device = File::options().read(true).write(true).open(&path)?;
+        let mut config =
+            LoopConfig { fd: backing.as_raw_fd().unsigned_abs(), block_size: 0, info: [0; 29], reserved: [0; 8] };
+        // loop_info64: five u64 and five u32, of which the last but one pair starts at u64 index 6: lo_encrypt_key_size, lo_flags.
+        config.info[6] = u64::from(LO_FLAGS_AUTOCLEAR) << 32;
+        // SAFETY: LOOP_CONFIGURE reads one `loop_config` (304 bytes), which lives until the call returns.
+        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) } == 0 {
+            return Ok(Loop(path, device));
+        }
+        let e = io::Error::last_os_error();
+        // Another helper was faster.
+        if e.raw_os_error() != Some(libc::EBUSY) {
+            return Err(act("attach the run's image")(e));
+        }
+    }
+    Err(io::Error::other("no loop device stayed free long enough; too many boxes are being made at once"))
+}
+
+/// A user namespace whose only use is its map: 0 on disk is `uid` to be seen.
+fn id_map(uid: u32) -> io::Result<OwnedFd> {
+    let (ready_ours, ready_theirs) = rustix::pipe::pipe()?;
+    let (go_theirs, go_ours) = rustix::pipe::pipe()?;
+    // SAFETY: this process has one thread; the child makes raw calls only and leaves by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child == 0 {
+        // SAFETY: raw calls of the child, as above.
+        unsafe {
+            libc::close(go_ours.as_raw_fd());
+            let ok = libc::unshare(libc::CLONE_NEWUSER) == 0;
+            let byte = [u8::from(ok)];
+            libc::write(ready_theirs.as_raw_fd(), byte.as_ptr().cast(), 1);
+            let mut end = [0u8];
+            libc::read(go_theirs.as_raw_fd(), end.as_mut_ptr().cast(), 1);
+            libc::_exit(0);
+        }
+    }
+    drop((ready_theirs, go_theirs));
+    let made = (|| {
+        let mut byte = [0u8];
+        if rustix::io::read(&ready_ours, &mut byte)? != 1 || byte[0] != 1 {
+            return Err(io::Error::other("no user namespace can be made for an id map"));
+        }
+        fs::write(format!("/proc/{child}/uid_map"), format!("0 {uid} 1"))?;
+        fs::write(format!("/proc/{child}/gid_map"), format!("0 {uid} 1"))?;
+        Ok(OwnedFd::from(File::open(format!("/proc/{child}/ns/user"))?))
+    })();
+    drop(go_ours);
+    // SAFETY: collects the child made above.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    made
+}
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+const MOUNT_ATTR_RDONLY: u64 = 0x1;
+const MOUNT_ATTR_NOSUID: u64 = 0x2;
+const MOUNT_ATTR_NODEV: u64 = 0x4;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+fn set_idmap(tree: BorrowedFd<'_>, names: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = MountAttr {
+        set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        clear: 0,
+        propagation: 0,
+        userns: u64::from(names.as_raw_fd().unsigned_abs()),
+    };
+    // SAFETY: mount_setattr reads one `mount_attr` of the size given, which lives until the call returns.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            AtFlags::EMPTY_PATH.bits(),
+            &attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An empty repository of the box's own, whose one remote is the gateway. The host never runs git on it.
+fn fresh_git(upper: &Path, uid: u32) -> io::Result<()> {
+    let git = upper.join(".git");
+    if fs::symlink_metadata(&git).is_ok() {
+        return Ok(());
+    }
+    for folder in ["", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info"] {
+        fs::create_dir(git.join(folder))?;
+    }
+    fs::write(git.join("HEAD"), "ref: refs/heads/work\n")?;
+    let config = format!(
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\
+         [remote \"origin\"]\n\turl = http://{}/git/origin\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\
+         [user]\n\tname = agent\n\temail = agent@localhost\n",
+        api::inbox::DOOR
+    );
+    fs::write(git.join("config"), config)?;
+    let mut open = vec![git];
+    while let Some(path) = open.pop() {
+        std::os::unix::fs::lchown(&path, Some(uid), Some(uid))?;
+        if path.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                open.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
