@@ -1,1 +1,15 @@
-//! vault
+//! Envelope encryption of secrets: bytes in, bytes out.
+//!
+//! A key-encryption key ([`Kek`]) wraps one data key ([`Dek`]) per workspace; the data key seals each
+//! secret. Associated data ties every ciphertext to its place (workspace, name, version), so that a row
+//! moved or rolled back in the database does not open. Nothing here stores, reads a clock or logs;
+//! there is no way to list or search values.
+//!
+//! AES-256-GCM with a random 96-bit nonce each time (NIST SP 800-38D: at most 2^32 sealings under one
+//! key; a workspace that sets a secret every second reaches that in 136 years).
+//!
+//! Read [`Kek`], [`Dek`], then [`seal`] and [`open`].
+
+mod sealing;
+
+pub use sealing::{Dek, Kek, MAX_PLAINTEXT, OpenError, SealError, open, seal};

@@ -1,0 +1,214 @@
+//! Which addresses exist for a connection that a box can steer.
+//!
+//! An *allow* table: hand-written lists of what is private miss one range after the other
+//! (mapped, translated, tunnelled, documentation, benchmarking …), so whatever is not clearly a
+//! public unicast address is refused. Callers check *every* address a name resolves to and then
+//! connect to that very address; a name is never judged, only what it became.
+//!
+//! What this cannot know: a network's own NAT64 prefix carved out of public space, and public
+//! addresses that answer only inside someone's cloud, apart from the one that is listed.
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// IPv4: everything outside the IANA special-purpose registry (read 2026-11), multicast and class E.
+/// Entries the registry calls globally reachable (AS112, AMT) stay out: no run has business there.
+const V4_OUT: [Ipv4Net; 18] = [
+    v4(0, 0, 0, 0, 8),
+    v4(10, 0, 0, 0, 8),
+    v4(100, 64, 0, 0, 10),
+    v4(127, 0, 0, 0, 8),
+    v4(169, 254, 0, 0, 16),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 0, 0, 0, 24),
+    v4(192, 0, 2, 0, 24),
+    v4(192, 31, 196, 0, 24),
+    v4(192, 52, 193, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v4(192, 168, 0, 0, 16),
+    v4(192, 175, 48, 0, 24),
+    v4(198, 18, 0, 0, 15),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
+    v4(224, 0, 0, 0, 3),
+    // Azure's host agent: public by the registry, answers with a machine's credentials from inside it.
+    v4(168, 63, 129, 16, 32),
+];
+
+/// IPv6: global unicast is all that may be …
+const V6_IN: Ipv6Net = v6([0x2000, 0, 0, 0], 3);
+
+/// … minus what the registry takes out of it.
+const V6_OUT: [Ipv6Net; 5] = [
+    // Protocol assignments: Teredo, ORCHID, benchmarking, AMT, anycast.
+    v6([0x2001, 0, 0, 0], 23),
+    v6([0x2001, 0x0db8, 0, 0], 32),
+    // 6to4 carries an IPv4 address, any of them.
+    v6([0x2002, 0, 0, 0], 16),
+    v6([0x2620, 0x004f, 0x8000, 0], 48),
+    v6([0x3fff, 0, 0, 0], 20),
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), len)
+}
+
+const fn v6(head: [u16; 4], len: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(head[0], head[1], head[2], head[3], 0, 0, 0, 0), len)
+}
+
+/// Whether `addr` is a public unicast address that a box may be connected to.
+///
+/// IPv4 in any IPv6 dress (mapped, compatible, NAT64, 6to4, Teredo, ISATAP) is refused as such,
+/// also when the address inside is public: it has a plain form, and that form can be asked for.
+#[must_use]
+pub fn is_public(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => !V4_OUT.iter().any(|net| net.contains(&addr)),
+        IpAddr::V6(addr) => V6_IN.contains(&addr) && !V6_OUT.iter().any(|net| net.contains(&addr)) && !isatap(addr),
+    }
+}
+
+/// ISATAP (RFC 5214) hides an IPv4 address behind any prefix: interface id `0000:5efe:` or `0200:5efe:`.
+fn isatap(addr: Ipv6Addr) -> bool {
+    let part = addr.segments();
+    part[5] == 0x5efe && part[4] & !0x0200 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_unicast_addresses_are_allowed() {
+        for addr in [
+            "1.0.0.0",
+            "1.1.1.1",
+            "8.8.8.8",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "140.82.112.3",
+            "160.79.104.10",
+            "168.63.129.15",
+            "168.63.129.17",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.0.1.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "2001:200::1",
+            "2001:4860:4860::8888",
+            "2003::1",
+            "2606:4700::1111",
+            "2a00:1450:4001::200e",
+            "2620:4f:8001::1",
+            "3ffe::1",
+            "3fff:1000::",
+        ] {
+            assert!(is_public(addr.parse().unwrap()), "{addr} was refused");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for addr in [
+            // This network, loopback, private, carrier.
+            "0.0.0.0",
+            "0.255.255.255",
+            "10.0.0.0",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "172.16.0.0",
+            "172.31.255.255",
+            "192.168.0.1",
+            "192.168.255.255",
+            // Link-local and the cloud's metadata and host agents.
+            "169.254.0.1",
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            // Protocol assignments, documentation, benchmarking, AS112, AMT, old 6to4 relays.
+            "192.0.0.1",
+            "192.0.0.9",
+            "192.0.0.170",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.255",
+            "198.18.0.0",
+            "198.19.255.255",
+            "192.31.196.1",
+            "192.52.193.1",
+            "192.88.99.1",
+            "192.175.48.1",
+            // Multicast, reserved, broadcast.
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            // IPv6 that is not global unicast.
+            "::",
+            "::1",
+            "100::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "ff0e::1",
+            "5f00::1",
+            "4000::",
+            "1fff:ffff::",
+            // IPv4 in IPv6: mapped, compatible, translated, NAT64 (both), 6to4, Teredo, ISATAP.
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::ffff:8.8.8.8",
+            "::169.254.169.254",
+            "::ffff:0:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:7f00:1::",
+            "2002:808:808::1",
+            "2001:0:53aa:64c::1",
+            "2606:4700::5efe:7f00:1",
+            "2606:4700::200:5efe:a9fe:a9fe",
+            // Taken out of global unicast.
+            "2001:2::1",
+            "2001:10::1",
+            "2001:20::1",
+            "2001:1ff:ffff::",
+            "2001:db8::1",
+            "2620:4f:8000::1",
+            "3fff::1",
+            "3fff:fff:ffff::1",
+        ] {
+            assert!(!is_public(addr.parse().unwrap()), "{addr} was allowed");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_address_in_ipv6_dress_is_allowed_unless_it_is_global_unicast(bits: u128) {
+            let addr = Ipv6Addr::from_bits(bits);
+            if is_public(IpAddr::V6(addr)) {
+                proptest::prop_assert_eq!(addr.segments()[0] >> 13, 1);
+                proptest::prop_assert_eq!(addr.to_ipv4(), None);
+            }
+        }
+    }
+}
