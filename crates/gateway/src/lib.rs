@@ -1,1 +1,130 @@
-//! gateway
+//! The gateway: the only way out of a box, and the only process that connects out.
+//!
+//! It holds a provider's credential only while a call is leased, reads no row, opens no vault, executes
+//! nothing and touches no file once [`load_roots`] has run. Whatever is not a listed model call is refused.
+//!
+//! Read in the order of a packet's path:
+//!
+//! | module | step |
+//! |---|---|
+//! | [`cable`] | the operator hands over a box's listener: one listener, one run |
+//! | `door` | that listener: HTTP/1.1, its limits, *identify* |
+//! | `call` | the stack, one expression from request to answer |
+//! | `decide` | is this request one of the few that exist? |
+//! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
+//! | `connect` | names to addresses, every one public, and a connection to that very address |
+//! | `inject` | the credential goes in, last |
+//! | `relay` | the answer streams back, scrubbed |
+//! | `meter` | what it used, read beside the stream |
+//! | `recent` | credentials of the last hour, for what boxes say |
+//! | `script` | the scripted provider: another upstream, in this process |
+
+mod cable;
+mod call;
+mod connect;
+mod decide;
+mod door;
+mod inject;
+mod meter;
+mod probe;
+mod recent;
+mod refusal;
+mod relay;
+mod script;
+mod server;
+
+use anyhow::Context as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the gateway is given. It looks for nothing by itself.
+pub struct Config {
+    /// The server's socket for grants (`run/gateway.sock`), to be dialled.
+    pub server_socket: PathBuf,
+    /// A listening `SOCK_SEQPACKET` socket (`run/cable.sock`), on which operators dial.
+    pub cable: OwnedFd,
+    /// The certificate authorities that upstreams are checked against.
+    pub roots: rustls::RootCertStore,
+}
+
+/// Loads the machine's certificate authorities, and those of `extra`, a PEM file, when given.
+///
+/// To be called before the process confines itself: it reads files. A machine without any authority
+/// gives an empty store, with which every TLS upstream is refused.
+///
+/// # Errors
+/// When `extra` cannot be read or holds no certificate. What is wrong with the machine's own is only logged.
+pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "a certificate authority of this machine could not be read");
+    }
+    roots.add_parsable_certificates(native.certs);
+    if let Some(extra) = extra {
+        let own = rustls_native_certs::load_certs_from_paths(Some(extra), None);
+        let (added, _) = roots.add_parsable_certificates(own.certs);
+        anyhow::ensure!(
+            added > 0,
+            "{} holds no certificate in PEM; give one, or leave the option out",
+            extra.display()
+        );
+    }
+    Ok(roots)
+}
+
+/// Serves until the process is killed, on one thread of its own runtime (names are looked up beside it).
+///
+/// # Errors
+/// When the runtime cannot start or `cable` is no listening socket. Nothing that a box, an upstream or a
+/// lost server does ends it.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS_AT_ONCE)
+        .build()
+        .context("the gateway's runtime could not start")?
+        .block_on(serve(config))
+}
+
+/// Threads that look up names; more lookups wait.
+const LOOKUPS_AT_ONCE: usize = 4;
+
+/// [`run`] on the caller's runtime.
+///
+/// # Errors
+/// When `cable` is no listening socket.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let (said, hears) = tokio::sync::mpsc::unbounded_channel();
+    let server = server::Server::dial(config.server_socket, said);
+    let gate = Arc::new(Gate {
+        server,
+        outlet: connect::Outlet::new(config.roots)?,
+        recent: recent::Recent::default(),
+        doors: door::Doors::default(),
+    });
+    tokio::spawn(obey(gate.clone(), hears));
+    cable::accept(gate, config.cable).await
+}
+
+/// What every call shares.
+struct Gate {
+    server: Arc<server::Server>,
+    outlet: connect::Outlet,
+    recent: recent::Recent,
+    doors: door::Doors,
+}
+
+/// Carries out what the server says by itself.
+async fn obey(gate: Arc<Gate>, mut hears: tokio::sync::mpsc::UnboundedReceiver<server::Order>) {
+    while let Some(order) = hears.recv().await {
+        match order {
+            server::Order::Close(run) => gate.doors.cut_calls(&run),
+            server::Order::Probe { id, route, model } => {
+                let gate = gate.clone();
+                tokio::spawn(async move { probe::probe(&gate, id, route, &model).await });
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The cable: operators dial in, hand over their boxes' listeners, and have what boxes say scrubbed.
+//!
+//! Packets are carried out one after the other, so answers come in the order of the questions. The end of
+//! an operator's connection, or a packet that is none of this protocol, ends every run on it at once.
+//!
+//! Read [`accept`], [`Cable::carry_out`], then [`Packets`] (the socket).
+
+use crate::Gate;
+use crate::door::DoorId;
+use anyhow::{Context as _, bail, ensure};
+use api::cable::{FromCable, MAX_PACKET, ToCable};
+use model::RunId;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketFlags};
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+
+/// Descriptors that a packet may bring; one is right, more are closed with the connection.
+const DESCRIPTORS: usize = 4;
+/// Rest after a failed accept, in milliseconds.
+const ACCEPT_REST_MS: u64 = 50;
+
+/// Serves every operator that dials, until the process ends.
+///
+/// # Errors
+/// When `listener` is no listening socket. A connection that fails is only logged.
+pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result<()> {
+    ensure!(
+        rustix::net::sockopt::socket_acceptconn(&listener).context("the cable is no socket")?,
+        "the cable is no listening socket"
+    );
+    rustix::io::ioctl_fionbio(&listener, true).context("the cable cannot be made non-blocking")?;
+    let listener = watch(listener).context("the cable cannot be watched")?;
+    loop {
+        let accepted = async {
+            let mut ready = listener.readable().await?;
+            ready
+                .try_io(|l| Ok(rustix::net::accept_with(l.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?))
+                .unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+        };
+        match accepted.await.and_then(watch) {
+            Ok(socket) => {
+                let mut cable = Cable { gate: gate.clone(), packets: Packets(socket), doors: HashMap::new() };
+                tokio::spawn(async move {
+                    match cable.serve().await {
+                        Ok(()) => tracing::info!("an operator hung up; its runs are shut"),
+                        Err(error) => {
+                            tracing::error!(error = format!("{error:#}"), "an operator is cut off; its runs are shut")
+                        }
+                    }
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                tracing::warn!(%error, "an operator was not accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_REST_MS)).await;
+            }
+        }
+    }
+}
+
+/// Has the runtime watch a descriptor.
+fn watch(owned: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is one open descriptor for its whole life, and the `AsyncFd` owns it.
+    unsafe { AsyncFd::register(owned) }.map_err(io::Error::from)
+}
+
+/// One operator. Dropped, it takes the doors of its runs with it.
+struct Cable {
+    gate: Arc<Gate>,
+    packets: Packets,
+    doors: HashMap<RunId, DoorId>,
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for (run, door) in self.doors.drain() {
+            self.gate.doors.detach(&run, Some(door));
+            self.gate.outlet.scripts.forget(run.as_str());
+        }
+    }
+}
+
+impl Cable {
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let mut buffer = vec![0; MAX_PACKET];
+        while let Some((length, descriptors)) = self.packets.receive(&mut buffer).await? {
+            let message =
+                serde_json::from_slice(&buffer[..length]).context("a packet holds no message of the cable")?;
+            if let Some(answer) = self.carry_out(message, descriptors)? {
+                self.packets.send(answer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, message: ToCable, mut descriptors: Vec<OwnedFd>) -> anyhow::Result<Option<FromCable>> {
+        let expected = usize::from(matches!(message, ToCable::Attach { .. }));
+        ensure!(descriptors.len() == expected, "a packet brought {} descriptors, not {expected}", descriptors.len());
+        match message {
+            ToCable::Attach { run } => {
+                let listener = descriptors.pop().context("a packet brought no descriptor")?;
+                let door =
+                    self.gate.doors.attach(&self.gate, run.clone(), listener).context("a listener cannot be served")?;
+                self.doors.insert(run.clone(), door);
+                Ok(Some(FromCable::Attached { run }))
+            }
+            ToCable::Detach { run } => {
+                let door = self.doors.remove(&run);
+                self.gate.doors.detach(&run, door);
+                self.gate.outlet.scripts.forget(run.as_str());
+                Ok(None)
+            }
+            ToCable::Scrub { id, text } => {
+                let scrubber = self.gate.recent.scrubber(Instant::now());
+                Ok(Some(FromCable::Scrubbed { id, text: scrubber.scrub_str(&text).into_owned() }))
+            }
+        }
+    }
+}
+
+/// A connected `SOCK_SEQPACKET` socket.
+struct Packets(AsyncFd<OwnedFd>);
+
+impl Packets {
+    /// The next packet's length and descriptors; none at the end.
+    async fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<Option<(usize, Vec<OwnedFd>)>> {
+        loop {
+            let mut ready = self.0.readable().await.context("the cable cannot be read")?;
+            match ready.try_io(|socket| receive_now(socket.get_ref(), buffer)) {
+                Ok(Ok(Received { length: 0, descriptors, .. })) if descriptors.is_empty() => return Ok(None),
+                Ok(Ok(received)) => {
+                    if received.cut {
+                        bail!("a packet is longer than {MAX_PACKET} bytes or brings too many descriptors");
+                    }
+                    return Ok(Some((received.length, received.descriptors)));
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Ok(Err(error)) => return Err(error).context("the cable cannot be read"),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, mut answer: FromCable) -> anyhow::Result<()> {
+        let mut packet = serde_json::to_vec(&answer)?;
+        if let (true, FromCable::Scrubbed { text, .. }) = (packet.len() > MAX_PACKET, &mut answer) {
+            // Placeholders can be longer than what they stand for. The run goes on; this event does not.
+            *text =
+                r#"{"kind":"note","text":"An event of the box was too long once it was scrubbed, and is left out."}"#
+                    .to_owned();
+            packet = serde_json::to_vec(&answer)?;
+        }
+        loop {
+            let mut ready = self.0.writable().await.context("the cable cannot be written")?;
+            match ready.try_io(|socket| Ok(rustix::net::send(socket.get_ref(), &packet, SendFlags::NOSIGNAL)?)) {
+                Ok(sent) => {
+                    sent.context("the cable cannot be written")?;
+                    return Ok(());
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+struct Received {
+    length: usize,
+    descriptors: Vec<OwnedFd>,
+    cut: bool,
+}
+
+fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(brought) = message {
+            descriptors.extend(brought);
+        }
+    }
+    let cut = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    Ok(Received { length: got.bytes, descriptors, cut })
+}

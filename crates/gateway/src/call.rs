@@ -1,0 +1,88 @@
+//! One call, from its request to its answer: the stack, read top to bottom.
+
+use crate::connect::{Scripted, Target};
+use crate::decide::{Call, decide};
+use crate::door::OnTheClock;
+use crate::meter::Meter;
+use crate::refusal::{Kind, Refusal, Trace};
+use crate::relay::Relayed;
+use crate::server::{Granted, Lost, Word};
+use crate::{Gate, inject, recent, relay};
+use api::grants::ModelCall;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use model::RunId;
+use std::time::Instant;
+
+/// What a client gets: our own words, or a provider's.
+pub(crate) type Answer = Response<Either<Full<Bytes>, Relayed>>;
+
+/// Answers one request of a run. A refusal's record is on its way to the server before the answer is.
+pub(crate) async fn answer(gate: &Gate, run: &RunId, clock: OnTheClock, request: Request<Incoming>) -> Answer {
+    let mut trace = Trace::of(&request);
+    let refusal = match through(gate, run, clock, request, &mut trace).await {
+        Ok(response) => return response.map(Either::Right),
+        Err(refusal) => refusal,
+    };
+    let refusal = match refusal.kind {
+        Kind::Policy => match gate.server.refused(run.clone(), trace.refused(&refusal)).await {
+            Ok(()) => refusal,
+            Err(Lost) => Refusal::record_lost(),
+        },
+        Kind::Denied | Kind::Fault => refusal,
+    };
+    refusal.answer().map(Either::Left)
+}
+
+async fn through(
+    gate: &Gate,
+    run: &RunId,
+    clock: OnTheClock,
+    request: Request<Incoming>,
+    trace: &mut Trace,
+) -> Result<Response<Relayed>, Refusal> {
+    if !gate.server.is_up() {
+        return Err(Refusal::record_lost());
+    }
+    let call = decide(request, trace).await?;
+    let Granted { mut lease, upstream } = match gate.server.ask(question(run, &call)).await {
+        Ok(Word::Granted(granted)) => *granted,
+        Ok(Word::Denied { rule, why }) => return Err(Refusal::denied(rule, why)),
+        Err(Lost) => return Err(Refusal::record_lost()),
+    };
+    // From here on every way out drops the lease, and a dropped lease settles.
+    trace.grant = Some(lease.grant().to_string());
+    let credential = &upstream.credential.0;
+    gate.recent.note(credential, Instant::now());
+    if upstream.dialect != call.dialect {
+        return Err(Refusal::policy(
+            "model.dialect",
+            "This model speaks another wire format than the one of this path.",
+        ));
+    }
+    let to = Target::of(&upstream.place)?;
+    let owner = format!("{run}/{}", call.provider);
+    let scripted = Scripted { owner: &owner, dialect: call.dialect, credential };
+    let wire = gate.outlet.connect(&upstream.place, &to, scripted).await?;
+    // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
+    let request = inject::call(&call, &to, credential)?;
+    let scrubber = recent::of([credential]);
+    lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));
+    let answer = relay::exchange(wire, request, &mut lease.status).await?;
+    Ok(relay::relay(answer, lease, &scrubber, clock))
+}
+
+fn question(run: &RunId, call: &Call) -> ModelCall {
+    ModelCall {
+        run: run.clone(),
+        handle_sha256: call.handle_sha256.clone(),
+        provider: call.provider.clone(),
+        path: call.path.clone(),
+        model: call.asked.model.clone(),
+        max_output_tokens: call.asked.max_output_tokens,
+        input_tokens_at_most: call.body.len() as u64,
+        body_sha256: call.body_sha256.clone(),
+    }
+}

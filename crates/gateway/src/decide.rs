@@ -1,0 +1,234 @@
+//! Whether a request is one of the few that exist. Pure but for reading the body off the socket.
+//!
+//! Read [`target`] (where it points), [`handle`] (which credential it shows), then [`decide`].
+
+use crate::refusal::{Refusal, Trace};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use model::Dialect;
+use std::time::Duration;
+
+/// Longest request body: 32 MiB, the providers' own ceiling.
+pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
+/// How long a client may take to send its body. It comes over loopback.
+const BODY_SECS: u64 = 30;
+/// Longest name of a model, in bytes.
+const MAX_NAME: usize = 64;
+/// What every handle starts with.
+const HANDLE_PREFIX: &str = "vh_";
+/// Headers that carry a credential somewhere, and never here.
+const FOREIGN: [&str; 6] =
+    ["proxy-authorization", "cookie", "api-key", "x-goog-api-key", "x-auth-token", "x-amz-security-token"];
+
+/// A request that may be asked for.
+pub(crate) struct Call {
+    /// The name after `/model/`.
+    pub(crate) provider: String,
+    /// The inference path after it.
+    pub(crate) path: String,
+    /// The query, without its mark.
+    pub(crate) query: Option<String>,
+    /// The wire format that the path belongs to.
+    pub(crate) dialect: Dialect,
+    /// What policy read in the body.
+    pub(crate) asked: policy::model_call::Asked,
+    /// SHA-256 of the handle, hex. The handle itself ends here.
+    pub(crate) handle_sha256: String,
+    /// The body, byte for byte as it came.
+    pub(crate) body: Bytes,
+    /// Its SHA-256, hex.
+    pub(crate) body_sha256: String,
+    /// The headers as they came; [`crate::inject`] takes the few that go on.
+    pub(crate) headers: HeaderMap,
+}
+
+/// Judges one request. `trace` learns what the verdict will say.
+///
+/// # Errors
+/// A [`Refusal`] that names the rule; nothing has left the gateway then.
+pub(crate) async fn decide<B>(request: Request<B>, trace: &mut Trace) -> Result<Call, Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let (provider, path) = target(&head.method, &head.uri, &head.headers)?;
+    let dialect = dialect(&path);
+    let handle_sha256 = handle(&head.headers)?;
+    let body = read(&head.headers, body).await?;
+    let body_sha256 = sha256_hex(&body);
+    trace.body_sha256 = Some(body_sha256.clone());
+    let query = head.uri.query().map(str::to_owned);
+    let asked = policy::model_call::judge(dialect, head.method.as_str(), &path, query.as_deref(), &body)
+        .map_err(|no| Refusal::policy(no.rule, no.why))?;
+    trace.model = Some(asked.model.clone());
+    Ok(Call { provider, path, query, dialect, asked, handle_sha256, body, body_sha256, headers: head.headers })
+}
+
+/// The wire format that a path belongs to.
+fn dialect(path: &str) -> Dialect {
+    if path == "/v1/messages" || path.starts_with("/v1/messages/") { Dialect::Anthropic } else { Dialect::Openai }
+}
+
+/// Splits `/model/{name}{path}`; everything else is a closed door.
+fn target(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
+    let closed = |why: &str| Err(Refusal::policy("door.closed", why));
+    if method == Method::CONNECT {
+        return closed("There are no tunnels out of this box.");
+    }
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        return closed("This is no forward proxy; no host can be reached through it.");
+    }
+    if headers.contains_key(header::UPGRADE) {
+        return closed("A connection cannot be turned into another protocol here.");
+    }
+    let Some((name, path)) = uri.path().strip_prefix("/model/").and_then(|rest| rest.split_once('/')) else {
+        return closed("The only thing to reach from this box is its model, at /model/<name>/….");
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {
+        return closed("This is no name of a model.");
+    }
+    Ok((name.to_owned(), format!("/{path}")))
+}
+
+/// The SHA-256 of the one handle that a request shows.
+fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
+    let foreign = |why: &str| Err(Refusal::policy("handle.foreign", why));
+    if FOREIGN.iter().any(|name| headers.contains_key(*name)) {
+        return foreign("The request carries a credential of another kind; only this run's handle is taken.");
+    }
+    let shown: Vec<_> = headers
+        .get_all("x-api-key")
+        .iter()
+        .map(|v| (v, ""))
+        .chain(headers.get_all(header::AUTHORIZATION).iter().map(|v| (v, "bearer ")))
+        .collect();
+    let (value, scheme) = match shown[..] {
+        [] => {
+            return Err(Refusal::policy(
+                "handle.missing",
+                "The request carries no handle in x-api-key or as a bearer token.",
+            ));
+        }
+        [one] => one,
+        _ => return foreign("The request carries more than one credential; exactly one header may carry the handle."),
+    };
+    let value = value.as_bytes();
+    let handle = match value.get(..scheme.len()) {
+        Some(start) if start.eq_ignore_ascii_case(scheme.as_bytes()) => &value[scheme.len()..],
+        _ => return foreign("The credential in the request is not this run's handle."),
+    };
+    if !handle.starts_with(HANDLE_PREFIX.as_bytes()) {
+        return foreign("The credential in the request is not this run's handle.");
+    }
+    Ok(sha256_hex(handle))
+}
+
+async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_long = || {
+        Refusal::policy("body.too-long", "The request's body is longer than 32 MiB.")
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if said.is_some_and(|n| n > MAX_BODY as u64) {
+        return Err(too_long());
+    }
+    match tokio::time::timeout(Duration::from_secs(BODY_SECS), Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+        Ok(Err(_)) => {
+            Err(Refusal::policy("body.cut", "The request's body broke off.").with_status(StatusCode::BAD_REQUEST))
+        }
+        Err(_) => Err(Refusal::policy("body.slow", "The request's body took longer than 30 seconds.")
+            .with_status(StatusCode::REQUEST_TIMEOUT)),
+    }
+}
+
+/// SHA-256 in lower-case hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a String takes every write");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, value.parse().expect("a header value"));
+        }
+        map
+    }
+    fn rule<T>(result: Result<T, Refusal>) -> String {
+        result.err().map(|no| no.rule).unwrap_or_default()
+    }
+
+    #[test]
+    fn one_handle_in_one_header_is_taken_and_only_its_hash_goes_on() {
+        let expected = sha256_hex(b"vh_abc");
+        assert_eq!(handle(&headers(&[("x-api-key", "vh_abc")])).unwrap(), expected);
+        assert_eq!(handle(&headers(&[("authorization", "Bearer vh_abc")])).unwrap(), expected);
+        assert_eq!(handle(&headers(&[("authorization", "bearer vh_abc")])).unwrap(), expected);
+    }
+
+    #[test]
+    fn no_credential_two_credentials_and_a_foreign_one_are_refused() {
+        assert_eq!(rule(handle(&headers(&[]))), "handle.missing");
+        for bad in [
+            &[("x-api-key", "vh_a"), ("authorization", "Bearer vh_a")][..],
+            &[("x-api-key", "vh_a"), ("x-api-key", "vh_a")],
+            &[("x-api-key", "sk-ant-real")],
+            &[("authorization", "Bearer sk-real")],
+            &[("authorization", "Basic dmhfYTo=")],
+            &[("authorization", "vh_a")],
+            &[("x-api-key", "vh_a"), ("cookie", "a=b")],
+            &[("x-api-key", "vh_a"), ("proxy-authorization", "Basic eA==")],
+        ] {
+            assert_eq!(rule(handle(&headers(bad))), "handle.foreign", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_origin_form_model_path_opens_the_door() {
+        let ask = |method: Method, uri: &str| target(&method, &uri.parse().unwrap(), &HeaderMap::new());
+        assert_eq!(ask(Method::POST, "/model/claude/v1/messages").unwrap(), ("claude".into(), "/v1/messages".into()));
+        for uri in [
+            "/",
+            "/model/",
+            "/model/x",
+            "/model//v1/messages",
+            "/model/a%2fb/v1",
+            "/MODEL/x/v1",
+            "//model/x/v1",
+            "http://a.example/model/x/v1/messages",
+            "*",
+        ] {
+            assert_eq!(rule(ask(Method::POST, uri)), "door.closed", "{uri}");
+        }
+        assert_eq!(rule(ask(Method::CONNECT, "a.example:443")), "door.closed");
+        let upgrade = headers(&[("upgrade", "websocket")]);
+        assert_eq!(rule(target(&Method::GET, &"/model/x/v1/messages".parse().unwrap(), &upgrade)), "door.closed");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_body_at_the_limit_is_read_and_one_byte_more_is_not() {
+        let none = HeaderMap::new();
+        let full = |n: usize| http_body_util::Full::new(Bytes::from(vec![b' '; n]));
+        assert_eq!(read(&none, full(MAX_BODY)).await.unwrap().len(), MAX_BODY);
+        assert_eq!(rule(read(&none, full(MAX_BODY + 1)).await), "body.too-long");
+        let said = headers(&[("content-length", "33554433")]);
+        assert_eq!(rule(read(&said, full(0)).await), "body.too-long");
+    }
+}

@@ -1,0 +1,203 @@
+//! A box's listener, served from outside: HTTP/1.1 with its limits. Whoever connects is the run that the
+//! listener belongs to; nothing in a request can say otherwise.
+//!
+//! Read [`Doors`] (who is served), [`serve`] (one listener), then [`connection`].
+
+use crate::{Gate, call};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::RunId;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Connections of one run at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// Longest head of a request, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// How long a client may take to send a request's head, and to begin the next one.
+const HEAD_SECS: u64 = 30;
+/// How long one call may take from its head to the last byte of its answer.
+const CALL_SECS: u64 = 600;
+/// Rest after a failed accept (out of descriptors, say), in milliseconds.
+const ACCEPT_REST_MS: u64 = 50;
+
+/// The doors that are open, by run.
+#[derive(Default)]
+pub(crate) struct Doors(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    by_run: HashMap<RunId, Door>,
+}
+
+/// One door's number; a run that is attached again gets another one.
+pub(crate) type DoorId = u64;
+
+/// An open door. Dropped, it is shut: listener, connections and calls end.
+struct Door {
+    id: DoorId,
+    server: tokio::task::JoinHandle<()>,
+    cut: watch::Sender<()>,
+    /// The listener once more, to be shut down: that works on every copy of it, ours and the operator's,
+    /// so that connects are refused at once and the port stays taken.
+    listener: OwnedFd,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.server.abort();
+        if let Err(error) = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both) {
+            tracing::debug!(%error, "a listener was down already");
+        }
+    }
+}
+
+impl Doors {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves `run` on `listener` from now on; a door that it had before is shut.
+    ///
+    /// # Errors
+    /// When the descriptor is no listening TCP socket.
+    pub(crate) fn attach(&self, gate: &Arc<Gate>, run: RunId, listener: OwnedFd) -> std::io::Result<DoorId> {
+        if !rustix::net::sockopt::socket_acceptconn(&listener)? {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the descriptor is no listening socket"));
+        }
+        let copy = listener.try_clone()?;
+        let listener = std::net::TcpListener::from(listener);
+        listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let (cut, is_cut) = watch::channel(());
+        let server = tokio::spawn(serve(gate.clone(), run.clone(), listener, is_cut));
+        let mut open = self.open();
+        open.last += 1;
+        let id = open.last;
+        let before = open.by_run.insert(run, Door { id, server, cut, listener: copy });
+        drop(open);
+        drop(before);
+        Ok(id)
+    }
+
+    /// Shuts the door of `run`; with `only`, only if it is that one. True if it was open.
+    pub(crate) fn detach(&self, run: &RunId, only: Option<DoorId>) -> bool {
+        let mut open = self.open();
+        if only.is_some_and(|id| open.by_run.get(run).is_none_or(|door| door.id != id)) {
+            return false;
+        }
+        let shut = open.by_run.remove(run);
+        drop(open);
+        shut.is_some()
+    }
+
+    /// Cuts the live calls of `run`; its door stays open.
+    pub(crate) fn cut_calls(&self, run: &RunId) {
+        if let Some(door) = self.open().by_run.get(run) {
+            door.cut.send_replace(());
+        }
+    }
+}
+
+/// Serves one listener until its task is aborted; connections end with it.
+async fn serve(gate: Arc<Gate>, run: RunId, listener: TcpListener, cut: watch::Receiver<()>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(seat) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, %run, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_REST_MS)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let (gate, run, cut) = (gate.clone(), run.clone(), cut.clone());
+        connections.spawn(async move {
+            connection(&gate, run, stream, cut).await;
+            drop(seat);
+        });
+    }
+}
+
+/// Serves one connection, one request after the other.
+async fn connection(gate: &Arc<Gate>, run: RunId, stream: TcpStream, mut cut: watch::Receiver<()>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %run, "a client was gone before it was served");
+        return;
+    }
+    cut.mark_unchanged();
+    let (due, mut is_due) = watch::channel(None);
+    let due = Arc::new(due);
+    let service = service_fn(|request| {
+        let (gate, run) = (gate.clone(), run.clone());
+        let clock = OnTheClock::start(due.clone());
+        async move { Ok::<_, Infallible>(call::answer(&gate, &run, clock, request).await) }
+    });
+    let mut served = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(HEAD_SECS))
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    loop {
+        let end = *is_due.borrow_and_update();
+        tokio::select! {
+            done = served.as_mut() => {
+                if let Err(error) = done {
+                    ended_badly(gate, &run, &error).await;
+                }
+                return;
+            }
+            _ = is_due.changed() => {}
+            () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                tracing::warn!(%run, "a call took longer than {CALL_SECS} s and is cut");
+                return;
+            }
+            _ = cut.changed() => return,
+        }
+    }
+}
+
+/// What was no request of HTTP/1.1 is refused by the parser; its record is made here.
+async fn ended_badly(gate: &Gate, run: &RunId, error: &hyper::Error) {
+    if !error.is_parse() {
+        tracing::debug!(%error, %run, "a connection ended");
+        return;
+    }
+    let refusal =
+        crate::refusal::Refusal::policy("request.malformed", format!("What came was no request of HTTP/1.1: {error}."));
+    let verdict = crate::refusal::Trace::default().refused(&refusal);
+    if gate.server.refused(run.clone(), verdict).await.is_err() {
+        tracing::warn!(%run, "a malformed request was refused while the server was away");
+    }
+}
+
+/// A call's time runs while this lives.
+pub(crate) struct OnTheClock(Arc<watch::Sender<Option<Instant>>>);
+
+impl OnTheClock {
+    fn start(due: Arc<watch::Sender<Option<Instant>>>) -> Self {
+        due.send_replace(Some(Instant::now() + Duration::from_secs(CALL_SECS)));
+        Self(due)
+    }
+}
+
+impl Drop for OnTheClock {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
+}

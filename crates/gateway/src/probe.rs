@@ -1,0 +1,78 @@
+//! `volary model test`: the smallest call there is, over the very path that runs take.
+
+use crate::connect::{Scripted, Target};
+use crate::refusal::Refusal;
+use crate::{Gate, inject, recent, relay};
+use api::grants::{FromGateway, Upstream};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use model::Dialect;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How long a probe may take.
+const PROBE_SECS: u64 = 60;
+/// Longest answer that is read, in bytes.
+const ANSWER_AT_MOST: usize = 1024 * 1024;
+/// Longest quotation of a provider's words, in characters.
+const QUOTED_CHARS: usize = 300;
+
+/// Makes the call and tells the server what came of it.
+pub(crate) async fn probe(gate: &Gate, id: u64, route: Upstream, model: &str) {
+    gate.recent.note(&route.credential.0, Instant::now());
+    let scrubber = recent::of([&route.credential.0]);
+    let mut status = 0;
+    let said =
+        match tokio::time::timeout(Duration::from_secs(PROBE_SECS), answer(gate, &route, model, &mut status)).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(refusal)) => refusal.why,
+            Err(_) => format!("The model did not answer within {PROBE_SECS} seconds."),
+        };
+    let said = scrubber.scrub_str(&said).into_owned();
+    gate.server.post(FromGateway::Probed { id, status, said });
+}
+
+async fn answer(gate: &Gate, route: &Upstream, model: &str, status: &mut u16) -> Result<String, Refusal> {
+    let body =
+        |ceiling: &str| json!({ "model": model, ceiling: 16, "messages": [{ "role": "user", "content": "ping" }] });
+    let text = once(gate, route, body("max_tokens"), status).await?;
+    // OpenAI's newer models know the ceiling by another name only, and say so.
+    if *status == 400 && route.dialect == Dialect::Openai && text.contains("max_completion_tokens") {
+        let text = once(gate, route, body("max_completion_tokens"), status).await?;
+        return Ok(sentence(*status, &text));
+    }
+    Ok(sentence(*status, &text))
+}
+
+async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> Result<String, Refusal> {
+    let credential = &route.credential.0;
+    let path = match route.dialect {
+        Dialect::Anthropic => "/v1/messages",
+        Dialect::Openai => "/v1/chat/completions",
+    };
+    let to = Target::of(&route.place)?;
+    let scripted = Scripted { owner: "probe", dialect: route.dialect, credential };
+    let wire = gate.outlet.connect(&route.place, &to, scripted).await?;
+    let request = inject::probe(route.dialect, path, &to, Bytes::from(body.to_string()), credential)?;
+    let answer = relay::exchange(wire, request, status).await?;
+    let (_head, body) = answer.response.into_parts();
+    match Limited::new(body, ANSWER_AT_MOST).collect().await {
+        // Scrubbed before anything is cut out of it: half a key would not be found any more.
+        Ok(whole) => {
+            let scrubbed = recent::of([credential]).scrub(&whole.to_bytes()).into_owned();
+            Ok(String::from_utf8_lossy(&scrubbed).into_owned())
+        }
+        Err(_) => Err(Refusal::fault("upstream.cut", "The model provider broke off in its answer.")),
+    }
+}
+
+/// One sentence for the person who asked.
+fn sentence(status: u16, text: &str) -> String {
+    if (200..300).contains(&status) {
+        return "The model answered.".to_owned();
+    }
+    let answer: Value = serde_json::from_str(text).unwrap_or_default();
+    let words = answer["error"]["message"].as_str().or(answer["error"].as_str()).unwrap_or(text);
+    let quoted: String = words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(QUOTED_CHARS).collect();
+    format!("The provider answered with status {status}: {quoted}")
+}

@@ -1,0 +1,188 @@
+//! The answer on its way back: as it arrives, scrubbed, metered, no faster than the client reads.
+//!
+//! Read [`exchange`] (the request goes out, the head comes back), then [`Relayed`] (the body).
+
+use crate::connect::Wire;
+use crate::door::OnTheClock;
+use crate::meter::Meter;
+use crate::refusal::Refusal;
+use crate::server::Lease;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use scrub::Scrubber;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Longest head of a provider's answer, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// The answer's headers that go to the client, and prefixes of such. What is not listed stays here.
+const RETURNED: [&str; 4] = ["content-type", "retry-after", "request-id", "x-request-id"];
+const RETURNED_PREFIXES: [&str; 2] = ["anthropic-ratelimit-", "x-ratelimit-"];
+
+/// A provider's answer: its head is there, its body is on its way.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    /// Carries the connection; ends it when dropped.
+    pub(crate) carrier: Carrier,
+}
+
+/// Sends a request over a connection of its own and waits for the head of the answer.
+///
+/// # Errors
+/// A fault when the provider breaks off; a policy refusal for an answer that must not be passed on:
+/// a redirect (it is never followed), or a body in an encoding that cannot be scrubbed.
+/// `status` takes the provider's, also when its answer is not passed on.
+pub(crate) async fn exchange(
+    wire: Box<dyn Wire>,
+    request: Request<Full<Bytes>>,
+    status: &mut u16,
+) -> Result<Answer, Refusal> {
+    let cut = |error: hyper::Error| {
+        tracing::warn!(%error, "a model provider broke off");
+        Refusal::fault("upstream.cut", "The model provider broke off before it answered.")
+    };
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(wire)).await.map_err(cut)?;
+    let carrier = Carrier(tokio::spawn(async move {
+        // Its error is the body's or the head's error too, and is told there.
+        drop(connection.await);
+    }));
+    let response = sender.send_request(request).await.map_err(cut)?;
+    *status = response.status().as_u16();
+    if response.status().is_redirection() || response.status().is_informational() {
+        return Err(Refusal::policy(
+            "upstream.redirect",
+            "The model provider answered with a redirect, and none is followed.",
+        )
+        .with_status(StatusCode::BAD_GATEWAY));
+    }
+    let readable = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !response.headers().get_all(header::CONTENT_ENCODING).iter().all(readable) {
+        return Err(Refusal::policy(
+            "upstream.encoding",
+            "The model provider answered in an encoding that cannot be checked for secrets.",
+        )
+        .with_status(StatusCode::BAD_GATEWAY));
+    }
+    Ok(Answer { response, carrier })
+}
+
+/// Ends a connection's task with its owner.
+pub(crate) struct Carrier(tokio::task::JoinHandle<()>);
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The listed headers of an answer, scrubbed.
+fn returned(headers: &HeaderMap, scrubber: &Scrubber) -> HeaderMap {
+    let listed = |name: &HeaderName| {
+        RETURNED.contains(&name.as_str()) || RETURNED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+    };
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| listed(name)) {
+        // A scrubbed value is still a header value; were it not, leaving it out is right.
+        if let Ok(value) = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())) {
+            kept.append(name, value);
+        }
+    }
+    kept
+}
+
+/// Turns a provider's answer into the client's.
+pub(crate) fn relay(answer: Answer, mut lease: Lease, scrubber: &Scrubber, clock: OnTheClock) -> Response<Relayed> {
+    let (head, upstream) = answer.response.into_parts();
+    if let Some(meter) = &mut lease.meter {
+        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        meter.head(kind);
+    }
+    let body = Relayed {
+        upstream,
+        scrub: (!scrubber.is_empty()).then(|| scrubber.stream()),
+        lease: Some(lease),
+        done: false,
+        _carrier: answer.carrier,
+        _clock: clock,
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = returned(&head.headers, scrubber);
+    response
+}
+
+/// A body that streams through. Dropped before its end, it settles its call as interrupted.
+pub(crate) struct Relayed {
+    upstream: Incoming,
+    scrub: Option<scrub::Stream>,
+    lease: Option<Lease>,
+    done: bool,
+    _carrier: Carrier,
+    _clock: OnTheClock,
+}
+
+impl Relayed {
+    fn meter(&mut self) -> Option<&mut Meter> {
+        self.lease.as_mut().and_then(|lease| lease.meter.as_mut())
+    }
+
+    /// The provider has said all; what was held back, if anything.
+    fn finish(&mut self) -> Option<Bytes> {
+        self.done = true;
+        if let Some(mut lease) = self.lease.take() {
+            lease.whole = true;
+        }
+        self.scrub.take().map(scrub::Stream::finish).filter(|rest| !rest.is_empty()).map(Bytes::from)
+    }
+}
+
+impl http_body::Body for Relayed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        while !this.done {
+            match ready!(Pin::new(&mut this.upstream).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    // Trailers stay here.
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if let Some(meter) = this.meter() {
+                        meter.push(&bytes);
+                    }
+                    let out = match &mut this.scrub {
+                        Some(scrub) => Bytes::from(scrub.push(&bytes)),
+                        None => bytes,
+                    };
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    }
+                }
+                Some(Err(error)) => {
+                    this.done = true;
+                    this.lease = None;
+                    tracing::warn!(%error, "a model provider broke off in the middle of its answer");
+                    // The client's connection ends without the last chunk, so that it cannot take this for the end.
+                    return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+                }
+                None => {
+                    if let Some(rest) = this.finish() {
+                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                    }
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+}

@@ -1,0 +1,208 @@
+//! What the scripted model says, in the providers' wire formats.
+
+use api::grants::ScriptTool;
+use bytes::Bytes;
+use model::Dialect;
+use serde_json::{Value, json};
+
+/// Words in one piece of streamed text.
+const WORDS_A_PIECE: usize = 3;
+/// Bytes in one piece of a tool's streamed input, at least.
+const INPUT_PIECE_BYTES: usize = 24;
+/// Bytes that count as one token.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// One answer.
+pub(super) struct Said<'a> {
+    /// The turn, from 0.
+    pub(super) n: usize,
+    /// The model that was asked for.
+    pub(super) model: &'a str,
+    pub(super) text: String,
+    pub(super) tools: &'a [ScriptTool],
+    /// Length of the request's body.
+    pub(super) request_bytes: usize,
+}
+
+/// An error as the provider would put it.
+pub(super) fn error(dialect: Dialect, kind: &str, message: &str) -> Value {
+    match dialect {
+        Dialect::Anthropic => json!({ "type": "error", "error": { "type": kind, "message": message } }),
+        Dialect::Openai => json!({ "error": { "type": kind, "message": message, "code": null, "param": null } }),
+    }
+}
+
+impl Said<'_> {
+    fn input_tokens(&self) -> usize {
+        (self.request_bytes / BYTES_PER_TOKEN).max(1)
+    }
+
+    fn output_tokens(&self) -> usize {
+        let tools: usize = self.tools.iter().map(|tool| tool.input.to_string().len()).sum();
+        ((self.text.len() + tools) / BYTES_PER_TOKEN).max(1)
+    }
+
+    // ---- Anthropic Messages ----
+
+    fn anthropic_id(&self) -> String {
+        format!("msg_script_{}", self.n)
+    }
+
+    fn anthropic_stop(&self) -> &'static str {
+        if self.tools.is_empty() { "end_turn" } else { "tool_use" }
+    }
+
+    fn anthropic_tool(&self, i: usize, input: Value) -> Value {
+        json!({ "type": "tool_use", "id": format!("toolu_script_{}_{i}", self.n), "name": self.tools[i].name, "input": input })
+    }
+
+    /// The whole message.
+    pub(super) fn anthropic(&self) -> Value {
+        let mut content = Vec::new();
+        if !self.text.is_empty() {
+            content.push(json!({ "type": "text", "text": self.text }));
+        }
+        content.extend((0..self.tools.len()).map(|i| self.anthropic_tool(i, self.tools[i].input.clone())));
+        json!({
+            "id": self.anthropic_id(), "type": "message", "role": "assistant", "model": self.model, "content": content,
+            "stop_reason": self.anthropic_stop(), "stop_sequence": null,
+            "usage": { "input_tokens": self.input_tokens(), "output_tokens": self.output_tokens() },
+        })
+    }
+
+    /// The message as server-sent events, each in one piece.
+    pub(super) fn anthropic_events(&self) -> Vec<Bytes> {
+        let mut events = vec![json!({ "type": "message_start", "message": {
+            "id": self.anthropic_id(), "type": "message", "role": "assistant", "model": self.model, "content": [],
+            "stop_reason": null, "stop_sequence": null,
+            "usage": { "input_tokens": self.input_tokens(), "output_tokens": 1 },
+        } })];
+        let mut index = 0;
+        let mut block = |start: Value, deltas: Vec<Value>| {
+            events.push(json!({ "type": "content_block_start", "index": index, "content_block": start }));
+            events.extend(
+                deltas
+                    .into_iter()
+                    .map(|delta| json!({ "type": "content_block_delta", "index": index, "delta": delta })),
+            );
+            events.push(json!({ "type": "content_block_stop", "index": index }));
+            index += 1;
+        };
+        if !self.text.is_empty() {
+            let deltas = words(&self.text).map(|piece| json!({ "type": "text_delta", "text": piece })).collect();
+            block(json!({ "type": "text", "text": "" }), deltas);
+        }
+        for (i, tool) in self.tools.iter().enumerate() {
+            let input = tool.input.to_string();
+            let deltas =
+                slices(&input).map(|piece| json!({ "type": "input_json_delta", "partial_json": piece })).collect();
+            block(self.anthropic_tool(i, json!({})), deltas);
+        }
+        events.push(json!({
+            "type": "message_delta", "delta": { "stop_reason": self.anthropic_stop(), "stop_sequence": null },
+            "usage": { "output_tokens": self.output_tokens() },
+        }));
+        events.push(json!({ "type": "message_stop" }));
+        let line = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
+        events.into_iter().map(|event| Bytes::from(line(event))).collect()
+    }
+
+    // ---- OpenAI chat completions ----
+
+    fn openai_stop(&self) -> &'static str {
+        if self.tools.is_empty() { "stop" } else { "tool_calls" }
+    }
+
+    fn openai_tool(&self, i: usize, arguments: &str) -> Value {
+        let function = json!({ "name": self.tools[i].name, "arguments": arguments });
+        json!({ "id": format!("call_script_{}_{i}", self.n), "type": "function", "function": function })
+    }
+
+    fn openai_usage(&self) -> Value {
+        let (input, output) = (self.input_tokens(), self.output_tokens());
+        json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output })
+    }
+
+    /// The whole completion.
+    pub(super) fn openai(&self) -> Value {
+        let mut message = json!({ "role": "assistant", "content": if self.text.is_empty() { Value::Null } else { json!(self.text) } });
+        if !self.tools.is_empty() {
+            let calls: Vec<_> =
+                (0..self.tools.len()).map(|i| self.openai_tool(i, &self.tools[i].input.to_string())).collect();
+            message["tool_calls"] = calls.into();
+        }
+        json!({
+            "id": format!("chatcmpl-script-{}", self.n), "object": "chat.completion", "created": 0, "model": self.model,
+            "choices": [{ "index": 0, "message": message, "finish_reason": self.openai_stop() }],
+            "usage": self.openai_usage(),
+        })
+    }
+
+    /// The completion as chunks, each in one piece; the usage chunk only for a client that asked for it.
+    pub(super) fn openai_events(&self, include_usage: bool) -> Vec<Bytes> {
+        let chunk = |choices: Value| {
+            json!({
+                "id": format!("chatcmpl-script-{}", self.n), "object": "chat.completion.chunk", "created": 0,
+                "model": self.model, "choices": choices,
+            })
+        };
+        let delta = |delta: Value| chunk(json!([{ "index": 0, "delta": delta, "finish_reason": null }]));
+        let mut chunks = vec![delta(json!({ "role": "assistant", "content": "" }))];
+        chunks.extend(words(&self.text).map(|piece| delta(json!({ "content": piece }))));
+        for (i, tool) in self.tools.iter().enumerate() {
+            let mut start = self.openai_tool(i, "");
+            start["index"] = json!(i);
+            chunks.push(delta(json!({ "tool_calls": [start] })));
+            let input = tool.input.to_string();
+            chunks.extend(
+                slices(&input)
+                    .map(|piece| delta(json!({ "tool_calls": [{ "index": i, "function": { "arguments": piece } }] }))),
+            );
+        }
+        chunks.push(chunk(json!([{ "index": 0, "delta": {}, "finish_reason": self.openai_stop() }])));
+        if include_usage {
+            let mut last = chunk(json!([]));
+            last["usage"] = self.openai_usage();
+            chunks.push(last);
+        }
+        let mut pieces: Vec<_> = chunks.into_iter().map(|chunk| Bytes::from(format!("data: {chunk}\n\n"))).collect();
+        pieces.push(Bytes::from_static(b"data: [DONE]\n\n"));
+        pieces
+    }
+}
+
+/// A text in pieces of some words; together they are the text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = rest.match_indices([' ', '\n']).nth(WORDS_A_PIECE - 1).map_or(rest.len(), |(at, _)| at + 1);
+        let (piece, left) = rest.split_at(end);
+        rest = left;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// A text in pieces of some bytes, cut between characters; together they are the text.
+fn slices(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = (INPUT_PIECE_BYTES..=rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (piece, left) = rest.split_at(end);
+        rest = left;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_together_are_the_text() {
+        for text in ["", "one", "one two three four\nfive  six ", "   ", "ä€𝄞 ".repeat(20).as_str()] {
+            assert_eq!(words(text).collect::<String>(), text);
+            assert_eq!(slices(text).collect::<String>(), text);
+        }
+        assert_eq!(words("one two three four").collect::<Vec<_>>(), ["one two three ", "four"]);
+    }
+}

@@ -1,0 +1,305 @@
+//! The grants connection: asking the server for each call, and saying what came of it.
+//!
+//! While it is down nothing is asked and every call is refused. What must not be lost (a settled grant, a
+//! refusal's record) waits here and is sent first after the next dial. A message stays in the queue until
+//! its whole frame is written, so a cut neither loses nor doubles it.
+//!
+//! Read [`Server::ask`], [`Lease`] (a grant that settles itself), then [`Server::dial`].
+
+use crate::meter::Meter;
+use api::frame;
+use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
+use model::{GrantId, RunId, Usage, event::Verdict};
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use zeroize::Zeroize as _;
+
+/// How long the server may take to answer one question.
+const ANSWER_SECS: u64 = 30;
+/// How long one frame may take to be written to a local socket.
+const WRITE_SECS: u64 = 10;
+/// Waits between dials, in milliseconds: the first, doubled up to the last.
+const BACKOFF_MS: (u64, u64) = (20, 1000);
+/// Records of refusals kept while the server is away; a box that goes on knocking is not remembered further.
+const KEPT_REFUSALS: usize = 1024;
+
+/// What the server says by itself.
+pub(crate) enum Order {
+    /// Cut the run's live calls.
+    Close(RunId),
+    /// Try a model.
+    Probe { id: u64, route: Upstream, model: String },
+}
+
+/// The server is away: nothing can be recorded.
+#[derive(Debug)]
+pub(crate) struct Lost;
+
+/// The server's word on a call.
+pub(crate) enum Word {
+    /// Go.
+    Granted(Box<Granted>),
+    /// Do not.
+    Denied { rule: String, why: String },
+}
+
+/// A call that may be made.
+pub(crate) struct Granted {
+    pub(crate) lease: Lease,
+    pub(crate) upstream: Upstream,
+}
+
+/// The server, as the gateway knows it.
+pub(crate) struct Server {
+    shared: Mutex<Shared>,
+    work: Notify,
+}
+
+#[derive(Default)]
+struct Shared {
+    up: bool,
+    last_id: u64,
+    questions: HashMap<u64, oneshot::Sender<Word>>,
+    queue: VecDeque<Queued>,
+    refusals: usize,
+}
+
+struct Queued {
+    message: FromGateway,
+    written: Option<oneshot::Sender<()>>,
+}
+
+impl Server {
+    /// Keeps a connection to the server from now on, and passes its orders to `said`.
+    pub(crate) fn dial(socket: PathBuf, said: mpsc::UnboundedSender<Order>) -> Arc<Self> {
+        let server = Arc::new(Self { shared: Mutex::default(), work: Notify::new() });
+        tokio::spawn(server.clone().keep(socket, said));
+        server
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the server is there, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        self.shared().up
+    }
+
+    /// May this call be made? The answer is recorded by the server before it comes.
+    ///
+    /// # Errors
+    /// [`Lost`] when the server is away, goes away, or does not answer in time. Should it grant the call
+    /// after all, that grant settles itself.
+    pub(crate) async fn ask(&self, call: ModelCall) -> Result<Word, Lost> {
+        let (answered, word) = oneshot::channel();
+        {
+            let mut shared = self.shared();
+            if !shared.up {
+                return Err(Lost);
+            }
+            shared.last_id += 1;
+            let id = shared.last_id;
+            shared.questions.insert(id, answered);
+            shared.queue.push_back(Queued { message: FromGateway::Ask { id, call }, written: None });
+        }
+        self.work.notify_one();
+        match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), word).await {
+            Ok(Ok(word)) => Ok(word),
+            Ok(Err(_)) | Err(_) => Err(Lost),
+        }
+    }
+
+    /// Records a refusal of our own; true afterwards: the record is on its way to the server.
+    ///
+    /// # Errors
+    /// [`Lost`] when the server is away; the record is kept for its return.
+    pub(crate) async fn refused(&self, run: RunId, verdict: Verdict) -> Result<(), Lost> {
+        let (written, is_written) = oneshot::channel();
+        {
+            let mut shared = self.shared();
+            if shared.refusals >= KEPT_REFUSALS && !shared.up {
+                return Err(Lost);
+            }
+            shared.refusals += 1;
+            let message = FromGateway::Refused { run, verdict };
+            let up = shared.up;
+            shared.queue.push_back(Queued { message, written: up.then_some(written) });
+        }
+        self.work.notify_one();
+        // Not up: the sender is gone already and this gives Lost at once.
+        is_written.await.map_err(|_| Lost)
+    }
+
+    /// Sends what needs no answer, now or after the next dial.
+    pub(crate) fn post(&self, message: FromGateway) {
+        self.shared().queue.push_back(Queued { message, written: None });
+        self.work.notify_one();
+    }
+
+    async fn keep(self: Arc<Self>, socket: PathBuf, said: mpsc::UnboundedSender<Order>) {
+        let mut wait = BACKOFF_MS.0;
+        loop {
+            match UnixStream::connect(&socket).await {
+                Ok(stream) => {
+                    wait = BACKOFF_MS.0;
+                    self.shared().up = true;
+                    let (from, to) = stream.into_split();
+                    let end = tokio::select! {
+                        end = self.read(from, &said) => end,
+                        end = self.write(to) => end,
+                    };
+                    self.forget();
+                    tracing::warn!(error = %end, "the server's grants connection ended; every call is refused until it is back");
+                }
+                Err(error) => tracing::debug!(%error, "the server's grants socket does not answer"),
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            wait = (wait * 2).min(BACKOFF_MS.1);
+        }
+    }
+
+    /// The connection is gone: nobody waits for its answers any more.
+    fn forget(&self) {
+        let mut shared = self.shared();
+        shared.up = false;
+        // Questions and answers of probes die with the connection that they belong to; the rest waits.
+        shared.queue.retain(|q| matches!(q.message, FromGateway::Settle { .. } | FromGateway::Refused { .. }));
+        for queued in &mut shared.queue {
+            queued.written = None;
+        }
+        shared.questions.clear();
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        mut from: impl AsyncRead + Unpin,
+        said: &mpsc::UnboundedSender<Order>,
+    ) -> frame::FrameError {
+        loop {
+            let mut bytes = match frame::read_bytes(&mut from).await {
+                Ok(bytes) => bytes,
+                Err(end) => return end,
+            };
+            let message = serde_json::from_slice(&bytes);
+            // The frame may hold a credential.
+            bytes.zeroize();
+            let order = match message {
+                Ok(ToGateway::Answer { id, answer }) => {
+                    self.answered(id, answer);
+                    continue;
+                }
+                Ok(ToGateway::Close { run }) => Order::Close(run),
+                Ok(ToGateway::Probe { id, route, model }) => Order::Probe { id, route, model },
+                Err(error) => return frame::FrameError::Malformed(error),
+            };
+            if said.send(order).is_err() {
+                return frame::FrameError::Closed;
+            }
+        }
+    }
+
+    fn answered(self: &Arc<Self>, id: u64, answer: Answer) {
+        let word = match answer {
+            Answer::Granted { grant, upstream, reserved: _ } => {
+                let lease = Lease { server: self.clone(), grant, status: 0, meter: None, whole: false };
+                Word::Granted(Box::new(Granted { lease, upstream }))
+            }
+            Answer::Denied { rule, why } => Word::Denied { rule, why },
+        };
+        let asker = self.shared().questions.remove(&id);
+        // An asker who is gone drops the word here, outside the lock, and the lease in it settles.
+        if let Some(asker) = asker {
+            drop(asker.send(word));
+        }
+    }
+
+    async fn write(&self, mut to: impl AsyncWrite + Unpin) -> frame::FrameError {
+        loop {
+            // The message stays in front until it is written whole; only this loop takes from the front.
+            let bytes = {
+                let mut shared = self.shared();
+                while shared.asker_of_front_is_gone() {
+                    shared.queue.pop_front();
+                }
+                shared.queue.front().map(|q| serde_json::to_vec(&q.message))
+            };
+            let bytes = match bytes {
+                None => {
+                    self.work.notified().await;
+                    continue;
+                }
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => return frame::FrameError::Malformed(error),
+            };
+            let wrote =
+                tokio::time::timeout(Duration::from_secs(WRITE_SECS), frame::write_bytes(&mut to, &bytes)).await;
+            match wrote {
+                Ok(Ok(())) => self.shared().front_is_written(),
+                Ok(Err(error)) => return error,
+                Err(slow) => return frame::FrameError::Io(slow.into()),
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn asker_of_front_is_gone(&mut self) -> bool {
+        let Some(Queued { message: FromGateway::Ask { id, .. }, .. }) = self.queue.front() else { return false };
+        let id = *id;
+        let gone = self.questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+        if gone {
+            self.questions.remove(&id);
+        }
+        gone
+    }
+
+    fn front_is_written(&mut self) {
+        let Some(front) = self.queue.pop_front() else { return };
+        if matches!(front.message, FromGateway::Refused { .. }) {
+            self.refusals -= 1;
+        }
+        if let Some(written) = front.written {
+            // Whoever waited may have gone; the record is written all the same.
+            let _ = written.send(());
+        }
+    }
+}
+
+/// A granted call. It settles exactly once, when it is dropped, whatever ended it.
+pub(crate) struct Lease {
+    server: Arc<Server>,
+    grant: GrantId,
+    /// The provider's status; 0 until it answered.
+    pub(crate) status: u16,
+    /// Reads what was used; none until the call is dispatched.
+    pub(crate) meter: Option<Meter>,
+    /// Whether the answer came to its end. Until that is set, the call counts as interrupted.
+    pub(crate) whole: bool,
+}
+
+impl Lease {
+    /// The grant's id.
+    pub(crate) fn grant(&self) -> &GrantId {
+        &self.grant
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let usage = self.meter.as_mut().map_or_else(Usage::default, |meter| meter.usage(self.status));
+        // A client that hangs up after the stream's own last word has missed nothing.
+        let whole = self.whole || self.meter.as_ref().is_some_and(Meter::saw_the_end);
+        self.server.post(FromGateway::Settle {
+            grant: self.grant.clone(),
+            usage,
+            status: self.status,
+            interrupted: !whole,
+        });
+    }
+}
