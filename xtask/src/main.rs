@@ -1,1 +1,84 @@
-fn main() {}
+//! The house's own chores: `cargo xtask check`, `test`, `bench`, `layers`, `goldens`, `docs`.
+//!
+//! Nothing here is part of the product, and nothing of the product is linked into it: it calls cargo,
+//! reads what cargo says, and compares. A chore ends with an error that says what to do.
+//!
+//! Read [`layers`] (which crate may know which), [`goldens`] (what a reviewer must see change),
+//! [`docs`], then [`test`] with [`machine`] and [`qemu`].
+
+mod bench;
+mod cargo;
+mod cpio;
+mod docs;
+mod goldens;
+mod guest;
+mod layers;
+mod machine;
+mod qemu;
+mod test;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask CHORE
+
+  test               installs what the tests need (as root), then runs all of them
+    --no-qemu        leaves out the boot of Debian's kernel
+    --only-qemu      only the boot; the workspace must be built
+  check              fmt, clippy, layers, goldens, docs
+  layers             which crate may depend on which
+  goldens [--bless]  compares docs/generated with what the code prints; --bless writes it
+  docs               rustdoc without a warning, and no dead link in a page
+  bench [NAME ...]   runs the benchmark programs
+";
+
+fn main() {
+    if let Err(error) = chore() {
+        eprintln!("xtask: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn chore() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let chore = words.next().unwrap_or_default();
+    let rest: Vec<String> = words.collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match (chore.as_str(), rest.as_slice()) {
+        ("test", []) => test::run(test::Part::All),
+        ("test", ["--no-qemu"]) => test::run(test::Part::NoQemu),
+        ("test", ["--only-qemu"]) => test::run(test::Part::OnlyQemu),
+        ("check", []) => check(),
+        ("layers", []) => layers::check(),
+        ("goldens", []) => goldens::run(goldens::Mode::Compare),
+        ("goldens", ["--bless"]) => goldens::run(goldens::Mode::Bless),
+        ("docs", []) => docs::check(),
+        ("bench", names) => bench::run(names),
+        ("help" | "--help" | "-h", _) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no such chore\n\n{HELP}"),
+    }
+}
+
+/// Everything that needs no box and no root. All parts run; the failures are told together.
+fn check() -> Result<()> {
+    type Part = (&'static str, fn() -> Result<()>);
+    let parts: [Part; 5] = [
+        ("fmt", || cargo::run(&["fmt", "--all", "--check"])),
+        ("clippy", || cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("layers", layers::check),
+        ("goldens", || goldens::run(goldens::Mode::Compare)),
+        ("docs", docs::check),
+    ];
+    let mut failed = Vec::new();
+    for (name, part) in parts {
+        eprintln!("== {name}");
+        if let Err(error) = part() {
+            eprintln!("{name}: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}

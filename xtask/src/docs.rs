@@ -1,0 +1,141 @@
+//! The pages: rustdoc without a warning, and no link in a `*.md` that leads nowhere.
+//!
+//! Only links inside the repository are followed; nothing is fetched.
+
+use crate::cargo;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Builds the documentation with warnings denied, then follows every link of every page.
+///
+/// # Errors
+/// A rustdoc warning, or every dead link, one a line.
+pub fn check() -> Result<()> {
+    links()?;
+    cargo::finish(cargo::command(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    println!("docs: no warning, no dead link");
+    Ok(())
+}
+
+/// Follows every link of every page.
+///
+/// # Errors
+/// Every dead link, one a line.
+pub fn links() -> Result<()> {
+    let faults = dead_links(cargo::root())?;
+    if faults.is_empty() { Ok(()) } else { bail!("{} dead link(s):\n  {}", faults.len(), faults.join("\n  ")) }
+}
+
+fn dead_links(root: &Path) -> Result<Vec<String>> {
+    let mut pages = Vec::new();
+    find_pages(root, &mut pages)?;
+    let mut faults = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
+        for (line, target) in targets(&text) {
+            if let Some(fault) = fault(&page, &text, &target)? {
+                let shown = page.strip_prefix(root).unwrap_or(&page);
+                faults.push(format!("{}:{line}: {target}: {fault}", shown.display()));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+fn find_pages(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !path.is_symlink() {
+            if name != "target" && !name.starts_with('.') {
+                find_pages(&path, pages)?;
+            }
+        } else if path.extension().is_some_and(|ext| ext == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    Ok(())
+}
+
+/// The targets of `[text](target)` links, with their lines from 1. Code, in blocks and in lines, is not looked at.
+fn targets(page: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut in_block = false;
+    for (n, line) in page.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        if in_block {
+            continue;
+        }
+        let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
+        for piece in prose.split("](").skip(1) {
+            if let Some((target, _)) = piece.split_once(')') {
+                found.push((n + 1, target.split_whitespace().next().unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// Why a target leads nowhere; none when it leads somewhere, or out of the repository.
+fn fault(page: &Path, text: &str, target: &str) -> Result<Option<String>> {
+    if target.contains("://") || target.starts_with("mailto:") {
+        return Ok(None);
+    }
+    let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+    let folder = page.parent().unwrap_or(Path::new("."));
+    let other = folder.join(path);
+    if !path.is_empty() && !other.exists() {
+        return Ok(Some("no such file".into()));
+    }
+    let Some(anchor) = anchor else { return Ok(None) };
+    let there = if path.is_empty() { text.to_owned() } else { std::fs::read_to_string(&other)? };
+    Ok((!headings(&there).contains(anchor)).then(|| "no such heading".into()))
+}
+
+/// The anchors that a page's headings make: lower case, spaces to `-`, everything but letters, digits, `-` and `_` left out.
+fn headings(page: &str) -> BTreeSet<String> {
+    page.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            line.trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_page_of_the_repository_holds_a_dead_link() {
+        assert_eq!(dead_links(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_link_to_no_file_and_one_to_no_heading_are_found() {
+        let page = cargo::root().join("README.md");
+        let text = "# A page, with a name\n";
+        assert_eq!(fault(&page, text, "nowhere.md").unwrap().as_deref(), Some("no such file"));
+        assert_eq!(fault(&page, text, "#elsewhere").unwrap().as_deref(), Some("no such heading"));
+        assert_eq!(fault(&page, text, "#a-page-with-a-name").unwrap(), None);
+        assert_eq!(fault(&page, text, "xtask/src/docs.rs").unwrap(), None);
+        assert_eq!(fault(&page, text, "https://example.org/nowhere").unwrap(), None);
+    }
+
+    #[test]
+    fn code_is_not_taken_for_links() {
+        let page = "a [b](c.md) and `[d](e)`\n```\n[f](g)\n```\n[h](i \"title\")\n";
+        assert_eq!(targets(page), [(1, "c.md".to_owned()), (5, "i".to_owned())]);
+    }
+}

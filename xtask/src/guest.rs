@@ -1,0 +1,231 @@
+//! The machine that boots under qemu, put together from this machine's own files: a system tree as a bare
+//! Debian has it, the volary program, and the scripts to run. No image is fetched.
+
+use crate::cpio::Tree;
+use crate::{cargo, machine};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Programs of the system tree. Those that this machine lacks are left out, unless a test needs them.
+const PROGRAMS: &str = "sh bash cat ls cp mv rm mkdir rmdir ln chmod chown head tail wc sort tr cut seq sleep echo \
+    printf env id true false touch stat dd du df date uname mktemp timeout readlink realpath tee sha256sum base64 \
+    test [ grep sed awk find xargs diff cmp git mount umount losetup mke2fs mkfs.ext4 setpriv unshare nsenter ps \
+    newuidmap newgidmap pivot_root";
+
+/// Kernel modules that are not built into Debian's kernel and that boxes or their tests use.
+const MODULES: [&str; 4] = ["overlay", "loop", "crc32c_generic", "ext4"];
+
+/// Where everything of the guest stands until its first process moves it to `/`.
+///
+/// An initramfs cannot be pivoted away from, and a container's first act is `pivot_root`: so the guest's root is
+/// a mount of its own.
+const TREE: &str = "/tree";
+
+/// Builds the archive at `to`: kernel modules from `kernel`, the program `volary`, and these scripts and C sources.
+///
+/// # Errors
+/// When something cannot be read, compiled or written; names it.
+pub fn build(to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch: &Path) -> Result<()> {
+    let mut tree = Tree::default();
+    for folder in ["dev", "proc", "sys", "run", "root", "home", "mnt", "var/lib", "tests", "opt/volary"] {
+        tree.folder(&format!("{TREE}/{folder}"), 0o755);
+    }
+    tree.folder(&format!("{TREE}/tmp"), 0o1777);
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        tree.folder(&format!("{TREE}/usr/{folder}"), 0o755);
+        tree.link(&format!("{TREE}/{folder}"), &format!("usr/{folder}"));
+    }
+    for program in PROGRAMS.split_whitespace() {
+        if let Some(file) = machine::find(program) {
+            add_program(&mut tree, &file, None)?;
+        }
+    }
+    add_config(&mut tree);
+    add_program(&mut tree, &stripped(volary, scratch)?, Some("/opt/volary/volary"))?;
+
+    let own = cargo::root().join("xtask/qemu");
+    let busybox = machine::find("busybox").context("busybox is gone")?;
+    if !libraries(&busybox)?.is_empty() {
+        bail!("{} is not static: install busybox-static", busybox.display());
+    }
+    tree.copy("/bin/busybox", 0o755, busybox);
+    tree.copy("/init", 0o755, own.join("init.sh"));
+    add_modules(&mut tree, kernel)?;
+    tree.copy(&format!("{TREE}/tests/run"), 0o755, own.join("run.sh"));
+    tree.copy(&format!("{TREE}/tests/claims"), 0o644, own.join("claims.sh"));
+    for test in tests {
+        let stem = test.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match test.extension().and_then(|ext| ext.to_str()) {
+            Some("sh") => tree.copy(&format!("{TREE}/tests/{stem}.sh"), 0o755, test),
+            Some("c") => tree.copy(&format!("{TREE}/tests/{stem}"), 0o755, compiled(test, &stem, scratch)?),
+            _ => bail!("{} is neither a script nor C", test.display()),
+        }
+    }
+    let mut file = std::io::BufWriter::new(std::fs::File::create(to)?);
+    tree.write(&mut file)?;
+    std::io::Write::flush(&mut file)?;
+    Ok(())
+}
+
+/// Names and certificates: what a bare system has in `/etc`.
+fn add_config(tree: &mut Tree) {
+    let passwd =
+        "root:x:0:0::/root:/bin/sh\ntester:x:1000:1000::/home/tester:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
+    for (name, text) in [
+        ("passwd", passwd),
+        ("group", "root:x:0:\ntester:x:1000:\nnogroup:x:65534:\n"),
+        ("subuid", "tester:100000:65536\n"),
+        ("subgid", "tester:100000:65536\n"),
+        ("hosts", "127.0.0.1 localhost\n"),
+        ("hostname", "qemu\n"),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        ("resolv.conf", ""),
+    ] {
+        tree.bytes(&format!("{TREE}/etc/{name}"), 0o644, text.as_bytes());
+    }
+    let roots = "/etc/ssl/certs/ca-certificates.crt";
+    if Path::new(roots).exists() {
+        tree.copy(&format!("{TREE}{roots}"), 0o644, roots);
+    }
+}
+
+/// Adds a program at its own place (or at `place`) and every library it is linked to.
+fn add_program(tree: &mut Tree, file: &Path, place: Option<&str>) -> Result<()> {
+    let place = match place {
+        Some(place) => place.to_owned(),
+        None => real_place(file)?,
+    };
+    tree.copy(&format!("{TREE}{place}"), 0o755, file);
+    for library in libraries(file)? {
+        let place = format!("{TREE}{}", real_place(&library)?);
+        if !tree.has(&place) {
+            tree.copy(&place, 0o755, library);
+        }
+    }
+    Ok(())
+}
+
+/// A file's path with the links of its folder resolved (`/bin/sh` is `/usr/bin/sh`), but not its own.
+fn real_place(file: &Path) -> Result<String> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let folder = folder.canonicalize().with_context(|| format!("following {}", folder.display()))?;
+    Ok(folder.join(file.file_name().unwrap_or_default()).to_string_lossy().into_owned())
+}
+
+/// What a program is linked to, its loader among it; empty for a static one and for a script.
+fn libraries(file: &Path) -> Result<Vec<PathBuf>> {
+    let out = Command::new("ldd").arg(file).output().context("ldd cannot start")?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
+        bail!("{}: {}", file.display(), line.trim());
+    }
+    Ok(text.lines().filter_map(|l| l.split_whitespace().find(|w| w.starts_with('/'))).map(PathBuf::from).collect())
+}
+
+/// The program without its symbols: a tenth of the size, and the guest's memory is what it lies in.
+fn stripped(program: &Path, scratch: &Path) -> Result<PathBuf> {
+    let small = scratch.join("volary");
+    cargo::finish(Command::new("strip").arg("-o").arg(&small).arg(program))?;
+    Ok(small)
+}
+
+fn compiled(source: &Path, stem: &str, scratch: &Path) -> Result<PathBuf> {
+    let program = scratch.join(stem);
+    cargo::finish(Command::new("cc").args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(&program).arg(source))?;
+    Ok(program)
+}
+
+/// Adds [`MODULES`] with what they depend on, and the order in which to load them.
+fn add_modules(tree: &mut Tree, kernel: &Path) -> Result<()> {
+    let mut all = Vec::new();
+    walk(&kernel.join("lib/modules"), &mut all)?;
+    let named = |name: &str| all.iter().find(|path| module_name(path).as_deref() == Some(name));
+    let mut order: Vec<PathBuf> = Vec::new();
+    let mut seen = BTreeSet::new();
+    // Depth first: what a module depends on stands before it.
+    fn visit<'a>(
+        name: &str,
+        named: &impl Fn(&str) -> Option<&'a PathBuf>,
+        seen: &mut BTreeSet<String>,
+        order: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        // A name without a file is built into the kernel.
+        let (true, Some(file)) = (seen.insert(name.to_owned()), named(name)) else { return Ok(()) };
+        for below in depends(&plain(file)?) {
+            visit(&below, named, seen, order)?;
+        }
+        order.push(file.clone());
+        Ok(())
+    }
+    for name in MODULES {
+        visit(name, &named, &mut seen, &mut order)?;
+    }
+    let mut list = String::new();
+    for file in &order {
+        let name = module_name(file).unwrap_or_default();
+        tree.bytes(&format!("/modules/{name}.ko"), 0o644, &plain(file)?);
+        list.push_str(&format!("{name}\n"));
+    }
+    tree.bytes("/modules/order", 0o644, list.as_bytes());
+    Ok(())
+}
+
+/// A module's name as the kernel says it: the file's name up to `.ko`, with `_` for `-`.
+fn module_name(path: &Path) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    Some(file.split_once(".ko")?.0.replace('-', "_"))
+}
+
+/// A module's bytes, unpacked if Debian packed it.
+fn plain(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_some_and(|ext| ext == "xz") {
+        return cargo::output(Command::new("xz").args(["-dc"]).arg(file));
+    }
+    std::fs::read(file).with_context(|| format!("reading {}", file.display()))
+}
+
+/// The `depends=` line of a module's `.modinfo`.
+fn depends(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
+    let line = module[at + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(line)
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_names_what_it_depends_on() {
+        let module = b"\x7fELF\0alias=x\0depends=mbcache,jbd2,crc-16\0retpoline=Y\0";
+        assert_eq!(depends(module), ["mbcache", "jbd2", "crc_16"]);
+        assert_eq!(depends(b"\0depends=\0"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_module_keeps_its_name_however_it_is_packed() {
+        for file in ["dm-mod.ko", "dm-mod.ko.xz"] {
+            assert_eq!(module_name(Path::new(file)).as_deref(), Some("dm_mod"));
+        }
+        assert_eq!(module_name(Path::new("modules.dep")), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! What the tests need of the machine, and how it gets there.
+//!
+//! On Debian and Ubuntu as root: one `apt-get update` and one `apt-get install`, and only when something is
+//! missing. Otherwise the run ends with the line to type. Nothing is ever fetched from anywhere else.
+
+use crate::cargo;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program and the Debian package that brings it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    /// What it is for, as the message says it.
+    purpose: &'static str,
+    /// Only for the boot of Debian's kernel.
+    for_qemu: bool,
+}
+
+const NEEDS: [Need; 10] = [
+    Need { program: "git", package: "git", purpose: "the repositories of the tests", for_qemu: false },
+    Need { program: "cc", package: "gcc", purpose: "attacks are compiled in the box", for_qemu: false },
+    Need { program: "mke2fs", package: "e2fsprogs", purpose: "the worktree's file system", for_qemu: false },
+    Need { program: "chromium", package: "chromium", purpose: "the browser test", for_qemu: false },
+    Need { program: "chromedriver", package: "chromium-driver", purpose: "the browser test", for_qemu: false },
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "another kernel", for_qemu: true },
+    Need { program: "busybox", package: "busybox-static", purpose: "the first process under qemu", for_qemu: true },
+    Need { program: "strip", package: "binutils", purpose: "a small image for qemu", for_qemu: true },
+    Need { program: "ldd", package: "libc-bin", purpose: "the libraries of that image", for_qemu: true },
+    Need { program: "dpkg-deb", package: "dpkg", purpose: "opening Debian's kernel package", for_qemu: true },
+];
+
+/// Headers of the C library: no program, so it is looked for by file.
+const HEADER: (&str, &str) = ("/usr/include/stdio.h", "libc6-dev");
+
+/// Sees to it that everything the tests call is there.
+///
+/// # Errors
+/// What is missing and the one line to type, when this is not root or not Debian; apt's own failure.
+pub fn prepare(with_qemu: bool) -> Result<()> {
+    let missing = missing(with_qemu);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let line = format!("apt-get update && apt-get install -y --no-install-recommends {}", packages.join(" "));
+    if !is_root() || find("apt-get").is_none() {
+        let what: Vec<String> = missing.iter().map(|(package, why)| format!("  {package}: {why}")).collect();
+        bail!("the tests need what this machine lacks:\n{}\nas root, type:\n  {line}", what.join("\n"));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    apt_update()?;
+    cargo::finish(
+        Command::new("apt-get")
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    if let Some((package, why)) = self::missing(with_qemu).first() {
+        bail!("{package} was installed and still something is missing: {why}");
+    }
+    Ok(())
+}
+
+fn missing(with_qemu: bool) -> Vec<(&'static str, String)> {
+    let mut missing: Vec<(&'static str, String)> = NEEDS
+        .iter()
+        .filter(|need| with_qemu || !need.for_qemu)
+        .filter(|need| find(need.program).is_none())
+        .map(|need| (need.package, format!("{} ({})", need.program, need.purpose)))
+        .collect();
+    if !Path::new(HEADER.0).exists() {
+        missing.push((HEADER.1, format!("{} (attacks are compiled in the box)", HEADER.0)));
+    }
+    missing
+}
+
+fn apt_update() -> Result<()> {
+    cargo::finish(Command::new("apt-get").args(["update", "-q"]))
+}
+
+/// Whether this process has uid 0.
+pub fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|l| l.starts_with("Uid:") && l.split_whitespace().nth(2) == Some("0")))
+}
+
+/// Where a program is: the system's own folders first, then `PATH` (`/usr/sbin` is not in a user's).
+pub fn find(program: &str) -> Option<PathBuf> {
+    let own = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    own.into_iter().chain(std::env::split_paths(&path)).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Debian's own kernel, opened (not installed) below `folder`: the folder that holds its `boot` and `lib`.
+///
+/// The package is fetched once; a newer one in apt's lists is fetched when the folder is removed.
+///
+/// # Errors
+/// When apt knows no such package or cannot fetch it; says what to do.
+pub fn kernel(folder: &Path) -> Result<PathBuf> {
+    let tree = folder.join("kernel");
+    if tree.join("boot").is_dir() {
+        return Ok(tree);
+    }
+    std::fs::create_dir_all(folder)?;
+    let package = match kernel_package() {
+        Ok(package) => package,
+        // Without lists apt knows no package at all; a container image comes so.
+        Err(_) if is_root() => {
+            apt_update()?;
+            kernel_package()?
+        }
+        Err(error) => return Err(error),
+    };
+    eprintln!("fetching {package}");
+    for old in debs(folder)? {
+        std::fs::remove_file(old)?;
+    }
+    // As root, apt would download as `_apt`, which cannot write here.
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q", "-o", "APT::Sandbox::User=root", &package]).current_dir(folder);
+    if cargo::finish(&mut download).is_err() {
+        if is_root() {
+            apt_update()?;
+        }
+        cargo::finish(&mut download).context("type `apt-get update` as root and try again")?;
+    }
+    let deb = debs(folder)?.pop().context("apt-get download left no package")?;
+    // Opened beside and renamed, so that a run that is cut off leaves no half of a kernel.
+    let part = folder.join("kernel.part");
+    if part.exists() {
+        std::fs::remove_dir_all(&part)?;
+    }
+    cargo::finish(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&part))?;
+    std::fs::rename(&part, &tree)?;
+    std::fs::remove_file(deb)?;
+    Ok(tree)
+}
+
+/// The package with the kernel itself, which the package `linux-image-amd64` only names.
+fn kernel_package() -> Result<String> {
+    let text = cargo::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"])).context(
+        "apt knows no linux-image-amd64; run `apt-get update` as root, or leave this part out with --no-qemu",
+    )?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .find(|name| name.starts_with("linux-image-"))
+        .map(str::to_owned)
+        .context("linux-image-amd64 depends on no kernel")
+}
+
+fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ext| ext == "deb") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}

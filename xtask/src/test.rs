@@ -1,0 +1,39 @@
+//! All tests: cargo's own, with real boxes and a real browser among them, then a boot of another kernel.
+
+use crate::{cargo, machine, qemu};
+use anyhow::{Result, bail};
+
+/// How much of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// What runs on this kernel.
+    NoQemu,
+    /// What runs under qemu.
+    OnlyQemu,
+}
+
+/// Prepares the machine and runs the tests. The boot comes last and comes also when a test before it failed,
+/// so that one run tells everything.
+///
+/// # Errors
+/// What the machine lacks; which of the two parts failed.
+pub fn run(part: Part) -> Result<()> {
+    machine::prepare(part != Part::NoQemu)?;
+    let mut failed = Vec::new();
+    if part != Part::OnlyQemu
+        && let Err(error) = cargo::run(&["test", "--workspace", "--no-fail-fast"])
+    {
+        eprintln!("{error:#}");
+        failed.push("cargo test");
+    }
+    if part != Part::NoQemu {
+        cargo::run(&["build", "--quiet", "--package", "volary"])?;
+        if let Err(error) = qemu::run() {
+            eprintln!("{error:#}");
+            failed.push("the boot under qemu");
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
