@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Operator → server.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum Up {
     /// First frame after dialling: which runs this host knows, and how far.
@@ -37,6 +37,39 @@ pub enum Up {
         /// The head, as the server sent it.
         head: String,
     },
+}
+
+// By hand: serde buffers a tagged enum before it knows the variant, and a raw value does not survive that.
+impl<'de> Deserialize<'de> for Up {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        #[derive(Deserialize)]
+        struct Fields {
+            say: String,
+            host: Option<String>,
+            runs: Option<Vec<Known>>,
+            run: Option<RunId>,
+            seq: Option<u64>,
+            at: Option<Moment>,
+            event: Option<Box<RawValue>>,
+            head: Option<String>,
+        }
+        fn need<T, E: Error>(field: Option<T>, name: &'static str) -> Result<T, E> {
+            field.ok_or_else(|| E::missing_field(name))
+        }
+        let f = Fields::deserialize(from)?;
+        match f.say.as_str() {
+            "hello" => Ok(Self::Hello { host: need(f.host, "host")?, runs: need(f.runs, "runs")? }),
+            "event" => Ok(Self::Event {
+                run: need(f.run, "run")?,
+                seq: need(f.seq, "seq")?,
+                at: need(f.at, "at")?,
+                event: need(f.event, "event")?,
+            }),
+            "witnessed" => Ok(Self::Witnessed { head: need(f.head, "head")? }),
+            other => Err(D::Error::unknown_variant(other, &["hello", "event", "witnessed"])),
+        }
+    }
 }
 
 /// A run as the host knows it.
@@ -134,4 +167,42 @@ pub struct LaunchAgent {
     pub handle: String,
     /// The model.
     pub model: ModelRoute,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_box_wrote_crosses_the_link_byte_by_byte() {
+        let event = r#"{"kind":"later","x":1.50,  "y":[ ]}"#;
+        let up = Up::Event {
+            run: RunId::parse("r1").unwrap(),
+            seq: 7,
+            at: Moment(3),
+            event: RawValue::from_string(event.into()).unwrap(),
+        };
+        match serde_json::from_slice(&serde_json::to_vec(&up).unwrap()).unwrap() {
+            Up::Event { run, seq: 7, at: Moment(3), event: back } => {
+                assert_eq!((run.as_str(), back.get()), ("r1", event));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_other_word_of_the_operator_survives_the_wire_too() {
+        let known = Known { run: RunId::parse("r1").unwrap(), last_seq: 3, live: true, ended: false };
+        for up in [
+            Up::Hello { host: "h".into(), runs: vec![known] },
+            Up::Hello { host: "h".into(), runs: vec![] },
+            Up::Witnessed { head: "x\n".into() },
+        ] {
+            let text = serde_json::to_string(&up).unwrap();
+            let back: Up = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Up>(r#"{"say":"event","run":"r1"}"#).is_err());
+        assert!(serde_json::from_str::<Up>(r#"{"say":"sing"}"#).is_err());
+    }
 }
