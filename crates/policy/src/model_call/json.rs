@@ -1,0 +1,84 @@
+//! JSON that can be read in one way only.
+
+use crate::Refusal;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The body as an object.
+///
+/// Refused are: other than an object, a key that stands twice in one object (at any depth, also when
+/// written with different escapes), bytes after the end, text that is no UTF-8, half surrogates,
+/// numbers beyond a double, and more than 128 levels (the parser's own bound).
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let refuse = |why: String| Refusal::new("model.body", why);
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = Once
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| refuse(format!("The body is not JSON that can be judged: {error}.")))?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(refuse("The body must be a JSON object.".to_owned())),
+    }
+}
+
+/// Reads a value in which every key stands once.
+struct Once;
+
+impl<'de> DeserializeSeed<'de> for Once {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        while let Some(item) = items.next_element_seed(Once)? {
+            out.push(item);
+        }
+        Ok(Value::Array(out))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(Once)?;
+            if out.contains_key(&key) {
+                return Err(A::Error::custom(format!(
+                    "a key stands twice in one object: {}",
+                    super::object::short(&key)
+                )));
+            }
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
