@@ -1,0 +1,236 @@
+//! `list` and `search`: read directly, bounded in entries, bytes and time; no link is followed and nothing but
+//! regular files is opened, so that a pipe or a device in the worktree cannot hold us up.
+
+use super::{Bench, List, MAX_TEXT, Said, Search, cut};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Most entries looked at.
+const MAX_SEEN: usize = 50_000;
+/// Most lines of an answer of `list`.
+const MAX_LISTED: usize = 1000;
+/// Most lines of an answer of `search`.
+const MAX_FOUND: usize = 200;
+/// Largest file searched, in bytes.
+const MAX_FILE: u64 = 2 * 1024 * 1024;
+/// Most bytes read by one search.
+const MAX_READ: u64 = 128 * 1024 * 1024;
+/// Longest time of one call.
+const MAX_TIME: Duration = Duration::from_secs(10);
+/// Longest line shown, in characters.
+const MAX_LINE: usize = 300;
+/// Longest pattern, in bytes.
+const MAX_PATTERN: usize = 1000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    File,
+    Link,
+    Other,
+}
+
+struct Entry {
+    path: PathBuf,
+    kind: Kind,
+    depth: u32,
+    len: u64,
+}
+
+/// Walks a tree, folder by folder, names in order, without `.git`.
+struct Walk {
+    stack: Vec<Entry>,
+    max_depth: u32,
+    seen: usize,
+    until: Instant,
+    /// Why not all was looked at.
+    stopped: Option<&'static str>,
+    /// Folders that could not be read.
+    closed: usize,
+}
+
+impl Walk {
+    fn new(top: &Path, max_depth: u32) -> Result<Self, std::io::Error> {
+        let entry = entry(top.to_owned(), 0)?;
+        let until = Instant::now() + MAX_TIME;
+        Ok(Self { stack: vec![entry], max_depth, seen: 0, until, stopped: None, closed: 0 })
+    }
+
+    fn next(&mut self) -> Option<Entry> {
+        let next = self.stack.pop()?;
+        self.seen += 1;
+        if self.seen > MAX_SEEN || Instant::now() >= self.until {
+            self.stopped = Some(if self.seen > MAX_SEEN { "too many entries" } else { "out of time" });
+            return None;
+        }
+        if next.kind == Kind::Folder && next.depth < self.max_depth {
+            self.open(&next);
+        }
+        Some(next)
+    }
+
+    fn open(&mut self, folder: &Entry) {
+        let Ok(entries) = std::fs::read_dir(&folder.path) else {
+            self.closed += 1;
+            return;
+        };
+        let mut inside: Vec<Entry> = entries
+            .take(MAX_SEEN)
+            .filter_map(Result::ok)
+            .filter(|e| e.file_name() != ".git")
+            .filter_map(|e| entry(e.path(), folder.depth + 1).ok())
+            .collect();
+        inside.sort_by(|a, b| b.path.cmp(&a.path));
+        self.stack.append(&mut inside);
+    }
+
+    fn notes(&self, text: &mut String) {
+        if let Some(why) = self.stopped {
+            text.push_str(&format!("[not all was looked at: {why}; narrow it by `path`]\n"));
+        }
+        if self.closed > 0 {
+            text.push_str(&format!("[{} folders could not be read]\n", self.closed));
+        }
+    }
+}
+
+fn entry(path: PathBuf, depth: u32) -> std::io::Result<Entry> {
+    let meta = std::fs::symlink_metadata(&path)?;
+    let kind = match meta.file_type() {
+        t if t.is_dir() => Kind::Folder,
+        t if t.is_file() => Kind::File,
+        t if t.is_symlink() => Kind::Link,
+        _ => Kind::Other,
+    };
+    Ok(Entry { path, kind, depth, len: meta.len() })
+}
+
+fn cannot(bench: &Bench, path: &Path, error: &std::io::Error) -> Said {
+    Said::error(format!("{} cannot be read: {error}.", bench.shown(path)))
+}
+
+pub(super) async fn list(bench: &Bench, list: &List) -> Result<Said, Said> {
+    let top = bench.inside(list.path.as_deref())?;
+    let mut walk = Walk::new(&top, list.depth.unwrap_or(2).clamp(1, 8)).map_err(|e| cannot(bench, &top, &e))?;
+    let (mut text, mut lines, mut cut) = (String::new(), 0usize, false);
+    while let Some(entry) = walk.next() {
+        if entry.depth == 0 && entry.kind == Kind::Folder {
+            continue;
+        }
+        if lines == MAX_LISTED || text.len() > MAX_TEXT {
+            text.push_str("[there is more: list a folder of it]\n");
+            cut = true;
+            break;
+        }
+        lines += 1;
+        let name = bench.shown(&entry.path);
+        text.push_str(&match entry.kind {
+            Kind::Folder => format!("{name}/\n"),
+            Kind::File => format!("{name}  {} bytes\n", entry.len),
+            Kind::Link => match std::fs::read_link(&entry.path) {
+                Ok(to) => format!("{name} -> {}\n", to.to_string_lossy()),
+                Err(_) => format!("{name}  (link)\n"),
+            },
+            Kind::Other => format!("{name}  (not a file)\n"),
+        });
+        if walk.seen.is_multiple_of(256) {
+            tokio::task::yield_now().await;
+        }
+    }
+    walk.notes(&mut text);
+    let cut = cut || walk.stopped.is_some();
+    Ok(Said { text: if text.is_empty() { "(empty)".into() } else { text }, ok: true, cut })
+}
+
+enum Pattern {
+    Text(String),
+    Regex(regex_lite::Regex),
+}
+
+impl Pattern {
+    fn new(search: &Search) -> Result<Self, Said> {
+        if search.pattern.is_empty() || search.pattern.len() > MAX_PATTERN {
+            return Err(Said::error(format!("The pattern must be 1 to {MAX_PATTERN} bytes long.")));
+        }
+        if search.literal {
+            return Ok(Self::Text(search.pattern.clone()));
+        }
+        let built = regex_lite::RegexBuilder::new(&search.pattern).size_limit(1 << 20).build();
+        built.map(Self::Regex).map_err(|e| {
+            Said::error(format!("The pattern is no regular expression: {e}. Set `literal` to search for it as text."))
+        })
+    }
+    fn is_in(&self, line: &str) -> bool {
+        match self {
+            Self::Text(text) => line.contains(text),
+            Self::Regex(regex) => regex.is_match(line),
+        }
+    }
+}
+
+pub(super) async fn search(bench: &Bench, search: &Search) -> Result<Said, Said> {
+    let pattern = Pattern::new(search)?;
+    let top = bench.inside(search.path.as_deref())?;
+    let mut walk = Walk::new(&top, u32::MAX).map_err(|e| cannot(bench, &top, &e))?;
+    let (mut text, mut found, mut read, mut large, mut binary) = (String::new(), 0usize, 0u64, 0usize, 0usize);
+    'files: while let Some(entry) = walk.next() {
+        if entry.kind != Kind::File {
+            continue;
+        }
+        tokio::task::yield_now().await;
+        if entry.len > MAX_FILE {
+            large += 1;
+            continue;
+        }
+        if read > MAX_READ {
+            walk.stopped = Some("too many bytes");
+            break;
+        }
+        let Ok(content) = contents(&entry.path) else { continue };
+        read += content.len() as u64;
+        if content.iter().take(8192).any(|b| *b == 0) {
+            binary += 1;
+            continue;
+        }
+        let content = String::from_utf8_lossy(&content);
+        for (number, line) in (1usize..).zip(content.lines()) {
+            if !pattern.is_in(line) {
+                // One long file of hard lines must not outlast the limit of time either.
+                if number.is_multiple_of(4096) && Instant::now() >= walk.until {
+                    walk.stopped = Some("out of time");
+                    break 'files;
+                }
+                continue;
+            }
+            if found == MAX_FOUND || text.len() > MAX_TEXT {
+                walk.stopped = Some("too many lines found");
+                break 'files;
+            }
+            found += 1;
+            let line = cut::characters(line.trim_end(), MAX_LINE);
+            text.push_str(&format!("{}:{number}: {line}\n", bench.shown(&entry.path)));
+        }
+    }
+    if found == 0 {
+        text.push_str("(nothing found)\n");
+    }
+    walk.notes(&mut text);
+    if large + binary > 0 {
+        text.push_str(&format!("[left out: {large} files over {MAX_FILE} bytes, {binary} binary files]\n"));
+    }
+    Ok(Said { text, ok: true, cut: walk.stopped.is_some() })
+}
+
+/// A regular file's bytes, at most [`MAX_FILE`]. It was one a moment ago; a pipe put in its place since must
+/// not block the open.
+fn contents(path: &Path) -> std::io::Result<Vec<u8>> {
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut content)?;
+    Ok(content)
+}
