@@ -18,3 +18,4 @@ pub mod grants;
 pub mod http;
 pub mod inbox;
 pub mod link;
+pub mod steps;

@@ -1,1 +1,142 @@
-fn main() {}
+//! Process 1 of a box: takes its walls, says hello, starts the agent or one command, and records what they do.
+//!
+//! It reaches no network, holds no key, and has no flags: what it does comes as frames on its standard
+//! input ([`api::inbox`]), and frames are all it writes to its standard output. When the operator's end of
+//! the standard input closes, everything in the box dies.
+//!
+//! Read [`walls`] (what it takes before anything else), [`process`] and [`reaper`] (how a child is born and
+//! dies), [`command`] (one recorded command), then [`exec`] and [`agent`] (the two things a box can be for).
+
+mod acp;
+mod agent;
+mod bound;
+mod boxfile;
+mod command;
+mod exec;
+mod files;
+mod outbox;
+mod process;
+mod reaper;
+mod tail;
+mod terminals;
+mod walls;
+
+use api::frame::{self, FrameError};
+use api::inbox::{Done, Hello, ToRunner};
+use outbox::Outbox;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+/// What every part of the runner shares. One thread: `Rc`, no locks.
+pub struct Context {
+    /// Where events go.
+    pub outbox: Outbox,
+    /// Where the ends of processes come from.
+    pub reaper: Rc<reaper::Reaper>,
+    /// The walls of children.
+    pub walls: &'static walls::Walls,
+}
+
+fn main() {
+    // Ending a box kills every process in sight: outside a namespace of our own that would be the host's.
+    if std::process::id() != 1 {
+        give_up("this is process 1 of a box, started by the operator; it does nothing elsewhere");
+    }
+    // One thread exists. Nothing may run before the walls stand.
+    let walls: &'static walls::Walls = match walls::take() {
+        Ok(walls) => Box::leak(Box::new(walls)),
+        Err(why) => give_up(&format!("the walls cannot be taken: {why}")),
+    };
+    let forbidden = walls::proof::attempts(walls.abi);
+    let hello = Hello { landlock_abi: walls.abi, forbidden };
+    process::make_home();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => give_up(&format!("no runtime: {error}")),
+    };
+    let local = tokio::task::LocalSet::new();
+    let ended = local.block_on(&runtime, serve(walls, hello));
+    if let Err(why) = ended {
+        give_up(&why);
+    }
+    std::process::exit(0);
+}
+
+/// Ends the box with a sentence on standard error, which the operator keeps for the record.
+fn give_up(why: &str) -> ! {
+    eprintln!("runner: {why}");
+    std::process::exit(70)
+}
+
+async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String> {
+    let stdin = own(std::io::stdin().as_fd())?;
+    let stdout = own(std::io::stdout().as_fd())?;
+    let stdin = pipe::Receiver::from_owned_fd(stdin).map_err(|e| format!("standard input: {e}"))?;
+    let stdout = pipe::Sender::from_owned_fd(stdout).map_err(|e| format!("standard output: {e}"))?;
+    die_with_the_operator(own(std::io::stdin().as_fd())?)?;
+    let reaper = reaper::Reaper::start().map_err(|e| format!("the reaper cannot start: {e}"))?;
+    let outbox = Outbox::start(stdout);
+    let context = Rc::new(Context { outbox, reaper, walls });
+
+    context.outbox.hello(&hello).await;
+    let mut inbox = listen(stdin);
+    let done = match inbox.recv().await {
+        Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
+        Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, limits, inbox).await,
+        Some(ToRunner::Cancel) => cancelled_before_start(),
+        Some(ToRunner::Input { .. } | ToRunner::InputEnd) | None => {
+            return Err("the first frame is neither a task nor a command".into());
+        }
+    };
+    context.reaper.kill_everyone().await;
+    context.outbox.done(&done).await;
+    Ok(())
+}
+
+fn cancelled_before_start() -> Done {
+    let why = "killed: cancelled".to_owned();
+    Done { exit: model::event::Exit::Killed { why }, task_done: false, reason: "cancelled".into() }
+}
+
+fn own(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, String> {
+    fd.try_clone_to_owned().map_err(|e| format!("a standard descriptor cannot be duplicated: {e}"))
+}
+
+/// Ends the box when the operator's end of the input closes, also while frames before that wait to be taken.
+fn die_with_the_operator(stdin: OwnedFd) -> Result<(), String> {
+    // Nothing is ever urgent on a pipe: only the hang-up, which is always told, comes here.
+    // SAFETY: the descriptor is owned by the registration, and stays open as long as it.
+    let end = unsafe { AsyncFd::register_with_interest(stdin, Interest::PRIORITY) }
+        .map_err(|e| format!("standard input: {e}"))?;
+    tokio::task::spawn_local(async move {
+        loop {
+            match end.ready(Interest::PRIORITY).await {
+                // Process 1 ends, and the kernel kills all others with it.
+                Ok(ready) if ready.ready().is_read_closed() => std::process::exit(0),
+                Ok(mut ready) => ready.clear_ready(),
+                Err(error) => give_up(&format!("standard input: {error}")),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Reads frames in a task of its own.
+fn listen(mut stdin: pipe::Receiver) -> mpsc::Receiver<ToRunner> {
+    let (to, from) = mpsc::channel(1);
+    tokio::task::spawn_local(async move {
+        loop {
+            match frame::read::<ToRunner>(&mut stdin).await {
+                // A mode that no longer listens has its end under way.
+                Ok(message) => drop(to.send(message).await),
+                Err(FrameError::Closed) => std::process::exit(0),
+                Err(error) => give_up(&format!("the operator's frames: {error}")),
+            }
+        }
+    });
+    from
+}

@@ -1,0 +1,62 @@
+//! Exec: one command, its standard input from the operator, its end the box's end.
+
+use crate::Context;
+use crate::command::{self, Request, Running};
+use api::inbox::{Done, ToRunner};
+use base64::Engine;
+use model::Limits;
+use model::event::Exit;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+/// Runs the command to its end.
+pub async fn run(
+    context: &Rc<Context>,
+    argv: Vec<String>,
+    cwd: String,
+    limits: Limits,
+    inbox: mpsc::Receiver<ToRunner>,
+) -> Done {
+    let request = Request { id: "exec".into(), argv, env: Vec::new(), cwd, tool_call: None, stdin: true, keep: 0 };
+    if request.argv.is_empty() || !command::is_recordable(&request) {
+        let reason = "the command is empty, or longer than the record takes (128 KiB)".to_owned();
+        return Done { exit: Exit::Code { code: 126 }, task_done: false, reason };
+    }
+    let begun = command::begin(context, request, &limits).await;
+    let feeding = tokio::task::spawn_local(feed(inbox, begun.stdin, Rc::clone(&begun.running)));
+    let exit = tokio::select! {
+        exit = begun.running.wait() => exit,
+        () = tokio::time::sleep(Duration::from_secs(limits.seconds)) => {
+            begun.running.kill(&format!("killed: time limit {} s", limits.seconds));
+            begun.running.wait().await
+        }
+    };
+    feeding.abort();
+    let done = exit == Exit::Code { code: 0 };
+    Done { exit, task_done: done, reason: String::new() }
+}
+
+/// Standard input from the operator's frames. While the command does not read, no further frame is taken and
+/// the operator waits; closing its end is heard even then.
+async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sender>, running: Rc<Running>) {
+    while let Some(message) = inbox.recv().await {
+        match message {
+            ToRunner::Input { data_b64 } => {
+                let piece = base64::engine::general_purpose::STANDARD.decode(data_b64).unwrap_or_default();
+                if let Some(pipe) = &mut stdin
+                    && pipe.write_all(&piece).await.is_err()
+                {
+                    // A command that no longer reads is no fault.
+                    stdin = None;
+                }
+            }
+            ToRunner::InputEnd => stdin = None,
+            ToRunner::Cancel => running.kill("killed: cancelled"),
+            // Sent once, before this task began.
+            ToRunner::Agent(_) | ToRunner::Exec { .. } => {}
+        }
+    }
+}

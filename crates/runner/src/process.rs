@@ -1,0 +1,96 @@
+//! A child: started with its own walls, its own session, a clean environment, and pipes that only we hold.
+
+use crate::reaper::Reaper;
+use crate::walls::ChildWalls;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+/// The whole environment of a child; a command may get more by asking for it.
+pub const ENVIRONMENT: [(&str, &str); 5] =
+    [("PATH", "/usr/bin:/bin"), ("HOME", HOME), ("LANG", "C.UTF-8"), ("TMPDIR", "/tmp"), ("USER", "agent")];
+const HOME: &str = "/tmp/home";
+
+/// What to start.
+pub struct Start<'a> {
+    /// Program; without a slash it is looked up in the child's `PATH`.
+    pub program: &'a OsStr,
+    /// Its arguments.
+    pub args: &'a [String],
+    /// Env vars beside [`ENVIRONMENT`]; they win over it.
+    pub env: &'a [(String, String)],
+    /// Its directory.
+    pub cwd: &'a Path,
+    /// Whether it gets a pipe as standard input; `/dev/null` if not.
+    pub stdin: bool,
+    /// Its ceiling of open files.
+    pub open_files: u64,
+}
+
+/// A child that runs.
+pub struct Started {
+    /// Its process id, which is its session's too.
+    pub pid: libc::pid_t,
+    /// Says how it ended, once.
+    pub ended: oneshot::Receiver<model::event::Exit>,
+    /// Our end of its standard input.
+    pub stdin: Option<pipe::Sender>,
+    /// Our end of its standard output.
+    pub stdout: pipe::Receiver,
+    /// Our end of its standard error.
+    pub stderr: pipe::Receiver,
+}
+
+/// Starts a child behind `walls`; `reaper` watches it from now on.
+///
+/// # Errors
+/// The kernel's own, of whichever step: no walls, no child.
+pub fn start(what: &Start<'_>, walls: &'static ChildWalls, reaper: &Reaper) -> io::Result<Started> {
+    let mut command = Command::new(what.program);
+    command.args(what.args).env_clear().envs(ENVIRONMENT).envs(what.env.iter().map(|(k, v)| (k, v)));
+    command.current_dir(what.cwd);
+    command.stdin(if what.stdin { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let files = libc::rlimit { rlim_cur: what.open_files, rlim_max: what.open_files };
+    // SAFETY: the closure makes system calls only, on values that were ready before the fork.
+    unsafe { command.pre_exec(move || last_steps(&files, walls)) };
+    let mut child = command.spawn()?;
+    let pid = child.id().cast_signed();
+    // In the same breath as the spawn: no await lies between, so the reaper cannot have seen it yet.
+    let ended = reaper.watch(pid);
+    let stdin = child.stdin.take().map(|pipe| pipe::Sender::from_owned_fd(OwnedFd::from(pipe))).transpose()?;
+    let output = |pipe: Option<OwnedFd>| pipe::Receiver::from_owned_fd(pipe.ok_or(io::ErrorKind::BrokenPipe)?);
+    let stdout = output(child.stdout.take().map(OwnedFd::from))?;
+    let stderr = output(child.stderr.take().map(OwnedFd::from))?;
+    // `child` is dropped unwaited: the reaper alone waits.
+    Ok(Started { pid, ended, stdin, stdout, stderr })
+}
+
+/// Between fork and exec: no allocation, no lock.
+fn last_steps(files: &libc::rlimit, walls: &ChildWalls) -> io::Result<()> {
+    // SAFETY: plain system calls on values.
+    unsafe {
+        if libc::setsid() < 0
+            || libc::setrlimit(libc::RLIMIT_NOFILE, files) != 0
+            || libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    walls.take()
+}
+
+/// Makes the children's home, for the box's user alone. A box without a writable `/tmp` has none.
+pub fn make_home() {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(HOME)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        eprintln!("runner: {HOME}: {error}");
+    }
+}

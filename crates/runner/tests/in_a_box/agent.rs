@@ -1,0 +1,1 @@
+//! A scripted agent in a box, over the Agent Client Protocol.

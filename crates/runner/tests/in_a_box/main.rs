@@ -1,0 +1,6 @@
+//! The built runner as process 1 of real namespaces. Needs root, `unshare`, `sh` and `perl`, as a bare Debian has them.
+
+mod agent;
+mod exec;
+mod support;
+mod walls;

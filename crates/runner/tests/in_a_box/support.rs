@@ -1,0 +1,187 @@
+//! A poor man's box for the runner's own tests: namespaces by `unshare`, a bare tree, the built runner as process 1.
+//!
+//! No cgroup and no idmapped worktree: the sandbox's tests run the runner in a real box.
+
+use api::frame;
+use api::inbox::{Done, Hello, Kind, ToRunner};
+use base64::Engine;
+use model::event::{Exit, Stream};
+use model::{Event, Limits};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+/// Far beyond what anything here takes; a test that meets it hangs otherwise.
+const HANG: Duration = Duration::from_secs(60);
+
+/// The script that makes the tree and becomes the runner. `$1` is the runner, `$2` the agent or nothing.
+const BOX: &str = r#"
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 root /mnt
+cd /mnt
+mkdir -p usr etc proc dev tmp workspace run/volary var
+mount --rbind /usr usr
+mount --bind /etc etc
+for link in bin sbin lib lib32 lib64 libx32; do [ -e /$link ] && ln -s usr/$link $link; done
+for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+mkdir dev/shm && mount -t tmpfs shm dev/shm
+ln -s /proc/self/fd dev/fd
+mount -t proc proc proc
+mount -t tmpfs tmp tmp
+mount -t tmpfs workspace workspace
+chmod 1777 tmp workspace dev/shm
+[ -z "$3" ] || echo probe > var/volary-probe
+touch run/volary/runner run/volary/agent
+mount --bind "$1" run/volary/runner
+[ -z "$2" ] || { cp "$2" workspace/.agent; chmod 755 workspace/.agent; mount --bind workspace/.agent run/volary/agent; }
+mount -o remount,ro,bind,nosuid /mnt
+pivot_root . mnt 2>/dev/null || { mount --move . /; }
+exec chroot --userspec=60001:60001 . /run/volary/runner
+"#;
+
+/// A live runner in its box.
+pub struct Box {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    /// What it said first.
+    pub hello: Hello,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Story {
+    /// Every event, in order.
+    pub events: Vec<Event>,
+    /// How it ended.
+    pub done: Done,
+}
+
+impl Story {
+    /// What was written to one stream, joined.
+    pub fn text(&self, stream: Stream) -> String {
+        String::from_utf8_lossy(&self.bytes(stream)).into_owned()
+    }
+
+    /// As [`Story::text`], in bytes.
+    pub fn bytes(&self, stream: Stream) -> Vec<u8> {
+        let mut all = Vec::new();
+        for event in &self.events {
+            if let Event::Output { stream: of, data_b64, .. } = event
+                && *of == stream
+            {
+                all.extend(base64::engine::general_purpose::STANDARD.decode(data_b64).unwrap());
+            }
+        }
+        all
+    }
+}
+
+impl Box {
+    /// Makes a box and reads its hello. `agent` is a script for `/run/volary/agent`.
+    pub async fn start(agent: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("agent");
+        let agent = agent.map_or(String::new(), |text| {
+            std::fs::write(&script, text).unwrap();
+            script.display().to_string()
+        });
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--kill-child", "sh", "-c", BOX, "box"])
+            .args([env!("CARGO_BIN_EXE_runner"), &agent, "probe"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().unwrap();
+        let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
+        assert_eq!(Kind::of(body[0]), Some(Kind::Hello));
+        let hello = serde_json::from_slice(&body[1..]).unwrap();
+        drop(folder);
+        Self { child, stdin, stdout, hello }
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, message: &ToRunner) {
+        frame::write(self.stdin.as_mut().unwrap(), message).await.unwrap();
+    }
+
+    /// Sends one message, unless the runner is gone.
+    pub async fn try_send(&mut self, message: &ToRunner) -> Result<(), frame::FrameError> {
+        frame::write(self.stdin.as_mut().unwrap(), message).await
+    }
+
+    /// Reads frames until `enough` says so of one, or the end; what was read is in the answer.
+    pub async fn until(&mut self, enough: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let (kind, body) = self.next().await;
+            assert_eq!(kind, Kind::Event, "it ended before");
+            let event: Event = serde_json::from_slice(&body).unwrap();
+            let last = enough(&event);
+            events.push(event);
+            if last {
+                return events;
+            }
+        }
+    }
+
+    /// Reads every frame to the last.
+    pub async fn story(mut self) -> Story {
+        let mut events = Vec::new();
+        loop {
+            match self.next().await {
+                (Kind::Event, body) => events.push(serde_json::from_slice(&body).unwrap()),
+                (Kind::Done, body) => {
+                    let done = serde_json::from_slice(&body).unwrap();
+                    let status = tokio::time::timeout(HANG, self.child.wait()).await.unwrap().unwrap();
+                    assert!(status.success(), "{status}");
+                    let mut rest = Vec::new();
+                    self.stdout.read_to_end(&mut rest).await.unwrap();
+                    assert_eq!(rest, b"", "nothing follows the last frame");
+                    return Story { events, done };
+                }
+                (Kind::Hello, _) => panic!("a second hello"),
+            }
+        }
+    }
+
+    /// Closes the operator's end and waits for the box to be gone.
+    pub async fn hang_up(mut self) {
+        drop(self.stdin.take());
+        tokio::time::timeout(HANG, self.child.wait()).await.unwrap().unwrap();
+    }
+
+    /// The runner's process id on the host.
+    pub fn host_pid(&self) -> u32 {
+        let unshare = self.child.id().unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    async fn next(&mut self) -> (Kind, Vec<u8>) {
+        let body = tokio::time::timeout(HANG, frame::read_bytes(&mut self.stdout)).await.unwrap().unwrap();
+        (Kind::of(body[0]).unwrap(), body[1..].to_vec())
+    }
+}
+
+/// An exec of `sh -c SCRIPT`, with these limits.
+pub fn sh(script: &str, limits: Limits) -> ToRunner {
+    ToRunner::Exec { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), cwd: "/workspace".into(), limits }
+}
+
+/// Runs `sh -c SCRIPT` without input in a box of its own.
+pub async fn run(script: &str) -> Story {
+    let mut made = Box::start(None).await;
+    made.send(&sh(script, Limits::default())).await;
+    made.story().await
+}
+
+/// An exit with a code.
+pub fn code(code: i32) -> Exit {
+    Exit::Code { code }
+}
