@@ -311,7 +311,7 @@ pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
 }
 
 /// Removes the installation's own group, if it is empty.
-pub(crate) fn remove_parent(parent: &str) {
+pub fn remove_parent(parent: &str) {
     for hierarchy in hierarchies() {
         // Not empty, or not there: both are fine, the next operator reaps.
         drop(fs::remove_dir(hierarchy.join(&parent[1..])));
