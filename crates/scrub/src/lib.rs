@@ -15,3 +15,5 @@ mod stream;
 
 pub use matcher::{MIN_BYTES, Scrubber};
 pub use stream::Stream;
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ const MAX_KIND: usize = 21;
 /// alignment), percent-encoding (six common ways, either case), JSON string escaping (six common ways,
 /// once and twice) and the value reversed. Where several start at one place, the longest is replaced;
 /// of two that overlap, the first.
+///
+/// A value that begins or ends as a placeholder does (`…[`) can appear once more where a text had all of it
+/// but that bracket before a placeholder: nothing is shown then that was not in the text beside the value.
 #[derive(Clone)]
 pub struct Scrubber(Arc<Values>);
 
@@ -49,11 +52,16 @@ impl Scrubber {
     /// A value is looked for as it is and without white space around it (a file's last newline). Values of
     /// less than [`MIN_BYTES`] bytes are ignored. Of KIND only ASCII letters, digits and `./_-` are kept, at most 21.
     pub fn new(secrets: impl IntoIterator<Item = (String, Secret<String>)>) -> Self {
-        Self::with_limit(secrets, usize::MAX)
+        Self::build(secrets, true)
     }
 
-    /// As [`Scrubber::new`], without an automaton when the forms are more than `limit` bytes together.
-    fn with_limit(secrets: impl IntoIterator<Item = (String, Secret<String>)>, limit: usize) -> Self {
+    /// As [`Scrubber::new`], form by form: what the automaton is tested against.
+    #[cfg(test)]
+    pub(crate) fn without_automaton(secrets: impl IntoIterator<Item = (String, Secret<String>)>) -> Self {
+        Self::build(secrets, false)
+    }
+
+    fn build(secrets: impl IntoIterator<Item = (String, Secret<String>)>, automaton: bool) -> Self {
         let mut placeholders: Vec<String> = Vec::new();
         let mut found: BTreeMap<Form, usize> = BTreeMap::new();
         for (kind, value) in secrets {
@@ -75,12 +83,10 @@ impl Scrubber {
         for form in &forms {
             first[usize::from(form[0])] = true;
         }
-        let automaton = (forms.iter().map(|form| form.len()).sum::<usize>() <= limit)
-            .then(|| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms.iter().map(|f| &f[..])));
-        let finder = match automaton {
-            Some(Ok(automaton)) => Finder::Automaton(Box::new(automaton)),
-            _ => Finder::OneByOne,
-        };
+        let finder = automaton
+            .then(|| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms.iter().map(|f| &f[..])))
+            .and_then(Result::ok)
+            .map_or(Finder::OneByOne, |automaton| Finder::Automaton(Box::new(automaton)));
         let longest = forms.iter().map(|form| form.len()).max().unwrap_or(0);
         Self(Arc::new(Values { finder, forms, kinds, placeholders, first, longest }))
     }

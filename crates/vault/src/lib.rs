@@ -13,3 +13,6 @@
 mod sealing;
 
 pub use sealing::{Dek, Kek, MAX_PLAINTEXT, OpenError, SealError, open, seal};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! What the scrubber promises, on planted values and on any cut of a stream.
+
+use crate::{MIN_BYTES, Scrubber};
+use base64::{Engine, engine::general_purpose as b64};
+use model::Secret;
+use proptest::prelude::*;
+use std::borrow::Cow;
+
+fn scrubber(values: &[(&str, &str)]) -> Scrubber {
+    Scrubber::new(values.iter().map(|(kind, value)| ((*kind).to_owned(), Secret::new((*value).to_owned()))))
+}
+
+const KEY: &str = "sk-ant-api03-Zq9_w/4+x\"7é";
+
+fn scrubbed(text: &str) -> String {
+    scrubber(&[("model/anthropic", KEY)]).scrub_str(text).into_owned()
+}
+
+#[test]
+fn a_value_is_replaced_by_its_kind_and_nothing_else_changes() {
+    assert_eq!(scrubbed(&format!("key={KEY}; ok")), "key=[scrubbed:model/anthropic]; ok");
+    assert_eq!(scrubbed(&KEY.repeat(2)), "[scrubbed:model/anthropic]".repeat(2));
+}
+
+#[test]
+fn clean_text_is_not_copied() {
+    let scrubber = scrubber(&[("k", KEY)]);
+    assert!(matches!(scrubber.scrub(b"nothing here, not even sk-ant-api03-"), Cow::Borrowed(_)));
+    assert!(matches!(Scrubber::new([]).scrub(KEY.as_bytes()), Cow::Borrowed(_)));
+    assert!(Scrubber::new([]).is_empty());
+}
+
+#[test]
+fn a_value_of_8_bytes_is_looked_for_and_one_of_7_is_not() {
+    assert_eq!(MIN_BYTES, 8);
+    assert_eq!(scrubber(&[("k", "12345678")]).scrub_str("a12345678b"), "a[scrubbed:k]b");
+    assert_eq!(scrubber(&[("k", "1234567")]).scrub_str("a1234567b"), "a1234567b");
+}
+
+#[test]
+fn a_value_with_a_newline_at_its_end_is_found_without_it() {
+    assert_eq!(scrubber(&[("k", "0123456789abcdef\n")]).scrub_str("(0123456789abcdef)"), "([scrubbed:k])");
+}
+
+#[test]
+fn every_encoding_in_the_list_is_found() {
+    let url = |hex: fn(u8) -> String, safe: &str| {
+        KEY.bytes()
+            .map(|b| {
+                if b.is_ascii_alphanumeric() || safe.contains(char::from(b)) {
+                    char::from(b).to_string()
+                } else {
+                    hex(b)
+                }
+            })
+            .collect::<String>()
+    };
+    let upper = |b: u8| format!("%{b:02X}");
+    let lower = |b: u8| format!("%{b:02x}");
+    let json = |value: &str| serde_json_string(value);
+    for encoded in [
+        KEY.bytes().map(|b| format!("{b:02x}")).collect(),
+        KEY.bytes().map(|b| format!("{b:02X}")).collect(),
+        url(upper, "-._~"),
+        url(lower, "-._~"),
+        url(upper, "-._~/"),
+        url(upper, ""),
+        url(upper, "*-._"),
+        json(KEY),
+        json(&json(KEY)),
+        json(KEY).replace('/', "\\/"),
+        json(KEY).replace('é', "\\u00e9"),
+        json(KEY).replace('é', "\\u00E9"),
+        KEY.chars().rev().collect::<String>(),
+    ] {
+        assert_eq!(scrubbed(&format!("<{encoded}>")), "<[scrubbed:model/anthropic]>", "{encoded}");
+    }
+    let backwards: Vec<u8> = KEY.bytes().rev().collect();
+    assert_eq!(scrubber(&[("k", KEY)]).scrub(&backwards)[..], b"[scrubbed:k]"[..]);
+}
+
+/// The string as JSON writes it, without the quotes around it; apart from the scrubber's own writer.
+fn serde_json_string(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[test]
+fn html_safe_json_is_found() {
+    let scrubber = scrubber(&[("k", "a<b>c&d-long")]);
+    assert_eq!(scrubber.scrub_str("a\\u003cb\\u003ec\\u0026d-long"), "[scrubbed:k]");
+}
+
+#[test]
+fn a_form_encoded_space_is_found() {
+    let scrubber = scrubber(&[("k", "correct horse battery")]);
+    assert_eq!(scrubber.scrub_str("p=correct+horse+battery&x=1"), "p=[scrubbed:k]&x=1");
+    assert_eq!(scrubber.scrub_str("p=correct%20horse%20battery"), "p=[scrubbed:k]");
+}
+
+#[test]
+fn basic_authentication_and_a_base64_file_do_not_carry_it_out() {
+    // At each alignment a few bits of the first and last byte may stay; never eight of them together.
+    for before in ["", "u", "us", "user:"] {
+        for engine in [&b64::STANDARD, &b64::URL_SAFE] {
+            let core = engine.encode(KEY);
+            let out = scrubbed(&engine.encode(format!("{before}{KEY}{before}")));
+            assert!(out.contains("[scrubbed:model/anthropic]"), "{before:?}: {out}");
+            assert!(out.len() < core.len() + 2 * before.len() + 8, "{before:?}: {out}");
+        }
+    }
+}
+
+#[test]
+fn the_longer_of_two_values_that_start_together_is_replaced_whole() {
+    let scrubber = scrubber(&[("short", "token-12"), ("long", "token-12-and-more")]);
+    assert_eq!(scrubber.scrub_str("token-12-and-more token-12-and"), "[scrubbed:long] [scrubbed:short]-and");
+}
+
+#[test]
+fn a_placeholder_keeps_json_json_and_is_at_most_32_bytes() {
+    let scrubber = scrubber(&[("a\"b\\c\n{}é/model._-and-very-long-indeed", "0123456789")]);
+    let out = scrubber.scrub_str("{\"k\":\"0123456789\"}").into_owned();
+    assert_eq!(out, "{\"k\":\"[scrubbed:a-b-c----/model._-and]\"}");
+    assert_eq!(out.len() - "{\"k\":\"\"}".len(), 32);
+}
+
+#[test]
+fn a_placeholder_does_not_name_the_value() {
+    assert_eq!(scrubber(&[("model/hunter22", "hunter22")]).scrub_str("is hunter22"), "is [scrubbed:secret]");
+    assert_eq!(scrubber(&[("", "hunter22")]).scrub_str("is hunter22"), "is [scrubbed:secret]");
+}
+
+#[test]
+fn nothing_of_a_value_is_printed() {
+    let scrubber = scrubber(&[("k", "hunter2-hunter2")]);
+    let mut stream = scrubber.stream();
+    stream.push(b"hunter2-hunt");
+    assert_eq!(format!("{scrubber:?} {stream:?}"), "Scrubber Stream { scrubber: Scrubber, held: [12 bytes held] }");
+}
+
+#[test]
+fn a_stream_lets_text_through_as_it_arrives() {
+    let mut stream = scrubber(&[("k", "hunter2-hunter2")]).stream();
+    assert_eq!(stream.push(b"data: hello\n\n"), b"data: hello\n\n");
+    assert_eq!(stream.push(b"so hunt"), b"so ", "only what could become the value is held");
+    assert_eq!(stream.push(b"ing"), b"hunting");
+    assert_eq!(stream.push(b"hunter2-hunter"), b"");
+    assert_eq!(stream.push(b"2"), b"[scrubbed:k]", "a whole value is not waited on");
+    assert_eq!(stream.push(b"hunter2"), b"");
+    assert_eq!(stream.finish(), b"hunter2");
+}
+
+#[test]
+fn a_stream_waits_for_the_longer_of_two_values() {
+    let both = scrubber(&[("short", "token-12"), ("long", "token-12-and-more")]);
+    let mut stream = both.stream();
+    assert_eq!(stream.push(b"token-12-an"), b"");
+    assert_eq!(stream.push(b"y"), b"[scrubbed:short]-any");
+    assert_eq!(stream.push(b"token-12-and-mor"), b"");
+    assert_eq!(stream.finish(), b"[scrubbed:short]-and-mor");
+}
+
+/// Values of few letters, so that they overlap, repeat and start one another.
+fn values() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(prop_oneof!["[ab]{8,12}", "[ -~]{8,40}", "\\PC{8,20}"], 1..4)
+}
+
+fn kinds(values: &[String]) -> Vec<(&str, &str)> {
+    values.iter().enumerate().map(|(at, value)| (["one", "two", "three"][at], value.as_str())).collect()
+}
+
+/// Text with values, parts of values and other things in it.
+fn text(values: Vec<String>) -> impl Strategy<Value = (Vec<String>, Vec<u8>)> {
+    let piece = prop_oneof![
+        (prop::sample::select(values.clone()), 0usize..60).prop_map(|(value, cut)| {
+            let bytes = value.into_bytes();
+            bytes[..bytes.len().min(cut)].to_vec()
+        }),
+        prop::sample::select(values.clone()).prop_map(String::into_bytes),
+        prop::sample::select(values.clone()).prop_map(|value| b64::STANDARD.encode(value).into_bytes()),
+        prop::collection::vec(any::<u8>(), 0..8),
+        "[ab]{0,12}".prop_map(String::into_bytes),
+    ];
+    prop::collection::vec(piece, 0..10).prop_map(move |pieces| (values.clone(), pieces.concat()))
+}
+
+/// Whether a value could be made up of text that was left and of a placeholder beside it.
+fn meets_a_placeholder(value: &str) -> bool {
+    let placeholders = ["[scrubbed:one]", "[scrubbed:two]", "[scrubbed:three]", "[scrubbed:secret]"];
+    let cuts = |placeholder: &str| {
+        (1..placeholder.len()).any(|at| value.ends_with(&placeholder[..at]) || value.starts_with(&placeholder[at..]))
+    };
+    placeholders
+        .iter()
+        .any(|placeholder| cuts(placeholder) || placeholder.contains(value) || value.contains(placeholder))
+}
+
+fn plants() -> impl Strategy<Value = (Vec<String>, Vec<u8>)> {
+    values().prop_flat_map(text)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_stream_cut_anywhere_is_the_whole((values, text) in plants(), cuts in prop::collection::vec(1usize..30, 1..40)) {
+        let scrubber = scrubber(&kinds(&values));
+        let (mut stream, mut out, mut rest) = (scrubber.stream(), Vec::new(), &text[..]);
+        for cut in cuts.iter().cycle() {
+            let (piece, after) = rest.split_at((*cut).min(rest.len()));
+            out.extend(stream.push(piece));
+            rest = after;
+            if rest.is_empty() { break; }
+        }
+        out.extend(stream.finish());
+        prop_assert_eq!(out, scrubber.scrub(&text).into_owned());
+    }
+
+    #[test]
+    fn the_automaton_and_the_plain_search_agree((values, text) in plants()) {
+        let fast = scrubber(&kinds(&values));
+        let plain = Scrubber::without_automaton(kinds(&values).into_iter().map(|(kind, value)| (kind.to_owned(), Secret::new(value.to_owned()))));
+        prop_assert_eq!(fast.scrub(&text), plain.scrub(&text));
+    }
+
+    #[test]
+    fn no_value_survives_and_the_output_is_bounded((values, text) in plants()) {
+        prop_assume!(!values.iter().any(|value| meets_a_placeholder(value)));
+        let out = scrubber(&kinds(&values)).scrub(&text).into_owned();
+        prop_assert!(out.len() <= 4 * text.len());
+        for value in &values {
+            let value = value.as_bytes();
+            prop_assert!(!out.windows(value.len()).any(|window| window == value));
+        }
+    }
+
+    #[test]
+    fn a_planted_value_survives_in_no_encoding(value in "[!-~]{16,64}", before: Vec<u8>, after: Vec<u8>) {
+        let scrubber = scrubber(&[("k", &value)]);
+        let clean = |text: &[u8]| scrubber.scrub(text).into_owned();
+        let holds = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|window| window == part);
+        let planted = [&before[..], value.as_bytes(), &after[..]].concat();
+
+        prop_assert!(!holds(&clean(&planted), value.as_bytes()));
+
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        prop_assert!(!holds(&clean(hex(&planted).as_bytes()), hex(value.as_bytes()).as_bytes()));
+
+        // The middle of the value as it stands in base 64 at this alignment, away from its neighbours.
+        for engine in [&b64::STANDARD, &b64::URL_SAFE, &b64::STANDARD_NO_PAD] {
+            let encoded = engine.encode(&planted);
+            let (first, last) = ((before.len() * 8).div_ceil(6), (before.len() + value.len()) * 8 / 6);
+            prop_assert!(!holds(&clean(encoded.as_bytes()), &encoded.as_bytes()[first..last]));
+        }
+
+        let mut backwards = planted.clone();
+        backwards.reverse();
+        prop_assert!(!holds(&clean(&backwards), &value.bytes().rev().collect::<Vec<_>>()));
+    }
+}

@@ -1,0 +1,133 @@
+//! A sealed value opens at its own place with its own key, and nowhere else.
+
+use crate::{Dek, Kek, MAX_PLAINTEXT, OpenError, SealError, open, seal};
+use model::WorkspaceId;
+use proptest::prelude::*;
+
+fn workspace(id: &str) -> WorkspaceId {
+    WorkspaceId::parse(id).unwrap()
+}
+
+fn dek() -> Dek {
+    Dek::new([7; 32])
+}
+
+fn sealed() -> Vec<u8> {
+    seal(&dek(), &workspace("main"), "model/anthropic", 2, b"sk-very-real").unwrap()
+}
+
+fn opened_at(at: &str, name: &str, version: u64) -> Result<Vec<u8>, OpenError> {
+    open(&dek(), &workspace(at), name, version, &sealed()).map(|value| value.expose().clone())
+}
+
+#[test]
+fn a_value_opens_at_its_own_place() {
+    assert_eq!(opened_at("main", "model/anthropic", 2), Ok(b"sk-very-real".to_vec()));
+}
+
+#[test]
+fn a_value_does_not_open_in_another_workspace() {
+    assert_eq!(opened_at("main2", "model/anthropic", 2), Err(OpenError::Refused));
+}
+
+#[test]
+fn a_value_does_not_open_under_another_name() {
+    assert_eq!(opened_at("main", "model/openai", 2), Err(OpenError::Refused));
+}
+
+#[test]
+fn a_value_does_not_open_as_another_version() {
+    assert_eq!(opened_at("main", "model/anthropic", 1), Err(OpenError::Refused));
+}
+
+#[test]
+fn a_value_does_not_open_where_workspace_and_name_only_add_up_to_the_same() {
+    assert_eq!(opened_at("mainm", "odel/anthropic", 2), Err(OpenError::Refused));
+}
+
+#[test]
+fn a_value_does_not_open_with_another_data_key() {
+    let opened = open(&Dek::new([8; 32]), &workspace("main"), "model/anthropic", 2, &sealed());
+    assert_eq!(opened.unwrap_err(), OpenError::Refused);
+}
+
+#[test]
+fn a_changed_bit_anywhere_does_not_open() {
+    for bit in 0..sealed().len() * 8 {
+        let mut changed = sealed();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let opened = open(&dek(), &workspace("main"), "model/anthropic", 2, &changed);
+        assert_eq!(opened.unwrap_err(), if bit < 8 { OpenError::Form } else { OpenError::Refused }, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_cut_value_does_not_open() {
+    let whole = sealed();
+    for len in 0..whole.len() {
+        assert!(open(&dek(), &workspace("main"), "model/anthropic", 2, &whole[..len]).is_err(), "{len} bytes");
+    }
+}
+
+#[test]
+fn two_sealings_of_one_value_differ() {
+    assert_ne!(sealed(), sealed());
+}
+
+#[test]
+fn a_plaintext_of_64_kib_is_sealed_and_one_byte_more_is_not() {
+    let at = |len: usize| seal(&dek(), &workspace("main"), "n", 1, &vec![1; len]);
+    assert_eq!(at(MAX_PLAINTEXT).unwrap().len(), MAX_PLAINTEXT + 29);
+    assert_eq!(at(MAX_PLAINTEXT + 1), Err(SealError::TooLong(MAX_PLAINTEXT + 1)));
+}
+
+#[test]
+fn a_wrapped_data_key_opens_what_it_sealed() {
+    let kek = Kek::new([1; 32]);
+    let wrapped = kek.wrap(&dek(), &workspace("main")).unwrap();
+    assert_eq!(wrapped.len(), 61);
+    let dek = kek.unwrap(&wrapped, &workspace("main")).unwrap();
+    let opened = open(&dek, &workspace("main"), "model/anthropic", 2, &sealed()).unwrap();
+    assert_eq!(opened.expose(), b"sk-very-real");
+}
+
+#[test]
+fn a_wrapped_data_key_does_not_open_for_another_workspace_or_with_another_key() {
+    let wrapped = Kek::new([1; 32]).wrap(&dek(), &workspace("main")).unwrap();
+    assert_eq!(Kek::new([1; 32]).unwrap(&wrapped, &workspace("other")).unwrap_err(), OpenError::Refused);
+    assert_eq!(Kek::new([2; 32]).unwrap(&wrapped, &workspace("main")).unwrap_err(), OpenError::Refused);
+}
+
+#[test]
+fn a_sealed_value_does_not_pass_for_a_wrapped_key() {
+    // The same 32 bytes as key for both, as if one had been mistaken for the other.
+    let value = seal(&dek(), &workspace("main"), "n", 1, &[9; 32]).unwrap();
+    assert_eq!(Kek::new([7; 32]).unwrap(&value, &workspace("main")).unwrap_err(), OpenError::Refused);
+}
+
+#[test]
+fn two_generated_data_keys_differ() {
+    let sealed = seal(&Dek::generate().unwrap(), &workspace("main"), "n", 1, b"x").unwrap();
+    let opened = open(&Dek::generate().unwrap(), &workspace("main"), "n", 1, &sealed);
+    assert_eq!(opened.unwrap_err(), OpenError::Refused);
+}
+
+#[test]
+fn keys_do_not_print_themselves() {
+    assert_eq!(format!("{:?} {:?}", dek(), Kek::new([1; 32])), "Dek([secret]) Kek([secret])");
+}
+
+proptest! {
+    #[test]
+    fn any_value_under_any_name_comes_back(plain: Vec<u8>, name: String, version: u64) {
+        let sealed = seal(&dek(), &workspace("main"), &name, version, &plain).unwrap();
+        let opened = open(&dek(), &workspace("main"), &name, version, &sealed).unwrap();
+        prop_assert_eq!(opened.expose(), &plain);
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
+        prop_assert!(open(&dek(), &workspace("main"), "n", 1, &bytes).is_err());
+        prop_assert!(Kek::new([1; 32]).unwrap(&bytes, &workspace("main")).is_err());
+    }
+}
