@@ -125,6 +125,7 @@ pub struct Peer {
     to: mpsc::Sender<Vec<u8>>,
     next: Cell<u64>,
     open: RefCell<HashMap<u64, oneshot::Sender<Result<Value, Refusal>>>>,
+    gone: Cell<bool>,
 }
 
 impl Peer {
@@ -140,7 +141,7 @@ impl Peer {
                 }
             }
         });
-        Self { to, next: Cell::new(0), open: RefCell::default() }
+        Self { to, next: Cell::new(0), open: RefCell::default(), gone: Cell::new(false) }
     }
 
     /// Asks, and waits for the answer.
@@ -150,6 +151,9 @@ impl Peer {
     pub async fn ask(&self, method: &str, params: &impl Serialize) -> Result<Value, Refusal> {
         let id = self.next.replace(self.next.get() + 1);
         let (tell, told) = oneshot::channel();
+        if self.gone.get() {
+            return Err(Refusal::failed("the agent is gone"));
+        }
         self.open.borrow_mut().insert(id, tell);
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
         told.await.unwrap_or_else(|_| Err(Refusal::failed("the agent is gone")))
@@ -181,7 +185,14 @@ impl Peer {
 
     /// The other side is gone: every question is answered so.
     pub fn gone(&self) {
+        self.gone.set(true);
         self.open.borrow_mut().clear();
+    }
+
+    /// Whether [`Peer::gone`] was called.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
     }
 
     async fn send(&self, message: &Value) {

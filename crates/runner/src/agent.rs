@@ -118,13 +118,16 @@ impl Life {
         let mut killed = None;
         let mut answer = None;
         match first {
-            First::Answer(given) => answer = Some(given),
-            First::Death(exit) => {
-                // Its last words may still lie in the pipe.
-                self.finish(listening, grumbling).await;
-                let words = self.words.borrow().text().0;
-                return died(exit, &format!("the agent died before it answered; it said last: {words}"));
+            // Its pipe ended before it answered: its process ends too, by itself or by us.
+            First::Answer(Err(_)) if self.session.peer.is_gone() => {
+                let exit = match tokio::time::timeout(GRACE, &mut self.ended).await {
+                    Ok(exit) => exit.unwrap_or(Exit::Unknown),
+                    Err(_) => self.kill().await,
+                };
+                return self.dead(exit, listening, grumbling).await;
             }
+            First::Answer(given) => answer = Some(given),
+            First::Death(exit) => return self.dead(exit, listening, grumbling).await,
             First::Cancel => {
                 self.session.peer.tell("session/cancel", &json!({ "sessionId": self.session.id() })).await;
                 answer = tokio::time::timeout(GRACE, &mut talk).await.ok();
@@ -133,10 +136,21 @@ impl Life {
             First::Late => killed = Some(format!("killed: time limit {} s", task.limits.seconds)),
         }
         // It has said what it had to say: what it still does is no part of the run.
-        self.session.context.reaper.kill(self.pid);
-        drop((&mut self.ended).await);
+        self.kill().await;
         self.finish(listening, grumbling).await;
         conclude(killed, answer)
+    }
+
+    async fn kill(&mut self) -> Exit {
+        self.session.context.reaper.kill(self.pid);
+        (&mut self.ended).await.unwrap_or(Exit::Unknown)
+    }
+
+    async fn dead(&self, exit: Exit, listening: JoinHandle<()>, grumbling: JoinHandle<()>) -> Done {
+        self.finish(listening, grumbling).await;
+        // Read only now: its last words may have lain in the pipe.
+        let words = self.words.borrow().text().0;
+        died(exit, &format!("the agent died before it answered; it said last: {words}"))
     }
 
     /// After the agent's end: everything that it said is recorded, everything that it started is over.

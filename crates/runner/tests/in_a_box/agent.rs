@@ -1,1 +1,248 @@
 //! A scripted agent in a box, over the Agent Client Protocol.
+
+use crate::support::{Box, Story, code};
+use api::inbox::{AgentTask, ModelRoute, ToRunner};
+use model::event::{Exit, Stream};
+use model::{Dialect, Event, Limits};
+use serde_json::{Value, json};
+
+fn task(script: &str, limits: Limits) -> ToRunner {
+    let model = ModelRoute {
+        name: "m".into(),
+        dialect: Dialect::Anthropic,
+        id: "m".into(),
+        max_output_tokens: 1,
+        context_tokens: 1,
+    };
+    ToRunner::Agent(AgentTask {
+        task: script.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        handle: "handle".into(),
+        model,
+        tools: Vec::new(),
+        instructions: String::new(),
+        limits,
+        history: Vec::new(),
+    })
+}
+
+async fn play(acts: &[String]) -> Story {
+    let mut made = Box::start_with_agent().await;
+    made.send(&task(&acts.join("\n"), Limits::default())).await;
+    made.story().await
+}
+
+fn request(id: u64, method: &str, mut params: Value) -> String {
+    params["sessionId"] = "s".into();
+    format!("> {}", json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+}
+
+fn tell(method: &str, params: Value) -> String {
+    format!("> {}", json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+}
+
+fn wait() -> String {
+    "<".to_owned()
+}
+
+/// What the agent kept: answers as JSON, or a word and an error number.
+fn kept(story: &Story) -> Vec<String> {
+    let chunks = story.events.iter().filter_map(|event| match event {
+        Event::Chunk { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    chunks.collect()
+}
+
+fn answers(story: &Story) -> Vec<Value> {
+    kept(story).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_that_says_it_is_done_is_done_and_ended() {
+    let story = play(&[]).await;
+    assert_eq!((kept(&story).len(), story.done.task_done, story.done.exit), (0, true, code(0)));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn files_are_written_read_and_recorded() {
+    let story = play(&[
+        request(1, "fs/write_text_file", json!({ "path": "/workspace/src/a.c", "content": "one\ntwo\nthree\n" })),
+        wait(),
+        request(2, "fs/write_text_file", json!({ "path": "/workspace/src/a.c", "content": "one\n2\nthree\n" })),
+        wait(),
+        request(3, "fs/read_text_file", json!({ "path": "/workspace/src/a.c", "line": 2, "limit": 1 })),
+        wait(),
+        request(4, "fs/read_text_file", json!({ "path": "/etc/passwd" })),
+        wait(),
+    ])
+    .await;
+    let answers = answers(&story);
+    assert_eq!((answers[0]["id"].as_u64(), answers[2]["result"]["content"].as_str()), (Some(1), Some("2\n")));
+    assert!(answers[3]["error"]["message"].as_str().unwrap().contains("only paths beneath /workspace and /tmp"));
+    let edits: Vec<(bool, &str)> = story
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::FileEdit { created, diff, diff_cut: false, .. } => Some((*created, diff.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(edits.len(), 2);
+    assert!(edits[0].0 && !edits[1].0);
+    assert!(edits[1].1.ends_with(" one\n-two\n+2\n three\n"), "{}", edits[1].1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_command_of_an_agent_is_recorded_waited_for_and_shown() {
+    let script = "echo out; echo err >&2; exit 5";
+    let create = json!({ "command": "sh", "args": ["-c", script], "_meta": { "volary.toolCall": "call-1" } });
+    let story = play(&[
+        request(1, "terminal/create", create),
+        wait(),
+        request(2, "terminal/wait_for_exit", json!({ "terminalId": "t1" })),
+        wait(),
+        request(3, "terminal/output", json!({ "terminalId": "t1" })),
+        wait(),
+        request(4, "terminal/release", json!({ "terminalId": "t1" })),
+        wait(),
+        request(5, "terminal/output", json!({ "terminalId": "t1" })),
+        wait(),
+    ])
+    .await;
+    let answers = answers(&story);
+    assert_eq!(answers[1]["result"]["exitCode"], 5);
+    let output = answers[2]["result"]["output"].as_str().unwrap();
+    assert!(output.contains("out\n") && output.contains("err\n"), "{output}");
+    assert_eq!(answers[2]["result"]["exitStatus"]["exitCode"], 5);
+    assert!(answers[4]["error"].is_object(), "released");
+    assert!(story.events.iter().any(|event| matches!(event, Event::Command { id, tool_call, cwd, .. }
+        if id == "t1" && tool_call.as_deref() == Some("call-1") && cwd == "/workspace")));
+    assert_eq!(story.text(Stream::Stdout), "out\n");
+    assert!(
+        story
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::CommandEnd { id, exit, .. } if id == "t1" && *exit == code(5)))
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn commands_run_at_the_same_time_and_die_when_killed_or_when_the_agent_ends() {
+    let sleep = || json!({ "command": "sleep", "args": ["1000"] });
+    let story = play(&[
+        request(1, "terminal/create", sleep()),
+        wait(),
+        request(2, "terminal/create", sleep()),
+        wait(),
+        request(3, "terminal/wait_for_exit", json!({ "terminalId": "t1" })),
+        request(4, "terminal/kill", json!({ "terminalId": "t1" })),
+        wait(),
+        wait(),
+    ])
+    .await;
+    let end = |which: &str| {
+        story.events.iter().find_map(|event| match event {
+            Event::CommandEnd { id, exit, .. } if id == which => Some(exit.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(end("t1"), Some(Exit::Killed { why: "killed: by the agent".into() }));
+    assert_eq!(end("t2"), Some(Exit::Killed { why: "killed: the agent has ended".into() }));
+    let answers = answers(&story);
+    let waited = answers.iter().find(|answer| answer["id"] == 3).unwrap();
+    assert_eq!(waited["result"]["_meta"]["volary.why"], "killed: by the agent");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_agent_executes_nothing_and_reads_nothing_of_ours() {
+    let acts = [
+        "x /bin/sh",
+        "r /run/volary/runner",
+        "r /var/volary-probe",
+        "r /proc/1/environ",
+        "w /workspace/x",
+        "x /workspace/x",
+        "w /usr/x",
+        "r /etc/passwd",
+    ];
+    let story = play(&acts.map(str::to_owned)).await;
+    let (refused, read_only) = (libc::EACCES, libc::EROFS);
+    let expected = [
+        format!("x {refused}"),
+        format!("r {refused}"),
+        format!("r {refused}"),
+        format!("r {refused}"),
+        "w 0".into(),
+        format!("x {refused}"),
+        format!("w {refused}"),
+        "r 0".into(),
+    ];
+    let kept = kept(&story);
+    // /usr is refused by Landlock here; where it is mounted read-only the mount says so first.
+    let kept: Vec<String> =
+        kept.iter().map(|line| line.replace(&format!("w {read_only}"), &format!("w {refused}"))).collect();
+    assert_eq!(kept, expected);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_cannot_put_the_words_of_others_in_the_record() {
+    let event = |event: Value| tell("_volary/event", json!({ "event": event }));
+    let story = play(&[
+        event(json!({ "kind": "settled", "grant": "g", "model": "m", "usage": {}, "cost": 0, "status": 200 })),
+        event(json!({ "kind": "ended", "outcome": "done" })),
+        event(json!({ "kind": "tool-result", "id": "1", "ok": true, "text": "mine" })),
+        tell("_volary/loop", json!({ "step": { "n": 1 } })),
+        "> this is no message".into(),
+        request(1, "session/request_permission", json!({ "toolCall": { "title": "rm" }, "options": [] })),
+        wait(),
+        request(2, "no/such_method", json!({})),
+        wait(),
+    ])
+    .await;
+    assert!(
+        !story.events.iter().any(|event| matches!(event, Event::Settled { .. } | Event::Ended { .. } | Event::Unknown))
+    );
+    assert!(story.events.iter().any(|event| matches!(event, Event::ToolResult { text, .. } if text == "mine")));
+    assert!(story.events.iter().any(|event| matches!(event, Event::Loop { step } if step["n"] == 1)));
+    let notes = story.events.iter().filter(|event| matches!(event, Event::Note { .. })).count();
+    assert_eq!(notes, 4, "two forged events, one broken line, one permission: {:?}", story.events);
+    let answers = answers(&story);
+    let by = |id: u64| answers.iter().find(|answer| answer["id"] == id).unwrap();
+    assert_eq!(by(1)["result"]["outcome"]["outcome"], "cancelled");
+    assert_eq!(by(2)["error"]["code"], -32601);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_death_is_told_with_the_last_words() {
+    let story = play(&["die 9".to_owned()]).await;
+    assert_eq!((story.done.exit.clone(), story.done.task_done), (code(9), false));
+    assert!(story.done.reason.ends_with("it said last: last words\n"), "{}", story.done.reason);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_an_agent_left_behind_holds_nothing_up() {
+    let story = play(&["fork".to_owned(), "die 0".to_owned()]).await;
+    assert_eq!(story.done.exit, code(0));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_cancelled_agent_that_does_not_listen_is_killed() {
+    let mut made = Box::start_with_agent().await;
+    let script =
+        [request(1, "terminal/create", json!({ "command": "sleep", "args": ["1000"] })), wait(), "sleep".into()];
+    made.send(&task(&script.join("\n"), Limits::default())).await;
+    made.until(|event| matches!(event, Event::Command { .. })).await;
+    made.send(&ToRunner::Cancel).await;
+    let story = made.story().await;
+    assert_eq!(story.done.exit, Exit::Killed { why: "killed: cancelled".into() });
+    assert!(story.events.iter().any(|event| matches!(event, Event::CommandEnd { exit: Exit::Killed { .. }, .. })));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_run_ends_at_its_time() {
+    let mut made = Box::start_with_agent().await;
+    made.send(&task("sleep", Limits { seconds: 1, ..Limits::default() })).await;
+    let story = made.story().await;
+    assert_eq!(story.done.exit, Exit::Killed { why: "killed: time limit 1 s".into() });
+    assert_eq!((story.done.task_done, story.done.reason.as_str()), (false, "killed: time limit 1 s"));
+}

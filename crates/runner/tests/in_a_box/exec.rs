@@ -22,7 +22,7 @@ async fn a_signal_is_told_as_a_signal() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_program_that_is_not_there_ends_as_a_shell_would_say_it() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     let argv = vec!["no-such-program".to_owned()];
     made.send(&ToRunner::Exec { argv, cwd: "/workspace".into(), limits: Limits::default() }).await;
     let story = made.story().await;
@@ -32,7 +32,7 @@ async fn a_program_that_is_not_there_ends_as_a_shell_would_say_it() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn input_reaches_the_command_and_its_end_too() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh("cat; echo over", Limits::default())).await;
     let piece = vec![b'x'; 300_000];
     for _ in 0..4 {
@@ -47,7 +47,7 @@ async fn input_reaches_the_command_and_its_end_too() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn input_that_nobody_reads_does_not_hold_the_end_up() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh("exec true", Limits::default())).await;
     for _ in 0..8 {
         let data_b64 = base64::engine::general_purpose::STANDARD.encode(vec![b'x'; 100_000]);
@@ -63,12 +63,12 @@ async fn input_that_nobody_reads_does_not_hold_the_end_up() {
 async fn output_is_kept_to_the_byte_at_its_limit_and_the_command_killed_past_it() {
     let mib = 1 << 20;
     let limits = || Limits { output_mib: 1, ..Limits::default() };
-    let mut exact = Box::start(None).await;
+    let mut exact = Box::start().await;
     exact.send(&sh(&format!("head -c {mib} /dev/zero"), limits())).await;
     let exact = exact.story().await;
     assert_eq!((exact.done.exit.clone(), exact.bytes(Stream::Stdout).len()), (code(0), mib));
 
-    let mut over = Box::start(None).await;
+    let mut over = Box::start().await;
     over.send(&sh("cat /dev/zero & cat /dev/zero", limits())).await;
     let over = over.story().await;
     assert_eq!(over.done.exit, Exit::Killed { why: "killed: output limit 1 MiB".into() });
@@ -77,7 +77,7 @@ async fn output_is_kept_to_the_byte_at_its_limit_and_the_command_killed_past_it(
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_command_past_its_time_is_killed_with_all_that_it_started() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     let limits = Limits { command_seconds: 1, ..Limits::default() };
     made.send(&sh("sleep 1000 & setsid sleep 1000 & trap '' TERM INT HUP; sleep 1000", limits)).await;
     assert_eq!(made.story().await.done.exit, Exit::Killed { why: "killed: time limit 1 s".into() });
@@ -85,7 +85,7 @@ async fn a_command_past_its_time_is_killed_with_all_that_it_started() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_cancelled_command_says_so() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh("echo up; sleep 1000", Limits::default())).await;
     made.until(|event| matches!(event, Event::Output { .. })).await;
     made.send(&ToRunner::Cancel).await;
@@ -107,7 +107,7 @@ async fn orphans_are_reaped() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_slow_operator_slows_the_command_and_loses_nothing() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh("seq 1 200000; echo end >&2", Limits::default())).await;
     // Nothing is read meanwhile: the pipe fills, then the queue, then the command's own pipe.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -118,7 +118,7 @@ async fn a_slow_operator_slows_the_command_and_loses_nothing() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn when_the_operator_hangs_up_the_box_is_gone_though_its_frames_were_not_read() {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh("cat /dev/zero", Limits { output_mib: 1000, ..Limits::default() })).await;
     made.until(|event| matches!(event, Event::Output { .. })).await;
     let runner = made.host_pid();

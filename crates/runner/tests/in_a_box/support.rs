@@ -32,14 +32,26 @@ mount -t proc proc proc
 mount -t tmpfs tmp tmp
 mount -t tmpfs workspace workspace
 chmod 1777 tmp workspace dev/shm
-[ -z "$3" ] || echo probe > var/volary-probe
+echo probe > var/volary-probe
 touch run/volary/runner run/volary/agent
 mount --bind "$1" run/volary/runner
-[ -z "$2" ] || { cp "$2" workspace/.agent; chmod 755 workspace/.agent; mount --bind workspace/.agent run/volary/agent; }
+[ -z "$2" ] || { cp "$2" run/volary/agent; chmod 755 run/volary/agent; }
 mount -o remount,ro,bind,nosuid /mnt
 pivot_root . mnt 2>/dev/null || { mount --move . /; }
 exec chroot --userspec=60001:60001 . /run/volary/runner
 "#;
+
+/// Compiles the scripted agent: static, because an agent may execute its own file and no loader.
+async fn compile_agent() -> String {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    // Named by the process, so that two test runs do not write the same file.
+    let to = format!("{folder}/scripted-agent-{}", std::process::id());
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/in_a_box/scripted.rs");
+    let args = ["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-o", &to, source];
+    let compiled = Command::new("rustc").args(args).output().await.unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    to
+}
 
 /// A live runner in its box.
 pub struct Box {
@@ -80,17 +92,21 @@ impl Story {
 }
 
 impl Box {
-    /// Makes a box and reads its hello. `agent` is a script for `/run/volary/agent`.
-    pub async fn start(agent: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("agent");
-        let agent = agent.map_or(String::new(), |text| {
-            std::fs::write(&script, text).unwrap();
-            script.display().to_string()
-        });
+    /// Makes a box without an agent and reads its hello.
+    pub async fn start() -> Self {
+        Self::make("").await
+    }
+
+    /// Makes a box whose agent is the scripted one.
+    pub async fn start_with_agent() -> Self {
+        static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+        Self::make(AGENT.get_or_init(compile_agent).await).await
+    }
+
+    async fn make(agent: &str) -> Self {
         let mut child = Command::new("unshare")
             .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--kill-child", "sh", "-c", BOX, "box"])
-            .args([env!("CARGO_BIN_EXE_runner"), &agent, "probe"])
+            .args([env!("CARGO_BIN_EXE_runner"), agent])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -101,7 +117,6 @@ impl Box {
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
         assert_eq!(Kind::of(body[0]), Some(Kind::Hello));
         let hello = serde_json::from_slice(&body[1..]).unwrap();
-        drop(folder);
         Self { child, stdin, stdout, hello }
     }
 
@@ -176,7 +191,7 @@ pub fn sh(script: &str, limits: Limits) -> ToRunner {
 
 /// Runs `sh -c SCRIPT` without input in a box of its own.
 pub async fn run(script: &str) -> Story {
-    let mut made = Box::start(None).await;
+    let mut made = Box::start().await;
     made.send(&sh(script, Limits::default())).await;
     made.story().await
 }

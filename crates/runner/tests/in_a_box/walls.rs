@@ -5,7 +5,7 @@ use model::event::Stream;
 
 #[tokio::test(flavor = "current_thread")]
 async fn every_forbidden_call_meets_the_error_that_was_expected() {
-    let made = Box::start(None).await;
+    let made = Box::start().await;
     assert!(made.hello.landlock_abi >= 2);
     let walls: std::collections::BTreeSet<&str> = made.hello.forbidden.iter().map(|call| call.wall.as_str()).collect();
     assert_eq!(walls.into_iter().collect::<Vec<_>>(), ["landlock", "network", "read-only root", "seccomp"]);
@@ -64,7 +64,7 @@ async fn a_command_writes_in_its_places_and_nowhere_else() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_command_that_is_not_ours_cannot_signal_another() {
     // Signals between layers are refused from Landlock level 6 on.
-    let made = Box::start(None).await;
+    let made = Box::start().await;
     let scoped = made.hello.landlock_abi >= 6;
     made.hang_up().await;
     let story = run("kill -0 1; echo $?").await;
@@ -81,7 +81,7 @@ async fn a_second_program_can_be_started_by_the_first() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn process_1_is_small() {
-    let made = Box::start(None).await;
+    let made = Box::start().await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", made.host_pid())).unwrap();
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(
