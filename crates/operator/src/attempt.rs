@@ -1,0 +1,484 @@
+//! One attempt of a run, from its launch to the end of its box.
+//!
+//! In order: room on the disk, a gateway, the repository's files, the box, its door at the gateway, the runner's
+//! hello, the reading back of every wall, the task; then the box's events until its end; then the changes, brought
+//! into the repository; then the end. Whatever fails, the box is ended, and the reason is whole.
+//!
+//! Read [`Attempt::carry`].
+
+use crate::cable::Attachment;
+use crate::checkout::Checkout;
+use crate::engine::Live;
+use crate::input::Input;
+use crate::keeper::Means;
+use crate::pump::{Over, last_words, pump};
+use crate::runs::{Kept, Run, interrupted};
+use api::frame;
+use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
+use api::link::Launch;
+use model::event::{Exit, Reading};
+use model::profile::TOOLS;
+use model::run::RunKind;
+use model::{Event, Outcome};
+use sandbox::BoxPlan;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::unix::pipe;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long an attempt waits for a gateway.
+const GATEWAY: Duration = Duration::from_secs(60);
+/// How long the runner may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// How long the runner may take to end in order after a cancel.
+const GRACE: Duration = Duration::from_secs(5);
+/// What the box gets beyond its own time limit, which the runner keeps itself.
+const BEYOND: Duration = Duration::from_secs(30);
+/// How long what a killed box said may take to pass the scrubber.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Finish {
+    /// The run is over.
+    Ended(Event),
+    /// The attempt is over and the run is not; a sentence for people.
+    Broken(String),
+}
+
+fn ended(outcome: Outcome, reason: impl Into<String>, exit: Option<Exit>) -> Finish {
+    Finish::Ended(Event::Ended { outcome, reason: reason.into(), exit })
+}
+fn failed(reason: impl Into<String>) -> Finish {
+    ended(Outcome::Failed, reason, None)
+}
+fn unrecorded(e: impl std::fmt::Display) -> Finish {
+    Finish::Broken(format!("the attempt ended because its record could not be kept: {e}"))
+}
+
+/// A task that ends with its holder.
+struct Own<T>(JoinHandle<T>);
+
+impl<T> Drop for Own<T> {
+    fn drop(&mut self) {
+        AbortHandle::abort(&self.0.abort_handle());
+    }
+}
+
+/// A box, called on threads that may block; dropped on one, too.
+struct Boxed(Option<Box<dyn Live>>);
+
+impl Boxed {
+    async fn with<T: Send + 'static>(&mut self, work: impl FnOnce(&mut dyn Live) -> T + Send + 'static) -> T {
+        let Some(mut live) = self.0.take() else {
+            // Only a call that was given up in the middle leaves nothing here, and its caller is gone.
+            return std::future::pending().await;
+        };
+        let (live, done) = crate::blocking(move || {
+            let done = work(live.as_mut());
+            (live, done)
+        })
+        .await;
+        self.0 = Some(live);
+        done
+    }
+
+    async fn end(mut self) -> Result<Option<String>, String> {
+        match self.0.take() {
+            Some(live) => crate::blocking(move || live.end()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        if let Some(live) = self.0.take() {
+            // Detached on purpose: ending takes a while and has nothing more to say.
+            drop(tokio::task::spawn_blocking(move || drop(live)));
+        }
+    }
+}
+
+/// A box with its walls read back, at work.
+struct Working {
+    live: Boxed,
+    line: Arc<Attachment>,
+    pump: Own<Over>,
+    words: Own<String>,
+    writer: Own<()>,
+}
+
+/// Why the box stopped working.
+enum Stop {
+    Over(Over),
+    Cancelled,
+    Time,
+    Overflow,
+}
+
+/// One attempt.
+pub struct Attempt {
+    means: Arc<Means>,
+    run: Arc<Run>,
+    launch: Launch,
+    cancelled: watch::Receiver<bool>,
+    input: Arc<Input>,
+}
+
+impl Attempt {
+    /// An attempt that has not begun.
+    #[must_use]
+    pub fn new(
+        means: Arc<Means>,
+        run: Arc<Run>,
+        launch: Launch,
+        cancelled: watch::Receiver<bool>,
+        input: Arc<Input>,
+    ) -> Self {
+        Self { means, run, launch, cancelled, input }
+    }
+
+    /// Carries it out.
+    pub async fn carry(mut self) -> Finish {
+        match self.whole().await {
+            Ok(finish) | Err(finish) => finish,
+        }
+    }
+
+    async fn whole(&mut self) -> Result<Finish, Finish> {
+        let (means, image) = (Arc::clone(&self.means), self.run.image());
+        let mib = self.launch.profile.limits.worktree_mib;
+        let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
+        let checkout = self.unless_cancelled(self.prepare()).await??;
+        let working = self.begin(checkout.as_ref()).await?;
+        self.work(working).await
+    }
+
+    /// Waits for something that may be given up in the middle.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Finish> {
+        tokio::select! {
+            biased;
+            () = until(self.cancelled.clone()) => {
+                Err(ended(Outcome::Cancelled, "cancelled before its box was made", None))
+            }
+            done = work => Ok(done),
+        }
+    }
+
+    /// The gateway is there, and so are the repository's files, with the commit recorded.
+    async fn prepare(&self) -> Result<Option<Checkout>, Finish> {
+        self.means.cable.ready(GATEWAY).await.map_err(|e| failed(e.to_string()))?;
+        let mut kept = Kept::from(&self.launch);
+        // What an earlier attempt began with counts: its changes lie over those files.
+        let earlier = self.run.kept().and_then(|kept| kept.base);
+        kept.base = kept.base.or(earlier);
+        self.keep(&kept).await?;
+        let Some(repo) = self.launch.repo.clone() else { return Ok(None) };
+        let (means, base) = (Arc::clone(&self.means), kept.base.clone());
+        let get = move || means.checkouts.get(&means.repo, &means.disk, &repo, base.as_deref());
+        let checkout = crate::blocking(get).await.map_err(|problem| failed(problem.message))?;
+        if kept.base.is_none() {
+            let head = &checkout.head;
+            kept.base = Some(head.commit.clone());
+            let event = Event::Base {
+                commit: head.commit.clone(),
+                left_out: head.left_out.clone(),
+                left_out_count: head.left_out_count,
+            };
+            self.say(&event).await?;
+            for note in &head.notes {
+                self.say(&Event::Note { text: note.clone() }).await?;
+            }
+            self.keep(&kept).await?;
+        }
+        Ok(Some(checkout))
+    }
+
+    /// The box stands, every wall was read back and holds, and the task was sent.
+    async fn begin(&mut self, checkout: Option<&Checkout>) -> Result<Working, Finish> {
+        let plan = BoxPlan {
+            run: self.run.id.clone(),
+            box_id: self.launch.box_id.clone(),
+            profile: self.launch.profile.clone(),
+            lower: checkout.map(|checkout| checkout.files.clone()),
+            upper_image: self.run.image(),
+        };
+        let engine = Arc::clone(&self.means.engine);
+        let made = crate::blocking(move || engine.create(&plan)).await.map_err(failed)?;
+        let (mut live, uid) = (Boxed(Some(made.live)), made.uid);
+        let (attempt, box_id) = (self.launch.attempt, self.launch.box_id.clone());
+        self.say(&Event::Attempt { attempt, box_id, uid }).await?;
+        let line = self.means.cable.attach(&self.run.id, made.listener).await;
+        let line = Arc::new(line.map_err(|e| self.broke(e))?);
+        let (stdin, stdout, stderr) = pipes(made.stdin, made.stdout, made.stderr).map_err(|e| failed(e.to_string()))?;
+        let words = Own(tokio::spawn(last_words(stderr)));
+        let (said, hello) = oneshot::channel();
+        let pump = Own(tokio::spawn(pump(stdout, Arc::clone(&line), Arc::clone(&self.run), said)));
+        live.with(|live| live.start()).await.map_err(failed)?;
+        let hello = tokio::select! {
+            () = line.lost() => return Err(self.broke("the gateway ended")),
+            hello = timeout(HELLO, hello) => hello,
+        };
+        let Ok(Ok(hello)) = hello else {
+            return Err(self.no_hello(live, &line, words).await);
+        };
+        self.read_back(&mut live, hello).await?;
+        let writer = Own(tokio::spawn(write(stdin, self.task(), Arc::clone(&self.input), self.cancelled.clone())));
+        Ok(Working { live, line, pump, words, writer })
+    }
+
+    async fn no_hello(&self, live: Boxed, line: &Attachment, words: Own<String>) -> Finish {
+        // Its end ends the pipes, so that its last words come.
+        let why = live.end().await;
+        let words = said(words, line).await;
+        failed(match why {
+            Ok(Some(why)) => format!("the box was {why} before its runner said hello{words}"),
+            _ => format!("the box's runner did not say hello in {} s{words}", HELLO.as_secs()),
+        })
+    }
+
+    async fn read_back(&self, live: &mut Boxed, hello: Hello) -> Result<(), Finish> {
+        let readings = live.with(move |live| live.read_back(&hello)).await;
+        let verdict = judge(&readings);
+        self.say(&Event::Walls { readings }).await?;
+        verdict.map_err(failed)
+    }
+
+    fn task(&self) -> ToRunner {
+        let (launch, limits) = (&self.launch, self.launch.profile.limits.clone());
+        let Some(agent) = launch.agent.as_ref().filter(|_| launch.kind == RunKind::Agent) else {
+            return ToRunner::Exec { argv: launch.argv.clone(), cwd: WORKSPACE.into(), limits };
+        };
+        let all = || TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
+        ToRunner::Agent(AgentTask {
+            task: agent.task.clone(),
+            handle: agent.handle.clone(),
+            model: agent.model.clone(),
+            tools: if launch.profile.tools.is_empty() { all() } else { launch.profile.tools.clone() },
+            instructions: launch.profile.instructions.clone(),
+            limits,
+            history: launch.history.clone(),
+        })
+    }
+
+    /// Until the end of the box.
+    async fn work(&self, mut working: Working) -> Result<Finish, Finish> {
+        let limit = Duration::from_secs(self.launch.profile.limits.seconds);
+        let deadline = Instant::now() + limit + BEYOND;
+        let cancelled = async {
+            until(self.cancelled.clone()).await;
+            // The writer told the runner; it may still end in order.
+            tokio::time::sleep(GRACE).await;
+        };
+        let stop = tokio::select! {
+            biased;
+            over = &mut working.pump.0 => Stop::Over(over.unwrap_or(Over::Gone)),
+            () = working.line.lost() => Stop::Over(Over::Lost),
+            () = cancelled => Stop::Cancelled,
+            () = sleep_until(deadline) => Stop::Time,
+            () = self.input.overflow() => Stop::Overflow,
+        };
+        let killed = working.live.with(|live| live.kill()).await;
+        let stop = match stop {
+            // What it said before it was killed still counts, its end among it.
+            Stop::Cancelled | Stop::Time | Stop::Overflow => match timeout(DRAIN, &mut working.pump.0).await {
+                Ok(Ok(over @ (Over::Lost | Over::Journal(_)))) => Stop::Over(over),
+                Ok(Ok(over @ Over::Done(_))) if matches!(stop, Stop::Cancelled) => Stop::Over(over),
+                _ => stop,
+            },
+            over => over,
+        };
+        drop(working.writer);
+        let takes_result = killed.is_ok() && !matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone));
+        let imported = if takes_result { self.bring_home(&mut working.live, &working.line).await } else { Ok(()) };
+        let finish = self.judge_end(stop, working.live, &working.line, working.words).await;
+        match (imported, finish) {
+            (Ok(()), finish) => Ok(finish),
+            (Err(why), Finish::Ended(Event::Ended { outcome: _, reason, exit })) => {
+                let before = if reason.is_empty() { "the agent says the task is done".to_owned() } else { reason };
+                Ok(ended(Outcome::Failed, format!("{before}; but the result is not in the repository: {why}"), exit))
+            }
+            (Err(why), Finish::Broken(text)) => Ok(Finish::Broken(format!("{text} ({why})"))),
+            (Err(_), finish) => Ok(finish),
+        }
+    }
+
+    /// What the end means.
+    async fn judge_end(&self, stop: Stop, live: Boxed, line: &Attachment, words: Own<String>) -> Finish {
+        let limit = live.end().await;
+        let limit = limit.unwrap_or_else(|cause| {
+            tracing::error!(run = %self.run.id, cause, "a box did not end in order; the next start reaps it");
+            None
+        });
+        let cancelled = *self.cancelled.borrow();
+        match stop {
+            Stop::Over(Over::Done(done)) => self.judge_done(done, limit, cancelled, line).await,
+            Stop::Over(Over::Lost) => self.broke("the gateway ended; the box has no network, and was ended too"),
+            Stop::Over(Over::Journal(why)) => unrecorded(why),
+            Stop::Over(Over::Breach(why)) => failed(format!("{why}; the box was killed")),
+            Stop::Over(Over::Gone) => match limit {
+                _ if cancelled => ended(Outcome::Cancelled, "cancelled", None),
+                Some(why) => ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why })),
+                None => {
+                    let words = said(words, line).await;
+                    self.broke(format!("the box ended without a word{words}"))
+                }
+            },
+            Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
+            Stop::Time => {
+                let why = format!("killed: time limit {} s", self.launch.profile.limits.seconds);
+                ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why }))
+            }
+            Stop::Overflow => failed(format!(
+                "killed: standard input ran {} MiB ahead of what the command reads",
+                crate::input::MOST_WAITING >> 20
+            )),
+        }
+    }
+
+    async fn judge_done(&self, done: Done, limit: Option<String>, cancelled: bool, line: &Attachment) -> Finish {
+        let Done { exit, task_done, reason } = done;
+        if cancelled {
+            return ended(Outcome::Cancelled, "cancelled", Some(exit));
+        }
+        let well = match self.launch.kind {
+            RunKind::Exec => exit == Exit::Code { code: 0 },
+            RunKind::Agent => task_done,
+        };
+        if well {
+            return ended(Outcome::Done, "", Some(exit));
+        }
+        // The agent's own words, and the gateway may be gone by now.
+        let reason = line.scrub_text(&reason).await.unwrap_or_else(|_| String::new());
+        let reason = if reason.is_empty() { describe(&exit) } else { reason };
+        let reason = limit.map_or(reason.clone(), |limit| format!("{reason}; {limit}"));
+        ended(Outcome::Failed, reason, Some(exit))
+    }
+
+    /// The end of an attempt that was nobody's wish. See the keeper for what follows.
+    fn broke(&self, why: impl std::fmt::Display) -> Finish {
+        match self.launch.kind {
+            RunKind::Agent => Finish::Broken(why.to_string()),
+            // Before its task is sent the walls are not recorded, and the next attempt repeats nothing.
+            RunKind::Exec if self.run.started() => Finish::Ended(interrupted()),
+            RunKind::Exec => Finish::Broken(why.to_string()),
+        }
+    }
+
+    /// Brings what an agent changed into the repository, as `volary/<run>`; the box's processes are dead by now.
+    async fn bring_home(&self, live: &mut Boxed, line: &Attachment) -> Result<(), String> {
+        let kept = self.run.kept();
+        let (Some(repo), Some(base)) = (self.launch.repo.clone(), kept.and_then(|kept| kept.base)) else {
+            return Ok(());
+        };
+        let Some(agent) = self.launch.agent.as_ref().filter(|_| self.launch.import) else { return Ok(()) };
+        let (means, id, model) = (Arc::clone(&self.means), self.run.id.clone(), agent.model.name.clone());
+        let (imported, left_out) = live
+            .with(move |live| {
+                let mut importing = means.repo.import(&repo, &id, &base, &model).map_err(|problem| problem.message)?;
+                let stdin = importing.stdin().ok_or("the importing process has no input")?;
+                let written = live.write_changes(OwnedFd::from(stdin));
+                let imported = importing.finish();
+                let left_out = written?;
+                Ok::<_, String>((imported.map_err(|problem| problem.message)?, left_out))
+            })
+            .await?;
+        for text in left_out.chunks(10).map(|some| format!("not brought along: {}", some.join("; "))) {
+            let text = line.scrub_text(&text).await.map_err(|e| e.to_string())?;
+            self.run.say(&Event::Note { text }).await.map_err(|e| e.to_string())?;
+        }
+        // It holds what the box wrote. Without the scrubber it is not shown; the branch has it.
+        let (diff, hidden) = line.scrub_text(&imported.diff).await.map_or((String::new(), true), |diff| (diff, false));
+        let event = Event::Result {
+            branch: imported.branch,
+            commit: imported.commit,
+            files: imported.files,
+            diff,
+            diff_cut: imported.diff_cut || hidden,
+        };
+        self.run.say(&event).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    async fn say(&self, event: &Event) -> Result<(), Finish> {
+        self.run.say(event).await.map(drop).map_err(unrecorded)
+    }
+
+    async fn keep(&self, kept: &Kept) -> Result<(), Finish> {
+        let (run, kept) = (Arc::clone(&self.run), kept.clone());
+        crate::blocking(move || run.keep(&kept)).await.map_err(unrecorded)
+    }
+}
+
+/// Every wall must have been read and must hold; no reading at all is no wall at all.
+fn judge(readings: &[Reading]) -> Result<(), String> {
+    let off: Vec<String> = readings
+        .iter()
+        .filter(|reading| !reading.holds)
+        .map(|reading| format!("{} (promised {}, read {})", reading.wall, reading.promised, reading.read))
+        .collect();
+    match (readings.is_empty(), off.is_empty()) {
+        (true, _) => Err("no wall of the box could be read back; it was killed".into()),
+        (false, true) => Ok(()),
+        (false, false) => Err(format!("a wall of the box does not hold: {}; it was killed", off.join(", "))),
+    }
+}
+
+fn describe(exit: &Exit) -> String {
+    match exit {
+        Exit::Code { code } => format!("it ended with status {code}"),
+        Exit::Signal { signal } => format!("it was ended by signal {signal}"),
+        Exit::Killed { why } => why.clone(),
+        Exit::Unknown => "it is not known how it ended".into(),
+    }
+}
+
+/// Last words of a box that is gone, scrubbed, as the tail of a sentence.
+async fn said(mut words: Own<String>, line: &Attachment) -> String {
+    match timeout(GRACE, &mut words.0).await {
+        Ok(Ok(words)) if !words.is_empty() => {
+            line.scrub_text(&words).await.map(|words| format!("; last words: {words}")).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Returns once a person cancelled the run.
+async fn until(mut cancelled: watch::Receiver<bool>) {
+    if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+        // The keeper of the reins is gone, so nobody can cancel any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Tells the runner its task, then what comes for it, then a cancel; keeps the pipe open until dropped.
+async fn write(mut to: pipe::Sender, task: ToRunner, input: Arc<Input>, cancelled: watch::Receiver<bool>) {
+    let mut next = task;
+    // A broken pipe needs no word here: the box is ending, and its output says how.
+    while frame::write(&mut to, &next).await.is_ok() {
+        if next == ToRunner::Cancel {
+            break;
+        }
+        next = tokio::select! {
+            biased;
+            () = until(cancelled.clone()) => ToRunner::Cancel,
+            next = input.next() => next,
+        };
+    }
+    std::future::pending().await
+}
+
+fn pipes(
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> std::io::Result<(pipe::Sender, pipe::Receiver, pipe::Receiver)> {
+    Ok((
+        pipe::Sender::from_owned_fd(stdin)?,
+        pipe::Receiver::from_owned_fd(stdout)?,
+        pipe::Receiver::from_owned_fd(stderr)?,
+    ))
+}

@@ -1,0 +1,345 @@
+//! The cable: hands each box's door to the gateway, and has everything a box said scrubbed there.
+//!
+//! The operator keeps a duplicate of every door and never accepts on it. When the connection to the gateway ends,
+//! the duplicates are shut down in the same instant: connects in the boxes are refused from then on, and no rival
+//! in a box can take the port. Every run attached over that connection learns of it through its [`Attachment`] and
+//! ends its box; nothing of a box is passed on unscrubbed, ever. The next connection serves the next attempts.
+//!
+//! Read [`Cable::keep`] (dialling), [`Cable::attach`], then [`Attachment::scrub`].
+
+use crate::runs::locked;
+use api::cable::{FromCable, MAX_PACKET, ToCable};
+use model::RunId;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+    SocketAddrUnix, SocketFlags, SocketType,
+};
+use std::collections::HashMap;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long the gateway may take to say that it serves a run.
+pub const ATTACH: Duration = Duration::from_secs(10);
+/// Bytes of a text that are scrubbed at once, when it is longer than a packet: escaped twice they still fit one.
+const PIECE: usize = 24 * 1024;
+
+/// Why something of a box cannot be scrubbed or served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CableError {
+    /// The connection to the gateway ended.
+    #[error("the gateway ended; the box has no network")]
+    Lost,
+    /// No gateway in the time given.
+    #[error("the gateway is not there; `volary status` says why")]
+    NoGateway,
+    /// The text does not fit one packet.
+    #[error("an event of {0} bytes does not fit a packet of {MAX_PACKET} to the scrubber")]
+    TooLong(usize),
+    /// The listener could not be duplicated.
+    #[error("the box's door could not be kept: {0}")]
+    Door(String),
+}
+
+struct Packet {
+    body: Vec<u8>,
+    door: Option<OwnedFd>,
+}
+
+/// Questions that wait for an answer, and the doors that must close with the line.
+#[derive(Default)]
+struct Held {
+    over: bool,
+    next: u64,
+    scrubs: HashMap<u64, oneshot::Sender<String>>,
+    attaches: HashMap<RunId, oneshot::Sender<()>>,
+    doors: HashMap<RunId, OwnedFd>,
+}
+
+/// One connection.
+#[derive(Clone)]
+struct Line {
+    out: mpsc::Sender<Packet>,
+    held: Arc<Mutex<Held>>,
+    lost: watch::Receiver<()>,
+}
+
+/// The connection to the gateway, redialled when it ends.
+#[derive(Clone)]
+pub struct Cable {
+    line: watch::Sender<Option<Line>>,
+}
+
+impl Default for Cable {
+    fn default() -> Self {
+        Self { line: watch::Sender::new(None) }
+    }
+}
+
+impl Cable {
+    /// Dials for ever; returns only by being dropped.
+    pub async fn keep(self, socket: PathBuf) {
+        let mut pause = crate::link::FIRST_PAUSE;
+        loop {
+            match dial(&socket) {
+                Ok(fd) => {
+                    pause = crate::link::FIRST_PAUSE;
+                    let why = self.serve(fd).await;
+                    tracing::warn!(%why, "the gateway's connection ended; dialling again");
+                }
+                Err(cause) => tracing::debug!(%cause, socket = %socket.display(), "the gateway is not there"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(crate::link::LONGEST_PAUSE);
+        }
+    }
+
+    async fn serve(&self, fd: AsyncFd<OwnedFd>) -> io::Error {
+        let (out, packets) = mpsc::channel(64);
+        let (alive, lost) = watch::channel(());
+        let held = Arc::new(Mutex::new(Held::default()));
+        let line = Line { out, held: Arc::clone(&held), lost };
+        // Dropped on every way out of here, also when the task itself is dropped.
+        let closing = Closing { line: self.line.clone(), held, _alive: alive };
+        self.line.send_replace(Some(line));
+        let why = tokio::select! {
+            why = send_all(&fd, packets) => why,
+            why = receive_all(&fd, &closing.held) => why,
+        };
+        drop(closing);
+        why
+    }
+
+    /// Waits until a gateway is there.
+    ///
+    /// # Errors
+    /// [`CableError::NoGateway`] after `patience`.
+    pub async fn ready(&self, patience: Duration) -> Result<(), CableError> {
+        let mut line = self.line.subscribe();
+        let there = line.wait_for(Option::is_some);
+        match tokio::time::timeout(patience, there).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(CableError::NoGateway),
+        }
+    }
+
+    /// Has the gateway serve `run` on `door`; afterwards the run may be started.
+    ///
+    /// # Errors
+    /// [`CableError`]; the door is shut then.
+    pub async fn attach(&self, run: &RunId, door: OwnedFd) -> Result<Attachment, CableError> {
+        let Some(line) = self.line.borrow().clone() else {
+            shut(&door);
+            return Err(CableError::NoGateway);
+        };
+        let kept = door.try_clone().map_err(|e| CableError::Door(e.to_string()))?;
+        let (said, served) = oneshot::channel();
+        {
+            let mut held = locked(&line.held);
+            if held.over {
+                shut(&kept);
+                return Err(CableError::Lost);
+            }
+            held.doors.insert(run.clone(), kept);
+            held.attaches.insert(run.clone(), said);
+        }
+        let attachment = Attachment { run: run.clone(), line };
+        attachment.send(&ToCable::Attach { run: run.clone() }, Some(door)).await?;
+        match tokio::time::timeout(ATTACH, served).await {
+            Ok(Ok(())) => Ok(attachment),
+            Ok(Err(_)) => Err(CableError::Lost),
+            Err(_) => Err(CableError::NoGateway),
+        }
+    }
+}
+
+/// Shuts every kept door the moment it is dropped.
+struct Closing {
+    line: watch::Sender<Option<Line>>,
+    held: Arc<Mutex<Held>>,
+    _alive: watch::Sender<()>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let mut held = locked(&self.held);
+        held.over = true;
+        for door in held.doors.values() {
+            shut(door);
+        }
+        held.doors.clear();
+        held.scrubs.clear();
+        held.attaches.clear();
+        drop(held);
+        self.line.send_replace(None);
+    }
+}
+
+/// Ends listening on every copy of a door at once, also on the gateway's.
+fn shut(door: &OwnedFd) {
+    if let Err(cause) = rustix::net::shutdown(door, Shutdown::Both) {
+        // Already shut through another copy.
+        tracing::debug!(%cause, "a door was shut before");
+    }
+}
+
+/// A run that the gateway serves. Dropping it shuts the run's door.
+pub struct Attachment {
+    run: RunId,
+    line: Line,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let door = locked(&self.line.held).doors.remove(&self.run);
+        if let Some(door) = door {
+            shut(&door);
+            let detach = ToCable::Detach { run: self.run.clone() };
+            // A full queue only delays what the shut door already did; the gateway sees its listener end.
+            if let Ok(body) = serde_json::to_vec(&detach)
+                && self.line.out.try_send(Packet { body, door: None }).is_err()
+            {
+                tracing::debug!(run = %self.run, "the gateway was not told of a detached run");
+            }
+        }
+    }
+}
+
+impl Attachment {
+    /// Returns when the gateway's connection has ended.
+    pub async fn lost(&self) {
+        let mut lost = self.line.lost.clone();
+        while lost.changed().await.is_ok() {}
+    }
+
+    async fn send(&self, message: &ToCable, door: Option<OwnedFd>) -> Result<(), CableError> {
+        let body = serde_json::to_vec(message).map_err(|e| CableError::Door(e.to_string()))?;
+        if body.len() > MAX_PACKET {
+            return Err(CableError::TooLong(body.len()));
+        }
+        self.line.out.send(Packet { body, door }).await.map_err(|_| CableError::Lost)
+    }
+
+    /// Asks for a text of the box to be scrubbed; the answer comes through what is returned, in order of asking.
+    ///
+    /// # Errors
+    /// [`CableError::TooLong`], [`CableError::Lost`]; also the returned channel's end means lost.
+    pub async fn scrub(&self, text: String) -> Result<oneshot::Receiver<String>, CableError> {
+        let (said, answer) = oneshot::channel();
+        let id = {
+            let mut held = locked(&self.line.held);
+            if held.over {
+                return Err(CableError::Lost);
+            }
+            held.next += 1;
+            let id = held.next;
+            held.scrubs.insert(id, said);
+            id
+        };
+        let sent = self.send(&ToCable::Scrub { id, text }, None).await;
+        if sent.is_err() {
+            locked(&self.line.held).scrubs.remove(&id);
+        }
+        sent.map(|()| answer)
+    }
+
+    /// Scrubs a text of any length, line by line: a key holds no line end, so no cut can hide one.
+    /// A line longer than a piece is not shown: a cut could show the first half of a key.
+    ///
+    /// # Errors
+    /// [`CableError::Lost`].
+    pub async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
+        let mut whole = String::with_capacity(text.len());
+        for piece in pieces(text) {
+            let json = serde_json::Value::String(piece).to_string();
+            let said = self.scrub(json).await?.await.map_err(|_| CableError::Lost)?;
+            whole.push_str(&serde_json::from_str::<String>(&said).map_err(|_| CableError::Lost)?);
+        }
+        Ok(whole)
+    }
+}
+
+/// Whole lines, together at most [`PIECE`] bytes each.
+fn pieces(text: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        let line = if line.len() > PIECE {
+            format!("(a line of {} bytes is not shown)\n", line.len())
+        } else {
+            line.to_owned()
+        };
+        match all.last_mut() {
+            Some(last) if last.len() + line.len() <= PIECE => last.push_str(&line),
+            _ => all.push(line),
+        }
+    }
+    all.retain(|piece| !piece.is_empty());
+    all
+}
+
+fn dial(socket: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&fd, &SocketAddrUnix::new(socket)?)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&fd, 2 * MAX_PACKET)?;
+    // SAFETY: the descriptor is owned by what it is registered with, so it stays open and the same until then.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+async fn send_all(fd: &AsyncFd<OwnedFd>, mut packets: mpsc::Receiver<Packet>) -> io::Error {
+    while let Some(packet) = packets.recv().await {
+        let sent = fd
+            .async_io(Interest::WRITABLE, |fd| {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                let doors = packet.door.as_ref().map(|door| [door.as_fd()]);
+                if let Some(doors) = &doors
+                    && !ancillary.push(SendAncillaryMessage::ScmRights(doors))
+                {
+                    return Err(io::Error::other("no room for a descriptor"));
+                }
+                let body = [IoSlice::new(&packet.body)];
+                Ok(rustix::net::sendmsg(fd, &body, &mut ancillary, SendFlags::NOSIGNAL)?)
+            })
+            .await;
+        if let Err(e) = sent {
+            return e;
+        }
+    }
+    io::Error::other("nobody holds the line")
+}
+
+async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
+    let mut space = vec![0; MAX_PACKET];
+    loop {
+        let packet = fd
+            .async_io(Interest::READABLE, |fd| {
+                let mut into = [IoSliceMut::new(&mut space)];
+                let got = rustix::net::recvmsg(fd, &mut into, &mut Default::default(), RecvFlags::empty())?;
+                if got.flags.contains(ReturnFlags::TRUNC) {
+                    return Err(Errno::MSGSIZE.into());
+                }
+                Ok(got.bytes)
+            })
+            .await;
+        let message = match packet {
+            Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
+            Ok(n) => serde_json::from_slice::<FromCable>(&space[..n]),
+            Err(e) => return e,
+        };
+        let mut held = locked(held);
+        // A waiter that left is no loss: its run is ending.
+        match message {
+            Ok(FromCable::Attached { run }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(()))),
+            Ok(FromCable::Scrubbed { id, text }) => drop(held.scrubs.remove(&id).map(|waiting| waiting.send(text))),
+            Err(e) => return e.into(),
+        }
+    }
+}

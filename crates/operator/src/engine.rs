@@ -1,0 +1,100 @@
+//! What the operator wants of a container engine. The embedded one is [`sandbox::Host`]; tests bring their own.
+//!
+//! Every call blocks; an async caller gives it a thread.
+
+use api::inbox::Hello;
+use model::event::Reading;
+use sandbox::BoxPlan;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Makes boxes.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes a box with its door bound; nothing of it runs yet.
+    ///
+    /// # Errors
+    /// One sentence; nothing is left behind then.
+    fn create(&self, plan: &BoxPlan) -> Result<Made, String>;
+    /// Removes a run's image. Its box is gone.
+    ///
+    /// # Errors
+    /// One sentence; a missing image is no error.
+    fn drop_worktree(&self, image: &Path) -> Result<(), String>;
+}
+
+/// A box that is made and not started.
+pub struct Made {
+    /// The box.
+    pub live: Box<dyn Live>,
+    /// The uid of everything in it.
+    pub uid: u32,
+    /// `127.0.0.1:8080` inside it, listening.
+    pub listener: OwnedFd,
+    /// The runner's standard input, a pipe.
+    pub stdin: OwnedFd,
+    /// The runner's standard output, a pipe: frames.
+    pub stdout: OwnedFd,
+    /// Standard error, a pipe: last words only.
+    pub stderr: OwnedFd,
+}
+
+/// A box that exists. Dropping it ends it.
+pub trait Live: Send + 'static {
+    /// Lets process 1 run.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn start(&mut self) -> Result<(), String>;
+    /// What the kernel says of the box, line by line against the promise.
+    fn read_back(&self, hello: &Hello) -> Vec<Reading>;
+    /// Ends every process of the box; its worktree stays.
+    ///
+    /// # Errors
+    /// One sentence; the box is gone then, and its worktree not readable through it.
+    fn kill(&mut self) -> Result<(), String>;
+    /// After [`Live::kill`]: streams what the run changed into `out`; gives what could not be carried, in words.
+    ///
+    /// # Errors
+    /// One sentence; the stream is cut then.
+    fn write_changes(&mut self, out: OwnedFd) -> Result<Vec<String>, String>;
+    /// Ends it and all it held; gives the limit that had ended it before, if one did.
+    ///
+    /// # Errors
+    /// One sentence; what is left is reaped at the operator's next start.
+    fn end(self: Box<Self>) -> Result<Option<String>, String>;
+}
+
+impl Engine for sandbox::Host {
+    fn create(&self, plan: &BoxPlan) -> Result<Made, String> {
+        let made = Self::create(self, plan).map_err(|e| e.to_string())?;
+        Ok(Made {
+            uid: made.live.uid(),
+            live: Box::new(made.live),
+            listener: made.listener,
+            stdin: made.stdin,
+            stdout: made.stdout,
+            stderr: made.stderr,
+        })
+    }
+    fn drop_worktree(&self, image: &Path) -> Result<(), String> {
+        Self::drop_worktree(self, image).map_err(|e| e.to_string())
+    }
+}
+
+impl Live for sandbox::LiveBox {
+    fn start(&mut self) -> Result<(), String> {
+        Self::start(self).map_err(|e| e.to_string())
+    }
+    fn read_back(&self, hello: &Hello) -> Vec<Reading> {
+        Self::read_back(self, hello)
+    }
+    fn kill(&mut self) -> Result<(), String> {
+        Self::kill(self).map_err(|e| e.to_string())
+    }
+    fn write_changes(&mut self, out: OwnedFd) -> Result<Vec<String>, String> {
+        Self::write_changes(self, out).map(|count| count.left_out).map_err(|e| e.to_string())
+    }
+    fn end(self: Box<Self>) -> Result<Option<String>, String> {
+        Self::end(*self).map(|ended| ended.why).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,268 @@
+//! The runs this host knows: their folders, their journals, and what is told to whom when something happens.
+//!
+//! Read [`Runs::open`] (what is found at start), then [`Run::record`] (the only way anything becomes known).
+
+use crate::journal::{By, Journal, JournalError, write_whole};
+use api::link::{Known, Launch};
+use model::event::Exit;
+use model::run::RunKind;
+use model::{BoxId, Event, Moment, Outcome, Profile, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+use tokio::sync::Notify;
+
+/// What is kept of a launch beside the journal. The handle is not: only a live attempt needs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The attempt's box.
+    pub box_id: BoxId,
+    /// From 1.
+    pub attempt: u32,
+    /// What it does.
+    pub kind: RunKind,
+    /// Repository on the host.
+    pub repo: Option<PathBuf>,
+    /// The commit the worktree starts from, once known: a later attempt must find the same files below its changes.
+    pub base: Option<String>,
+    /// What it may be.
+    pub profile: Profile,
+    /// Whether the result is imported.
+    pub import: bool,
+}
+
+impl From<&Launch> for Kept {
+    fn from(launch: &Launch) -> Self {
+        Self {
+            box_id: launch.box_id.clone(),
+            attempt: launch.attempt,
+            kind: launch.kind,
+            repo: launch.repo.clone(),
+            base: launch.base.clone(),
+            profile: launch.profile.clone(),
+            import: launch.import,
+        }
+    }
+}
+
+/// One run on this host.
+#[derive(Debug)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Its folder.
+    pub dir: PathBuf,
+    journal: Mutex<Journal>,
+    durable: AtomicU64,
+    live: AtomicBool,
+    news: Arc<Notify>,
+}
+
+impl Run {
+    fn open(dir: PathBuf, id: RunId, news: Arc<Notify>) -> Result<Arc<Self>, JournalError> {
+        let journal = Journal::open(&dir.join("journal"), &id)?;
+        let durable = AtomicU64::new(journal.len());
+        Ok(Arc::new(Self { id, dir, journal: Mutex::new(journal), durable, live: AtomicBool::new(false), news }))
+    }
+
+    /// Records events and tells the link; durable when this returns. Blocks for a disk's sync.
+    ///
+    /// # Errors
+    /// Those of [`Journal::append`].
+    pub fn record_now(&self, by: By, events: &[Box<RawValue>]) -> Result<u64, JournalError> {
+        let mut journal = locked(&self.journal);
+        let last = journal.append(Moment::from(SystemTime::now()), by, events)?;
+        self.durable.store(journal.len(), Ordering::Release);
+        drop(journal);
+        self.news.notify_one();
+        Ok(last)
+    }
+
+    /// [`Run::record_now`] on a thread that may block.
+    ///
+    /// # Errors
+    /// Those of [`Journal::append`].
+    pub async fn record(self: &Arc<Self>, by: By, events: Vec<Box<RawValue>>) -> Result<u64, JournalError> {
+        let run = Arc::clone(self);
+        crate::blocking(move || run.record_now(by, &events)).await
+    }
+
+    /// Records one event of our own.
+    ///
+    /// # Errors
+    /// Those of [`Journal::append`].
+    pub async fn say(self: &Arc<Self>, event: &Event) -> Result<u64, JournalError> {
+        self.record(By::Operator, vec![raw(event)]).await
+    }
+
+    /// The run as the server is told of it.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let journal = locked(&self.journal);
+        Known { run: self.id.clone(), last_seq: journal.last_seq(), live: self.is_live(), ended: journal.ended() }
+    }
+    /// Durable bytes of the journal.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+    /// Whether an attempt is under way.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+    /// Whether its end is recorded.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        locked(&self.journal).ended()
+    }
+    /// Whether any attempt came as far as its task.
+    #[must_use]
+    pub fn started(&self) -> bool {
+        locked(&self.journal).started()
+    }
+    /// Marks the start of an attempt.
+    pub fn begin(&self) {
+        self.live.store(true, Ordering::Release);
+    }
+    /// Marks the end of an attempt.
+    pub fn rest(&self) {
+        self.live.store(false, Ordering::Release);
+    }
+    /// Counts on from what the server has, when the journal has less.
+    pub fn skip_to(&self, seq: u64) {
+        locked(&self.journal).skip_to(seq);
+    }
+    /// The journal's file.
+    #[must_use]
+    pub fn journal_path(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+    /// The run's changes to its worktree.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.dir.join("worktree.img")
+    }
+    /// Keeps what a later attempt needs. Blocks.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn keep(&self, kept: &Kept) -> std::io::Result<()> {
+        write_whole(&self.dir.join("launch.json"), &serde_json::to_vec(kept)?)
+    }
+    /// What was kept; none when nothing readable was.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        serde_json::from_slice(&std::fs::read(self.dir.join("launch.json")).ok()?).ok()
+    }
+}
+
+/// All runs with a folder here.
+#[derive(Debug)]
+pub struct Runs {
+    dir: PathBuf,
+    map: Mutex<BTreeMap<RunId, Arc<Run>>>,
+    /// Something was recorded.
+    pub news: Arc<Notify>,
+    /// A run is no longer live and not ended: the server must be told how things stand, by a new hello.
+    pub stale: Notify,
+}
+
+impl Runs {
+    /// Opens every journal under `dir`. An exec that was interrupted after its command was sent is ended here:
+    /// nobody knows whether the command finished, and it is never repeated by itself.
+    ///
+    /// # Errors
+    /// The system's own, naming the folder; a journal's.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        let runs = Self { dir: dir.to_path_buf(), map: Mutex::default(), news: Arc::default(), stale: Notify::new() };
+        for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+            let name = entry?.file_name();
+            match name.to_str().map(RunId::parse) {
+                Some(Ok(id)) => {
+                    let run = runs.take(&id)?;
+                    if run.kept().is_some_and(|kept| kept.kind == RunKind::Exec)
+                        && locked(&run.journal).started()
+                        && !run.ended()
+                    {
+                        run.record_now(By::Operator, &[raw(&interrupted())])?;
+                    }
+                }
+                _ => tracing::warn!(?name, "not a run's folder; left alone"),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The run, if this host knows it.
+    #[must_use]
+    pub fn get(&self, id: &RunId) -> Option<Arc<Run>> {
+        locked(&self.map).get(id).cloned()
+    }
+
+    /// The run, with its folder and journal made if need be. Blocks.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn take(&self, id: &RunId) -> Result<Arc<Run>, JournalError> {
+        let mut map = locked(&self.map);
+        if let Some(run) = map.get(id) {
+            return Ok(Arc::clone(run));
+        }
+        let dir = self.dir.join(id.as_str());
+        let failed = |cause| JournalError::Io { act: "make the folder of", path: dir.join("journal"), cause };
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+        crate::journal::sync_folder(&dir).map_err(failed)?;
+        let run = Run::open(dir, id.clone(), Arc::clone(&self.news))?;
+        map.insert(id.clone(), Arc::clone(&run));
+        Ok(run)
+    }
+
+    /// Forgets a run and removes its folder. Its box is gone, its image too. Blocks.
+    ///
+    /// # Errors
+    /// The system's own; the run is forgotten all the same, and found again at the next start.
+    pub fn forget(&self, id: &RunId) -> std::io::Result<()> {
+        let Some(run) = locked(&self.map).remove(id) else { return Ok(()) };
+        // The journal goes last: a folder with a journal is a run, and one without is not half a run but garbage.
+        std::fs::remove_dir_all(&run.dir)
+    }
+
+    /// Every run.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Run>> {
+        locked(&self.map).values().cloned().collect()
+    }
+}
+
+/// The end of an exec whose command may have run to its end, or not.
+#[must_use]
+pub fn interrupted() -> Event {
+    Event::Ended {
+        outcome: Outcome::Failed,
+        reason: "the platform was interrupted while the command ran: it may have finished, or not. It is not \
+                 repeated by itself; run it again if that is safe."
+            .into(),
+        exit: Some(Exit::Unknown),
+    }
+}
+
+/// An event of ours as JSON.
+///
+/// # Panics
+/// Never: an event has no map with keys that are not texts, and no float.
+#[must_use]
+pub fn raw(event: &Event) -> Box<RawValue> {
+    serde_json::value::to_raw_value(event).expect("an event is JSON")
+}
+
+/// A lock whose holder panicked guards plain data that is whole after every statement.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,5 @@
+//! Reading and importing on real repositories, through the real processes.
+
+mod import;
+mod read;
+mod support;
