@@ -93,3 +93,59 @@ fn string(text: &str, out: &mut Vec<u8>) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn text(value: &Value) -> String {
+        String::from_utf8(canonical(value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn keys_are_sorted_by_their_bytes_at_every_level() {
+        let value = json!({"b": {"z": 1, "a": [{"y": 0, "x": 0}]}, "a": null, "\u{e9}": true, "B": false, "": []});
+        let expected = "{\"\":[],\"B\":false,\"a\":null,\"b\":{\"a\":[{\"x\":0,\"y\":0}],\"z\":1},\"\u{e9}\":true}";
+        assert_eq!(text(&value), expected);
+    }
+
+    #[test]
+    fn only_quotes_backslashes_and_control_characters_are_escaped() {
+        let value = json!("\"\\/\u{8}\u{c}\n\r\t\0\u{1f}\u{7f}\u{e9}\u{2028}\u{1f600}");
+        let expected = "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\u{7f}\u{e9}\u{2028}\u{1f600}\"";
+        assert_eq!(text(&value), expected);
+    }
+
+    #[test]
+    fn whole_numbers_of_64_bits_are_written_and_no_others() {
+        assert_eq!(text(&json!([u64::MAX, i64::MIN, 0, -1])), "[18446744073709551615,-9223372036854775808,0,-1]");
+        for bad in ["1.5", "1.0", "1e3", "-0", "18446744073709551616"] {
+            let value: Value = serde_json::from_str(bad).unwrap();
+            assert_eq!(canonical(&value), Err(CanonicalError::NotWhole), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_32_levels_is_written_and_one_of_33_is_not() {
+        let nested = |levels: usize| (1..levels).fold(json!([]), |inner, _| json!([inner]));
+        assert!(canonical(&nested(32)).is_ok());
+        assert_eq!(canonical(&nested(33)), Err(CanonicalError::TooDeep));
+        let nested = (1..33).fold(json!({}), |inner, _| json!({"a": inner}));
+        assert_eq!(canonical(&nested), Err(CanonicalError::TooDeep));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_back_and_written_the_same(
+            fields in prop::collection::hash_map(any::<String>(), (any::<String>(), any::<i64>(), any::<bool>()), 0..6)
+        ) {
+            let value: Value = fields.into_iter().map(|(key, (a, b, c))| (key, json!([a, b, c, {"x": null}]))).collect();
+            let bytes = canonical(&value).unwrap();
+            let again: Value = serde_json::from_slice(&bytes).unwrap();
+            prop_assert_eq!(&again, &value);
+            prop_assert_eq!(canonical(&again).unwrap(), bytes);
+        }
+    }
+}

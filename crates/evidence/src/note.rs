@@ -71,7 +71,10 @@ impl Signer {
     /// The signed note that `size` records of `workspace` end in `head`.
     #[must_use]
     pub fn sign(&self, workspace: &WorkspaceId, size: u64, head: Head) -> String {
-        let text = format!("volary/{workspace}\n{size}\n{}\n", STANDARD.encode(head.as_bytes()));
+        self.sign_text(&format!("volary/{workspace}\n{size}\n{}\n", STANDARD.encode(head.as_bytes())))
+    }
+
+    fn sign_text(&self, text: &str) -> String {
         let mut signature = self.key_hash().to_vec();
         signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
         format!("{text}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature))
@@ -90,5 +93,46 @@ impl Signer {
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Signer({})", self.verifier_key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of Go's `sumdb/note` documentation, the first implementation of the format.
+    fn peter_neumann() -> Signer {
+        let seed = STANDARD.decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz").unwrap();
+        Signer::from_seed("PeterNeumann", &Secret::new(seed[1..].try_into().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn the_verifier_key_is_that_of_another_implementation() {
+        let expected = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        assert_eq!(peter_neumann().verifier_key(), expected);
+    }
+
+    #[test]
+    fn a_note_is_that_of_another_implementation() {
+        let text =
+            "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+        let line = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+        assert_eq!(peter_neumann().sign_text(text), format!("{text}\n{line}"));
+    }
+
+    #[test]
+    fn a_key_name_is_1_to_128_visible_characters_without_plus() {
+        let seed = Secret::new([1; 32]);
+        for bad in ["", "a b", "a+b", "a\nb", "\u{e9}", &"a".repeat(129)] {
+            assert_eq!(Signer::from_seed(bad, &seed).unwrap_err(), SignerError::Name(bad.to_owned()));
+        }
+        assert!(Signer::from_seed(&"a".repeat(128), &seed).is_ok());
+    }
+
+    #[test]
+    fn a_generated_signer_comes_back_from_its_seed() {
+        let (signer, seed) = Signer::generate("volary-main").unwrap();
+        assert_eq!(Signer::from_seed("volary-main", &seed).unwrap().verifier_key(), signer.verifier_key());
+        assert_ne!(Signer::generate("volary-main").unwrap().0.verifier_key(), signer.verifier_key());
     }
 }

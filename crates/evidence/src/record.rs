@@ -34,9 +34,9 @@ pub enum RecordError {
     /// A field of [`Record::more`] has the name of a fixed one; holds the name.
     #[error("writing a record: the field {0:?} is one of the fixed ones")]
     Taken(String),
-    /// A number in it starts at 1; holds the field.
-    #[error("writing a record: {0} starts at 1")]
-    Zero(&'static str),
+    /// A fixed number is 0 or a fixed text is empty; holds the field.
+    #[error("writing a record: {0} is missing (numbers start at 1)")]
+    Missing(&'static str),
     /// It has no canonical form.
     #[error("writing a record")]
     Canonical(#[from] CanonicalError),
@@ -53,10 +53,15 @@ impl Record {
     /// # Errors
     /// [`RecordError`].
     pub fn body(&self) -> Result<Vec<u8>, RecordError> {
-        for (name, number) in [("n", self.n), ("source_seq", self.source_seq)] {
-            if number == 0 {
-                return Err(RecordError::Zero(name));
-            }
+        let there = [
+            ("n", self.n > 0),
+            ("source_seq", self.source_seq > 0),
+            ("source", !self.source.is_empty()),
+            ("kind", !self.kind.is_empty()),
+            ("who", !self.who.is_empty()),
+        ];
+        if let Some((name, _)) = there.into_iter().find(|(_, there)| !there) {
+            return Err(RecordError::Missing(name));
         }
         let mut fields = self.more.clone();
         let fixed: [Value; 6] = [
@@ -77,5 +82,49 @@ impl Record {
             return Err(RecordError::TooLong(body.len()));
         }
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(more: Value) -> Record {
+        let Value::Object(more) = more else { panic!("an object") };
+        let (source, kind, who) = ("server".into(), "run.created".into(), "person/a".into());
+        Record { n: 7, at: Moment(1_700_000_000_000), source, source_seq: 3, kind, who, more }
+    }
+
+    #[test]
+    fn a_body_holds_the_fixed_fields_and_the_free_ones_in_order() {
+        let body = record(serde_json::json!({"run": "abc", "Kind": 1})).body().unwrap();
+        let expected = r#"{"Kind":1,"at":1700000000000,"kind":"run.created","n":7,"run":"abc","source":"server","source_seq":3,"who":"person/a"}"#;
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_free_field_cannot_stand_in_for_a_fixed_one() {
+        for name in FIXED {
+            let body = record(serde_json::json!({name: 1})).body();
+            assert_eq!(body, Err(RecordError::Taken(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn numbers_start_at_one_and_texts_are_not_empty() {
+        let whole = record(serde_json::json!({}));
+        assert_eq!(Record { n: 0, ..whole.clone() }.body(), Err(RecordError::Missing("n")));
+        assert_eq!(Record { source_seq: 0, ..whole.clone() }.body(), Err(RecordError::Missing("source_seq")));
+        assert_eq!(Record { source: String::new(), ..whole.clone() }.body(), Err(RecordError::Missing("source")));
+        assert_eq!(Record { kind: String::new(), ..whole.clone() }.body(), Err(RecordError::Missing("kind")));
+        assert_eq!(Record { who: String::new(), ..whole }.body(), Err(RecordError::Missing("who")));
+    }
+
+    #[test]
+    fn a_body_of_64_kib_is_written_and_one_byte_more_is_not() {
+        let around = record(serde_json::json!({"x": ""})).body().unwrap().len();
+        let with = |len: usize| record(serde_json::json!({"x": "a".repeat(len)})).body();
+        assert_eq!(with(MAX_BODY - around).unwrap().len(), MAX_BODY);
+        assert_eq!(with(MAX_BODY - around + 1), Err(RecordError::TooLong(MAX_BODY + 1)));
     }
 }
