@@ -1,1 +1,158 @@
-//! server
+//! The server: rows, keys, law. It takes runs on, says yes or no to every model call, and records.
+//!
+//! It starts no container, connects to nothing (every socket of its is one it was given to accept on), and
+//! gives no secret out but to the gateway, for one granted call.
+//!
+//! Read [`run`], then [`routes`] and [`guard`] (who may call what), [`runs`] (a run's life), [`link`] and
+//! [`reconcile`] (what the host says), [`gateway`] and [`grants`] (what a model call takes), [`heads`].
+
+pub mod app;
+pub mod console;
+pub mod doors;
+pub mod fault;
+pub mod gateway;
+pub mod grants;
+pub mod guard;
+pub mod heads;
+pub mod http_api;
+pub mod keys;
+pub mod link;
+pub mod live;
+pub mod models;
+pub mod openapi;
+pub mod prices;
+pub mod profiles;
+mod random;
+pub mod reconcile;
+mod record;
+pub mod routes;
+pub mod runs;
+pub mod secrets;
+pub mod session;
+pub mod sign_in;
+
+pub use routes::inventory;
+
+use anyhow::Context;
+use app::App;
+use axum::serve::ListenerExt;
+use guard::Door;
+use keys::Keys;
+use model::{Moment, WorkspaceId};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the server is given: sockets that are bound already, and its folders.
+#[derive(Debug)]
+pub struct Config {
+    /// Console and API, on loopback.
+    pub tcp: std::net::TcpListener,
+    /// The API for the home's owner.
+    pub api: UnixListener,
+    /// The link.
+    pub operator: UnixListener,
+    /// The grants.
+    pub gateway: UnixListener,
+    /// The server's own folder: `volary.db` and `kek`.
+    pub dir: PathBuf,
+    /// The folder of the profiles' files.
+    pub profiles: PathBuf,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+}
+
+/// Now, by the system's clock.
+fn now() -> Moment {
+    Moment::from(SystemTime::now())
+}
+
+/// How often the handles of live runs are renewed.
+const RENEW: Duration = Duration::from_secs(60);
+
+/// Serves until SIGTERM or SIGINT, on a runtime of its own.
+///
+/// # Errors
+/// A database or key file that cannot be used, and a socket that cannot be served; the message says what to do.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("server")
+        .enable_all()
+        .build()
+        .context("starting the server's runtime")?;
+    let result = runtime.block_on(serve(config));
+    // Followers of live runs would hold it for as long as their runs last.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut end = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let store = Store::open(&config.dir.join("volary.db")).await?;
+    let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
+    let port = config.tcp.local_addr()?.port();
+    let name = owner(&config.profiles);
+    let app = App::new(store, keys, config.profiles, config.workspace, name, port);
+    app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
+
+    let tcp = {
+        config.tcp.set_nonblocking(true)?;
+        // Without this, small answers wait for the other side's delayed acknowledgement.
+        tokio::net::TcpListener::from_std(config.tcp)?.tap_io(|stream| {
+            if let Err(e) = stream.set_nodelay(true) {
+                tracing::debug!("no TCP_NODELAY: {e}");
+            }
+        })
+    };
+    let (api, operator, gateway) = (unix(config.api)?, unix(config.operator)?, unix(config.gateway)?);
+    let router = routes::all().into_router();
+    let people = axum::serve(tcp, doors::at(Door::Tcp, router.clone(), &app));
+    let home = axum::serve(api, doors::at(Door::Home, router, &app));
+    tracing::info!("the server is ready at http://127.0.0.1:{port}");
+    tokio::select! {
+        result = people => result.context("serving the console")?,
+        result = home => result.context("serving the home's socket")?,
+        () = link::serve(app.clone(), operator) => {}
+        () = gateway::serve(app.clone(), gateway) => {}
+        () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
+        () = renew(&app) => {}
+        _ = end.recv() => tracing::info!("the server ends"),
+        _ = interrupt.recv() => tracing::info!("the server ends"),
+    }
+    Ok(())
+}
+
+fn unix(listener: UnixListener) -> std::io::Result<tokio::net::UnixListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::UnixListener::from_std(listener)
+}
+
+/// Renews the handles of the runs that are not over, for as long as the server lives.
+async fn renew(app: &App) {
+    let mut every = tokio::time::interval(RENEW);
+    loop {
+        every.tick().await;
+        if let Err(e) = app.store.renew_handles(now().plus_ms(runs::HANDLE_MS)).await {
+            tracing::error!("the handles were not renewed: {e}");
+        }
+    }
+}
+
+/// The name of a folder's owner, for people: from the system's list of users, else the number.
+fn owner(folder: &Path) -> String {
+    let Ok(uid) = std::fs::metadata(folder).map(|meta| meta.uid()) else { return "administrator".into() };
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    users
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, id) = (fields.next()?, fields.nth(1)?);
+            (id == uid.to_string()).then(|| name.to_owned())
+        })
+        .unwrap_or_else(|| format!("user {uid}"))
+}

@@ -1,0 +1,111 @@
+//! What every part of the server shares.
+
+use crate::fault::Fault;
+use crate::gateway::GatewayHandle;
+use crate::keys::Keys;
+use crate::link::LinkHandle;
+use crate::live::Live;
+use model::{PersonId, WorkspaceId};
+use scrub::Scrubber;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use store::Store;
+
+/// The server's state. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// See [`App`].
+pub struct Inner {
+    /// The rows.
+    pub store: Store,
+    /// The workspace's keys.
+    pub keys: Keys,
+    /// The folder of the profiles' files.
+    pub profiles: PathBuf,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The one enrolled person.
+    pub administrator: PersonId,
+    /// As shown to people.
+    pub administrator_name: String,
+    /// The console's port on loopback.
+    pub port: u16,
+    /// Who waits for new lines of transcripts.
+    pub live: Live,
+    /// Held while runs are placed on a host, so that a run is placed once.
+    pub placing: tokio::sync::Mutex<()>,
+    operator: Mutex<Option<LinkHandle>>,
+    gateway: Mutex<Option<GatewayHandle>>,
+    scrubber: RwLock<Scrubber>,
+}
+
+impl Deref for App {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    /// The state of a server that was just started: nobody is connected, nothing is to be scrubbed yet.
+    pub fn new(store: Store, keys: Keys, profiles: PathBuf, workspace: WorkspaceId, name: String, port: u16) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            keys,
+            profiles,
+            workspace,
+            administrator: PersonId::parse("administrator").expect("it is an id"),
+            administrator_name: name,
+            port,
+            live: Live::default(),
+            placing: tokio::sync::Mutex::new(()),
+            operator: Mutex::new(None),
+            gateway: Mutex::new(None),
+            scrubber: RwLock::new(Scrubber::new([])),
+        }))
+    }
+
+    /// The linked operator.
+    #[must_use]
+    pub fn operator(&self) -> Option<LinkHandle> {
+        self.operator.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connected gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<GatewayHandle> {
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on this is the linked operator.
+    pub fn set_operator(&self, handle: Option<LinkHandle>) {
+        *self.operator.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    /// From here on this is the connected gateway.
+    pub fn set_gateway(&self, handle: Option<GatewayHandle>) {
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    /// The scrubber of every secret that is set.
+    #[must_use]
+    pub fn scrubber(&self) -> Scrubber {
+        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Builds the scrubber anew; to be called after each change of a secret.
+    ///
+    /// # Errors
+    /// The store's, and a secret that does not open.
+    pub async fn renew_scrubber(&self) -> Result<(), Fault> {
+        let mut values = Vec::new();
+        for row in self.store.secrets().await? {
+            let value = self.keys.open_secret(&row).map_err(|e| Fault::ours("open a secret", &e))?;
+            values.push((row.name, value));
+        }
+        *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) = Scrubber::new(values);
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! The grants' server side: the gateway dials in and asks before every model call.
+//!
+//! A word and its record are one act: verdict in the transcript, evidence, and reservation are committed
+//! before the answer, which alone carries the opened key.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::grants;
+use api::frame::{self, FrameError};
+use api::grants::{FromGateway, ToGateway, Upstream};
+use model::RunId;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// Questions that are worked on at the same time.
+const AT_ONCE: usize = 256;
+
+/// Frames that may wait for the gateway.
+const WAITING: usize = 1024;
+
+/// How long a probe of a model may take.
+const PROBE: Duration = Duration::from_secs(90);
+
+type Probes = Arc<Mutex<HashMap<u64, oneshot::Sender<(u16, String)>>>>;
+
+/// The way to one connected gateway.
+#[derive(Clone)]
+pub struct GatewayHandle {
+    id: u64,
+    out: mpsc::Sender<ToGateway>,
+    probes: Probes,
+}
+
+impl GatewayHandle {
+    /// Tells it that a run is over. Should it not hear: the run's handle is dead, so it is granted nothing.
+    pub fn close(&self, run: &RunId) {
+        if self.out.try_send(ToGateway::Close { run: run.clone() }).is_err() {
+            tracing::warn!("the gateway was not told that {run} is over");
+        }
+    }
+
+    /// Lets it make the smallest call to a model; gives the status and a sentence.
+    ///
+    /// # Errors
+    /// 503 when it is gone, 504 when it does not answer.
+    pub async fn probe(&self, route: Upstream, model: String) -> Result<(u16, String), Fault> {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        let gone = || {
+            let message = "The gateway is not connected; `volary status` says how it stands.";
+            Fault::new(http::StatusCode::SERVICE_UNAVAILABLE, "gateway.away", message)
+        };
+        let (tell, told) = oneshot::channel();
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
+        let sent = self.out.send(ToGateway::Probe { id, route, model }).await;
+        let answer = match sent {
+            Ok(()) => tokio::time::timeout(PROBE, told).await,
+            Err(_) => return Err(gone()),
+        };
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => {
+                let message = format!("The model did not answer within {} seconds.", PROBE.as_secs());
+                Err(Fault::new(http::StatusCode::GATEWAY_TIMEOUT, "model.slow", message))
+            }
+        }
+    }
+}
+
+/// Serves gateways, one at a time: a new connection takes the place of the old one.
+pub async fn serve(app: App, listener: UnixListener) {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let mut current: JoinSet<()> = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                current.shutdown().await;
+                let (app, id) = (app.clone(), COUNT.fetch_add(1, Ordering::Relaxed));
+                current.spawn(async move {
+                    if let Err(e) = connection(&app, stream, id).await {
+                        tracing::warn!("the gateway's connection ended: {e}");
+                    }
+                    if app.gateway().is_some_and(|now| now.id == id) {
+                        app.set_gateway(None);
+                    }
+                });
+            }
+            Err(e) => {
+                tracing::warn!("the gateway's socket does not accept: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()> {
+    // What an earlier gateway was granted and did not settle: nobody will ever say what it cost.
+    let left = grants::settle_left(app).await?;
+    tracing::info!("a gateway is connected; {left} calls of an earlier one were settled at their reservation");
+    let (mut from, mut to) = stream.into_split();
+    let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
+    let probes = Probes::default();
+    app.set_gateway(Some(GatewayHandle { id, out: out.clone(), probes: probes.clone() }));
+
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    tasks.spawn(async move {
+        while let Some(message) = waiting.recv().await {
+            if let Err(e) = frame::write(&mut to, &message).await {
+                tracing::warn!("the gateway does not read: {e}");
+                return;
+            }
+        }
+    });
+    let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let message = match frame::read::<FromGateway>(&mut from).await {
+            Ok(message) => message,
+            Err(FrameError::Closed) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        while tasks.try_join_next().is_some() {}
+        let permit = at_once.clone().acquire_owned().await?;
+        let (app, out, probes) = (app.clone(), out.clone(), probes.clone());
+        tasks.spawn(async move {
+            answer(&app, message, &out, &probes).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, probes: &Probes) {
+    let done = match message {
+        FromGateway::Ask { id, call } => match grants::ask(app, call).await {
+            // A gateway that is gone by now leaves its reservation behind, which the next one settles.
+            Ok(answer) => out.send(ToGateway::Answer { id, answer }).await.map_err(|_| None),
+            Err(fault) => {
+                let denied = grants::unrecorded(&fault);
+                out.send(ToGateway::Answer { id, answer: denied }).await.map_err(|_| Some(fault))
+            }
+        },
+        FromGateway::Settle { grant, usage, status, interrupted } => {
+            grants::settle(app, &grant, usage, status, interrupted).await.map_err(Some)
+        }
+        FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
+        FromGateway::Probed { id, status, said } => {
+            let asked = probes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            match asked {
+                Some(tell) => tell.send((status, said)).map_err(|_| None),
+                None => Ok(()),
+            }
+        }
+    };
+    if let Err(Some(fault)) = done {
+        tracing::error!("a word of the gateway could not be taken: {}", fault.problem.message);
+    }
+}

@@ -1,0 +1,327 @@
+//! The server's word on each model call, and what becomes of it.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::{models, now, random, record, runs};
+use api::grants::{Answer, ModelCall, Place, Upstream, WireSecret};
+use api::http::ModelView;
+use model::event::Verdict;
+use model::provider::Price;
+use model::{Event, GrantId, Moment, Profile, RunId, Secret, Usage};
+use policy::Refusal;
+use policy::budget::{self, Budget};
+use serde_json::json;
+use store::chain::By;
+use store::grants::GrantRow;
+use store::keep::SecretRow;
+use store::runs::RunRow;
+use store::{StoreError, Tx};
+
+/// What a call is granted, before the key is opened.
+struct Granted {
+    grant: GrantRow,
+    model: ModelView,
+    secret: Option<SecretRow>,
+}
+
+/// Judges one call, records the word, and (when it is yes) sets its worst case aside: all in one act.
+///
+/// # Errors
+/// When it could not be recorded; then it is not granted.
+pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
+    let at = now();
+    let run = call.run.clone();
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.run(&call.run).await?;
+                let word = judge(tx, &call, row.as_ref(), at).await?;
+                if let Ok(granted) = &word {
+                    tx.reserve(&granted.grant, at).await?;
+                    tx.renew_handle(&call.handle_sha256, at.plus_ms(runs::HANDLE_MS)).await?;
+                }
+                let verdict = verdict(&call, &word);
+                let last = note(tx, row.as_ref(), &call.run, at, verdict).await?;
+                Ok::<_, StoreError>((word, last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&run, n);
+    }
+    let Granted { grant, model, secret } = match word {
+        Ok(granted) => granted,
+        Err(refusal) => return Ok(Answer::Denied { rule: refusal.rule.to_owned(), why: refusal.why }),
+    };
+    let upstream = match upstream(app, &model, secret.as_ref()) {
+        Ok(upstream) => upstream,
+        Err(fault) => {
+            // The word was yes and recorded; nothing will be dispatched, so nothing is spent.
+            settle(app, &grant.id, Usage::default(), 0, true).await?;
+            return Err(fault);
+        }
+    };
+    Ok(Answer::Granted { grant: grant.id, upstream, reserved: grant.reserved_cost })
+}
+
+/// The answer to a call on which there is no recorded word.
+#[must_use]
+pub fn unrecorded(fault: &Fault) -> Answer {
+    let why = format!("The platform could not decide this and so refuses it: {}", fault.problem.message);
+    Answer::Denied { rule: "server.failed".into(), why }
+}
+
+/// Where a model is and what opens it.
+///
+/// # Errors
+/// A secret that does not open.
+pub fn upstream(app: &App, model: &ModelView, secret: Option<&SecretRow>) -> Result<Upstream, Fault> {
+    let credential = match secret {
+        Some(row) => app.keys.open_secret(row).map_err(|e| Fault::ours("open the model's key", &e))?,
+        None => Secret::new(String::new()),
+    };
+    let place = if model.base == models::SCRIPT {
+        Place::Script { turns: model.script.clone() }
+    } else {
+        Place::Url { base: model.base.clone(), internal: model.internal }
+    };
+    let price = model.price.unwrap_or_default();
+    Ok(Upstream { dialect: model.dialect, place, credential: WireSecret(credential), price })
+}
+
+async fn judge(
+    tx: &mut Tx,
+    call: &ModelCall,
+    row: Option<&RunRow>,
+    at: Moment,
+) -> Result<Result<Granted, Refusal>, StoreError> {
+    macro_rules! refuse {
+        ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
+    }
+    let Some(row) = row else { refuse!("run.unknown", "There is no such run.") };
+    if row.state.is_over() {
+        refuse!("run.over", "This run is over; nothing more is granted to it.");
+    }
+    let Some(handle) = tx.handle(&call.handle_sha256).await? else {
+        refuse!(
+            "handle.unknown",
+            "The key that was sent is not a handle of this platform; use the one this run was given."
+        );
+    };
+    if handle.run != call.run {
+        refuse!("handle.other-run", "This handle belongs to another run; use the one this run was given.");
+    }
+    if handle.dead || at >= handle.expires {
+        refuse!("handle.expired", "This handle is over; a run's handle ends with its attempt.");
+    }
+    if handle.model != call.provider {
+        refuse!(
+            "handle.other-model",
+            "This handle is for the model {:?} and not for {:?}.",
+            handle.model,
+            record::short(&call.provider)
+        );
+    }
+    if row.model.as_deref() != Some(call.provider.as_str()) {
+        refuse!("model.other", "This run does not use the model {:?}.", record::short(&call.provider));
+    }
+    let Some(model) = tx.model(&call.provider).await?.as_ref().map(models::parse).transpose()? else {
+        refuse!("model.unknown", "The model {:?} was removed.", call.provider);
+    };
+    if model.id != call.model {
+        refuse!("model.id", "This run's model is {:?}; the request names {:?}.", model.id, record::short(&call.model));
+    }
+    let secret = match &model.secret {
+        None => None,
+        Some(name) => match tx.secret(name).await? {
+            Some(secret) => Some(secret),
+            None => refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator."),
+        },
+    };
+    let output = if call.max_output_tokens == 0 { model.max_output_tokens } else { call.max_output_tokens };
+    let price: Price = model.price.unwrap_or_default();
+    let reserved_cost = match left(tx, row).await?.reserve(&price, call.input_tokens_at_most, output) {
+        Ok(cost) => cost,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let grant = GrantRow {
+        id: random::grant_id(),
+        run: call.run.clone(),
+        model: model.name.clone(),
+        settled: false,
+        reserved_tokens: budget::tokens(call.input_tokens_at_most, output),
+        reserved_cost,
+        price,
+    };
+    Ok(Ok(Granted { grant, model, secret }))
+}
+
+/// What the run may still use: its limits, less what is used and what is set aside.
+async fn left(tx: &mut Tx, row: &RunRow) -> Result<Budget, StoreError> {
+    let profile: Profile =
+        serde_json::from_str(&row.profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })?;
+    let spent = tx.spent(&row.run).await?;
+    Ok(Budget {
+        tokens_left: profile.limits.tokens.saturating_sub(spent.tokens).saturating_sub(spent.reserved_tokens),
+        cost_left: profile.limits.cost_micro_dollars.minus(spent.cost).minus(spent.reserved_cost),
+    })
+}
+
+fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
+    let target = format!("/model/{}{}", call.provider, call.path).chars().take(256).collect();
+    let base = Verdict {
+        allowed: false,
+        rule: String::new(),
+        method: "POST".into(),
+        target,
+        why: String::new(),
+        body_sha256: Some(call.body_sha256.chars().take(64).collect()),
+        grant: None,
+        model: Some(record::short(&call.model)),
+        reserved: None,
+    };
+    match word {
+        Ok(granted) => Verdict {
+            allowed: true,
+            rule: "model.call".into(),
+            why: "The run's own model, within its budget.".into(),
+            grant: Some(granted.grant.id.to_string()),
+            reserved: Some(granted.grant.reserved_cost),
+            ..base
+        },
+        Err(refusal) => Verdict { rule: refusal.rule.to_owned(), why: refusal.why.clone(), ..base },
+    }
+}
+
+/// Writes a verdict down: in the run's transcript, where there is such a run, and in evidence always.
+async fn note(
+    tx: &mut Tx,
+    row: Option<&RunRow>,
+    run: &RunId,
+    at: Moment,
+    verdict: Verdict,
+) -> Result<Option<u64>, StoreError> {
+    let kind = if verdict.allowed { "gateway.allowed" } else { "gateway.refused" };
+    let more = record::fields(json!({
+        "run": run, "rule": verdict.rule, "method": verdict.method, "target": verdict.target,
+        "model": verdict.model, "body_sha256": verdict.body_sha256, "grant": verdict.grant,
+        "reserved": verdict.reserved,
+    }));
+    let who = row.map_or_else(|| "nobody".to_owned(), |row| row.person.clone());
+    let n = match row {
+        Some(row) => Some(tx.append(&row.run, at, &Event::Verdict(verdict)).await?.n),
+        None => None,
+    };
+    tx.record(By::Gateway, at, kind, &who, more).await?;
+    Ok(n)
+}
+
+/// Records a request that the gateway refused by itself.
+///
+/// # Errors
+/// The store's.
+pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fault> {
+    let (ours, at) = (run.clone(), now());
+    let scrubber = app.scrubber();
+    let bounded = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
+    let verdict = Verdict {
+        allowed: false,
+        rule: bounded(&verdict.rule, 64),
+        method: bounded(&verdict.method, 32),
+        target: bounded(&verdict.target, 256),
+        why: bounded(&verdict.why, 1000),
+        body_sha256: verdict.body_sha256.map(|hash| bounded(&hash, 64)),
+        grant: None,
+        model: verdict.model.map(|model| bounded(&model, 256)),
+        reserved: None,
+    };
+    let n = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.run(&ours).await?;
+                note(tx, row.as_ref(), &ours, at, verdict).await
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    if let Some(n) = n {
+        app.live.tell(run, n);
+    }
+    Ok(())
+}
+
+/// Settles a grant at what the call used. One that is settled already stays as it is.
+///
+/// # Errors
+/// The store's.
+pub async fn settle(app: &App, grant: &GrantId, usage: Usage, status: u16, interrupted: bool) -> Result<(), Fault> {
+    let (id, at) = (grant.clone(), now());
+    let told = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let Some(grant) = tx.grant(&id).await? else { return Ok(None) };
+                settle_in(tx, &grant, at, Some(usage), status, interrupted).await
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    match told {
+        Some((run, n)) => app.live.tell(&run, n),
+        None => tracing::warn!("the gateway settled a grant that is not open: {grant}"),
+    }
+    Ok(())
+}
+
+/// Settles every open grant at its reservation: what the calls really used is not known any more.
+///
+/// # Errors
+/// The store's.
+pub async fn settle_left(app: &App) -> Result<usize, Fault> {
+    let at = now();
+    let told = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut told = Vec::new();
+                for grant in tx.open_grants().await? {
+                    told.extend(settle_in(tx, &grant, at, None, 0, true).await?);
+                }
+                Ok::<_, StoreError>(told)
+            })
+        })
+        .await?;
+    for (run, n) in &told {
+        app.live.tell(run, *n);
+    }
+    Ok(told.len())
+}
+
+async fn settle_in(
+    tx: &mut Tx,
+    grant: &GrantRow,
+    at: Moment,
+    usage: Option<Usage>,
+    status: u16,
+    interrupted: bool,
+) -> Result<Option<(RunId, u64)>, StoreError> {
+    let (usage, cost) = match usage {
+        Some(usage) => (usage, usage.cost(&grant.price)),
+        None => (Usage { input: grant.reserved_tokens, ..Usage::default() }, grant.reserved_cost),
+    };
+    if !tx.settle_grant(grant, at, usage, cost, status, interrupted).await? {
+        return Ok(None);
+    }
+    let event =
+        Event::Settled { grant: grant.id.to_string(), model: grant.model.clone(), usage, cost, status, interrupted };
+    let n = tx.append(&grant.run, at, &event).await?.n;
+    let who = tx.run(&grant.run).await?.map_or_else(String::new, |row| row.person);
+    let more = record::fields(json!({
+        "run": grant.run, "grant": grant.id, "model": grant.model, "cost": cost, "tokens": usage.total(),
+        "status": status, "interrupted": interrupted,
+    }));
+    tx.record(By::Gateway, at, "model.settled", &who, more).await?;
+    Ok(Some((grant.run.clone(), n)))
+}

@@ -1,0 +1,33 @@
+//! The HTTP API: each handler parses, calls one function of the application, answers.
+
+mod extract;
+mod runs;
+mod small;
+
+use crate::guard::{Public, Scoped, right};
+use crate::routes::Routes;
+use axum::response::IntoResponse;
+pub use extract::{Body, RunIn};
+use http::{Method, header};
+
+/// The API's routes.
+#[must_use]
+pub fn routes() -> Routes {
+    runs::routes().and(small::routes()).add(
+        Method::GET,
+        "/api/openapi.json",
+        "This list, for programs (OpenAPI 3.1).",
+        openapi,
+    )
+}
+
+async fn openapi(_: Public) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], crate::openapi::document())
+}
+
+/// Shorthand for the handlers' first argument.
+type By<S> = Scoped<S>;
+use right::{
+    ConsoleSignInLink, EvidenceRead, ModelsManage, ModelsRead, PlatformStatus, RunsCancel, RunsCreate, RunsRead,
+    SecretsDelete, SecretsList, SecretsSet,
+};

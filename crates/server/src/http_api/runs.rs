@@ -1,0 +1,116 @@
+//! `/api/runs`
+
+use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsRead};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::routes::Routes;
+use crate::{live, runs};
+use api::http::{CreateRun, Input, RunView};
+use axum::Json;
+use axum::body::Body as Stream;
+use axum::extract::{Query, State};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Runs that a list holds at most.
+const LISTED: u32 = 500;
+
+pub fn routes() -> Routes {
+    Routes::default()
+        .add(Method::POST, "/api/runs", "Start a run.", create)
+        .takes("CreateRun")
+        .answers("RunView")
+        .add(Method::GET, "/api/runs", "The newest 500 runs, the newest first.", list)
+        .answers("RunView[]")
+        .add(Method::GET, "/api/runs/{run}", "One run.", get)
+        .answers("RunView")
+        .add(
+            Method::GET,
+            "/api/runs/{run}/events",
+            "Its transcript after `after`, as JSON lines; with `follow=true` as server-sent events until it is over.",
+            events,
+        )
+        .add(Method::POST, "/api/runs/{run}/cancel", "End it.", cancel)
+        .answers("RunView")
+        .add(Method::POST, "/api/runs/{run}/input", "Bytes for a command's standard input.", input)
+        .takes("Input")
+}
+
+async fn create(
+    by: By<RunsCreate>,
+    State(app): State<App>,
+    Body(wish): Body<CreateRun>,
+) -> Result<(StatusCode, Json<RunView>), Fault> {
+    Ok((StatusCode::CREATED, Json(runs::create(&app, &by.caller, wish).await?)))
+}
+
+async fn list(_: By<RunsRead>, State(app): State<App>) -> Result<Json<Vec<RunView>>, Fault> {
+    runs::list(&app, LISTED).await.map(Json)
+}
+
+async fn get(_: By<RunsRead>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
+    runs::get(&app, &run).await.map(Json)
+}
+
+async fn cancel(by: By<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
+    runs::cancel(&app, &by.caller, &run).await.map(Json)
+}
+
+// Input belongs to who may start a run: it is part of what the command does.
+async fn input(
+    _: By<RunsCreate>,
+    State(app): State<App>,
+    RunIn(run): RunIn,
+    Body(bytes): Body<Input>,
+) -> Result<StatusCode, Fault> {
+    runs::input(&app, &run, bytes).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(
+    _: By<RunsRead>,
+    State(app): State<App>,
+    RunIn(run): RunIn,
+    headers: HeaderMap,
+    query: Result<Query<From>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Fault> {
+    let Query(from) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `after=N` and `follow=true`."))?;
+    runs::get(&app, &run).await?;
+    if from.follow {
+        // A browser that lost the connection says where it was; that goes before the first wish.
+        let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+        let lines = live::follow(&app, &run, seen.unwrap_or(from.after)).map(|entry| {
+            let entry = entry.map_err(Fault::from)?;
+            let line = serde_json::to_string(&entry).map_err(|e| Fault::ours("write an event down", &e))?;
+            Ok::<_, Fault>(sse::Event::default().id(entry.n.to_string()).data(line))
+        });
+        let lines = lines.map(|line| line.map_err(|fault| std::io::Error::other(fault.problem.message)));
+        return Ok(Sse::new(lines).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response());
+    }
+    let pages = futures_util::stream::try_unfold(from.after, move |after| {
+        let (app, run) = (app.clone(), run.clone());
+        async move {
+            let page = app.store.events(&run, after, 256).await.map_err(std::io::Error::other)?;
+            let Some(last) = page.last().map(|entry| entry.n) else { return Ok(None) };
+            let mut text = Vec::new();
+            for entry in &page {
+                serde_json::to_writer(&mut text, entry)?;
+                text.push(b'\n');
+            }
+            Ok::<_, std::io::Error>(Some((text, last)))
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Stream::from_stream(pages)).into_response())
+}

@@ -1,0 +1,54 @@
+//! The OpenAPI 3.1 document: paths and guards from the list of routes.
+
+use crate::routes;
+use serde_json::{Map, Value, json};
+
+/// The document, in JSON.
+#[must_use]
+pub fn document() -> String {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in routes::all().list().into_iter().filter(|route| route.path.starts_with("/api/")) {
+        let path = route.path.replace("{*", "{");
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        let mut operation = json!({
+            "summary": route.summary,
+            "x-guard": route.guard.to_string(),
+            "parameters": parameters,
+            "responses": {
+                "2XX": answer(route.answers),
+                "default": { "description": "What is wrong and what to do.", "content": body("Problem") },
+            },
+        });
+        if let Some(schema) = route.takes {
+            operation["requestBody"] = json!({ "required": true, "content": body(schema) });
+        }
+        let at = paths.entry(path).or_insert_with(|| json!({}));
+        at[route.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Volary", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+    });
+    document.to_string()
+}
+
+fn answer(schema: Option<&str>) -> Value {
+    match schema {
+        None => json!({ "description": "Done." }),
+        Some(schema) => json!({ "description": "Done.", "content": body(schema) }),
+    }
+}
+
+fn body(schema: &str) -> Value {
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let schema = match schema.strip_suffix("[]") {
+        Some(item) => json!({ "type": "array", "items": reference(item) }),
+        None => reference(schema),
+    };
+    json!({ "application/json": { "schema": schema } })
+}

@@ -1,0 +1,66 @@
+//! The price table: data with its date and the source of each row. A price given with a model goes before it.
+
+use model::MicroDollars;
+use model::provider::Price;
+use serde::Deserialize;
+use std::sync::LazyLock;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    date: String,
+    model: Vec<Row>,
+}
+
+/// One row; micro-dollars per million tokens.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    id: String,
+    input: u64,
+    output: u64,
+    cache_read: u64,
+    cache_write: u64,
+    #[allow(dead_code, reason = "for who reads the table")]
+    source: String,
+}
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| toml::from_str(include_str!("prices.toml")).expect("the table carried along is whole"));
+
+/// The price of a provider's model id; none for one that is not in the table.
+#[must_use]
+pub fn of(id: &str) -> Option<Price> {
+    let row = TABLE.model.iter().find(|row| row.id == id)?;
+    Some(Price {
+        input: MicroDollars(row.input),
+        output: MicroDollars(row.output),
+        cache_read: MicroDollars(row.cache_read),
+        cache_write: MicroDollars(row.cache_write),
+    })
+}
+
+/// The day the table was made.
+#[must_use]
+pub fn date() -> &'static str {
+    &TABLE.date
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_is_whole_each_id_once_each_with_a_source_and_sane_prices() {
+        let ids: BTreeSet<_> = TABLE.model.iter().map(|row| &row.id).collect();
+        assert_eq!(ids.len(), TABLE.model.len());
+        assert!(of("scripted").is_some() && of("no-such-model").is_none());
+        for row in &TABLE.model {
+            assert!(row.source.len() > 10, "{}", row.id);
+            assert!(row.input <= row.output && row.cache_read <= row.input, "{}", row.id);
+            // 1,000 dollars a million tokens: a slip of the decimal point.
+            assert!(row.output < 1_000_000_000 && row.output > 10_000, "{}", row.id);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The life of a run, as far as the server decides it: accepted, launched, followed, cancelled, ended.
+//!
+//! Read [`create`], [`launch`], [`end`]; what a host says arrives through [`crate::link`].
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::link::{LinkHandle, SendError};
+use crate::{models, now, profiles, random, record};
+use api::http::{CreateRun, Input, ModelView, RunView};
+use api::inbox::ModelRoute;
+use api::link::{Down, Launch, LaunchAgent};
+use base64::Engine;
+use model::run::RunKind;
+use model::{Event, Moment, Outcome, Profile, RunId};
+use serde_json::{Value, json};
+use store::StoreError;
+use store::chain::By;
+use store::grants::HandleRow;
+use store::runs::{RawEntry, RunRow};
+
+/// Longest task, in bytes.
+pub const MAX_TASK: usize = 65_536;
+/// Longest command line, in bytes, arguments together.
+pub const MAX_ARGV: usize = 131_072;
+/// How long a handle lives beyond its last use or renewal, in milliseconds: ten minutes.
+pub const HANDLE_MS: i64 = 600_000;
+
+/// A handle in the clear: made here, told to the box, kept nowhere.
+struct Handle {
+    clear: String,
+    sha256: String,
+}
+
+impl Handle {
+    fn mint() -> Self {
+        let clear = format!("vh_{}", random::token());
+        let sha256 = random::sha256_hex(clear.as_bytes());
+        Self { clear, sha256 }
+    }
+}
+
+/// A run as people see it.
+#[must_use]
+pub fn view(row: RunRow) -> RunView {
+    RunView {
+        run: row.run,
+        kind: row.kind,
+        state: row.state,
+        reason: row.reason,
+        task: row.task,
+        repo: row.repo,
+        profile: row.profile_name,
+        model: row.model,
+        person: row.person,
+        created: row.created,
+        ended: row.ended,
+        attempts: row.attempts,
+        calls: row.calls,
+        usage: row.usage,
+        cost: row.cost,
+        entries: row.entries,
+        branch: row.branch,
+    }
+}
+
+/// The newest runs first.
+///
+/// # Errors
+/// The store's.
+pub async fn list(app: &App, limit: u32) -> Result<Vec<RunView>, Fault> {
+    Ok(app.store.runs(limit).await?.into_iter().map(view).collect())
+}
+
+/// One run.
+///
+/// # Errors
+/// 404, and the store's.
+pub async fn get(app: &App, run: &RunId) -> Result<RunView, Fault> {
+    app.store.run(run).await?.map(view).ok_or_else(|| unknown(run))
+}
+
+/// Lines of a run's transcript after number `after`, at most `limit`.
+///
+/// # Errors
+/// The store's.
+pub async fn events_after(app: &App, run: &RunId, after: u64, limit: u32) -> Result<Vec<RawEntry>, Fault> {
+    Ok(app.store.events(run, after, limit).await?)
+}
+
+fn unknown(run: &RunId) -> Fault {
+    Fault::missing("run.unknown", format!("There is no run {run}; `volary runs` lists them."))
+}
+
+/// What a run is asked to be, checked.
+struct Wish {
+    row: RunRow,
+    argv_text: String,
+}
+
+async fn check(app: &App, caller: &Caller, wish: CreateRun) -> Result<Wish, Fault> {
+    let argv_len: usize = wish.argv.iter().map(|arg| arg.len() + 1).sum();
+    let argv_text = wish.argv.join(" ");
+    match wish.kind {
+        RunKind::Agent if !wish.argv.is_empty() => {
+            return Err(Fault::bad("run.argv", "A task for an agent has no command; leave `argv` empty."));
+        }
+        RunKind::Agent if wish.task.trim().is_empty() || wish.task.len() > MAX_TASK => {
+            let message = format!("A task takes 1 to {MAX_TASK} bytes; this one has {}.", wish.task.len());
+            return Err(Fault::bad("run.task", message));
+        }
+        RunKind::Exec if wish.argv.first().is_none_or(String::is_empty) || argv_len > MAX_ARGV => {
+            let message = format!("A command takes a program and arguments of at most {MAX_ARGV} bytes together.");
+            return Err(Fault::bad("run.argv", message));
+        }
+        RunKind::Exec if wish.argv.iter().any(|arg| arg.contains('\0')) => {
+            return Err(Fault::bad("run.argv", "No argument of a command can hold a zero byte."));
+        }
+        _ => {}
+    }
+    if let Some(repo) = &wish.repo {
+        if repo.contains("://") {
+            let message = "A repository is a path on this machine; URLs come with the git gateway. Clone it first.";
+            return Err(Fault::bad("run.repo", message));
+        }
+        if !repo.starts_with('/') || repo.contains('\0') || repo.len() > 4096 {
+            return Err(Fault::bad(
+                "run.repo",
+                format!("{repo:?} is no absolute path of a repository on this machine."),
+            ));
+        }
+    }
+    let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
+    let profile = profiles::load(&app.profiles, &profile_name)?;
+    let model = match wish.kind {
+        RunKind::Agent => Some(models::choose(app, wish.model, &profile).await?),
+        RunKind::Exec => None,
+    };
+    let mut row = RunRow::new(random::run_id(), wish.kind, now());
+    row.profile = serde_json::to_string(&profile).map_err(|e| Fault::ours("write the profile down", &e))?;
+    row.profile_name = profile_name;
+    row.task = if wish.kind == RunKind::Agent { wish.task } else { argv_text.clone() };
+    row.argv = wish.argv;
+    row.repo = wish.repo;
+    row.model = model;
+    row.person = caller.person.to_string();
+    Ok(Wish { row, argv_text })
+}
+
+/// Takes a run on: its row, its first event, its evidence and its handle are one act. It is placed on the
+/// linked host at once, or waits for one.
+///
+/// # Errors
+/// 400 and 404 that say what is wrong with the wish; the store's.
+pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunView, Fault> {
+    let Wish { row, argv_text } = check(app, caller, wish).await?;
+    let handle = row.model.is_some().then(Handle::mint);
+    let sha256 = handle.as_ref().map(|h| h.sha256.clone());
+    let accepted = Event::Accepted {
+        task: row.task.clone(),
+        profile: row.profile_name.clone(),
+        model: row.model.clone(),
+        repo: row.repo.clone(),
+        person: row.person.clone(),
+    };
+    let _placing = app.placing.lock().await;
+    let run = row.run.clone();
+    let entry = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.add_run(&row).await?;
+                let entry = tx.append(&row.run, row.created, &accepted).await?;
+                if let (Some(sha256), Some(model)) = (sha256, &row.model) {
+                    keep_handle(tx, &sha256, &row.run, model, row.created).await?;
+                }
+                let more = json!({
+                    "run": row.run, "what": row.kind, "model": row.model, "repo": row.repo,
+                    "profile": row.profile_name, "profile_sha256": random::sha256_hex(row.profile.as_bytes()),
+                    "task_sha256": random::sha256_hex(row.task.as_bytes()),
+                    "argv_sha256": random::sha256_hex(argv_text.as_bytes()),
+                });
+                tx.record(By::Server, row.created, "run.accepted", &row.person, record::fields(more)).await?;
+                Ok::<_, Fault>(entry)
+            })
+        })
+        .await?;
+    app.live.tell(&run, entry.n);
+    if let Some(link) = app.operator() {
+        launch(app, &link, &run, 1, handle.map(|h| h.clear)).await?;
+    }
+    get(app, &run).await
+}
+
+async fn keep_handle(tx: &mut store::Tx, sha256: &str, run: &RunId, model: &str, at: Moment) -> Result<(), StoreError> {
+    let row = HandleRow { run: run.clone(), model: model.to_owned(), expires: at.plus_ms(HANDLE_MS), dead: false };
+    tx.add_handle(sha256, &row).await
+}
+
+/// Sends a run to a host as attempt `attempt`. Without the `clear` handle of its acceptance a new one is made,
+/// and the earlier ones are dead from then on. The caller holds [`crate::app::Inner::placing`].
+///
+/// A run that is over is left alone. One that cannot be sent (its history is longer than a frame, its model is
+/// gone) is ended with the reason.
+///
+/// # Errors
+/// The store's.
+pub async fn launch(
+    app: &App,
+    link: &LinkHandle,
+    run: &RunId,
+    attempt: u32,
+    clear: Option<String>,
+) -> Result<(), Fault> {
+    let Some(row) = app.store.run(run).await?.filter(|row| !row.state.is_over()) else { return Ok(()) };
+    let launch = match assemble(app, &row, attempt, clear).await {
+        Ok(launch) => launch,
+        Err(Unfit::Reason(reason)) => return end(app, run, Outcome::Failed, &reason).await,
+        Err(Unfit::Fault(fault)) => return Err(fault),
+    };
+    let (run, at, box_id, host) = (run.clone(), now(), launch.box_id.clone(), link.host.to_string());
+    let marked = run.clone();
+    app.store
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.launched(&marked, attempt).await?;
+                let more = json!({ "run": marked, "attempt": attempt, "box": box_id, "host": host });
+                tx.record(By::Server, at, "run.launched", &row.person, record::fields(more)).await
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    match link.send(&Down::Launch(Box::new(launch))) {
+        // A connection that is gone comes back, and says then that it does not know the run.
+        Ok(()) | Err(SendError::Gone) => Ok(()),
+        Err(SendError::TooLong(bytes)) => {
+            let reason = format!(
+                "The run's history of {bytes} bytes is too long to go on from in a new box. Its transcript is kept; \
+                 start a new run."
+            );
+            end(app, &run, Outcome::Failed, &reason).await
+        }
+    }
+}
+
+/// Why a launch cannot be put together.
+enum Unfit {
+    Reason(String),
+    Fault(Fault),
+}
+
+impl<E: Into<Fault>> From<E> for Unfit {
+    fn from(fault: E) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
+async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) -> Result<Launch, Unfit> {
+    let profile: Profile = serde_json::from_str(&row.profile)
+        .map_err(|e| Unfit::Reason(format!("The run's profile cannot be read any more: {e}. Start a new run.")))?;
+    let agent = match &row.model {
+        None => None,
+        Some(name) => {
+            let model = models::find(app, name).await?.ok_or_else(|| {
+                Unfit::Reason(format!("The model {name:?} was removed while the run was to use it. Start a new run."))
+            })?;
+            let clear = match clear {
+                Some(clear) => clear,
+                None => new_handle(app, row, name).await?,
+            };
+            Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) })
+        }
+    };
+    let history = if attempt > 1 { history(app, &row.run).await? } else { Vec::new() };
+    Ok(Launch {
+        run: row.run.clone(),
+        box_id: random::box_id(),
+        attempt,
+        kind: row.kind,
+        repo: row.repo.clone().map(Into::into),
+        base: row.base.clone(),
+        profile,
+        import: row.kind == RunKind::Agent && row.repo.is_some(),
+        agent,
+        argv: row.argv.clone(),
+        history,
+    })
+}
+
+async fn new_handle(app: &App, row: &RunRow, model: &str) -> Result<String, StoreError> {
+    let Handle { clear, sha256 } = Handle::mint();
+    let (run, model, at) = (row.run.clone(), model.to_owned(), now());
+    app.store.write(move |tx| Box::pin(async move { keep_handle(tx, &sha256, &run, &model, at).await })).await?;
+    Ok(clear)
+}
+
+fn route(model: &ModelView) -> ModelRoute {
+    ModelRoute {
+        name: model.name.clone(),
+        dialect: model.dialect,
+        id: model.id.clone(),
+        max_output_tokens: model.max_output_tokens,
+        context_tokens: model.context_tokens,
+    }
+}
+
+/// The steps of the agent's loop in all attempts so far, in order.
+async fn history(app: &App, run: &RunId) -> Result<Vec<Value>, StoreError> {
+    let steps = app.store.events_of_kind(run, "loop").await?;
+    Ok(steps
+        .iter()
+        .filter_map(|entry| match entry.event() {
+            Event::Loop { step } => Some(step),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Ends a run on the server's own word; one that is over stays as it ended. The host, where it has the run,
+/// is told to end and forget it.
+///
+/// # Errors
+/// The store's.
+pub async fn end(app: &App, run: &RunId, outcome: Outcome, reason: &str) -> Result<(), Fault> {
+    let ended = Event::Ended { outcome, reason: reason.to_owned(), exit: None };
+    let (ours, at) = (run.clone(), now());
+    let entry = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                match tx.run(&ours).await? {
+                    Some(row) if !row.state.is_over() => end_in(tx, &row, at, &ended).await.map(Some),
+                    _ => Ok(None),
+                }
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    if let Some(entry) = entry {
+        over(app, run, entry.n);
+        if let Some(link) = app.operator() {
+            link.tell(&Down::Cancel { run: run.clone() });
+            link.tell(&Down::Settle { run: run.clone() });
+        }
+    }
+    Ok(())
+}
+
+async fn end_in(tx: &mut store::Tx, row: &RunRow, at: Moment, ended: &Event) -> Result<RawEntry, StoreError> {
+    let entry = tx.append(&row.run, at, ended).await?;
+    tx.end_handles(&row.run).await?;
+    let more = record::ended(&row.run, ended);
+    tx.record(By::Server, at, "run.ended", &row.person, more).await?;
+    Ok(entry)
+}
+
+/// What follows, outside the rows, from a run's end as line `n` of its transcript.
+pub fn over(app: &App, run: &RunId, n: u64) {
+    app.live.tell(run, n);
+    if let Some(gateway) = app.gateway() {
+        gateway.close(run);
+    }
+}
+
+/// Ends a run on a person's word. A run that no host works on is over at once; a host is told, and says when
+/// it is over.
+///
+/// # Errors
+/// 404, 409 for a run that is over, the store's.
+pub async fn cancel(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    let _placing = app.placing.lock().await;
+    let link = app.operator();
+    let (ours, at, person, linked) = (run.clone(), now(), caller.person.to_string(), link.is_some());
+    let (n, ended) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.run(&ours).await?.ok_or_else(|| unknown(&ours))?;
+                if row.state.is_over() {
+                    let message = format!("The run {ours} is over already: {}.", row.state.word());
+                    return Err(Fault::conflict("run.over", message));
+                }
+                tx.ask_cancel(&ours).await?;
+                let note = Event::Note { text: format!("{person} asked for the run's end") };
+                let mut last = tx.append(&ours, at, &note).await?.n;
+                let more = record::fields(json!({ "run": ours }));
+                tx.record(By::Server, at, "run.cancel-asked", &person, more).await?;
+                let now = !linked || row.launches == 0;
+                if now {
+                    let ended = Event::Ended {
+                        outcome: Outcome::Cancelled,
+                        reason: format!("{person} ended the run."),
+                        exit: None,
+                    };
+                    last = end_in(tx, &row, at, &ended).await?.n;
+                }
+                Ok((last, now))
+            })
+        })
+        .await?;
+    if ended {
+        over(app, run, n);
+    } else {
+        app.live.tell(run, n);
+    }
+    if let Some(link) = link {
+        link.tell(&Down::Cancel { run: run.clone() });
+    }
+    get(app, run).await
+}
+
+/// Passes bytes to an exec's standard input.
+///
+/// # Errors
+/// 400, 404, and 409 when the run is no exec, is over, or its host is not linked.
+pub async fn input(app: &App, run: &RunId, input: Input) -> Result<(), Fault> {
+    let row = app.store.run(run).await?.ok_or_else(|| unknown(run))?;
+    if row.kind != RunKind::Exec {
+        return Err(Fault::conflict("run.input", "Only a command (`volary exec`) has a standard input."));
+    }
+    if row.state.is_over() {
+        return Err(Fault::conflict("run.over", format!("The run {run} is over already: {}.", row.state.word())));
+    }
+    if base64::engine::general_purpose::STANDARD.decode(&input.data_b64).is_err() {
+        return Err(Fault::bad("run.input", "`data_b64` is not base 64."));
+    }
+    let link = app.operator().ok_or_else(|| {
+        Fault::conflict("host.away", "The run's host is not linked at the moment; send it again when it is.")
+    })?;
+    let down = Down::Input { run: run.clone(), data_b64: input.data_b64, end: input.end };
+    link.send(&down).map_err(|_| Fault::conflict("host.away", "The run's host does not take input at the moment."))
+}
