@@ -150,7 +150,8 @@ async fn connection(gate: &Arc<Gate>, run: RunId, stream: TcpStream, mut cut: wa
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(HEAD_SECS))
-            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(2 * MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
     );
     loop {

@@ -108,6 +108,7 @@ pub(crate) fn relay(answer: Answer, mut lease: Lease, scrubber: &Scrubber, clock
         upstream,
         scrub: (!scrubber.is_empty()).then(|| scrubber.stream()),
         lease: Some(lease),
+        cut: false,
         done: false,
         _carrier: answer.carrier,
         _clock: clock,
@@ -123,6 +124,8 @@ pub(crate) struct Relayed {
     upstream: Incoming,
     scrub: Option<scrub::Stream>,
     lease: Option<Lease>,
+    /// The provider broke off; the client is to be told.
+    cut: bool,
     done: bool,
     _carrier: Carrier,
     _clock: OnTheClock,
@@ -149,6 +152,12 @@ impl http_body::Body for Relayed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        if this.cut {
+            this.done = true;
+            this.cut = false;
+            // The client's connection ends without the last chunk, so that it cannot take this for the end.
+            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+        }
         while !this.done {
             match ready!(Pin::new(&mut this.upstream).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -166,11 +175,12 @@ impl http_body::Body for Relayed {
                     }
                 }
                 Some(Err(error)) => {
-                    this.done = true;
                     this.lease = None;
                     tracing::warn!(%error, "a model provider broke off in the middle of its answer");
-                    // The client's connection ends without the last chunk, so that it cannot take this for the end.
-                    return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+                    this.cut = true;
+                    // Come back once more, so that what arrived before the cut is written before the end.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 None => {
                     if let Some(rest) = this.finish() {

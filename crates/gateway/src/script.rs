@@ -208,6 +208,7 @@ struct Pieces {
     left: VecDeque<Bytes>,
     /// Pieces that still come before the cut; none to be cut.
     until_cut: Option<usize>,
+    cut_announced: bool,
     pause: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -215,7 +216,13 @@ struct Pieces {
 impl Pieces {
     fn new(pieces: Vec<Bytes>, pause_ms: u64, cut: bool) -> Self {
         let until_cut = cut.then_some(pieces.len() / 2);
-        Self { left: pieces.into(), until_cut, pause: Duration::from_millis(pause_ms), sleep: None }
+        Self {
+            left: pieces.into(),
+            until_cut,
+            cut_announced: false,
+            pause: Duration::from_millis(pause_ms),
+            sleep: None,
+        }
     }
 }
 
@@ -232,6 +239,12 @@ impl http_body::Body for Pieces {
             this.sleep = None;
         }
         match &mut this.until_cut {
+            Some(0) if !this.cut_announced => {
+                // Come back once more, so that the pieces before the cut are written.
+                this.cut_announced = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(0) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
             Some(n) => *n -= 1,
             None => {}

@@ -1,0 +1,83 @@
+//! The cable: listeners come and go with the operator, and nothing else is taken.
+
+use crate::house::{House, ask, box_listener, soon, url};
+use api::cable::{FromCable, MAX_PACKET, ToCable};
+use model::{Dialect, RunId};
+use std::os::fd::AsFd;
+use tokio::net::TcpStream;
+
+async fn house() -> House {
+    House::granting(Dialect::Anthropic, url("http://127.0.0.1:9")).await
+}
+
+/// Whether the door is shut, although the operator still holds its copy of the listener.
+async fn is_shut(house: &House) -> bool {
+    soon("the door to shut", async {
+        while TcpStream::connect(house.door).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    std::net::TcpListener::bind(house.door).is_err()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn when_the_operator_is_gone_its_doors_are_shut_and_the_port_stays_taken() {
+    let mut house = house().await;
+    let (other, _kept) = std::os::unix::net::UnixStream::pair().unwrap();
+    house.cable = other.into();
+    assert!(is_shut(&house).await);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_packet_that_is_none_of_this_protocol_ends_the_operators_connection() {
+    let run = RunId::parse("run2").unwrap();
+    let attach = serde_json::to_vec(&ToCable::Attach { run: run.clone() }).unwrap();
+    let detach = serde_json::to_vec(&ToCable::Detach { run }).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for (packet, descriptor) in [
+        (b"{\"do\":\"open-everything\"}".as_slice(), None),
+        (&attach, None),
+        (&detach, Some(listener.as_fd())),
+        (&attach, Some(connected.as_fd())),
+        (&vec![b' '; MAX_PACKET + 1], None),
+    ] {
+        let house = house().await;
+        house.send_bytes(packet, descriptor);
+        assert_eq!(house.packet().await, None, "{}", String::from_utf8_lossy(&packet[..packet.len().min(80)]));
+        assert!(is_shut(&house).await);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn two_runs_have_two_doors_and_one_goes_without_the_other() {
+    let mut house = house().await;
+    let run = RunId::parse("run2").unwrap();
+    let second = box_listener();
+    let door = second.local_addr().unwrap();
+    house.send(&ToCable::Attach { run: run.clone() }, Some(second.as_fd()));
+    assert!(matches!(house.receive().await, FromCable::Attached { run: attached } if attached == run));
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask(door, request, b"").await.status, 403);
+    match house.hear().await {
+        api::grants::FromGateway::Refused { run: of, .. } => assert_eq!(of, run, "the listener says who it is"),
+        other => panic!("not a refusal: {other:?}"),
+    }
+    let first = house.run.clone();
+    house.send(&ToCable::Detach { run: first }, None);
+    assert!(is_shut(&house).await);
+    assert_eq!(ask(door, request, b"").await.status, 403);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_event_of_the_longest_packet_is_scrubbed_and_comes_back() {
+    let house = house().await;
+    let envelope = serde_json::to_vec(&ToCable::Scrub { id: 7, text: String::new() }).unwrap().len();
+    let text = "x".repeat(MAX_PACKET - envelope - 64);
+    house.send(&ToCable::Scrub { id: 7, text: text.clone() }, None);
+    match house.receive().await {
+        FromCable::Scrubbed { id: 7, text: back } => assert_eq!(back, text),
+        other => panic!("not an answer: {other:?}"),
+    }
+}

@@ -1,0 +1,180 @@
+//! The providers' wire formats, streaming and not: what goes out, what comes back, what it cost.
+
+use crate::house::{HANDLE, House, KEY, Word, call, head, url};
+use crate::provider::{Provider, Step, chunk, chunked, whole};
+use model::{Dialect, Usage};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+const JSON: &str = "200 OK\r\ncontent-type: application/json\r\nrequest-id: req_011\r\nanthropic-ratelimit-tokens-remaining: 7\r\nx-cache: hit";
+const EVENTS: &str = "200 OK\r\ncontent-type: text/event-stream; charset=utf-8";
+
+/// Odd on purpose: spaces, order, an escape, a number's form and a field that no one knows.
+const ASKED: &str = "{ \"model\":\"claude-x\",\n \"max_tokens\": 64 , \"temperature\":1.0e0,\"metadata\":{\"user_id\":\"\\u00fc\"},\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+const MESSAGE: &str = r#"{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"text","text":"Hello."}],"stop_reason":"end_turn","unknown":{"kept":true},"usage":{"input_tokens":12,"output_tokens":6,"cache_read_input_tokens":3}}"#;
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_anthropic_call_goes_out_byte_for_byte_with_the_key_in_the_handles_place() {
+    let mut provider = Provider::answering(whole(JSON, MESSAGE)).await;
+    let mut house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let got = call(house.door, "/v1/messages", ASKED).await;
+
+    assert_eq!((got.status, got.text()), (200, MESSAGE));
+    let seen = provider.seen().await;
+    assert_eq!(seen.body, ASKED.as_bytes());
+    assert!(seen.head.starts_with("POST /v1/messages HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!(seen.header("x-api-key"), Some(KEY));
+    assert_eq!(seen.header("host"), provider.base.strip_prefix("http://"));
+    assert_eq!(seen.header("anthropic-version"), Some("2023-06-01"));
+    assert_eq!(seen.header("accept-encoding"), Some("identity"));
+    assert_eq!((seen.header("x-other"), seen.header("authorization")), (None, None));
+    assert!(!seen.head.contains(HANDLE));
+
+    let asked = house.question().await;
+    assert_eq!((asked.run, asked.provider.as_str(), asked.path.as_str()), (house.run.clone(), "m", "/v1/messages"));
+    assert_eq!((asked.model.as_str(), asked.max_output_tokens), ("claude-x", 64));
+    assert_eq!(asked.input_tokens_at_most, ASKED.len() as u64);
+    // SHA-256 of HANDLE, by another implementation.
+    assert_eq!(asked.handle_sha256, "448aad887eac174b94befd2721a210d7650cb9553abe484730cbe5c495a6e9ed");
+    let settled = house.settled().await;
+    assert_eq!(settled.usage, Usage { input: 12, output: 6, cache_read: 3, cache_write: 0 });
+    assert_eq!((settled.status, settled.interrupted), (200, false));
+    house.said_nothing_more().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn of_an_answers_headers_only_the_listed_ones_come_back() {
+    let provider = Provider::answering(whole(JSON, MESSAGE)).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let got = call(house.door, "/v1/messages", ASKED).await;
+    for kept in ["content-type: application/json", "request-id: req_011", "anthropic-ratelimit-tokens-remaining: 7"] {
+        assert!(got.head.contains(kept), "{}", got.head);
+    }
+    assert!(!got.head.contains("x-cache"), "{}", got.head);
+}
+
+const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n";
+const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello\"}}\n\n";
+const END: &str = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":15}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_stream_passes_through_as_it_arrives() {
+    let go_on = Arc::new(Notify::new());
+    let mut steps = chunked(EVENTS, &[START.as_bytes(), DELTA.as_bytes()]);
+    steps.insert(3, Step::Wait(go_on.clone()));
+    steps.insert(4, chunk(END.as_bytes()));
+    let provider = Provider::answering(steps).await;
+    let mut house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+
+    let mut stream = tokio::net::TcpStream::connect(house.door).await.unwrap();
+    stream.write_all(head("/v1/messages", ASKED.len()).as_bytes()).await.unwrap();
+    stream.write_all(ASKED.as_bytes()).await.unwrap();
+    let mut got = Vec::new();
+    // The provider waits for us here: what it sent must be readable now, whole events of it.
+    while !String::from_utf8_lossy(&got).contains(DELTA) {
+        assert_ne!(crate::house::soon("the first events", stream.read_buf(&mut got)).await.unwrap(), 0);
+    }
+    go_on.notify_one();
+    crate::house::soon("the end", stream.read_to_end(&mut got)).await.unwrap();
+    assert!(String::from_utf8_lossy(&got).contains(END));
+
+    house.question().await;
+    let settled = house.settled().await;
+    assert_eq!(settled.usage, Usage { input: 25, output: 15, ..Usage::default() });
+    assert!(!settled.interrupted);
+}
+
+const CHAT: &str =
+    r#"{"model":"gpt-x","max_completion_tokens":99,"messages":[{"role":"user","content":"hi"}],"seed":7}"#;
+const CHAT_STREAM: &str = r#"{"model":"gpt-x","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_openai_call_carries_its_key_as_a_bearer_token() {
+    let answer = r#"{"id":"c1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":5,"total_tokens":25,"prompt_tokens_details":{"cached_tokens":8}}}"#;
+    let mut provider = Provider::answering(whole(JSON, answer)).await;
+    let mut house = House::granting(Dialect::Openai, url(&provider.base)).await;
+    let got = call(house.door, "/v1/chat/completions", CHAT).await;
+    assert_eq!((got.status, got.text()), (200, answer));
+    let seen = provider.seen().await;
+    assert_eq!(seen.body, CHAT.as_bytes());
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    assert_eq!(seen.header("x-api-key"), None);
+    assert_eq!(house.question().await.max_output_tokens, 99);
+    assert_eq!(house.settled().await.usage, Usage { input: 12, output: 5, cache_read: 8, cache_write: 0 });
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_openai_stream_is_metered_by_its_usage_chunk() {
+    let pieces: [&[u8]; 3] = [
+        b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"}}],\"usage\":null}\n\n",
+        b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":5}}\n\n",
+        b"data: [DONE]\n\n",
+    ];
+    let provider = Provider::answering(chunked(EVENTS, &pieces)).await;
+    let mut house = House::granting(Dialect::Openai, url(&provider.base)).await;
+    let got = call(house.door, "/v1/chat/completions", CHAT_STREAM).await;
+    assert_eq!(got.body, pieces.concat());
+    assert!(got.whole);
+    house.question().await;
+    assert_eq!(house.settled().await.usage, Usage { input: 20, output: 5, ..Usage::default() });
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_openai_responses_call_is_metered() {
+    let answer = r#"{"id":"resp_1","object":"response","output":[],"usage":{"input_tokens":9,"output_tokens":4,"total_tokens":13}}"#;
+    let provider = Provider::answering(whole(JSON, answer)).await;
+    let mut house = House::granting(Dialect::Openai, url(&provider.base)).await;
+    let got = call(house.door, "/v1/responses", r#"{"model":"gpt-x","store":false,"input":"hi"}"#).await;
+    assert_eq!((got.status, got.text()), (200, answer));
+    house.question().await;
+    assert_eq!(house.settled().await.usage, Usage { input: 9, output: 4, ..Usage::default() });
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_provider_that_takes_no_key_gets_no_header() {
+    let mut provider = Provider::answering(whole(JSON, "{}")).await;
+    let house = House::granting(Dialect::Openai, url(&provider.base)).await;
+    house.answer_with(Word::Grant { dialect: Dialect::Openai, place: url(&provider.base), key: String::new() });
+    call(house.door, "/v1/chat/completions", CHAT).await;
+    let seen = provider.seen().await;
+    assert_eq!((seen.header("authorization"), seen.header("x-api-key")), (None, None));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_base_may_have_a_path_and_may_end_in_the_version() {
+    for (path, expected) in [("/api", "POST /api/v1/chat/completions "), ("/v1/", "POST /v1/chat/completions ")] {
+        let mut provider = Provider::answering(whole(JSON, "{}")).await;
+        let house = House::granting(Dialect::Openai, url(&format!("{}{path}", provider.base))).await;
+        call(house.door, "/v1/chat/completions", CHAT).await;
+        let seen = provider.seen().await;
+        assert!(seen.head.starts_with(expected), "{}", seen.head);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_providers_error_comes_back_as_it_is_and_costs_nothing() {
+    let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
+    let provider =
+        Provider::answering(whole("429 Too Many\r\ncontent-type: application/json\r\nretry-after: 9", body)).await;
+    let mut house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let got = call(house.door, "/v1/messages", ASKED).await;
+    assert_eq!((got.status, got.text()), (429, body));
+    assert!(got.head.contains("retry-after: 9"));
+    house.question().await;
+    let settled = house.settled().await;
+    assert_eq!((settled.status, settled.usage), (429, Usage::default()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn one_connection_of_the_box_carries_one_call_after_the_other() {
+    let provider = Provider::answering(whole(JSON, MESSAGE)).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let kept_alive = head("/v1/messages", ASKED.len()).replace("connection: close\r\n", "") + ASKED;
+    let last = head("/v1/messages", ASKED.len()) + ASKED;
+    let mut stream = tokio::net::TcpStream::connect(house.door).await.unwrap();
+    stream.write_all((kept_alive + &last).as_bytes()).await.unwrap();
+    let mut got = String::new();
+    crate::house::soon("both answers", stream.read_to_string(&mut got)).await.unwrap();
+    assert_eq!(got.matches("HTTP/1.1 200 OK").count(), 2, "{got}");
+}

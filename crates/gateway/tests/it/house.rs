@@ -1,0 +1,363 @@
+//! A gateway in this process, with everything it talks to played by the test.
+
+use api::cable::{FromCable, MAX_PACKET, ToCable};
+use api::frame;
+use api::grants::{Answer, FromGateway, ModelCall, Place, ScriptTurn, ToGateway, Upstream, WireSecret};
+use model::event::Verdict;
+use model::provider::Price;
+use model::{Dialect, GrantId, MicroDollars, RunId, Secret, Usage};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener};
+use tokio::sync::mpsc;
+
+/// What a provider's key looks like here. It must never be seen by a client.
+pub const KEY: &str = "sk-canary-4f9b1c7e2d8a6053";
+/// What a run's handle looks like here. It must never be seen by a provider.
+pub const HANDLE: &str = "vh_q7w3e5r9t1";
+/// Nothing in these tests takes this long; beyond it a test hangs and says so.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must come.
+pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// What the server answers to the next questions.
+pub enum Word {
+    Grant { dialect: Dialect, place: Place, key: String },
+    Deny,
+    Silence,
+}
+
+pub struct House {
+    /// What the gateway said to the server, in order.
+    pub heard: mpsc::UnboundedReceiver<FromGateway>,
+    /// What the server says by itself.
+    pub say: mpsc::UnboundedSender<ToGateway>,
+    /// The operator's end of the cable.
+    pub cable: OwnedFd,
+    /// The run's listener, as the box sees it.
+    pub door: SocketAddr,
+    /// The operator's copy of the listener.
+    pub listener: TcpListener,
+    pub run: RunId,
+    word: Arc<Mutex<Word>>,
+    server: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
+    heard_by: mpsc::UnboundedSender<FromGateway>,
+}
+
+pub fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is the first"));
+}
+
+pub fn url(base: &str) -> Place {
+    Place::Url { base: base.to_owned(), internal: true }
+}
+
+pub fn script(turns: Vec<ScriptTurn>) -> Word {
+    Word::Grant { dialect: Dialect::Anthropic, place: Place::Script { turns }, key: KEY.to_owned() }
+}
+
+pub fn route(dialect: Dialect, place: Place, key: &str) -> Upstream {
+    Upstream { dialect, place, credential: WireSecret(Secret::new(key.to_owned())), price: Price::default() }
+}
+
+/// A listener as a box's helper binds it: without SO_REUSEADDR, which the standard library would set.
+pub fn box_listener() -> TcpListener {
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket");
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("bound");
+    rustix::net::listen(&socket, 128).expect("listening");
+    socket.into()
+}
+
+fn run_id() -> RunId {
+    RunId::parse("run1").expect("an id")
+}
+
+impl House {
+    /// A gateway with a server that grants calls to `place`, and one run attached.
+    pub async fn granting(dialect: Dialect, place: Place) -> Self {
+        Self::with(Word::Grant { dialect, place, key: KEY.to_owned() }, rustls::RootCertStore::empty()).await
+    }
+
+    pub async fn with(word: Word, roots: rustls::RootCertStore) -> Self {
+        install_tls();
+        let folder = tempfile::tempdir().expect("a folder");
+        let cable = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .expect("a socket");
+        let cable_path = SocketAddrUnix::new(folder.path().join("cable.sock")).expect("a path");
+        rustix::net::bind(&cable, &cable_path).expect("bound");
+        rustix::net::listen(&cable, 4).expect("listening");
+        let config = gateway::Config { server_socket: folder.path().join("gateway.sock"), cable, roots };
+        tokio::spawn(async move { gateway::serve(config).await.expect("the gateway serves") });
+
+        let (heard_by, heard) = mpsc::unbounded_channel();
+        let word = Arc::new(Mutex::new(word));
+        let (say, server) = serve_grants(&folder, word.clone(), heard_by.clone());
+
+        let operator = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .expect("a socket");
+        rustix::net::connect(&operator, &cable_path).expect("the cable takes us");
+        let listener = box_listener();
+        let door = listener.local_addr().expect("an address");
+        let run = run_id();
+        let mut house = Self { heard, say, cable: operator, door, listener, run, word, server, folder, heard_by };
+        house.attach().await;
+        house.until_up().await;
+        house
+    }
+
+    async fn attach(&mut self) {
+        let run = self.run.clone();
+        self.send(&ToCable::Attach { run }, Some(self.listener.as_fd()));
+        assert!(matches!(self.receive().await, FromCable::Attached { run } if run == self.run));
+    }
+
+    /// Waits until the gateway has dialled: only then it answers anything but 503.
+    pub async fn until_up(&mut self) {
+        soon("the gateway's dial", async {
+            loop {
+                if ask(self.door, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"").await.status == 403 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(self.refusal().await.rule, "door.closed");
+    }
+
+    /// The server dies: its connection and its socket are gone.
+    pub async fn kill_server(&mut self) {
+        self.server.abort();
+        assert!((&mut self.server).await.is_err(), "it was aborted");
+        std::fs::remove_file(self.folder.path().join("gateway.sock")).expect("the socket was there");
+    }
+
+    /// The server is back.
+    pub fn restart_server(&mut self) {
+        (self.say, self.server) = serve_grants(&self.folder, self.word.clone(), self.heard_by.clone());
+    }
+
+    pub fn answer_with(&self, word: Word) {
+        *self.word.lock().expect("unpoisoned") = word;
+    }
+
+    /// The next thing that the gateway says.
+    pub async fn hear(&mut self) -> FromGateway {
+        soon("a word of the gateway", self.heard.recv()).await.expect("the server listens")
+    }
+    pub async fn question(&mut self) -> ModelCall {
+        match self.hear().await {
+            FromGateway::Ask { call, .. } => call,
+            other => panic!("not a question: {other:?}"),
+        }
+    }
+    pub async fn refusal(&mut self) -> Verdict {
+        match self.hear().await {
+            FromGateway::Refused { run, verdict } => {
+                assert_eq!(run, self.run);
+                assert!(!verdict.allowed);
+                verdict
+            }
+            other => panic!("not a refusal: {other:?}"),
+        }
+    }
+    pub async fn settled(&mut self) -> Settled {
+        match self.hear().await {
+            FromGateway::Settle { grant, usage, status, interrupted } => {
+                assert_eq!(grant.as_str(), "grant1");
+                Settled { usage, status, interrupted }
+            }
+            other => panic!("not a settlement: {other:?}"),
+        }
+    }
+    /// Nothing but what the test has heard was said so far: a refusal of now is the next word.
+    pub async fn said_nothing_more(&mut self) {
+        let path = "/sentinel";
+        let answer = ask(self.door, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), b"").await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(self.refusal().await.target, path);
+    }
+
+    pub fn send(&self, message: &ToCable, descriptor: Option<std::os::fd::BorrowedFd<'_>>) {
+        self.send_bytes(&serde_json::to_vec(message).expect("JSON"), descriptor);
+    }
+    pub fn send_bytes(&self, packet: &[u8], descriptor: Option<std::os::fd::BorrowedFd<'_>>) {
+        let brought: Vec<_> = descriptor.into_iter().collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !brought.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&brought)));
+        }
+        rustix::net::sendmsg(&self.cable, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL).expect("sent");
+    }
+    /// The gateway's next packet.
+    pub async fn receive(&self) -> FromCable {
+        serde_json::from_slice(&self.packet().await.expect("the cable is open")).expect("a message of the cable")
+    }
+    /// The gateway's next packet; none at the end of the cable.
+    pub async fn packet(&self) -> Option<Vec<u8>> {
+        let socket = self.cable.try_clone().expect("a copy");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; MAX_PACKET];
+            let (got, _) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty()).expect("received");
+            buffer.truncate(got);
+            buffer
+        });
+        Some(soon("a packet", reading).await.expect("it read")).filter(|packet| !packet.is_empty())
+    }
+}
+
+pub struct Settled {
+    pub usage: Usage,
+    pub status: u16,
+    pub interrupted: bool,
+}
+
+fn serve_grants(
+    folder: &tempfile::TempDir,
+    word: Arc<Mutex<Word>>,
+    heard: mpsc::UnboundedSender<FromGateway>,
+) -> (mpsc::UnboundedSender<ToGateway>, tokio::task::JoinHandle<()>) {
+    let (say, mut says) = mpsc::unbounded_channel::<ToGateway>();
+    let answers = say.clone();
+    let listener = UnixListener::bind(folder.path().join("gateway.sock")).expect("a socket");
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("the gateway dials");
+        let (mut from, mut to) = stream.into_split();
+        let reading = async {
+            while let Ok(message) = frame::read::<FromGateway>(&mut from).await {
+                if let FromGateway::Ask { id, .. } = &message {
+                    let answer = match &*word.lock().expect("unpoisoned") {
+                        Word::Grant { dialect, place, key } => Some(Answer::Granted {
+                            grant: GrantId::parse("grant1").expect("an id"),
+                            upstream: route(*dialect, place.clone(), key),
+                            reserved: MicroDollars(1),
+                        }),
+                        Word::Deny => Some(Answer::Denied { rule: "budget.cost".into(), why: "It is spent.".into() }),
+                        Word::Silence => None,
+                    };
+                    if let Some(answer) = answer {
+                        answers.send(ToGateway::Answer { id: *id, answer }).expect("the writer lives");
+                    }
+                }
+                heard.send(message).expect("the test listens");
+            }
+        };
+        let writing = async {
+            while let Some(message) = says.recv().await {
+                frame::write(&mut to, &message).await.expect("the gateway reads");
+            }
+        };
+        tokio::join!(reading, writing);
+    });
+    (say, server)
+}
+
+/// What a client got.
+#[derive(Debug)]
+pub struct Got {
+    pub status: u16,
+    /// The head, in lower case up to each colon, as sent after it.
+    pub head: String,
+    /// The body, its chunks joined.
+    pub body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub whole: bool,
+}
+
+impl Got {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+    /// The rule that an error of the gateway names.
+    pub fn rule(&self) -> String {
+        self.json()["error"]["rule"].as_str().expect("a rule").to_owned()
+    }
+}
+
+/// A model call as an agent makes it.
+pub async fn call(door: SocketAddr, path: &str, body: &str) -> Got {
+    ask(door, &head(path, body.len()), body.as_bytes()).await
+}
+
+/// The head of a model call of `length` body bytes, its handle in the right place.
+pub fn head(path: &str, length: usize) -> String {
+    let credential = if path.contains("/v1/messages") {
+        format!("x-api-key: {HANDLE}\r\nanthropic-version: 2023-06-01")
+    } else {
+        format!("authorization: Bearer {HANDLE}")
+    };
+    format!(
+        "POST /model/m{path} HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n{credential}\r\ncontent-type: application/json\r\n\
+         accept-encoding: gzip\r\nx-other: stays here\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+/// Sends a request and reads the answer to the end of the connection.
+pub async fn ask(door: SocketAddr, head: &str, body: &[u8]) -> Got {
+    soon("an answer", async {
+        let mut stream = TcpStream::connect(door).await.expect("the door is open");
+        // A refusal may come before the body is taken; then writing fails, and reading tells why.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let _ = stream.write_all(body).await;
+        let mut all = Vec::new();
+        let ended = stream.read_to_end(&mut all).await;
+        parse(&all, ended.is_ok())
+    })
+    .await
+}
+
+fn parse(all: &[u8], ended: bool) -> Got {
+    let at = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
+    let head = std::str::from_utf8(&all[..at]).expect("a head in ASCII").to_owned();
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    let raw = &all[at + 4..];
+    let lower = head.to_ascii_lowercase();
+    let (body, whole) = if lower.contains("transfer-encoding: chunked") {
+        dechunk(raw)
+    } else {
+        let length = lower
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|l| l.split("\r\n").next())
+            .map(|l| l.trim().parse::<usize>().expect("a length"));
+        (raw.to_vec(), length.map_or(ended, |n| n == raw.len()))
+    };
+    Got { status, head: lower, body, whole }
+}
+
+fn dechunk(mut raw: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        let Some(at) = raw.windows(2).position(|w| w == b"\r\n") else { return (body, false) };
+        let size = usize::from_str_radix(std::str::from_utf8(&raw[..at]).expect("hex"), 16).expect("hex");
+        raw = &raw[at + 2..];
+        if size == 0 {
+            return (body, true);
+        }
+        if raw.len() < size + 2 {
+            body.extend_from_slice(&raw[..raw.len().min(size)]);
+            return (body, false);
+        }
+        body.extend_from_slice(&raw[..size]);
+        raw = &raw[size + 2..];
+    }
+}

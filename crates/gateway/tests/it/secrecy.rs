@@ -1,0 +1,66 @@
+//! The key never reaches a client, however a provider throws it back; and boxes' words are scrubbed.
+
+use crate::house::{House, KEY, call, url};
+use crate::provider::{Provider, chunked, whole};
+use api::cable::{FromCable, ToCable};
+use model::Dialect;
+
+const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
+
+async fn answer(steps: Vec<crate::provider::Step>) -> crate::house::Got {
+    let provider = Provider::answering(steps).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    call(house.door, "/v1/messages", BODY).await
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_in_a_header_of_the_answer_is_scrubbed() {
+    let head = format!("200 OK\r\ncontent-type: application/json\r\nrequest-id: for-{KEY}\r\nx-echo: {KEY}");
+    let got = answer(whole(&head, "{}")).await;
+    assert!(got.head.contains("request-id: for-[scrubbed:model-key]"), "{}", got.head);
+    assert!(!got.head.contains("canary"));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_in_a_whole_body_or_an_error_is_scrubbed() {
+    for status in ["200 OK", "401 Unauthorized", "500 Oops"] {
+        let head = format!("{status}\r\ncontent-type: application/json");
+        let got = answer(whole(&head, &format!(r#"{{"error":{{"message":"bad key {KEY}!"}}}}"#))).await;
+        assert_eq!(got.text(), r#"{"error":{"message":"bad key [scrubbed:model-key]!"}}"#);
+        assert!(got.whole);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_cut_in_two_by_the_stream_is_scrubbed_wherever_the_cut_is() {
+    let event = format!("data: {{\"type\":\"ping\",\"x\":\"{KEY}\"}}\n\n");
+    let start = event.find(KEY).unwrap();
+    let expected = event.replace(KEY, "[scrubbed:model-key]");
+    for cut in [start, start + 1, start + KEY.len() / 2, start + KEY.len() - 1, start + KEY.len()] {
+        let (one, two) = event.as_bytes().split_at(cut);
+        let got = answer(chunked("200 OK\r\ncontent-type: text/event-stream", &[one, two])).await;
+        assert_eq!(got.text(), expected, "cut at {cut}");
+    }
+    let bytes: Vec<&[u8]> = event.as_bytes().chunks(1).collect();
+    assert_eq!(answer(chunked("200 OK\r\ncontent-type: text/event-stream", &bytes)).await.text(), expected);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_box_says_is_scrubbed_of_keys_that_were_leased_and_answered_in_order() {
+    let provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    call(house.door, "/v1/messages", BODY).await;
+    for id in 0..3 {
+        let text = format!(r#"{{"kind":"chunk","turn":{id},"text":"it is {KEY}"}}"#);
+        house.send(&ToCable::Scrub { id, text }, None);
+    }
+    for expected in 0..3 {
+        match house.receive().await {
+            FromCable::Scrubbed { id, text } => {
+                assert_eq!(id, expected);
+                assert_eq!(text, format!(r#"{{"kind":"chunk","turn":{id},"text":"it is [scrubbed:model-key]"}}"#));
+            }
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+}
