@@ -258,6 +258,3 @@ fn error_words(status: StatusCode, body: &[u8]) -> (String, String) {
     };
     (kind, message)
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@
 use crate::door::Door;
 use crate::prompt;
 use crate::tools::{self, Bench, Request};
-use crate::turns::{Answer, Call, Effect, End, Ending, Failure, Machine, Started, Step, ToolResult, record, resume};
+use crate::turns::{Answer, Call, Effect, End, Ending, Failure, Machine, Started, Step, ToolResult, resume};
 use agent_client_protocol_schema::v1::{
     CLIENT_METHOD_NAMES, ContentBlock, ContentChunk, SessionNotification, SessionUpdate, TextContent, ToolCall,
     ToolCallContent, ToolCallStatus, ToolCallUpdate, ToolCallUpdateFields,
@@ -35,9 +35,6 @@ pub fn real_sleeper() -> Sleeper {
 const PIECE_TIME: Duration = Duration::from_millis(50);
 /// Longest piece, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
-/// Most bytes of an event's text once it is a JSON string inside a JSON string: the scrubber's packets hold
-/// 192 KiB.
-const EVENT_BYTES: usize = 144 * 1024;
 /// The agent ends this long before the run's wall-clock limit, so that it can say why.
 const BEFORE_THE_END: u64 = 5;
 
@@ -101,9 +98,7 @@ impl Drive {
                     self.flush(&mut pieces, machine.turns() + 1).await?;
                     pieces = Pieces::default();
                 }
-                for value in record(&step) {
-                    self.tell(ACP_LOOP, json!({ "step": value })).await?;
-                }
+                self.tell(ACP_LOOP, json!({ "step": step })).await?;
                 for effect in machine.step(&step) {
                     match effect {
                         Effect::CallModel { .. } => {
@@ -180,7 +175,8 @@ impl Drive {
     async fn announce(&self, call: &Call, turn: u32) -> Result<(), Gone> {
         let parsed = Request::parse(call, &self.bench.tools);
         let title = parsed.as_ref().map_or_else(|_| format!("{} (malformed)", call.name), Request::title);
-        let input = shown_input(&call.input);
+        // What is no JSON is shown as the text that it is.
+        let input = serde_json::from_str(&call.input).unwrap_or_else(|_| Value::from(&*call.input));
         let event = Event::ToolCall {
             turn,
             id: call.id.clone(),
@@ -197,15 +193,11 @@ impl Drive {
     }
 
     async fn answered(&self, result: &ToolResult) -> Result<(), Gone> {
-        let (mut text, mut cut) = (result.text.clone(), result.cut);
-        let mut most = text.len();
-        while nested(&text) > EVENT_BYTES {
-            most /= 2;
-            (text, cut) = (tools::cut::middle(&result.text, most).0, true);
-        }
-        self.event(&Event::ToolResult { id: result.id.clone(), ok: result.ok, text: text.clone(), cut }).await?;
+        let (id, text) = (result.id.clone(), result.text.clone());
+        self.event(&Event::ToolResult { id, ok: result.ok, text, cut: result.cut }).await?;
         let status = if result.ok { ToolCallStatus::Completed } else { ToolCallStatus::Failed };
-        let fields = ToolCallUpdateFields::new().status(status).content(vec![ToolCallContent::from(words(&text))]);
+        let fields =
+            ToolCallUpdateFields::new().status(status).content(vec![ToolCallContent::from(words(&result.text))]);
         self.update(SessionUpdate::ToolCallUpdate(ToolCallUpdate::new(result.id.clone(), fields))).await
     }
 
@@ -225,29 +217,6 @@ impl Drive {
 
 fn words(text: &str) -> ContentBlock {
     ContentBlock::Text(TextContent::new(text))
-}
-
-/// Length of a text as a JSON string inside a JSON string.
-fn nested(text: &str) -> usize {
-    let once = Value::from(text).to_string();
-    Value::from(once).to_string().len()
-}
-
-/// A call's input for the transcript: what the model wrote; of one that is too long for an event, the head and
-/// the tail of its text (the loop's record has the whole).
-fn shown_input(input: &str) -> Value {
-    let mut most = input.len();
-    let mut text = input.to_owned();
-    while nested(&text) > EVENT_BYTES {
-        most /= 2;
-        text = tools::cut::middle(input, most).0;
-    }
-    if text.len() == input.len()
-        && let Ok(value) = serde_json::from_str(input)
-    {
-        return value;
-    }
-    Value::String(text)
 }
 
 /// The model's words that were not sent yet.

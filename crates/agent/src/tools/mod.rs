@@ -301,6 +301,3 @@ impl Bench {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,8 @@ use std::time::Duration;
 const SECONDS: u64 = 120;
 /// Output that the runner holds for us, in bytes; the record gets all of it anyway.
 const HELD: u64 = 1024 * 1024;
+/// Key of `_meta` under which the runner says why it ended a command itself.
+const RUNNER_SAYS: &str = "volary.why";
 /// How long a killed command may take to be gone.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -36,29 +38,32 @@ pub(super) async fn run(bench: &Bench, id: &str, shell: &Shell) -> Result<Said, 
 async fn follow(bench: &Bench, terminal: &TerminalId, shell: &Shell) -> Result<Said, Said> {
     let seconds = shell.timeout.unwrap_or(SECONDS).clamp(1, bench.command_seconds.max(1));
     let in_time = tokio::time::timeout(Duration::from_secs(seconds), wait(bench, terminal)).await;
-    let mut why = String::new();
-    let exit = match in_time {
-        Ok(exit) => Some(exit?),
+    let (exit, why) = match in_time {
+        Ok(ended) => ended?,
         Err(_) => {
-            why = format!("killed: it did not end within {seconds} seconds");
             let kill = KillTerminalRequest::new(bench.session.clone(), terminal.clone());
             let _: Value = bench.peer.request(CLIENT_METHOD_NAMES.terminal_kill, kill).await?;
-            tokio::time::timeout(GRACE, wait(bench, terminal)).await.ok().transpose()?
+            let ended = tokio::time::timeout(GRACE, wait(bench, terminal)).await;
+            let exit = ended.map_or_else(|_| Ok(TerminalExitStatus::new()), |ended| ended.map(|(exit, _)| exit))?;
+            (exit, format!("killed: it did not end within {seconds} seconds"))
         }
     };
     let ask = TerminalOutputRequest::new(bench.session.clone(), terminal.clone());
     let output: TerminalOutputResponse = bench.peer.request(CLIENT_METHOD_NAMES.terminal_output, ask).await?;
-    Ok(said(output, exit, &why))
+    Ok(said(output, &exit, &why))
 }
 
-async fn wait(bench: &Bench, terminal: &TerminalId) -> Result<TerminalExitStatus, Said> {
+/// How it ended; and why, where the runner ended it.
+async fn wait(bench: &Bench, terminal: &TerminalId) -> Result<(TerminalExitStatus, String), Said> {
     let ask = WaitForTerminalExitRequest::new(bench.session.clone(), terminal.clone());
     let answer: WaitForTerminalExitResponse =
         bench.peer.request(CLIENT_METHOD_NAMES.terminal_wait_for_exit, ask).await?;
-    Ok(answer.exit_status)
+    let why = answer.meta.as_ref().and_then(|meta| meta.get(RUNNER_SAYS)).and_then(Value::as_str);
+    let why = why.unwrap_or_default().to_owned();
+    Ok((answer.exit_status, why))
 }
 
-fn said(output: TerminalOutputResponse, exit: Option<TerminalExitStatus>, why: &str) -> Said {
+fn said(output: TerminalOutputResponse, exit: &TerminalExitStatus, why: &str) -> Said {
     let (shown, cut) = cut::middle(&output.output, MAX_TEXT);
     let mut text = String::new();
     if output.truncated {
@@ -68,15 +73,14 @@ fn said(output: TerminalOutputResponse, exit: Option<TerminalExitStatus>, why: &
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    let status = exit.as_ref().map(|e| (e.exit_code, e.signal.as_deref()));
-    let how = match status {
+    let how = match (exit.exit_code, exit.signal.as_deref()) {
         _ if !why.is_empty() => why.to_owned(),
-        Some((Some(code), _)) => format!("exit status {code}"),
-        Some((None, Some(signal))) => format!("ended by signal {signal}"),
-        _ => "ended; its exit status is not known".to_owned(),
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => "ended; its exit status is not known".to_owned(),
     };
     text.push_str(&format!("[{how}]"));
-    let ok = why.is_empty() && status == Some((Some(0), status.and_then(|s| s.1)));
+    let ok = why.is_empty() && exit.exit_code == Some(0);
     Said { text, ok, cut: cut || output.truncated }
 }
 
@@ -89,7 +93,7 @@ mod tests {
         let exit = |code, signal: Option<&str>| {
             let mut status = TerminalExitStatus::new();
             (status.exit_code, status.signal) = (code, signal.map(str::to_owned));
-            Some(status)
+            status
         };
         let output = |text: &str| TerminalOutputResponse::new(text, false);
         for (output, exit, why, text, ok) in [
@@ -97,9 +101,9 @@ mod tests {
             (output(""), exit(Some(2), None), "", "[exit status 2]", false),
             (output(""), exit(None, Some("SIGSEGV")), "", "[ended by signal SIGSEGV]", false),
             (output("x\n"), exit(None, Some("SIGKILL")), "killed: slow", "x\n[killed: slow]", false),
-            (output(""), None, "killed: slow", "[killed: slow]", false),
+            (output(""), exit(None, None), "killed: slow", "[killed: slow]", false),
         ] {
-            let said = said(output, exit, why);
+            let said = said(output, &exit, why);
             assert_eq!((&*said.text, said.ok, said.cut), (text, ok, false));
         }
     }

@@ -6,8 +6,9 @@ use crate::tools::cut;
 use model::Usage;
 use std::collections::BTreeSet;
 
-/// Most calls of one answer that are run; the rest are answered with an error.
-const MAX_CALLS: usize = 32;
+/// Most calls of one answer that are run; the rest are answered with an error. (The runner runs as many commands
+/// at a time.)
+const MAX_CALLS: usize = 16;
 /// Most tries of one call of the model.
 const MAX_TRIES: u32 = 6;
 /// Longest wait between two tries, in milliseconds, whatever `Retry-After` says.

@@ -14,7 +14,7 @@ mod step;
 
 pub use context::{Message, Results};
 pub use machine::{Machine, Phase, Purpose};
-pub use replay::{BadHistory, PIECE, context_at, record, resume, steps};
+pub use replay::{BadHistory, context_at, resume, steps};
 pub use step::{
     Answer, Block, Call, Effect, End, Ending, Failure, FailureKind, Started, Step, Stop, ToolResult, ToolSpec,
 };
