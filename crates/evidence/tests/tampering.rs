@@ -215,6 +215,42 @@ fn a_record_written_in_another_way_is_found_even_where_it_is_not_signed() {
 }
 
 #[test]
+fn a_record_that_lacks_what_every_record_has_is_a_fault() {
+    let whole = r#"{"at":0,"kind":"k","n":1,"source":"s","source_seq":1,"who":"w"}"#;
+    assert!(verify(&Kept::new(vec![whole.into()], &[1]).file(), &[]).is_ok());
+    for (from, to, says) in [
+        (r#""at":0,"#, "", "lacks one"),
+        (r#""at":0"#, r#""at":"0""#, "lacks one"),
+        (r#""kind":"k""#, r#""kind":"""#, "lacks one"),
+        (r#","who":"w""#, "", "lacks one"),
+        (r#""n":1,"#, "", "no number"),
+        (r#""n":1"#, r#""n":-1"#, "no number"),
+        (r#""source":"s","#, "", "no source"),
+        (r#""source_seq":1,"#, "", "gave it no number"),
+        (r#""source_seq":1"#, r#""source_seq":0"#, "gave it no number"),
+        (whole, "[]", "no object"),
+        (whole, "", "no JSON"),
+    ] {
+        fault_of(&Kept::new(vec![whole.replace(from, to).into_bytes()], &[1]).file(), 1, says);
+    }
+}
+
+#[test]
+fn a_record_of_64_kib_is_read_and_one_byte_more_is_not() {
+    let sized = |len: usize| {
+        let around = r#"{"at":0,"kind":"k","n":1,"source":"s","source_seq":1,"who":""}"#;
+        around.replace(r#""who":""#, &format!(r#""who":"{}"#, "w".repeat(len - around.len()))).into_bytes()
+    };
+    let file = |body: &[u8]| {
+        let mut export = Export::new(&workspace(), &signer(1).verifier_key());
+        export.record(body);
+        export.finish()
+    };
+    assert_eq!(verify(&file(&sized(chain::MAX_BODY)), &[]).map(|report| report.records), Ok(1));
+    fault_of(&file(&sized(chain::MAX_BODY + 1)), 1, "65537 bytes");
+}
+
+#[test]
 fn a_cut_that_ends_on_an_older_head_is_consistent_and_not_witnessed() {
     let older = with_right_end(lines(&Kept::usual().file())[..3 + 8 + 2].to_vec());
     let report = verify(&older, &[]).unwrap();

@@ -183,7 +183,7 @@ impl fmt::Display for GuardKind {
 #[must_use]
 pub fn table() -> String {
     let mut out = String::from(
-        "# Scopes\n\nGenerated from `policy::access`; do not edit.\n\n| scope | area | danger | what it guards |\n|---|---|---|---|\n",
+        "# Scopes\n\nPrinted by `cargo xtask goldens --bless` from `policy::access`.\n\n| scope | area | danger | what it guards |\n|---|---|---|---|\n",
     );
     for scope in Scope::ALL {
         out += &format!("| `{}` | {} | {} | {} |\n", scope.id(), scope.area(), scope.danger(), scope.guards());
@@ -210,6 +210,14 @@ mod tests {
             assert!(Scopes::administrator().holds(*scope));
             assert!(!Scopes::NONE.holds(*scope));
         }
+    }
+
+    #[test]
+    fn the_table_has_one_row_for_each_scope_and_says_what_it_guards() {
+        let table = table();
+        assert_eq!(table.lines().filter(|line| line.starts_with("| `")).count(), Scope::ALL.len());
+        let row = "| `secrets.delete` | secrets | destructive | Delete a secret; its value is lost. |";
+        assert!(table.lines().any(|line| line == row), "{table}");
     }
 
     proptest! {

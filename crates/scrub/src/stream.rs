@@ -22,27 +22,35 @@ impl Stream {
 
     /// Takes the next piece in, and gives all that is decided: everything but an end that could still become a value.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.held.0.is_empty() {
+            return self.decide(bytes);
+        }
         let mut text = std::mem::take(&mut self.held.0);
         text.extend_from_slice(bytes);
+        let out = self.decide(&text);
+        text.zeroize();
+        out
+    }
+
+    /// Gives what of `text` is decided and holds the rest back.
+    fn decide(&mut self, text: &[u8]) -> Vec<u8> {
         let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
-        loop {
-            let rest = &text[at..];
-            let undecided = self.scrubber.held_from(rest);
-            match self.scrubber.find(rest) {
-                // Before the undecided end, so nothing to come can make it longer or start earlier.
-                Some(found) if found.start < undecided => {
-                    out.extend_from_slice(&rest[..found.start]);
-                    out.extend_from_slice(found.placeholder.as_bytes());
-                    at += found.end;
-                }
-                _ => {
-                    out.extend_from_slice(&rest[..undecided]);
-                    self.held.0 = rest[undecided..].to_vec();
-                    text.zeroize();
-                    return out;
-                }
+        let mut undecided = self.scrubber.held_from(text);
+        while let Some(found) = self.scrubber.find(&text[at..]) {
+            // From the undecided end on, what is to come can still make a find longer.
+            if at + found.start >= undecided {
+                break;
+            }
+            out.extend_from_slice(&text[at..at + found.start]);
+            out.extend_from_slice(found.placeholder.as_bytes());
+            at += found.end;
+            if at > undecided {
+                undecided = at + self.scrubber.held_from(&text[at..]);
             }
         }
+        out.extend_from_slice(&text[at..undecided]);
+        self.held.0 = text[undecided..].to_vec();
+        out
     }
 
     /// Says that no more comes, and gives what was held back, scrubbed.

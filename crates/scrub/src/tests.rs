@@ -151,6 +151,17 @@ fn a_stream_lets_text_through_as_it_arrives() {
 }
 
 #[test]
+fn a_value_of_16_kib_is_found_whole_in_pieces_and_encoded() {
+    let value: String = (0..16 * 1024).map(|at| char::from(b'!' + (at * at % 89) as u8)).collect();
+    let scrubber = scrubber(&[("big", &value)]);
+    assert_eq!(scrubber.scrub_str(&format!("<{value}>")), "<[scrubbed:big]>");
+    assert_eq!(scrubber.scrub_str(&b64::STANDARD_NO_PAD.encode(&value)[..21845]), "[scrubbed:big]");
+    let mut stream = scrubber.stream();
+    let out: Vec<u8> = value.as_bytes().chunks(1000).flat_map(|piece| stream.push(piece)).collect();
+    assert_eq!(out, b"[scrubbed:big]");
+}
+
+#[test]
 fn a_stream_waits_for_the_longer_of_two_values() {
     let both = scrubber(&[("short", "token-12"), ("long", "token-12-and-more")]);
     let mut stream = both.stream();

@@ -10,12 +10,11 @@ use serde_json::{Map, Value};
 type Object = Map<String, Value>;
 
 /// Fields of both, by which nothing leaves the request.
-const SHARED: [&str; 14] = [
+const SHARED: [&str; 13] = [
     "metadata",
     "model",
     "parallel_tool_calls",
     "prompt_cache_key",
-    "prompt_cache_retention",
     "reasoning",
     "safety_identifier",
     "service_tier",
@@ -72,7 +71,7 @@ const RESPONSES: [&str; 12] = [
 
 const STORED: &str = "the vendor would take something it stored";
 
-const KNOWN: [(&str, &str); 11] = [
+const KNOWN: [(&str, &str); 12] = [
     ("background", "the vendor would store the answer and work on after the run has ended"),
     ("chat_template", "the server would run it"),
     ("conversation", STORED),
@@ -82,6 +81,7 @@ const KNOWN: [(&str, &str); 11] = [
     ("plugins", "the vendor would search or fetch"),
     ("previous_response_id", STORED),
     ("prompt", STORED),
+    ("prompt_cache_retention", "the vendor would keep what it was sent for hours"),
     ("webhook", "the vendor would call out"),
     ("web_search_options", "the vendor would search the web"),
 ];
@@ -93,6 +93,11 @@ pub(super) fn chat(body: &Object) -> Result<(), Refusal> {
     standard_price(body)?;
     if body.set("n").is_some_and(|n| n.as_u64() != Some(1)) {
         return Err(refused("model.field", &top.field("n"), "each further answer is written, and paid, once more"));
+    }
+    if let Some(settings) = body.set("chat_template_kwargs") {
+        // One of them, on some servers, is the template itself: a program.
+        let at = top.field("chat_template_kwargs");
+        only(object(settings, &at)?, &at, &["enable_thinking", "reasoning_effort", "thinking"], &KNOWN)?;
     }
     each(body.set("messages"), &top.field("messages"), |message, at| {
         const MESSAGE: [&str; 11] = [
