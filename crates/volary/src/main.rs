@@ -1,1 +1,192 @@
-fn main() {}
+//! `volary`: one binary, every command. Read [`up`] (the processes), [`process`] and [`confine`] (what each may do),
+//! then [`commands`] (what a person does).
+
+mod client;
+mod commands;
+mod confine;
+mod home;
+mod process;
+mod up;
+
+use clap::{Parser, Subcommand};
+use home::Home;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Lets software agents do real work inside walls they cannot see past.
+#[derive(Debug, Parser)]
+#[command(name = "volary", version, about, disable_help_subcommand = true)]
+struct Cli {
+    /// The installation's folder [default: /var/lib/volary for root, else the user's data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a governed run from end to end, attacks included
+    Demo(commands::demo::Args),
+    /// Run the platform on this machine until Ctrl-C
+    Up {
+        /// Port of the console on 127.0.0.1; 0 for any free one
+        #[arg(long, default_value_t = up::DEFAULT_PORT)]
+        port: u16,
+        /// Print one JSON line when ready
+        #[arg(long)]
+        json: bool,
+        /// PEM file of further certificate authorities for model providers
+        #[arg(long, value_name = "FILE")]
+        extra_roots: Option<PathBuf>,
+        /// Say nothing when ready (for a platform that another command starts)
+        #[arg(long, hide = true)]
+        quiet: bool,
+    },
+    /// Show every process and every wall, read back live
+    Status {
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what this host can do, what is missing and what to do about it
+    Doctor {
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let an agent work on a task
+    Run(commands::run::Args),
+    /// Run one command in a throwaway box with the same walls
+    Exec(commands::exec::Args),
+    /// List runs
+    Runs {
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a run's transcript
+    Log {
+        /// The run
+        run: String,
+        /// Go on until the run ends
+        #[arg(long, short)]
+        follow: bool,
+        /// One JSON entry a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the exact context that a turn of a run saw
+    Replay {
+        /// The run
+        run: String,
+        /// The turn, from 1
+        #[arg(long)]
+        turn: u32,
+    },
+    /// End a run
+    Cancel {
+        /// The run
+        run: String,
+    },
+    /// Keep keys: set, list, delete; never read back
+    Secret {
+        #[command(subcommand)]
+        act: commands::secrets::Act,
+    },
+    /// Name models: add, list, test, delete
+    Model {
+        #[command(subcommand)]
+        act: commands::models::Act,
+    },
+    /// Print everything a run of a profile could do
+    Reach {
+        /// Name of a profile
+        #[arg(default_value = "default")]
+        profile: String,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify the evidence, offline
+    Verify {
+        /// An evidence file; this home's own when absent
+        file: Option<PathBuf>,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new single-use sign-in link to the console
+    SignIn,
+    /// Write the reviewable tables into a folder (for `xtask goldens`)
+    #[command(hide = true)]
+    Goldens {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    if !cfg!(target_os = "linux") {
+        eprintln!("volary keeps agents in boxes of the Linux kernel and runs on Linux only; use a Linux machine or VM");
+        return ExitCode::from(2);
+    }
+    // Some dependencies would choose a provider by themselves, and panic at two.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("volary: a second TLS provider is in this build");
+        return ExitCode::from(2);
+    }
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if args.first().is_some_and(|first| first == "process") {
+        return process::main(&args[1..]);
+    }
+    match start(Cli::parse()) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(e) => {
+            eprintln!("volary: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<i32> {
+    let home = Home::resolve(cli.home.as_deref())?;
+    match cli.command {
+        Command::Up { port, json, extra_roots, quiet } => {
+            commands::doctor::refuse_unless_able()?;
+            up::main(&up::Options { home, port, json, extra_roots, quiet }).map(|()| 0)
+        }
+        Command::Doctor { json } => commands::doctor::main(json),
+        Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),
+        Command::Verify { file, json } => commands::verify::main(&home, file.as_deref(), json),
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(person(&home, command))
+        }
+    }
+}
+
+/// What speaks to a server.
+async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
+    match command {
+        Command::Demo(args) => commands::demo::main(&args).await,
+        Command::Run(args) => commands::run::main(home, &args).await,
+        Command::Exec(args) => commands::exec::main(home, &args).await,
+        Command::Status { json } => commands::status::main(home, json).await,
+        Command::Runs { json } => commands::log::list(home, json).await,
+        Command::Log { run, follow, json } => commands::log::main(home, &run, follow, json).await,
+        Command::Replay { run, turn } => commands::log::replay(home, &run, turn).await,
+        Command::Cancel { run } => commands::log::cancel(home, &run).await,
+        Command::Secret { act } => commands::secrets::main(home, &act).await,
+        Command::Model { act } => commands::models::main(home, &act).await,
+        Command::Reach { profile, json } => commands::reach::main(home, &profile, json),
+        Command::SignIn => {
+            println!("{}", client::Client::new(home).sign_in().await?.url);
+            Ok(0)
+        }
+        Command::Up { .. } | Command::Doctor { .. } | Command::Goldens { .. } | Command::Verify { .. } => {
+            unreachable!("handled by `start`")
+        }
+    }
+}

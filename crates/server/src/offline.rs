@@ -1,0 +1,69 @@
+//! The evidence of a home whose server may not be running: read from a copy of its database, so that nothing of the
+//! original is opened for writing and no file of another owner appears beside it.
+
+use crate::keys::Keys;
+use anyhow::Context;
+use evidence::export::Export;
+use model::WorkspaceId;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use store::Store;
+
+/// Records read at a time.
+const PAGE: u32 = 1024;
+
+/// A folder that is gone when this is.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.0) {
+            tracing::warn!("remove {}: {e}", self.0.display());
+        }
+    }
+}
+
+/// The evidence file of the server whose folder is `dir`.
+///
+/// # Errors
+/// A folder without a database, and what the database says.
+pub fn export(dir: &Path) -> anyhow::Result<Vec<u8>> {
+    let original = dir.join("volary.db");
+    if !original.exists() {
+        anyhow::bail!("there is no database at {}; give --home, or an evidence file", original.display());
+    }
+    let copy = Copy(std::env::temp_dir().join(format!("volary-verify-{}", std::process::id())));
+    fs::DirBuilder::new().mode(0o700).create(&copy.0).with_context(|| format!("make {}", copy.0.display()))?;
+    // The log first: what it holds is in the database only after a checkpoint.
+    for name in ["volary.db-wal", "volary.db"] {
+        let from = dir.join(name);
+        if from.exists() {
+            fs::copy(&from, copy.0.join(name)).with_context(|| format!("copy {}", from.display()))?;
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::open(&copy.0.join("volary.db")).await?;
+        let workspace = WorkspaceId::parse("main")?;
+        let keys = Keys::open(dir, &workspace, &store).await?;
+        let mut file = Export::new(&workspace, &keys.signer.verifier_key());
+        let mut heads = store.heads().await?.into_iter().peekable();
+        let mut after = 0;
+        loop {
+            let rows = store.evidence(after, PAGE).await?;
+            if rows.is_empty() {
+                return Ok(file.finish());
+            }
+            for row in rows {
+                file.record(&row.body);
+                after = row.n;
+                while let Some(head) = heads.next_if(|head| head.n <= row.n) {
+                    if head.n == row.n {
+                        file.head(&head.note);
+                    }
+                }
+            }
+        }
+    })
+}

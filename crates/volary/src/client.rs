@@ -1,0 +1,222 @@
+//! The command line's client: HTTP over the home's own socket. Whoever may open that socket is the administrator.
+
+use crate::home::Home;
+use anyhow::{Context, bail};
+use api::http::{CreateRun, Health, Input, Problem, RunView, SignInLink};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use model::{Entry, RunId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use tokio::net::UnixStream;
+
+/// Speaks to one home's server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// The server said no, in its own words.
+#[derive(Debug)]
+pub struct Refused {
+    /// What it said.
+    pub problem: Problem,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+impl std::error::Error for Refused {}
+
+impl Client {
+    /// A client of `home`'s server; nothing is opened yet.
+    pub fn new(home: &Home) -> Self {
+        Self { socket: home.run("api.sock") }
+    }
+
+    /// Whether a platform is up there.
+    pub async fn is_up(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    /// The server's health, if it answers.
+    pub async fn health(&self) -> Option<Health> {
+        self.get("/api/health").await.ok()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .with_context(|| format!("no platform answers on {}; start one with `volary up`", self.socket.display()))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "volary")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let response = sender.send_request(request).await.context("the server broke off")?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+            code: "server.unclear".into(),
+            message: format!("the server answered {status}: {}", String::from_utf8_lossy(&body)),
+        });
+        Err(Refused { problem }.into())
+    }
+
+    async fn whole<T: DeserializeOwned>(response: Response<Incoming>) -> anyhow::Result<T> {
+        let body = response.into_body().collect().await?.to_bytes();
+        serde_json::from_slice(&body).context("the server's answer is not what this version expects")
+    }
+
+    /// `GET`, answered in JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Self::whole(self.send(Method::GET, path, Vec::new()).await?).await
+    }
+    /// `GET`, answered in bytes.
+    pub async fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        Ok(self.send(Method::GET, path, Vec::new()).await?.into_body().collect().await?.to_bytes().to_vec())
+    }
+    /// `POST`, answered in JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        Self::whole(self.send(Method::POST, path, serde_json::to_vec(body)?).await?).await
+    }
+    /// Any method whose answer does not matter beyond having succeeded.
+    pub async fn act(&self, method: Method, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
+        self.send(method, path, serde_json::to_vec(body)?).await.map(|_| ())
+    }
+
+    /// Makes a run.
+    pub async fn create(&self, run: &CreateRun) -> anyhow::Result<RunView> {
+        self.post("/api/runs", run).await
+    }
+    /// One run.
+    pub async fn run(&self, run: &RunId) -> anyhow::Result<RunView> {
+        self.get(&format!("/api/runs/{run}")).await
+    }
+    /// Ends a run.
+    pub async fn cancel(&self, run: &RunId) -> anyhow::Result<()> {
+        self.act(Method::POST, &format!("/api/runs/{run}/cancel"), &serde_json::json!({})).await
+    }
+    /// Bytes for an exec.
+    pub async fn input(&self, run: &RunId, input: &Input) -> anyhow::Result<()> {
+        self.act(Method::POST, &format!("/api/runs/{run}/input"), input).await
+    }
+    /// A new sign-in link.
+    pub async fn sign_in(&self) -> anyhow::Result<SignInLink> {
+        self.post("/api/sign-in", &serde_json::json!({})).await
+    }
+    /// What the transcript holds after entry `after`.
+    pub async fn events(&self, run: &RunId, after: u64) -> anyhow::Result<Vec<Entry>> {
+        let bytes = self.get_bytes(&format!("/api/runs/{run}/events?after={after}")).await?;
+        let mut all = Vec::new();
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            all.push(serde_json::from_slice(line)?);
+        }
+        Ok(all)
+    }
+
+    /// Follows a transcript from `after` on, to its end; survives a restart of the server.
+    pub async fn follow(&self, run: &RunId, after: u64) -> Follow {
+        Follow { client: self.clone(), run: run.clone(), after, body: None, held: Vec::new(), failures: 0 }
+    }
+}
+
+/// A transcript as it grows.
+#[derive(Debug)]
+pub struct Follow {
+    client: Client,
+    run: RunId,
+    after: u64,
+    body: Option<Incoming>,
+    held: Vec<u8>,
+    failures: u32,
+}
+
+impl Follow {
+    /// The next entry; `None` when the run is over and all is told. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the server stays away for about ten seconds, or refuses.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.take_held()? {
+                if entry.n > self.after {
+                    self.after = entry.n;
+                    return Ok(Some(entry));
+                }
+                continue;
+            }
+            let Some(body) = self.body.as_mut() else {
+                self.open().await?;
+                continue;
+            };
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.failures = 0;
+                        self.held.extend_from_slice(data);
+                    }
+                }
+                Some(Err(_)) => self.body = None,
+                None => {
+                    self.body = None;
+                    // A clean end: the run's own, or the server's. The run's state tells.
+                    if let Ok(view) = self.client.run(&self.run).await
+                        && view.state.is_over()
+                        && view.entries <= self.after
+                    {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> anyhow::Result<()> {
+        let path = format!("/api/runs/{}/events?after={}&follow=true", self.run, self.after);
+        self.held.clear();
+        match self.client.send(Method::GET, &path, Vec::new()).await {
+            Ok(response) => {
+                self.body = Some(response.into_body());
+                Ok(())
+            }
+            Err(e) if e.is::<Refused>() || self.failures > 100 => Err(e),
+            Err(_) => {
+                self.failures += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// One whole server-sent event out of what has arrived.
+    fn take_held(&mut self) -> anyhow::Result<Option<Entry>> {
+        loop {
+            let Some(end) = self.held.windows(2).position(|pair| pair == b"\n\n") else { return Ok(None) };
+            let event: Vec<u8> = self.held.drain(..end + 2).collect();
+            let event = String::from_utf8(event).context("an event is not UTF-8")?;
+            let data: String =
+                event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start).collect();
+            if data.is_empty() {
+                continue;
+            }
+            let entry: Entry = serde_json::from_str(&data)
+                .with_context(|| format!("an entry that this version cannot read: {data}"))?;
+            if entry.run != self.run {
+                bail!("the server sent an entry of another run");
+            }
+            return Ok(Some(entry));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `volary runs`, `log`, `replay`, `cancel`.
+
+use super::{platform, show};
+use crate::home::Home;
+use anyhow::Context;
+use api::http::RunView;
+use model::event::Event;
+use model::{Moment, RunId};
+use serde_json::Value;
+use std::io::Write;
+
+fn id(text: &str) -> anyhow::Result<RunId> {
+    RunId::parse(text).with_context(|| format!("{text:?} names no run; `volary runs` lists them"))
+}
+
+/// A moment as people write it, UTC.
+pub fn when(at: Moment) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |t| t.strftime("%F %T").to_string())
+}
+
+/// `volary runs`
+pub async fn list(home: &Home, json: bool) -> anyhow::Result<i32> {
+    let platform = platform::reach(home).await?;
+    let all: Vec<RunView> = platform.client.get("/api/runs").await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(0);
+    }
+    if all.is_empty() {
+        println!("No runs yet. Start one: volary run --repo PATH \"what to do\"");
+    }
+    for run in all {
+        let task: String = show::plain(&run.task).chars().take(60).collect();
+        println!(
+            "{}  {:<9}  {}  {:>9}  {}",
+            run.run,
+            run.state.word(),
+            when(run.created),
+            run.cost.to_string(),
+            task.replace('\n', " ")
+        );
+    }
+    Ok(0)
+}
+
+/// `volary log RUN [--follow] [--json]`
+pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach(home).await?;
+    let mut out = std::io::stdout();
+    let mut print = |entry: &model::Entry| -> anyhow::Result<()> {
+        if json {
+            writeln!(out, "{}", serde_json::to_string(entry)?)?;
+        } else if let Some(text) = show::entry(entry) {
+            writeln!(out, "{text}")?;
+        }
+        out.flush()?;
+        Ok(())
+    };
+    if follow {
+        let mut entries = platform.client.follow(&run, 0).await;
+        while let Some(entry) = entries.next().await? {
+            print(&entry)?;
+        }
+    } else {
+        for entry in platform.client.events(&run, 0).await? {
+            print(&entry)?;
+        }
+    }
+    Ok(0)
+}
+
+/// `volary cancel RUN`
+pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach(home).await?;
+    platform.client.cancel(&run).await?;
+    println!("{run} is being ended");
+    Ok(0)
+}
+
+/// `volary replay RUN --turn N`: the request that turn sent, byte for byte, rebuilt from the record and compared with
+/// the digest that the gateway recorded when it passed.
+pub async fn replay(home: &Home, run: &str, turn: u32) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach(home).await?;
+    let entries = platform.client.events(&run, 0).await?;
+    let steps: Vec<Value> = entries
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::Loop { step } => Some(step.clone()),
+            _ => None,
+        })
+        .collect();
+    let body = agent::context_at(&steps, turn)
+        .with_context(|| format!("rebuild turn {turn} of {run} from its record of {} steps", steps.len()))?;
+    let digest = sha256_hex(&body);
+    let passed = entries.iter().any(|entry| {
+        matches!(&entry.event, Event::Verdict(v) if v.allowed && v.body_sha256.as_deref() == Some(digest.as_str()))
+    });
+    let mut out = std::io::stdout();
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(value) => writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?,
+        Err(_) => out.write_all(&body)?,
+    }
+    if passed {
+        eprintln!("SHA-256 {digest}: the gateway passed these very bytes");
+        Ok(0)
+    } else {
+        eprintln!(
+            "SHA-256 {digest}: the gateway has no record of passing these bytes (the turn never left, or the record differs)"
+        );
+        Ok(1)
+    }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}

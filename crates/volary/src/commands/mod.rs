@@ -1,0 +1,15 @@
+//! What a person does, one file a command.
+
+pub mod demo;
+pub mod doctor;
+pub mod exec;
+pub mod goldens;
+pub mod log;
+pub mod models;
+pub mod platform;
+pub mod reach;
+pub mod run;
+pub mod secrets;
+pub mod show;
+pub mod status;
+pub mod verify;

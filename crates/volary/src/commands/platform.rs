@@ -1,0 +1,77 @@
+//! A platform for a command: the one that is up, or one started for the command's own length.
+
+use crate::client::Client;
+use crate::home::Home;
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A platform that answers. Dropping it ends the one that was started for it.
+#[derive(Debug)]
+pub struct Platform {
+    /// To speak with it.
+    pub client: Client,
+    own: Option<Child>,
+}
+
+/// Connects to the platform of `home`, or starts one that lives as long as the value returned.
+///
+/// # Errors
+/// What hinders it, with what to do.
+pub async fn reach(home: &Home) -> anyhow::Result<Platform> {
+    let client = Client::new(home);
+    if client.is_up().await {
+        return Ok(Platform { client, own: None });
+    }
+    super::doctor::refuse_unless_able()?;
+    start(home, &[]).await
+}
+
+/// Starts a platform on `home`, on any free port.
+///
+/// # Errors
+/// Its own last words.
+pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
+    let client = Client::new(home);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--home").arg(home.path()).args(["up", "--port", "0", "--quiet"]).args(extra);
+    // A group of its own: Ctrl-C is for this command, which then ends the platform in order.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().context("start a platform for this command")?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let mut said = String::new();
+            if let Some(mut stderr) = child.stderr.take() {
+                std::io::Read::read_to_string(&mut stderr, &mut said)?;
+            }
+            bail!("the platform did not start ({status}): {}", said.trim().trim_start_matches("volary: "));
+        }
+        if client.health().await.is_some_and(|h| h.operator && h.gateway) {
+            return Ok(Platform { client, own: Some(child) });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Platform {
+    /// Whether it lives only for this command.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let Some(mut child) = self.own.take() else { return };
+        if let Some(pid) = Pid::from_raw(child.id().cast_signed())
+            && let Err(e) = kill_process(pid, Signal::TERM)
+        {
+            eprintln!("volary: end the platform: {e}");
+        }
+        if let Err(e) = child.wait() {
+            eprintln!("volary: wait for the platform: {e}");
+        }
+    }
+}

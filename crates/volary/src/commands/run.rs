@@ -1,0 +1,173 @@
+//! `volary run`: an agent works on a task; a live view; the result is a branch and a printed diff.
+
+use super::{platform, show};
+use crate::home::Home;
+use anyhow::{Context, bail};
+use api::http::CreateRun;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use model::event::Event;
+use model::run::RunKind;
+use model::{MicroDollars, Outcome, Usage};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `volary run [--repo PATH] [--model M] [--profile P] [--background] [--json] "task"`
+#[derive(Debug, Parser)]
+pub struct Args {
+    /// Repository to work on; its HEAD is where the run starts
+    #[arg(long, value_name = "PATH")]
+    pub repo: Option<String>,
+    /// Model to use; the profile's, or the only one, when absent
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Profile to run under
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Return at once and print the run's id
+    #[arg(long)]
+    pub background: bool,
+    /// One JSON entry a line
+    #[arg(long)]
+    pub json: bool,
+    /// What to do
+    pub task: String,
+}
+
+/// A repository's path as the server takes it.
+pub fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(path)?;
+    Ok(path.to_str().with_context(|| format!("the path {} is not UTF-8; move the repository", path.display()))?.into())
+}
+
+/// A URL is not a path, and says so before anything is started.
+pub fn local(repo: &str) -> anyhow::Result<String> {
+    let scp_like = repo.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    if repo.contains("://") || scp_like {
+        bail!(
+            "{repo} is a URL; runs work on local repositories for now, because cloning from a forge goes through the git \
+             gateway, which is not built yet. Clone it yourself and give --repo PATH"
+        );
+    }
+    absolute(&PathBuf::from(repo))
+}
+
+/// Runs it; returns 0 when the task was done.
+pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
+    let repo = args.repo.as_deref().map(local).transpose()?;
+    let platform = platform::reach(home).await?;
+    if args.background && platform.is_own() {
+        bail!("a background run needs a platform that stays up: start one with `volary up`");
+    }
+    let client = &platform.client;
+    let request = CreateRun {
+        kind: RunKind::Agent,
+        task: args.task.clone(),
+        repo,
+        model: args.model.clone(),
+        profile: args.profile.clone(),
+        argv: Vec::new(),
+    };
+    let view = client.create(&request).await?;
+    if args.background {
+        println!("{}", if args.json { serde_json::to_string(&view)? } else { view.run.to_string() });
+        return Ok(0);
+    }
+    let mut follow = client.follow(&view.run, 0).await;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut live = Live::new(args.json);
+    let mut status = 1;
+    loop {
+        let entry = tokio::select! {
+            entry = follow.next() => entry?,
+            _ = interrupt.recv() => { client.cancel(&view.run).await?; continue }
+            _ = terminate.recv() => { client.cancel(&view.run).await?; continue }
+        };
+        let Some(entry) = entry else { break };
+        live.show(&entry)?;
+        if let Event::Ended { outcome, .. } = &entry.event {
+            status = match outcome {
+                Outcome::Done => 0,
+                Outcome::Failed => 1,
+                Outcome::Cancelled => 130,
+            };
+        }
+    }
+    live.close();
+    Ok(status)
+}
+
+/// The live view: lines as they come, and one line below them that says what is going on and what it has cost.
+struct Live {
+    json: bool,
+    bar: ProgressBar,
+    in_chunk: bool,
+    usage: Usage,
+    cost: MicroDollars,
+}
+
+impl Live {
+    fn new(json: bool) -> Self {
+        let bar = if json || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new_spinner().with_style(
+                ProgressStyle::with_template("{spinner} {elapsed} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            )
+        };
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { json, bar, in_chunk: false, usage: Usage::default(), cost: MicroDollars(0) }
+    }
+
+    fn show(&mut self, entry: &model::Entry) -> anyhow::Result<()> {
+        let mut out = std::io::stdout();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(entry)?)?;
+            return Ok(());
+        }
+        if let Event::Settled { usage, cost, .. } = &entry.event {
+            self.usage = self.usage.plus(*usage);
+            self.cost = self.cost.plus(*cost);
+        }
+        let said = self.say(entry);
+        self.bar.suspend(|| -> std::io::Result<()> {
+            if let Some(text) = said {
+                out.write_all(text.as_bytes())?;
+            }
+            out.flush()
+        })?;
+        self.bar.set_message(format!("{} tokens, {}", self.usage.total(), self.cost));
+        Ok(())
+    }
+
+    /// Pieces of the model's text join to lines; everything else stands on lines of its own.
+    fn say(&mut self, entry: &model::Entry) -> Option<String> {
+        if let Event::Chunk { text, .. } = &entry.event {
+            self.in_chunk = !text.ends_with('\n');
+            return Some(show::plain(text));
+        }
+        let text = show::entry(entry)?;
+        let before = if std::mem::take(&mut self.in_chunk) { "\n" } else { "" };
+        Some(format!("{before}{text}\n"))
+    }
+
+    fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::local;
+
+    #[test]
+    fn a_url_is_refused_with_the_reason_and_a_path_with_a_colon_is_not() {
+        for url in ["https://example.org/x.git", "ssh://git@example.org/x", "git@example.org:x.git", "file:///x"] {
+            assert!(local(url).unwrap_err().to_string().contains("git gateway"), "{url}");
+        }
+        assert_eq!(local("/a:b").unwrap(), "/a:b");
+    }
+}

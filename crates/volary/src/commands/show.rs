@@ -1,0 +1,131 @@
+//! Entries of a transcript as people read them in a terminal. What a box wrote is shown escaped: no control
+//! character of an agent reaches the terminal.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use model::event::{Entry, Event, Exit};
+use std::fmt::Write;
+
+/// Longest text of one entry, in characters; the whole of it is in the record.
+const MOST: usize = 2_000;
+
+/// Text without control characters but line ends and tabs, and without characters that reorder what is read.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+fn cut(text: &str) -> String {
+    let text = plain(text);
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}\n… (the whole of it: volary log --json)", &text[..at]),
+        None => text,
+    }
+}
+
+/// How a process ended, in words.
+pub fn exit(exit: &Exit) -> String {
+    match exit {
+        Exit::Code { code } => format!("exit status {code}"),
+        Exit::Signal { signal } => format!("ended by signal {signal}"),
+        Exit::Killed { why } => plain(why),
+        Exit::Unknown => "outcome unknown: the platform was interrupted".into(),
+    }
+}
+
+/// An entry in lines; `None` for what people do not read (the loop's own steps).
+pub fn entry(entry: &Entry) -> Option<String> {
+    let text = match &entry.event {
+        Event::Accepted { task, repo, person, model, profile } => {
+            let mut line = format!("● {} by {person}: {}", entry.run, cut(task));
+            let parts = [("repository", repo.as_deref()), ("model", model.as_deref()), ("profile", Some(profile))];
+            for (name, value) in parts {
+                if let Some(value) = value {
+                    write!(line, "\n  {name} {}", plain(value)).ok()?;
+                }
+            }
+            line
+        }
+        Event::Base { commit, left_out, left_out_count } => {
+            let mut line = format!("  starts at {commit}");
+            if *left_out_count > 0 {
+                write!(line, "\n  not in it, because not committed ({left_out_count}):").ok()?;
+                for path in left_out {
+                    write!(line, "\n    {}", plain(path)).ok()?;
+                }
+            }
+            line
+        }
+        Event::Attempt { attempt, box_id, .. } => format!("▣ box {box_id}, attempt {attempt}"),
+        Event::Walls { readings } => {
+            let held = readings.iter().filter(|r| r.holds).count();
+            let mut line = format!("▣ {held} of {} walls read back as promised", readings.len());
+            for r in readings.iter().filter(|r| !r.holds) {
+                write!(line, "\n  ✗ {}: promised {}, read {} ({})", r.wall, r.promised, r.read, r.by).ok()?;
+            }
+            line
+        }
+        Event::Note { text } => format!("· {}", cut(text)),
+        Event::Result { branch, commit, files, diff, diff_cut } => {
+            let mut line = format!("◆ {files} files changed");
+            if let (Some(branch), Some(commit)) = (branch, commit) {
+                write!(line, ": branch {branch} at {commit}").ok()?;
+            }
+            write!(line, "\n{}", plain(diff)).ok()?;
+            if *diff_cut {
+                line.push_str("\n… the diff is longer; see the branch");
+            }
+            line
+        }
+        Event::Ended { outcome, reason, .. } => {
+            let word = match outcome {
+                model::Outcome::Done => "✓ done",
+                model::Outcome::Failed => "✗ failed",
+                model::Outcome::Cancelled => "✗ cancelled",
+            };
+            if reason.is_empty() { word.to_owned() } else { format!("{word}: {}", cut(reason)) }
+        }
+        Event::Chunk { text, .. } => cut(text),
+        Event::ToolCall { name, title, .. } => format!("▶ {} {}", plain(name), cut(title)),
+        Event::ToolResult { ok: false, text, .. } => format!("  ✗ {}", cut(text)),
+        Event::ToolResult { .. } | Event::Loop { .. } | Event::Unknown => return None,
+        Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),
+        Event::Output { data_b64, .. } => {
+            let bytes = STANDARD.decode(data_b64).unwrap_or_default();
+            let text = cut(&String::from_utf8_lossy(&bytes));
+            text.trim_end().lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
+        }
+        Event::CommandEnd { exit: how, ms, .. } => format!("  ({}, {ms} ms)", exit(how)),
+        Event::FileEdit { path, created, diff, .. } => {
+            format!("  {} {}\n{}", if *created { "new file" } else { "edited" }, plain(path), cut(diff))
+        }
+        Event::Verdict(v) if v.allowed => {
+            format!("⇄ {} {} allowed ({})", plain(&v.method), plain(&v.target), v.rule)
+        }
+        Event::Verdict(v) => {
+            format!("⛔ {} {} refused ({}): {}", plain(&v.method), plain(&v.target), v.rule, plain(&v.why))
+        }
+        Event::Settled { usage, cost, model, .. } => {
+            format!("⇄ {model}: {} tokens read, {} written, {cost}", usage.input, usage.output)
+        }
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn nothing_an_agent_wrote_steers_the_terminal_or_reorders_a_line() {
+        let shown = plain("a\x1b[2Jb\r\u{9b}31m\u{202e}c\td\n");
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{shown:?}");
+        assert!(!shown.contains('\u{202e}'));
+    }
+}

@@ -1,0 +1,129 @@
+//! The home: one folder that holds all of an installation, and the places in it.
+
+use anyhow::{Context, bail};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// An installation's folder.
+#[derive(Debug, Clone)]
+pub struct Home(PathBuf);
+
+/// Longest path of a Unix socket, with some room for the longest name under `run/`.
+const MAX_HOME_BYTES: usize = 80;
+
+impl Home {
+    /// The home that a command means: what `--home` says, or the user's own.
+    ///
+    /// Root's is `/var/lib/volary`, because server and gateway, which run under uids of their own, must be able to reach
+    /// it; anyone else's is in his data folder.
+    pub fn resolve(given: Option<&Path>) -> anyhow::Result<Self> {
+        let path = match given {
+            Some(path) => std::path::absolute(path)?,
+            None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/volary"),
+            None => match std::env::var_os("XDG_DATA_HOME").filter(|v| Path::new(v).is_absolute()) {
+                Some(data) => PathBuf::from(data).join("volary"),
+                None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set; give --home DIR")?)
+                    .join(".local/share/volary"),
+            },
+        };
+        if path.as_os_str().len() > MAX_HOME_BYTES {
+            bail!(
+                "the home {} is too long a path for sockets ({MAX_HOME_BYTES} bytes at most); give a shorter --home",
+                path.display()
+            );
+        }
+        if path.to_str().is_none() {
+            bail!("the home {} is not UTF-8; give another --home", path.display());
+        }
+        Ok(Self(path))
+    }
+
+    /// Makes the folders, with the owners that their processes need.
+    pub fn make(&self, server_uid: u32) -> anyhow::Result<()> {
+        let root = rustix::process::geteuid().is_root();
+        if !self.0.exists() {
+            fs::create_dir_all(&self.0).with_context(|| format!("make the home {}", self.0.display()))?;
+        }
+        let owner = fs::metadata(&self.0)?.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            bail!(
+                "the home {} belongs to uid {owner}, not to you (uid {}); run as its owner, or give another --home",
+                self.0.display(),
+                rustix::process::geteuid().as_raw()
+            );
+        }
+        if root {
+            for folder in self.0.ancestors().skip(1) {
+                if fs::metadata(folder)?.mode() & 0o001 == 0 {
+                    bail!(
+                        "the home {} lies under {}, which only its owner can enter; server and gateway run under uids of \
+                         their own and could not reach it: give --home under a folder that all may enter, such as \
+                         /var/lib/volary",
+                        self.0.display(),
+                        folder.display()
+                    );
+                }
+            }
+        }
+        let folders: [(&str, u32, Option<u32>); 6] = [
+            ("", 0o711, None),
+            ("server", 0o700, Some(server_uid)),
+            ("operator", 0o700, None),
+            ("profiles", 0o755, None),
+            ("run", 0o711, None),
+            ("log", 0o700, None),
+        ];
+        for (name, mode, uid) in folders {
+            let path = if name.is_empty() { self.0.clone() } else { self.0.join(name) };
+            if !path.exists() {
+                fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            if let (true, Some(uid)) = (root, uid) {
+                chown(&path, Some(uid), Some(uid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    /// The server's own.
+    pub fn server(&self) -> PathBuf {
+        self.0.join("server")
+    }
+    /// The operator's own.
+    pub fn operator(&self) -> PathBuf {
+        self.0.join("operator")
+    }
+    /// Profiles, one TOML file each.
+    pub fn profiles(&self) -> PathBuf {
+        self.0.join("profiles")
+    }
+    /// A socket or a state file of the running platform.
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.0.join("run").join(name)
+    }
+
+    /// A short stable name of this installation, for cgroups and uids: 8 characters of base 32.
+    pub fn label(&self) -> String {
+        let mut label = model::id::base32(&self.digest().to_be_bytes()[..5]);
+        label.truncate(8);
+        label
+    }
+
+    /// The uids of server and gateway, when root: two of a range that no one allocates, told apart by home.
+    pub fn uids(&self) -> (u32, u32) {
+        let base = 0x6800_0000 + (u32::try_from(self.digest() & 0x00ff_ffff).unwrap_or(0) << 1);
+        (base, base + 1)
+    }
+
+    fn digest(&self) -> u64 {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = self.0.as_os_str().as_bytes();
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+    }
+}

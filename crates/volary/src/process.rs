@@ -1,0 +1,121 @@
+//! The processes that `volary` starts of itself: `volary process NAME CONFIG`. Not for people.
+
+use crate::confine::{self, Files, Row, STARTS_NOTHING};
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Process 1 of a box, static, built by `build.rs`.
+pub const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runner"));
+/// Our agent, static, built by `build.rs`.
+pub const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+
+/// What `up` tells a process that it starts; no secrets, it stands on the command line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// The home.
+    pub home: PathBuf,
+    /// The installation's label.
+    pub label: String,
+    /// The server's uid, when root.
+    pub server_uid: u32,
+    /// The gateway's uid, when root.
+    pub gateway_uid: u32,
+    /// A file of further CA roots for the gateway.
+    pub extra_roots: Option<PathBuf>,
+}
+
+/// Takes the descriptor that `up` left at `number`.
+fn inherited(number: i32) -> OwnedFd {
+    // SAFETY: `up` places exactly these descriptors before it starts this process, and each is taken once.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Runs one of them.
+pub fn main(args: &[OsString]) -> ExitCode {
+    match args.first().and_then(|name| name.to_str()) {
+        Some("box-helper") => ExitCode::from(u8::try_from(sandbox::helper::main()).unwrap_or(1)),
+        Some("repo-read") => operator::repo::read_main(args[1..].iter().cloned()),
+        Some("repo-import") => operator::repo::import_main(args[1..].iter().cloned()),
+        name => match served(name.unwrap_or_default(), args.get(1)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("volary {}: {e:#}", name.unwrap_or_default());
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
+    let config = config.and_then(|text| text.to_str()).context("a process needs its configuration")?;
+    let config: Config = serde_json::from_str(config)?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+        .init();
+    match name {
+        "server" => server(&config),
+        "gateway" => gateway(&config),
+        "operator" => operator(&config),
+        other => bail!("there is no process {other:?}"),
+    }
+}
+
+fn server(config: &Config) -> anyhow::Result<()> {
+    let dir = config.home.join("server");
+    let profiles = config.home.join("profiles");
+    confine::take(&Row {
+        uid: Some(config.server_uid),
+        files: Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] }),
+        refused: STARTS_NOTHING.to_vec(),
+        no_ip_sockets: true,
+    })?;
+    server::run(server::Config {
+        tcp: TcpListener::from(inherited(3)),
+        api: UnixListener::from(inherited(4)),
+        operator: UnixListener::from(inherited(5)),
+        gateway: UnixListener::from(inherited(6)),
+        dir,
+        profiles,
+        workspace: model::WorkspaceId::parse("main")?,
+    })
+}
+
+fn gateway(config: &Config) -> anyhow::Result<()> {
+    let roots = gateway::load_roots(config.extra_roots.as_deref())?;
+    let names =
+        ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf", "/etc/services"];
+    let mut read: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+    // resolv.conf is often a link into /run.
+    read.extend(names.iter().filter_map(|name| std::fs::canonicalize(name).ok()));
+    let mut refused = STARTS_NOTHING.to_vec();
+    refused.push((libc::SYS_listen, "opens no listener; it serves what it is handed"));
+    confine::take(&Row {
+        uid: Some(config.gateway_uid),
+        files: Some(Files { own: Vec::new(), read }),
+        refused,
+        no_ip_sockets: false,
+    })?;
+    gateway::run(gateway::Config { server_socket: config.home.join("run/gateway.sock"), cable: inherited(3), roots })
+}
+
+fn operator(config: &Config) -> anyhow::Result<()> {
+    // It keeps mounts, namespaces and root, which boxes are made with; what it loses is what it never does.
+    confine::take(&Row::default())?;
+    operator::run(operator::Config {
+        dir: config.home.join("operator"),
+        server: config.home.join("run/operator.sock"),
+        cable: config.home.join("run/cable.sock"),
+        label: config.label.clone(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        runner: RUNNER,
+        agent: AGENT,
+    })
+}

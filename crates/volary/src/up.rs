@@ -1,0 +1,337 @@
+//! `volary up`: binds what is listened on, starts server, gateway and operator as processes of their own, and
+//! starts again what dies. The sockets are its own, so that a restart loses no connection that waits on them.
+
+use crate::client::Client;
+use crate::home::Home;
+use crate::process::Config;
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, WaitOptions};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where the console is when nothing else is said.
+pub const DEFAULT_PORT: u16 = 7440;
+
+/// What `up` was asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The home.
+    pub home: Home,
+    /// The console's port on 127.0.0.1; 0 for any.
+    pub port: u16,
+    /// Print one JSON line when ready, instead of words.
+    pub json: bool,
+    /// A file of further CA roots for the gateway.
+    pub extra_roots: Option<PathBuf>,
+    /// Say nothing; for a platform that a command started for its own length.
+    pub quiet: bool,
+}
+
+struct Part {
+    name: &'static str,
+    fds: Vec<OwnedFd>,
+    pid: Option<Pid>,
+    started: Instant,
+    quick_deaths: u32,
+    next_start: Instant,
+}
+
+/// Runs the platform until it is told to end (SIGINT or SIGTERM).
+pub fn main(options: &Options) -> anyhow::Result<()> {
+    let home = &options.home;
+    let (server_uid, gateway_uid) = home.uids();
+    home.make(server_uid)?;
+    let lock = lock(home)?;
+    // Orphans of the operator (helpers that still take a box down) become ours, so that we can wait for them.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+
+    let tcp = TcpListener::bind(("127.0.0.1", options.port)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "port {} on 127.0.0.1 is taken by another program; give --port N (0 for any free one)",
+            options.port
+        ),
+        _ => anyhow::anyhow!("listen on 127.0.0.1:{}: {e}", options.port),
+    })?;
+    let url = format!("http://{}", tcp.local_addr()?);
+    let api = socket(home, "api.sock", None)?;
+    let link = socket(home, "operator.sock", None)?;
+    let grants = socket(home, "gateway.sock", Some(gateway_uid))?;
+    let cable = seqpacket(home)?;
+
+    let config = Config {
+        home: home.path().to_path_buf(),
+        label: home.label(),
+        server_uid,
+        gateway_uid,
+        extra_roots: options.extra_roots.clone(),
+    };
+    let config = serde_json::to_string(&config)?;
+    let now = Instant::now();
+    let part = |name, fds| Part { name, fds, pid: None, started: now, quick_deaths: 0, next_start: now };
+    let mut parts = [
+        part("server", vec![tcp.into(), api.into(), link.into(), grants.into()]),
+        part("gateway", vec![cable]),
+        part("operator", Vec::new()),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(supervise(options, &config, &url, &mut parts));
+    end(&mut parts, home)?;
+    drop(lock);
+    ended
+}
+
+/// One `up` per home.
+fn lock(home: &Home) -> anyhow::Result<File> {
+    let path = home.run("up.json");
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "the home {} is in use: a platform runs on it ({}); stop that one, or give another --home",
+            home.path().display(),
+            fs::read_to_string(&path).unwrap_or_default().trim()
+        );
+    }
+    Ok(file)
+}
+
+fn socket(home: &Home, name: &str, uid: Option<u32>) -> anyhow::Result<UnixListener> {
+    let path = home.run(name);
+    remove_stale(&path)?;
+    let socket = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    guard(&path, uid)?;
+    Ok(socket)
+}
+
+fn seqpacket(home: &Home) -> anyhow::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let path = home.run("cable.sock");
+    remove_stale(&path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrUnix::new(&path)?).with_context(|| format!("listen on {}", path.display()))?;
+    listen(&socket, 8)?;
+    guard(&path, None)?;
+    Ok(socket)
+}
+
+fn remove_stale(path: &std::path::Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whoever can open a socket is who may use it: its mode and owner are the check.
+fn guard(path: &std::path::Path, uid: Option<u32>) -> anyhow::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    if let (Some(uid), true) = (uid, rustix::process::geteuid().is_root()) {
+        chown(path, Some(uid), Some(uid))?;
+    }
+    Ok(())
+}
+
+impl Part {
+    fn start(&mut self, config: &str, home: &Home) -> anyhow::Result<()> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(format!("volary-{}", self.name));
+        command.args(["process", self.name, config]).stdin(Stdio::null()).stdout(Stdio::null());
+        let log = File::options().create(true).append(true).open(home.path().join("log").join(self.name))?;
+        command.stderr(log).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        let fds: Vec<i32> = self.fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+        // SAFETY: only fcntl and dup2, which are async-signal-safe; no allocation.
+        unsafe {
+            command.pre_exec(move || {
+                // First out of the way of one another, then to 3, 4, …
+                let mut high = [0i32; 8];
+                for (to, from) in high.iter_mut().zip(&fds) {
+                    *to = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, 64);
+                    if *to < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                for (n, from) in high.iter().take(fds.len()).enumerate() {
+                    if libc::dup2(*from, 3 + n as i32) < 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().with_context(|| format!("start the {}", self.name))?;
+        self.pid = Pid::from_raw(child.id().cast_signed());
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    /// It died: when it may be started again. Longer each time it dies young, 5 s at most.
+    fn died(&mut self) {
+        self.pid = None;
+        let young = self.started.elapsed() < Duration::from_secs(5);
+        self.quick_deaths = if young { (self.quick_deaths + 1).min(6) } else { 0 };
+        let wait = if self.quick_deaths <= 1 { 0 } else { 100u64 << self.quick_deaths };
+        self.next_start = Instant::now() + Duration::from_millis(wait.min(5000));
+    }
+}
+
+async fn supervise(options: &Options, config: &str, url: &str, parts: &mut [Part; 3]) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let home = &options.home;
+    let (mut child, mut term, mut int) =
+        (signal(SignalKind::child())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for part in parts.iter_mut() {
+        part.start(config, home)?;
+    }
+    write_state(home, url, parts)?;
+    let started = Instant::now();
+    let mut told = false;
+    let client = Client::new(home);
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tokio::select! {
+            _ = child.recv() => {}
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        let mut changed = collect(parts, options.quiet)?;
+        for part in parts.iter_mut() {
+            if part.pid.is_none() && Instant::now() >= part.next_start {
+                part.start(config, home)?;
+                changed = true;
+            }
+        }
+        if changed {
+            write_state(home, url, parts)?;
+        }
+        if !told && client.health().await.is_some_and(|h| h.operator && h.gateway) {
+            told = true;
+            tick = tokio::time::interval(Duration::from_secs(1));
+            tell_ready(options, url, &client).await?;
+        }
+        if !told {
+            let hopeless = parts.iter().find(|part| part.quick_deaths >= 4);
+            if let Some(part) = hopeless {
+                bail!("the {} does not start; its last words:\n{}", part.name, last_words(home, part.name));
+            }
+            if started.elapsed() > Duration::from_secs(60) {
+                bail!("the platform was not ready within a minute; look at {}", home.path().join("log").display());
+            }
+        }
+    }
+}
+
+async fn tell_ready(options: &Options, url: &str, client: &Client) -> anyhow::Result<()> {
+    if options.quiet {
+        return Ok(());
+    }
+    let mut out = std::io::stdout();
+    if options.json {
+        writeln!(out, "{}", json!({"ready": true, "url": url, "home": options.home.path()}))?;
+    } else {
+        let link = client.sign_in().await?;
+        writeln!(out, "volary is up. Home: {}", options.home.path().display())?;
+        writeln!(out, "Console (this link works once, for ten minutes): {}", link.url)?;
+        writeln!(out, "Ctrl-C ends it, and every box with it.")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The tail of a process's log.
+fn last_words(home: &Home, name: &str) -> String {
+    let text = fs::read_to_string(home.path().join("log").join(name)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
+}
+
+/// Collects everything that died; says whether one of the parts did.
+fn collect(parts: &mut [Part; 3], quiet: bool) -> anyhow::Result<bool> {
+    let mut changed = false;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if let Some(part) = parts.iter_mut().find(|part| part.pid == Some(pid)) {
+                    part.died();
+                    changed = true;
+                    if !quiet {
+                        eprintln!("volary: the {} ended ({}); starting it again", part.name, how(&status));
+                    }
+                }
+            }
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(changed),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn how(status: &rustix::process::WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("status {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "for no known reason".into(),
+    }
+}
+
+/// What `status` and a second `up` read: where, and which processes.
+fn write_state(home: &Home, url: &str, parts: &[Part; 3]) -> anyhow::Result<()> {
+    let pids: serde_json::Map<String, serde_json::Value> =
+        parts.iter().filter_map(|part| Some((part.name.to_owned(), part.pid?.as_raw_nonzero().get().into()))).collect();
+    let state = json!({"pid": std::process::id(), "url": url, "processes": pids});
+    // In place: the lock is on this very file.
+    fs::write(home.run("up.json"), format!("{state}\n"))?;
+    Ok(())
+}
+
+/// Ends all three, the operator first, and waits until no box and no helper is left.
+fn end(parts: &mut [Part; 3], home: &Home) -> anyhow::Result<()> {
+    for name in ["operator", "gateway", "server"] {
+        let Some(part) = parts.iter_mut().find(|part| part.name == name) else { continue };
+        let Some(pid) = part.pid.take() else { continue };
+        signal_to(pid, Signal::TERM)?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut killed = false;
+        while let Ok(None) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
+            if Instant::now() > deadline && !killed {
+                signal_to(pid, Signal::KILL)?;
+                killed = true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    // Helpers of boxes, whose operator is gone: they end their boxes and then themselves.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Err(rustix::io::Errno::CHILD) => break,
+            Ok(None) if Instant::now() > deadline => {
+                eprintln!("volary: a box's helper does not end; the next `up` will reap it");
+                break;
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    sandbox::read_back::remove_parent(&format!("/volary-{}", home.label()));
+    for name in ["api.sock", "operator.sock", "gateway.sock", "cable.sock", "up.json"] {
+        remove_stale(&home.run(name))?;
+    }
+    Ok(())
+}
+
+fn signal_to(pid: Pid, signal: Signal) -> anyhow::Result<()> {
+    match rustix::process::kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
