@@ -18,3 +18,5 @@ pub mod tools;
 pub mod turns;
 pub mod walls;
 pub mod wire;
+
+pub use turns::context_at;

@@ -301,3 +301,40 @@ impl Bench {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tools_are_those_a_profile_may_name_and_their_schemas_are_objects() {
+        let specs = specs(&[]);
+        assert_eq!(specs.iter().map(|spec| &*spec.name).collect::<Vec<_>>(), model::profile::TOOLS);
+        for spec in &specs {
+            let schema: serde_json::Value = serde_json::from_str(&spec.schema).unwrap();
+            assert_eq!((&schema["type"], &schema["additionalProperties"]), (&"object".into(), &false.into()));
+        }
+    }
+
+    #[test]
+    fn every_field_that_a_schema_names_is_taken_and_no_other() {
+        let values = |kind: &str| match kind {
+            "string" => "x".into(),
+            "integer" => 1.into(),
+            _ => serde_json::Value::Bool(true),
+        };
+        let names: Vec<String> = model::profile::TOOLS.map(str::to_owned).to_vec();
+        for spec in specs(&[]) {
+            let schema: serde_json::Value = serde_json::from_str(&spec.schema).unwrap();
+            let fields = schema["properties"].as_object().unwrap();
+            let mut input: serde_json::Map<_, _> =
+                fields.iter().map(|(name, field)| (name.clone(), values(field["type"].as_str().unwrap()))).collect();
+            let mut call = Call { id: "1".into(), name: spec.name.clone(), input: String::new() };
+            call.input = serde_json::to_string(&input).unwrap();
+            assert!(Request::parse(&call, &names).is_ok(), "{}", call.input);
+            input.insert("more".into(), true.into());
+            call.input = serde_json::to_string(&input).unwrap();
+            assert!(Request::parse(&call, &names).unwrap_err().contains("unknown field `more`"));
+        }
+    }
+}

@@ -234,3 +234,86 @@ fn contents(path: &Path) -> std::io::Result<Vec<u8>> {
     file.take(MAX_FILE).read_to_end(&mut content)?;
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::Peer;
+    use agent_client_protocol_schema::v1::SessionId;
+    use futures_util::FutureExt as _;
+
+    /// Runs a walk to its end: it waits for nothing but its own turns.
+    fn now<T>(work: impl Future<Output = Result<Said, T>>) -> Result<Said, T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    fn bench(root: &Path) -> Bench {
+        Bench {
+            peer: Peer::new().0,
+            session: SessionId::new("s"),
+            root: root.to_owned(),
+            tools: Vec::new(),
+            command_seconds: 1,
+            writing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    fn found(root: &Path, pattern: &str) -> Said {
+        let search = Search { pattern: pattern.into(), path: None, literal: true };
+        now(super::search(&bench(root), &search)).ok().unwrap()
+    }
+
+    #[test]
+    fn neither_a_pipe_nor_a_link_out_of_the_worktree_is_opened_and_git_is_left_out() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| root.path().join(name);
+        std::fs::write(outside.path().join("secret"), "needle").unwrap();
+        std::os::unix::fs::symlink(outside.path(), at("link")).unwrap();
+        std::fs::create_dir(at(".git")).unwrap();
+        std::fs::write(at(".git/config"), "needle").unwrap();
+        std::fs::write(at("binary"), b"needle\0").unwrap();
+        std::fs::write(at("text"), "a\n  a needle here  \n").unwrap();
+        let pipe = std::ffi::CString::new(at("pipe").to_str().unwrap()).unwrap();
+        // SAFETY: the path is a C string that outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+
+        let said = found(root.path(), "needle");
+        assert!(said.ok && !said.cut);
+        assert_eq!(said.text, "text:2:   a needle here\n[left out: 0 files over 2097152 bytes, 1 binary files]\n");
+        assert!(contents(&at("pipe")).is_err(), "also when it became a pipe after it was looked at");
+
+        let list = List { path: None, depth: None };
+        let listed = now(super::list(&bench(root.path()), &list)).ok().unwrap().text;
+        let outside = outside.path().display();
+        assert_eq!(listed, format!("binary  7 bytes\nlink -> {outside}\npipe  (not a file)\ntext  20 bytes\n"));
+    }
+
+    #[test]
+    fn answers_are_bounded_and_say_that_there_is_more() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("many"), "needle\n".repeat(MAX_FOUND + 1)).unwrap();
+        let said = found(root.path(), "needle");
+        assert!(said.cut && said.text.contains("narrow it by `path`"));
+        assert_eq!(said.text.lines().filter(|line| line.starts_with("many:")).count(), MAX_FOUND);
+
+        let large = std::fs::File::create(root.path().join("large")).unwrap();
+        large.set_len(MAX_FILE + 1).unwrap();
+        assert!(found(root.path(), "nowhere").text.contains("1 files over"));
+
+        for n in 0..=MAX_LISTED {
+            std::fs::write(root.path().join(format!("f{n}")), "").unwrap();
+        }
+        let list = List { path: None, depth: None };
+        let said = now(super::list(&bench(root.path()), &list)).ok().unwrap();
+        assert!(said.cut && said.text.contains("there is more"));
+    }
+
+    #[test]
+    fn a_walk_gives_others_their_turn() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("a"), "x").unwrap();
+        let search = Search { pattern: "x".into(), path: None, literal: true };
+        assert!(super::search(&bench(root.path()), &search).now_or_never().is_none());
+    }
+}

@@ -263,3 +263,16 @@ fn tools_are_named_but_barred_when_a_summary_is_asked_for() {
         assert_eq!(body["tools"].as_array().unwrap().len(), 1);
     }
 }
+
+#[test]
+fn the_gateway_lets_our_bodies_through_whatever_the_model_wrote_into_them() {
+    for dialect in [Dialect::Anthropic, Dialect::Openai] {
+        for may_call in [true, false] {
+            let (mut started, messages) = conversation(dialect);
+            started.tools = crate::tools::specs(&[]);
+            let body = request(&started, &messages, may_call);
+            let asked = policy::model_call::judge(dialect, "POST", path(dialect), None, &body).unwrap();
+            assert_eq!((&*asked.model, asked.max_output_tokens, asked.stream), ("id-1", 64, true));
+        }
+    }
+}

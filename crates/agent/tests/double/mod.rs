@@ -44,7 +44,8 @@ impl ModelDouble {
         tokio::task::spawn_local(async move {
             while let Some(answer) = answers.pop_front() {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                kept.borrow_mut().push(request(&mut stream).await);
+                let request = request(&mut stream).await;
+                kept.borrow_mut().push(request);
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 if answer.ends_with(HANG) {
                     // Never closes: what follows is up to the other side.
