@@ -22,6 +22,7 @@ pub mod models;
 pub mod openapi;
 pub mod prices;
 pub mod profiles;
+pub mod offline;
 mod random;
 pub mod reconcile;
 mod record;
@@ -31,6 +32,7 @@ pub mod secrets;
 pub mod session;
 pub mod sign_in;
 
+pub use offline::export;
 pub use routes::inventory;
 
 use anyhow::Context;
@@ -78,21 +80,38 @@ const RENEW: Duration = Duration::from_secs(60);
 /// # Errors
 /// A database or key file that cannot be used, and a socket that cannot be served; the message says what to do.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    run_until(config, async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+            // Signals then do what they do by default, which ends the process too.
+            _ => std::future::pending().await,
+        }
+    })
+}
+
+/// Serves until `stop` is done, on a runtime of its own.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_until(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("server")
         .enable_all()
         .build()
         .context("starting the server's runtime")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, stop));
     // Followers of live runs would hold it for as long as their runs last.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut end = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let store = Store::open(&config.dir.join("volary.db")).await?;
     let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
     let port = config.tcp.local_addr()?.port();
@@ -121,8 +140,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = gateway::serve(app.clone(), gateway) => {}
         () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
         () = renew(&app) => {}
-        _ = end.recv() => tracing::info!("the server ends"),
-        _ = interrupt.recv() => tracing::info!("the server ends"),
+        () = stop => tracing::info!("the server ends"),
     }
     Ok(())
 }

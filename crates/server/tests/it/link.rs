@@ -1,0 +1,156 @@
+//! What a host says, and what follows from what it knows.
+
+use crate::stage::{KEY, Stage, agent, exec};
+use api::http::RunView;
+use api::link::{Down, Known};
+use http::Method;
+use model::{Event, Outcome, RunId, RunState};
+use serde_json::json;
+
+fn known(run: &RunId, last_seq: u64, live: bool, ended: bool) -> Known {
+    Known { run: run.clone(), last_seq, live, ended }
+}
+
+#[tokio::test]
+async fn an_event_sent_twice_is_taken_once_and_a_gap_is_asked_for_once() {
+    let stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["true"])).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    operator.begin(&launch, 1).await;
+    let note = |text: &str| Event::Note { text: text.into() };
+    operator.event(&run, 3, &note("three")).await;
+    assert_eq!(operator.hear().await, Down::Resend { run: run.clone(), after: 1 });
+    operator.event(&run, 4, &note("four")).await;
+    operator.event(&run, 2, &note("two")).await;
+    operator.event(&run, 3, &note("three")).await;
+    operator.event(&run, 4, &note("four")).await;
+    let mut acked = 1;
+    while acked < 4 {
+        match operator.hear().await {
+            Down::Ack { seq, .. } => acked = seq,
+            other => panic!("{other:?}"),
+        }
+    }
+    let seqs: Vec<u64> = stage.transcript(&run).await.iter().skip(1).map(|line| line.source_seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_a_box_says_in_the_gateways_name_or_malformed_is_kept_and_means_nothing() {
+    let stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["true"])).await.run;
+    operator.launch().await;
+    let settled = r#"{"kind":"settled","grant":"g","model":"m","usage":{},"cost":0,"status":200}"#;
+    for (seq, event) in (1..).zip([settled, r#"{"kind":"chunk","turn":"seven"}"#, r#"{"kind":"later","x":1}"#, "[1,2]"])
+    {
+        operator.raw(&run, seq, event).await;
+        assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq });
+    }
+    operator.raw(&run, 5, &json!({ "kind": "note", "text": "x".repeat(5 * 1024 * 1024) }).to_string()).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 5 });
+    let lines = stage.home(Method::GET, &format!("/api/runs/{run}/events?after=1"), None).await.text();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[0]["event"]["kind"], "unknown");
+    assert!(lines[0]["event"]["raw"].as_str().unwrap().contains("settled"));
+    assert!(lines[1]["event"]["raw"].as_str().unwrap().contains("seven"));
+    assert_eq!(lines[2]["event"], json!({ "kind": "later", "x": 1 }));
+    assert_eq!(lines[3]["event"]["raw"], "[1,2]");
+    assert!(lines[4].to_string().len() < 100_000);
+}
+
+#[tokio::test]
+async fn a_models_key_never_reaches_the_transcript() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["env"])).await.run;
+    operator.launch().await;
+    operator.event(&run, 1, &Event::Note { text: format!("key={KEY};") }).await;
+    operator.hear().await;
+    let lines = stage.home(Method::GET, &format!("/api/runs/{run}/events"), None).await.text();
+    assert!(!lines.contains(KEY) && lines.contains("[scrubbed:"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_run_whose_box_is_gone_goes_on_in_a_new_one_from_its_history_with_a_new_handle() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&agent("x")).await.run;
+    let first = operator.launch().await;
+    operator.begin(&first, 1).await;
+    operator.event(&run, 2, &Event::Loop { step: json!({ "k": 1 }) }).await;
+    operator.hear().await;
+    drop(operator);
+
+    // Event 3 is in the host's journal and not here yet: the launch waits for it.
+    let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
+    assert_eq!(operator.hear().await, Down::Resend { run: run.clone(), after: 2 });
+    operator.event(&run, 3, &Event::Loop { step: json!({ "k": 2 }) }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 3 });
+    let second = operator.launch().await;
+    assert_eq!((second.attempt, second.history), (2, vec![json!({ "k": 1 }), json!({ "k": 2 })]));
+    assert_ne!(second.agent.unwrap().handle, first.agent.unwrap().handle);
+    assert_ne!(second.box_id, first.box_id);
+
+    let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
+    assert_eq!(operator.launch().await.attempt, 3);
+    let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
+    assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
+    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
+    let seen = stage.get(&run).await;
+    assert_eq!(seen.state, RunState::Failed);
+    assert!(seen.reason.contains("3 attempts"), "{}", seen.reason);
+}
+
+#[tokio::test]
+async fn a_command_that_was_interrupted_is_not_run_again() {
+    let stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["make", "install"])).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    let mut operator = stage.operator(vec![known(&run, 1, false, false)]).await;
+    assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
+    let seen = stage.get(&run).await;
+    assert_eq!(seen.state, RunState::Failed);
+    assert!(seen.reason.contains("outcome is unknown"), "{}", seen.reason);
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_here_or_unknown_here_loses_its_box_there() {
+    let mut stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["sleep"])).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    drop(operator);
+    // The server sees the link's end by itself; until then a cancel would be passed on to nobody.
+    stage.again();
+    let cancelled = stage.home(Method::POST, &format!("/api/runs/{run}/cancel"), None).await;
+    assert_eq!(cancelled.json::<RunView>().state, RunState::Cancelled);
+    let stranger: RunId = "stranger".parse().unwrap();
+    let mut operator = stage.operator(vec![known(&run, 1, true, false), known(&stranger, 9, true, false)]).await;
+    assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
+    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
+    assert_eq!(operator.hear().await, Down::Cancel { run: stranger });
+}
+
+#[tokio::test]
+async fn a_restarted_server_goes_on_where_it_was() {
+    let mut stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["true"])).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    stage.again();
+    let mut operator = stage.operator(vec![known(&run, 2, true, false)]).await;
+    assert_eq!(operator.hear().await, Down::Resend { run: run.clone(), after: 1 });
+    operator.event(&run, 2, &Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: None }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 2 });
+    assert_eq!(stage.get(&run).await.state, RunState::Done);
+}

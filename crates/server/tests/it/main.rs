@@ -1,0 +1,10 @@
+//! The server over its real sockets, with an operator and a gateway that the tests play.
+
+mod stage;
+
+mod doors;
+mod grants;
+mod link;
+mod models;
+mod record;
+mod runs;
