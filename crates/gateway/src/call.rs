@@ -1,7 +1,7 @@
 //! One call, from its request to its answer: the stack, read top to bottom.
 
 use crate::connect::{Scripted, Target};
-use crate::decide::{Call, decide};
+use crate::decide::{Call, Room, decide};
 use crate::door::OnTheClock;
 use crate::meter::Meter;
 use crate::refusal::{Kind, Refusal, Trace};
@@ -16,18 +16,24 @@ use hyper::body::Incoming;
 use model::RunId;
 use std::time::Instant;
 
+/// Who calls, as its listener says.
+pub(crate) struct Caller {
+    pub(crate) run: RunId,
+    pub(crate) room: Room,
+}
+
 /// What a client gets: our own words, or a provider's.
 pub(crate) type Answer = Response<Either<Full<Bytes>, Relayed>>;
 
 /// Answers one request of a run. A refusal's record is on its way to the server before the answer is.
-pub(crate) async fn answer(gate: &Gate, run: &RunId, clock: OnTheClock, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(gate: &Gate, caller: &Caller, clock: OnTheClock, request: Request<Incoming>) -> Answer {
     let mut trace = Trace::of(&request);
-    let refusal = match through(gate, run, clock, request, &mut trace).await {
+    let refusal = match through(gate, caller, clock, request, &mut trace).await {
         Ok(response) => return response.map(Either::Right),
         Err(refusal) => refusal,
     };
     let refusal = match refusal.kind {
-        Kind::Policy => match gate.server.refused(run.clone(), trace.refused(&refusal)).await {
+        Kind::Policy => match gate.server.refused(caller.run.clone(), trace.refused(&refusal)).await {
             Ok(()) => refusal,
             Err(Lost) => Refusal::record_lost(),
         },
@@ -38,7 +44,7 @@ pub(crate) async fn answer(gate: &Gate, run: &RunId, clock: OnTheClock, request:
 
 async fn through(
     gate: &Gate,
-    run: &RunId,
+    caller: &Caller,
     clock: OnTheClock,
     request: Request<Incoming>,
     trace: &mut Trace,
@@ -46,7 +52,8 @@ async fn through(
     if !gate.server.is_up() {
         return Err(Refusal::record_lost());
     }
-    let call = decide(request, trace).await?;
+    let run = &caller.run;
+    let call = decide(request, &caller.room, trace).await?;
     let Granted { mut lease, upstream } = match gate.server.ask(question(run, &call)).await {
         Ok(Word::Granted(granted)) => *granted,
         Ok(Word::Denied { rule, why }) => return Err(Refusal::denied(rule, why)),

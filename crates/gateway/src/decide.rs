@@ -7,10 +7,16 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::Dialect;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Longest request body: 32 MiB, the providers' own ceiling.
 pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Bodies of one run held at once, in bytes; further ones wait. Twice the longest.
+const HELD_BODIES: usize = 2 * MAX_BODY;
+/// The unit in which held bodies are counted, in bytes.
+const HELD_UNIT: usize = 64 * 1024;
 /// How long a client may take to send its body. It comes over loopback.
 const BODY_SECS: u64 = 30;
 /// Longest name of a model, in bytes.
@@ -21,8 +27,26 @@ const HANDLE_PREFIX: &str = "vh_";
 const FOREIGN: [&str; 6] =
     ["proxy-authorization", "cookie", "api-key", "x-goog-api-key", "x-auth-token", "x-amz-security-token"];
 
+/// Room for the bodies of one run, so that a box cannot fill the gateway's memory.
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(HELD_BODIES / HELD_UNIT)))
+    }
+}
+
+impl Room {
+    /// Waits for room for `bytes` bytes, at most [`MAX_BODY`]; it is given back when the permit is dropped.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.min(MAX_BODY).div_ceil(HELD_UNIT).max(1);
+        self.0.clone().acquire_many_owned(u32::try_from(units).ok()?).await.ok()
+    }
+}
+
 /// A request that may be asked for.
 pub(crate) struct Call {
+    _room: Option<OwnedSemaphorePermit>,
     /// The name after `/model/`.
     pub(crate) provider: String,
     /// The inference path after it.
@@ -47,7 +71,7 @@ pub(crate) struct Call {
 ///
 /// # Errors
 /// A [`Refusal`] that names the rule; nothing has left the gateway then.
-pub(crate) async fn decide<B>(request: Request<B>, trace: &mut Trace) -> Result<Call, Refusal>
+pub(crate) async fn decide<B>(request: Request<B>, room: &Room, trace: &mut Trace) -> Result<Call, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -56,14 +80,25 @@ where
     let (provider, path) = target(&head.method, &head.uri, &head.headers)?;
     let dialect = dialect(&path);
     let handle_sha256 = handle(&head.headers)?;
-    let body = read(&head.headers, body).await?;
+    let (body, room) = read(&head.headers, body, room).await?;
     let body_sha256 = sha256_hex(&body);
     trace.body_sha256 = Some(body_sha256.clone());
     let query = head.uri.query().map(str::to_owned);
     let asked = policy::model_call::judge(dialect, head.method.as_str(), &path, query.as_deref(), &body)
         .map_err(|no| Refusal::policy(no.rule, no.why))?;
     trace.model = Some(asked.model.clone());
-    Ok(Call { provider, path, query, dialect, asked, handle_sha256, body, body_sha256, headers: head.headers })
+    Ok(Call {
+        _room: room,
+        provider,
+        path,
+        query,
+        dialect,
+        asked,
+        handle_sha256,
+        body,
+        body_sha256,
+        headers: head.headers,
+    })
 }
 
 /// The wire format that a path belongs to.
@@ -126,27 +161,27 @@ fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(sha256_hex(handle))
 }
 
-async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+async fn read<B>(headers: &HeaderMap, body: B, room: &Room) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_long = || {
-        Refusal::policy("body.too-long", "The request's body is longer than 32 MiB.")
-            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if said.is_some_and(|n| n > MAX_BODY as u64) {
-        return Err(too_long());
+    let refuse = |rule, why, status| Err(Refusal::policy(rule, why).with_status(status));
+    let too_long =
+        || refuse("body.too-long", "The request's body is longer than 32 MiB.", StatusCode::PAYLOAD_TOO_LARGE);
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if said.is_some_and(|n| n > MAX_BODY) {
+        return too_long();
     }
-    match tokio::time::timeout(Duration::from_secs(BODY_SECS), Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(_)) => {
-            Err(Refusal::policy("body.cut", "The request's body broke off.").with_status(StatusCode::BAD_REQUEST))
-        }
-        Err(_) => Err(Refusal::policy("body.slow", "The request's body took longer than 30 seconds.")
-            .with_status(StatusCode::REQUEST_TIMEOUT)),
+    let reading = async {
+        let permit = room.take(said.unwrap_or(MAX_BODY)).await;
+        Limited::new(body, MAX_BODY).collect().await.map(|whole| (whole.to_bytes(), permit))
+    };
+    match tokio::time::timeout(Duration::from_secs(BODY_SECS), reading).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_long(),
+        Ok(Err(_)) => refuse("body.cut", "The request's body broke off.", StatusCode::BAD_REQUEST),
+        Err(_) => refuse("body.slow", "The request's body took longer than 30 seconds.", StatusCode::REQUEST_TIMEOUT),
     }
 }
 
@@ -163,6 +198,7 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -222,13 +258,27 @@ mod tests {
         assert_eq!(rule(target(&Method::GET, &"/model/x/v1/messages".parse().unwrap(), &upgrade)), "door.closed");
     }
 
+    fn spaces(n: usize) -> http_body_util::Full<Bytes> {
+        http_body_util::Full::new(Bytes::from(vec![b' '; n]))
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn a_body_at_the_limit_is_read_and_one_byte_more_is_not() {
-        let none = HeaderMap::new();
-        let full = |n: usize| http_body_util::Full::new(Bytes::from(vec![b' '; n]));
-        assert_eq!(read(&none, full(MAX_BODY)).await.unwrap().len(), MAX_BODY);
-        assert_eq!(rule(read(&none, full(MAX_BODY + 1)).await), "body.too-long");
+        let (none, room) = (HeaderMap::new(), Room::default());
+        assert_eq!(read(&none, spaces(MAX_BODY), &room).await.unwrap().0.len(), MAX_BODY);
+        assert_eq!(rule(read(&none, spaces(MAX_BODY + 1), &room).await), "body.too-long");
         let said = headers(&[("content-length", "33554433")]);
-        assert_eq!(rule(read(&said, full(0)).await), "body.too-long");
+        assert_eq!(rule(read(&said, spaces(0), &room).await), "body.too-long");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_third_body_of_the_longest_waits_for_one_of_two_to_go() {
+        let room = Room::default();
+        let first = room.take(MAX_BODY).await;
+        let _second = room.take(MAX_BODY).await;
+        let mut third = std::pin::pin!(room.take(1));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await);
+        drop(first);
+        assert!(third.await.is_some());
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Read [`Doors`] (who is served), [`serve`] (one listener), then [`connection`].
 
-use crate::{Gate, call};
+use crate::Gate;
+use crate::call::{self, Caller};
+use crate::decide::Room;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -80,7 +82,8 @@ impl Doors {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (cut, is_cut) = watch::channel(());
-        let server = tokio::spawn(serve(gate.clone(), run.clone(), listener, is_cut));
+        let caller = Caller { run: run.clone(), room: Room::default() };
+        let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();
         open.last += 1;
         let id = open.last;
@@ -110,7 +113,7 @@ impl Doors {
 }
 
 /// Serves one listener until its task is aborted; connections end with it.
-async fn serve(gate: Arc<Gate>, run: RunId, listener: TcpListener, cut: watch::Receiver<()>) {
+async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut: watch::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -118,22 +121,23 @@ async fn serve(gate: Arc<Gate>, run: RunId, listener: TcpListener, cut: watch::R
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, %run, "a connection was not accepted");
+                tracing::debug!(%error, run = %caller.run, "a connection was not accepted");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_REST_MS)).await;
                 continue;
             }
         };
         while connections.try_join_next().is_some() {}
-        let (gate, run, cut) = (gate.clone(), run.clone(), cut.clone());
+        let (gate, caller, cut) = (gate.clone(), caller.clone(), cut.clone());
         connections.spawn(async move {
-            connection(&gate, run, stream, cut).await;
+            connection(&gate, &caller, stream, cut).await;
             drop(seat);
         });
     }
 }
 
 /// Serves one connection, one request after the other.
-async fn connection(gate: &Arc<Gate>, run: RunId, stream: TcpStream, mut cut: watch::Receiver<()>) {
+async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: watch::Receiver<()>) {
+    let run = &caller.run;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %run, "a client was gone before it was served");
         return;
@@ -142,9 +146,8 @@ async fn connection(gate: &Arc<Gate>, run: RunId, stream: TcpStream, mut cut: wa
     let (due, mut is_due) = watch::channel(None);
     let due = Arc::new(due);
     let service = service_fn(|request| {
-        let (gate, run) = (gate.clone(), run.clone());
         let clock = OnTheClock::start(due.clone());
-        async move { Ok::<_, Infallible>(call::answer(&gate, &run, clock, request).await) }
+        async move { Ok::<_, Infallible>(call::answer(gate, caller, clock, request).await) }
     });
     let mut served = std::pin::pin!(
         http1::Builder::new()
@@ -159,7 +162,7 @@ async fn connection(gate: &Arc<Gate>, run: RunId, stream: TcpStream, mut cut: wa
         tokio::select! {
             done = served.as_mut() => {
                 if let Err(error) = done {
-                    ended_badly(gate, &run, &error).await;
+                    ended_badly(gate, run, &error).await;
                 }
                 return;
             }

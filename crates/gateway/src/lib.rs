@@ -128,3 +128,30 @@ async fn obey(gate: Arc<Gate>, mut hears: tokio::sync::mpsc::UnboundedReceiver<s
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_authorities_are_added_and_a_file_without_any_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.pem");
+        assert!(load_roots(Some(&file)).is_err(), "it is not there");
+        std::fs::write(&file, "no certificate").unwrap();
+        assert!(load_roots(Some(&file)).is_err());
+        let own = rcgen::generate_simple_self_signed(vec!["own.example".to_owned()]).unwrap();
+        std::fs::write(&file, own.cert.pem()).unwrap();
+        assert_eq!(load_roots(Some(&file)).unwrap().len(), load_roots(None).unwrap().len() + 1);
+    }
+
+    #[test]
+    fn a_cable_that_does_not_listen_is_an_error_and_not_a_gateway() {
+        // The only test of this binary that needs it, so nobody was first.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+        let (cable, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let config =
+            Config { server_socket: "/nonexistent".into(), cable: cable.into(), roots: rustls::RootCertStore::empty() };
+        assert!(run(config).unwrap_err().to_string().contains("no listening socket"));
+    }
+}

@@ -76,7 +76,7 @@ impl Meter {
 
     /// What the call used, given the provider's status (0 when it did not answer).
     ///
-    /// An answer that is an error and reports nothing used nothing.
+    /// An answer that is no success and reports nothing used nothing.
     pub(crate) fn usage(&mut self, status: u16) -> Usage {
         match &mut self.shape {
             Shape::Waiting => {}
@@ -92,7 +92,7 @@ impl Meter {
         }
         let report = &self.report;
         let mut usage = report.usage;
-        if self.free || report.complete || status >= 400 {
+        if self.free || report.complete || status >= 300 {
             return usage;
         }
         if !report.input_known {
@@ -370,11 +370,12 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_reports_nothing_and_a_token_count_used_nothing() {
+    fn an_error_a_redirect_and_a_token_count_used_nothing() {
         let mut error = Meter::new(Dialect::Anthropic, "/v1/messages", 400);
         error.head("application/json");
         error.push(br#"{"type":"error","error":{"type":"overloaded_error"}}"#);
         assert_eq!(error.usage(529), Usage::default());
+        assert_eq!(Meter::new(Dialect::Anthropic, "/v1/messages", 400).usage(307), Usage::default());
         let mut count = Meter::new(Dialect::Anthropic, "/v1/messages/count_tokens", 400);
         count.head("application/json");
         count.push(br#"{"input_tokens":4000}"#);

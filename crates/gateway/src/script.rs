@@ -252,3 +252,39 @@ impl http_body::Body for Pieces {
         Poll::Ready(this.left.pop_front().map(|piece| Ok(Frame::data(piece))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status that a script called with `key` gives to a request that shows `shown`.
+    async fn status(dialect: Dialect, key: &str, header: &'static str, shown: &'static str) -> StatusCode {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let scripts = Arc::new(Scripts::default());
+        scripts.serve(theirs, "run/m", dialect, Vec::new(), Secret::new(key.to_owned()));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        let path = if dialect == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+        let request = Request::post(path).header(header, shown);
+        let request = request.body(Full::<Bytes>::from(r#"{"messages":[]}"#)).unwrap();
+        sender.send_request(request).await.unwrap().status()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_the_scripts_own_key_is_served() {
+        use Dialect::{Anthropic, Openai};
+        for (expected, dialect, key, header, shown) in [
+            (200, Anthropic, "right", "x-api-key", "right"),
+            (401, Anthropic, "right", "x-api-key", "wrong"),
+            (401, Anthropic, "right", "authorization", "Bearer right"),
+            (200, Openai, "right", "authorization", "Bearer right"),
+            (401, Openai, "right", "authorization", "Bearer wrong"),
+            (401, Openai, "right", "x-api-key", "right"),
+            (200, Openai, "", "x-other", "any"),
+            (401, Openai, "", "authorization", "Bearer vh_handle"),
+        ] {
+            let status = status(dialect, key, header, shown).await;
+            assert_eq!(status.as_u16(), expected, "{dialect:?} {key:?} {header}: {shown}");
+        }
+    }
+}

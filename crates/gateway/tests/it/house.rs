@@ -147,6 +147,14 @@ impl House {
         std::fs::remove_file(self.folder.path().join("gateway.sock")).expect("the socket was there");
     }
 
+    /// A server that takes the gateway's connection and never reads it by itself.
+    pub async fn deaf_server(&mut self) -> std::os::unix::net::UnixStream {
+        let path = self.folder.path().join("gateway.sock");
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
+        let accepting = tokio::task::spawn_blocking(move || listener.accept().expect("the gateway dials").0);
+        soon("the gateway's dial", accepting).await.expect("it accepted")
+    }
+
     /// The server is back.
     pub fn restart_server(&mut self) {
         (self.say, self.server) = serve_grants(&self.folder, self.word.clone(), self.heard_by.clone());

@@ -4,6 +4,7 @@ use crate::house::{HANDLE, House, KEY, Word, ask, call, head, url};
 use crate::provider::{Provider, chunked, whole};
 use api::grants::{FromGateway, Place};
 use model::Dialect;
+use std::io::Read as _;
 use tokio::io::AsyncWriteExt;
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -233,4 +234,25 @@ async fn a_provider_that_is_not_there_is_a_fault_without_its_address() {
     let settled = house.settled().await;
     assert_eq!((settled.status, settled.usage.total()), (0, 0));
     house.said_nothing_more().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_refusals_record_is_on_its_way_before_the_answer() {
+    let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
+    house.kill_server().await;
+    let mut server = house.deaf_server().await;
+    server.set_nonblocking(true).unwrap();
+    let request = "GET /now HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut sent = vec![0; 64 * 1024];
+    loop {
+        let status = ask(house.door, request, b"").await.status;
+        // Nobody waits here: what is not in the socket yet when the answer is read came after it.
+        let read = server.read(&mut sent);
+        if status == 403 {
+            let record = String::from_utf8_lossy(&sent[..read.expect("a record before the answer")]).into_owned();
+            assert!(record.contains("door.closed") && record.contains("/now"), "{record}");
+            break;
+        }
+        assert_eq!(status, 503);
+    }
 }
