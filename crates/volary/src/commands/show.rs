@@ -92,7 +92,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
             if reason.is_empty() { word.to_owned() } else { format!("{word}: {}", cut(reason)) }
         }
         Event::Chunk { text, .. } => cut(text),
-        Event::ToolCall { name, title, .. } => format!("▶ {} {}", plain(name), cut(title)),
+        Event::ToolCall { title, .. } => format!("▶ {}", cut(title)),
         Event::ToolResult { ok: false, text, .. } => format!("  ✗ {}", cut(text)),
         Event::ToolResult { .. } | Event::Loop { .. } | Event::Unknown => return None,
         Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),

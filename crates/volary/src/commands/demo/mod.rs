@@ -85,8 +85,7 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
     let attempts = walls::judge(&output, &seen.verdicts);
     steps.say("verifying the evidence");
     let evidence = client.get_bytes("/api/evidence").await?;
-    let kept = fs::read_to_string(home.operator().join("heads")).unwrap_or_default();
-    let heads = super::verify::witnessed(&kept);
+    let heads = kept_heads(&home).await;
     let report = evidence::verify::verify(&evidence, &heads.iter().map(String::as_str).collect::<Vec<_>>());
     let link = client.sign_in().await?;
     steps.end();
@@ -124,6 +123,19 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
     }
     drop(platform);
     Ok(i32::from(!ok))
+}
+
+/// The signed heads that the operator has kept; an export signs one, which takes the link a moment.
+async fn kept_heads(home: &Home) -> Vec<String> {
+    for _ in 0..200 {
+        let kept = fs::read_to_string(home.operator().join("heads")).unwrap_or_default();
+        let heads = super::verify::witnessed(&kept);
+        if !heads.is_empty() {
+            return heads;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Vec::new()
 }
 
 /// The one command to type when this user cannot keep boxes.
@@ -172,7 +184,7 @@ fn scripted() -> ModelView {
         name: "scripted".into(),
         dialect: Dialect::Anthropic,
         base: "script:".into(),
-        id: "scripted-1".into(),
+        id: "scripted".into(),
         secret: Some("model/scripted".into()),
         internal: false,
         price: None,

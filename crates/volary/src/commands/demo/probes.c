@@ -217,9 +217,9 @@ static void second_wave(void) {
     ask("gateway-forged-handle",
         "POST /model/scripted/v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
         "X-Api-Key: vh_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
-        "{\"model\":\"scripted-1\",\"max_tokens\":16,\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}");
+        "{\"model\":\"scripted\",\"max_tokens\":16,\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}");
     ask("gateway-no-handle", "POST /model/scripted/v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n",
-        "{\"model\":\"scripted-1\",\"max_tokens\":16,\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}");
+        "{\"model\":\"scripted\",\"max_tokens\":16,\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}");
 }
 
 int main(int argc, char **argv) {

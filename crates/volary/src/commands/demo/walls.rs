@@ -109,6 +109,7 @@ fn wall_of(name: &str, errno: i32) -> Option<String> {
     let network = matches!(name, "metadata" | "public-host" | "dns-packet");
     let wall = match errno {
         0 => return None,
+        libc::ENOENT if name.starts_with("runner-") => "proc with hidepid: process 1 is not shown",
         libc::ENOENT => "mount namespace: it is not in the box",
         libc::ENETUNREACH => "network namespace: no route",
         libc::EACCES if network => "Landlock: only the gateway's port",
