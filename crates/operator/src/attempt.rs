@@ -105,7 +105,6 @@ impl Drop for Boxed {
 
 /// A box with its walls read back, at work.
 struct Working {
-    live: Boxed,
     line: Arc<Attachment>,
     pump: Own<Over>,
     words: Own<String>,
@@ -154,8 +153,18 @@ impl Attempt {
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
         let checkout = self.unless_cancelled(self.prepare()).await??;
-        let working = self.begin(checkout.as_ref()).await?;
-        self.work(working).await
+        let mut slot = None;
+        let begun = self.begin(checkout.as_ref(), &mut slot).await;
+        // Its end is awaited on every way: two boxes must never have one worktree.
+        match (begun, slot) {
+            (Ok(working), Some(live)) => Ok(self.work(working, live).await),
+            (Err(finish), Some(live)) => {
+                self.end(live).await;
+                Err(finish)
+            }
+            (Err(finish), None) => Err(finish),
+            (Ok(_), None) => Err(failed("the box is gone")),
+        }
     }
 
     /// Waits for something that may be given up in the middle.
@@ -199,7 +208,7 @@ impl Attempt {
     }
 
     /// The box stands, every wall was read back and holds, and the task was sent.
-    async fn begin(&mut self, checkout: Option<&Checkout>) -> Result<Working, Finish> {
+    async fn begin(&self, checkout: Option<&Checkout>, slot: &mut Option<Boxed>) -> Result<Working, Finish> {
         let plan = BoxPlan {
             run: self.run.id.clone(),
             box_id: self.launch.box_id.clone(),
@@ -209,7 +218,7 @@ impl Attempt {
         };
         let engine = Arc::clone(&self.means.engine);
         let made = crate::blocking(move || engine.create(&plan)).await.map_err(failed)?;
-        let (mut live, uid) = (Boxed(Some(made.live)), made.uid);
+        let (live, uid) = (slot.insert(Boxed(Some(made.live))), made.uid);
         let (attempt, box_id) = (self.launch.attempt, self.launch.box_id.clone());
         self.say(&Event::Attempt { attempt, box_id, uid }).await?;
         let line = self.means.cable.attach(&self.run.id, made.listener).await;
@@ -224,20 +233,33 @@ impl Attempt {
             hello = timeout(HELLO, hello) => hello,
         };
         let Ok(Ok(hello)) = hello else {
-            return Err(self.no_hello(live, &line, words).await);
+            let in_time = hello.is_ok();
+            return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
-        self.read_back(&mut live, hello).await?;
+        self.read_back(live, hello).await?;
         let writer = Own(tokio::spawn(write(stdin, self.task(), Arc::clone(&self.input), self.cancelled.clone())));
-        Ok(Working { live, line, pump, words, writer })
+        Ok(Working { line, pump, words, writer })
     }
 
-    async fn no_hello(&self, live: Boxed, line: &Attachment, words: Own<String>) -> Finish {
+    async fn no_hello(&self, live: Option<Boxed>, in_time: bool, line: &Attachment, words: Own<String>) -> Finish {
         // Its end ends the pipes, so that its last words come.
-        let why = live.end().await;
+        let limit = match live {
+            Some(live) => self.end(live).await,
+            None => None,
+        };
         let words = said(words, line).await;
-        failed(match why {
-            Ok(Some(why)) => format!("the box was {why} before its runner said hello{words}"),
-            _ => format!("the box's runner did not say hello in {} s{words}", HELLO.as_secs()),
+        match limit {
+            Some(limit) => failed(format!("{limit}, before the box's runner said hello{words}")),
+            None if in_time => self.broke(format!("the box's runner ended before it said hello{words}")),
+            None => failed(format!("the box's runner did not say hello in {} s{words}", HELLO.as_secs())),
+        }
+    }
+
+    /// Ends the box; gives the limit that had ended it before.
+    async fn end(&self, live: Boxed) -> Option<String> {
+        live.end().await.unwrap_or_else(|cause| {
+            tracing::error!(run = %self.run.id, cause, "a box did not end in order; the next start reaps it");
+            None
         })
     }
 
@@ -266,7 +288,7 @@ impl Attempt {
     }
 
     /// Until the end of the box.
-    async fn work(&self, mut working: Working) -> Result<Finish, Finish> {
+    async fn work(&self, mut working: Working, mut live: Boxed) -> Finish {
         let limit = Duration::from_secs(self.launch.profile.limits.seconds);
         let deadline = Instant::now() + limit + BEYOND;
         let cancelled = async {
@@ -282,7 +304,7 @@ impl Attempt {
             () = sleep_until(deadline) => Stop::Time,
             () = self.input.overflow() => Stop::Overflow,
         };
-        let killed = working.live.with(|live| live.kill()).await;
+        let killed = live.with(|live| live.kill()).await;
         let stop = match stop {
             // What it said before it was killed still counts, its end among it.
             Stop::Cancelled | Stop::Time | Stop::Overflow => match timeout(DRAIN, &mut working.pump.0).await {
@@ -294,26 +316,23 @@ impl Attempt {
         };
         drop(working.writer);
         let takes_result = killed.is_ok() && !matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone));
-        let imported = if takes_result { self.bring_home(&mut working.live, &working.line).await } else { Ok(()) };
-        let finish = self.judge_end(stop, working.live, &working.line, working.words).await;
+        let imported = if takes_result { self.bring_home(&mut live, &working.line).await } else { Ok(()) };
+        let finish = self.judge_end(stop, live, &working.line, working.words).await;
         match (imported, finish) {
-            (Ok(()), finish) => Ok(finish),
-            (Err(why), Finish::Ended(Event::Ended { outcome: _, reason, exit })) => {
+            (Ok(()), finish) => finish,
+            (Err(why), Finish::Ended(Event::Ended { outcome, reason, exit })) => {
                 let before = if reason.is_empty() { "the agent says the task is done".to_owned() } else { reason };
-                Ok(ended(Outcome::Failed, format!("{before}; but the result is not in the repository: {why}"), exit))
+                let outcome = if outcome == Outcome::Cancelled { outcome } else { Outcome::Failed };
+                ended(outcome, format!("{before}; but the result is not in the repository: {why}"), exit)
             }
-            (Err(why), Finish::Broken(text)) => Ok(Finish::Broken(format!("{text} ({why})"))),
-            (Err(_), finish) => Ok(finish),
+            (Err(why), Finish::Broken(text)) => Finish::Broken(format!("{text} ({why})")),
+            (Err(_), finish) => finish,
         }
     }
 
     /// What the end means.
     async fn judge_end(&self, stop: Stop, live: Boxed, line: &Attachment, words: Own<String>) -> Finish {
-        let limit = live.end().await;
-        let limit = limit.unwrap_or_else(|cause| {
-            tracing::error!(run = %self.run.id, cause, "a box did not end in order; the next start reaps it");
-            None
-        });
+        let limit = self.end(live).await;
         let cancelled = *self.cancelled.borrow();
         match stop {
             Stop::Over(Over::Done(done)) => self.judge_done(done, limit, cancelled, line).await,

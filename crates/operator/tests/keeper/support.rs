@@ -1,0 +1,348 @@
+//! A host in a test: the real keeper, journals and cable; a gateway, an engine and runners that the test plays.
+
+use api::cable::{FromCable, MAX_PACKET, ToCable};
+use api::changes::{self, Change};
+use api::inbox::{Done, Hello, Kind, ModelRoute, ToRunner};
+use api::link::{Down, Launch, LaunchAgent};
+use model::event::{Event, Exit, Reading};
+use model::run::RunKind;
+use model::{BoxId, Profile, RunId};
+use operator::cable::Cable;
+use operator::checkout::Checkouts;
+use operator::disk::Disk;
+use operator::engine::{Engine, Live, Made};
+use operator::journal::Tail;
+use operator::keeper::{Keeper, Means};
+use operator::link::Orders;
+use operator::repo::RepoProcess;
+use operator::runs::{Run, Runs};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+use sandbox::BoxPlan;
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+pub const KEY: &str = "sk-canary";
+
+// ---- the runner ---------------------------------------------------------
+
+/// The test's end of a box's standard input and output.
+pub struct Runner {
+    stdin: File,
+    stdout: Arc<Mutex<Option<File>>>,
+}
+
+impl Runner {
+    pub fn frame(&mut self, kind: Kind, body: &str) {
+        let mut wire = u32::try_from(body.len() + 1).unwrap().to_le_bytes().to_vec();
+        wire.push(kind as u8);
+        wire.extend_from_slice(body.as_bytes());
+        if let Some(stdout) = &mut *self.stdout.lock().unwrap() {
+            // A box that is being killed speaks into a closed pipe.
+            stdout.write_all(&wire).unwrap_or_default();
+        }
+    }
+    pub fn hello(&mut self) {
+        let hello = Hello { landlock_abi: 6, forbidden: vec![] };
+        self.frame(Kind::Hello, &serde_json::to_string(&hello).unwrap());
+    }
+    pub fn chunk(&mut self, text: &str) {
+        self.frame(Kind::Event, &serde_json::to_string(&Event::Chunk { turn: 1, text: text.into() }).unwrap());
+    }
+    pub fn done(&mut self, exit: Exit, task_done: bool, reason: &str) {
+        let done = Done { exit, task_done, reason: reason.into() };
+        self.frame(Kind::Done, &serde_json::to_string(&done).unwrap());
+    }
+    /// The next order; none when the operator closed the pipe.
+    pub fn order(&mut self) -> Option<ToRunner> {
+        let mut length = [0; 4];
+        self.stdin.read_exact(&mut length).ok()?;
+        let mut body = vec![0; u32::from_le_bytes(length) as usize];
+        self.stdin.read_exact(&mut body).ok()?;
+        serde_json::from_slice(&body).ok()
+    }
+    /// The box is gone.
+    pub fn die(self) {
+        self.stdout.lock().unwrap().take();
+    }
+}
+
+// ---- the engine ---------------------------------------------------------
+
+type Play = Box<dyn FnOnce(Runner) + Send>;
+
+/// Makes one fake box for each play.
+#[derive(Default)]
+pub struct FakeEngine {
+    plays: Mutex<Vec<Play>>,
+    pub plans: Mutex<Vec<BoxPlan>>,
+    pub doors: Mutex<Vec<SocketAddr>>,
+    pub alive: Arc<Mutex<usize>>,
+    pub wall_off: Mutex<bool>,
+    pub why: Mutex<Option<String>>,
+    pub changes: Mutex<Vec<(Vec<u8>, String)>>,
+}
+
+struct FakeBox {
+    stdout: Arc<Mutex<Option<File>>>,
+    alive: Arc<Mutex<usize>>,
+    wall_off: bool,
+    why: Option<String>,
+    changes: Vec<(Vec<u8>, String)>,
+}
+
+impl Drop for FakeBox {
+    fn drop(&mut self) {
+        self.stdout.lock().unwrap().take();
+        *self.alive.lock().unwrap() -= 1;
+    }
+}
+
+impl Engine for FakeEngine {
+    fn create(&self, plan: &BoxPlan) -> Result<Made, String> {
+        let play = self.plays.lock().unwrap().pop().ok_or("no play for this box")?;
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.doors.lock().unwrap().push(door.local_addr().unwrap());
+        self.plans.lock().unwrap().push(plan.clone());
+        let (stdin, ours_in) = std::io::pipe().unwrap();
+        let (ours_out, stdout) = std::io::pipe().unwrap();
+        let (stderr, words) = std::io::pipe().unwrap();
+        let stdout = Arc::new(Mutex::new(Some(File::from(OwnedFd::from(stdout)))));
+        let runner = Runner { stdin: File::from(OwnedFd::from(stdin)), stdout: Arc::clone(&stdout) };
+        std::thread::spawn(move || {
+            let mut words = words;
+            writeln!(words, "last words with {KEY}").unwrap_or_default();
+            drop(words);
+            play(runner);
+        });
+        let mut alive = self.alive.lock().unwrap();
+        *alive += 1;
+        assert_eq!(*alive, 1, "two boxes at once");
+        let live = FakeBox {
+            stdout,
+            alive: Arc::clone(&self.alive),
+            wall_off: *self.wall_off.lock().unwrap(),
+            why: self.why.lock().unwrap().clone(),
+            changes: self.changes.lock().unwrap().clone(),
+        };
+        Ok(Made {
+            live: Box::new(live),
+            uid: 7,
+            listener: door.into(),
+            stdin: ours_in.into(),
+            stdout: ours_out.into(),
+            stderr: stderr.into(),
+        })
+    }
+    fn drop_worktree(&self, image: &Path) -> Result<(), String> {
+        std::fs::remove_file(image).or(Ok(()))
+    }
+}
+
+impl Live for FakeBox {
+    fn start(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+    fn read_back(&self, _: &Hello) -> Vec<Reading> {
+        ["seccomp", "landlock"]
+            .map(|wall| Reading {
+                wall: wall.into(),
+                promised: "2".into(),
+                read: "2".into(),
+                holds: !(self.wall_off && wall == "landlock"),
+                by: "test".into(),
+            })
+            .to_vec()
+    }
+    fn kill(&mut self) -> Result<(), String> {
+        self.stdout.lock().unwrap().take();
+        Ok(())
+    }
+    fn write_changes(&mut self, out: OwnedFd) -> Result<Vec<String>, String> {
+        let mut out = File::from(out);
+        for (path, text) in &self.changes {
+            let change = Change::File { path: path.clone(), executable: false, len: text.len() as u64 };
+            changes::write(&mut out, &change).map_err(|e| e.to_string())?;
+            out.write_all(text.as_bytes()).map_err(|e| e.to_string())?;
+        }
+        let end = Change::End { count: self.changes.len() as u64 };
+        changes::write(&mut out, &end).map_err(|e| e.to_string())?;
+        Ok(vec![])
+    }
+    fn end(self: Box<Self>) -> Result<Option<String>, String> {
+        Ok(self.why.clone())
+    }
+}
+
+// ---- the gateway --------------------------------------------------------
+
+/// Answers one operator on a thread, until killed.
+pub struct Gateway {
+    connection: OwnedFd,
+    served: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl Gateway {
+    fn serve(connection: OwnedFd) -> Self {
+        let fd = connection.try_clone().unwrap();
+        Self { connection, served: std::thread::spawn(move || answer(&fd)) }
+    }
+    /// As by `kill -9`; gives what it was told.
+    pub fn kill(self) -> Vec<String> {
+        rustix::net::shutdown(&self.connection, rustix::net::Shutdown::Both).unwrap();
+        drop(self.connection);
+        self.served.join().unwrap()
+    }
+}
+
+fn answer(fd: &OwnedFd) -> Vec<String> {
+    let (mut body, mut doors, mut log) = (vec![0; MAX_PACKET], Vec::<OwnedFd>::new(), Vec::new());
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut body)];
+        let got = rustix::net::recvmsg(fd, &mut into, &mut ancillary, RecvFlags::empty()).map_or(0, |got| got.bytes);
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                doors.extend(fds);
+            }
+        }
+        if got == 0 {
+            return log;
+        }
+        let answer = match serde_json::from_slice(&body[..got]).unwrap() {
+            ToCable::Attach { run } => {
+                log.push(format!("attach {run} {}", doors.len()));
+                FromCable::Attached { run }
+            }
+            ToCable::Detach { run } => {
+                log.push(format!("detach {run}"));
+                continue;
+            }
+            ToCable::Scrub { id, text } => FromCable::Scrubbed { id, text: text.replace(KEY, "[scrubbed]") },
+        };
+        if rustix::net::send(fd, &serde_json::to_vec(&answer).unwrap(), SendFlags::NOSIGNAL).is_err() {
+            return log;
+        }
+    }
+}
+
+// ---- the host -----------------------------------------------------------
+
+pub struct Stage {
+    pub dir: tempfile::TempDir,
+    pub runs: Arc<Runs>,
+    pub engine: Arc<FakeEngine>,
+    pub keeper: Keeper,
+    socket: OwnedFd,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cable");
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 8).unwrap();
+        let cable = Cable::default();
+        tokio::spawn(cable.clone().keep(path));
+        let runs = Arc::new(Runs::open(&dir.path().join("runs")).unwrap());
+        let engine = Arc::new(FakeEngine::default());
+        let keeper = Keeper::new(Means {
+            runs: Arc::clone(&runs),
+            cable,
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            repo: RepoProcess {
+                exe: env!("CARGO_BIN_EXE_repo-process").into(),
+                read: vec!["read".into()],
+                import: vec!["import".into()],
+            },
+            checkouts: Checkouts::open(&dir.path().join("checkouts")).unwrap(),
+            disk: Disk::of(dir.path()),
+        });
+        Self { dir, runs, engine, keeper, socket }
+    }
+
+    /// Lets the operator's dial through to a gateway.
+    pub async fn gateway(&self) -> Gateway {
+        let socket = self.socket.try_clone().unwrap();
+        let accepted =
+            tokio::task::spawn_blocking(move || rustix::net::accept_with(&socket, SocketFlags::CLOEXEC).unwrap());
+        Gateway::serve(accepted.await.unwrap())
+    }
+
+    /// What the next box's runner will do. The last one given plays first.
+    pub fn play(&self, play: impl FnOnce(Runner) + Send + 'static) {
+        self.engine.plays.lock().unwrap().push(Box::new(play));
+    }
+
+    pub fn launch(&self, launch: Launch) {
+        self.keeper.obey(Down::Launch(Box::new(launch)));
+    }
+
+    /// The run, once its attempt is over.
+    pub async fn over(&self) -> Arc<Run> {
+        loop {
+            if let Some(run) = self.runs.get(&id())
+                && !run.is_live()
+                && run.known().last_seq > 0
+            {
+                return run;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    pub async fn events(&self) -> Vec<Event> {
+        events(&*self.over().await)
+    }
+}
+
+pub fn id() -> RunId {
+    RunId::parse("r1").unwrap()
+}
+
+pub fn events(run: &Run) -> Vec<Event> {
+    let mut tail = Tail::open(&run.journal_path(), &run.id, 0).unwrap();
+    let durable = run.durable();
+    let all = std::iter::from_fn(|| tail.next(durable).unwrap());
+    all.map(|record| serde_json::from_str(record.event.get()).unwrap()).collect()
+}
+
+pub fn exec() -> Launch {
+    let mut profile = Profile::default();
+    profile.limits.worktree_mib = 1;
+    Launch {
+        run: id(),
+        box_id: BoxId::parse("b1").unwrap(),
+        attempt: 1,
+        kind: RunKind::Exec,
+        repo: None,
+        base: None,
+        profile,
+        import: false,
+        agent: None,
+        argv: vec!["true".into()],
+        history: vec![],
+    }
+}
+
+pub fn agent(repo: Option<PathBuf>) -> Launch {
+    let model = ModelRoute {
+        name: "scripted".into(),
+        dialect: model::Dialect::Anthropic,
+        id: "m".into(),
+        max_output_tokens: 100,
+        context_tokens: 1000,
+    };
+    let agent = LaunchAgent { task: "fix it".into(), handle: "handle-of-r1".into(), model };
+    Launch { kind: RunKind::Agent, import: repo.is_some(), repo, agent: Some(agent), argv: vec![], ..exec() }
+}
