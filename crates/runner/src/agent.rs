@@ -7,6 +7,7 @@ mod updates;
 
 use crate::acp::{self, Incoming, NO_METHOD, Peer, Refusal};
 use crate::process::{self, Start};
+use crate::reaper::Role;
 use crate::tail::Tail;
 use crate::terminals::{self, Terminals};
 use crate::{Context, bound, files};
@@ -57,7 +58,7 @@ pub async fn run(context: &Rc<Context>, mut task: AgentTask, inbox: mpsc::Receiv
         stdin: true,
         open_files: task.limits.open_files,
     };
-    let mut started = match process::start(&start, &context.walls.agent, &context.reaper) {
+    let mut started = match process::start(&start, Role::Agent, context) {
         Ok(started) => started,
         Err(error) => return died(Exit::Unknown, &format!("the agent cannot be started: {error}")),
     };
@@ -129,8 +130,10 @@ impl Life {
             First::Answer(given) => answer = Some(given),
             First::Death(exit) => return self.dead(exit, listening, grumbling).await,
             First::Cancel => {
-                self.session.peer.tell("session/cancel", &json!({ "sessionId": self.session.id() })).await;
-                answer = tokio::time::timeout(GRACE, &mut talk).await.ok();
+                let told = json!({ "sessionId": self.session.id() });
+                // An agent that does not read cannot be told either.
+                let ask = async { tokio::join!(self.session.peer.tell("session/cancel", &told), &mut talk).1 };
+                answer = tokio::time::timeout(GRACE, ask).await.ok();
                 killed = Some("killed: cancelled".to_owned());
             }
             First::Late => killed = Some(format!("killed: time limit {} s", task.limits.seconds)),

@@ -1,11 +1,13 @@
 //! One recorded command: said before it starts, its output as it comes, its end.
 //!
-//! A command is over when its first process is: whatever of it still runs then is killed. Its output and its
+//! A command is over when its first process is: whatever of it still runs then is killed (what left its session
+//! and lost its parent, when no other command runs that it might belong to). Its output and its
 //! time are bounded; past either bound it is killed, and its end says why.
 
 use crate::Context;
 use crate::bound::{self, OUTPUT_PIECE};
 use crate::process::{self, Start};
+use crate::reaper::Role;
 use crate::tail::Tail;
 use base64::Engine;
 use model::event::{Exit, Stream};
@@ -136,7 +138,7 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         open_files: limits.open_files,
     };
     let life = Life { context: Rc::clone(context), id: request.id.clone(), began, running: Rc::clone(&running) };
-    match process::start(&start, &context.walls.command, &context.reaper) {
+    match process::start(&start, Role::Command, context) {
         Ok(started) => {
             let process::Started { pid, ended, stdin, stdout, stderr } = started;
             let time = Duration::from_secs(limits.command_seconds);

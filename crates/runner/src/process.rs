@@ -1,6 +1,7 @@
 //! A child: started with its own walls, its own session, a clean environment, and pipes that only we hold.
 
-use crate::reaper::Reaper;
+use crate::Context;
+use crate::reaper::Role;
 use crate::walls::ChildWalls;
 use std::ffi::OsStr;
 use std::io;
@@ -46,11 +47,15 @@ pub struct Started {
     pub stderr: pipe::Receiver,
 }
 
-/// Starts a child behind `walls`; `reaper` watches it from now on.
+/// Starts a child behind the walls of its role; the reaper watches it from now on.
 ///
 /// # Errors
 /// The kernel's own, of whichever step: no walls, no child.
-pub fn start(what: &Start<'_>, walls: &'static ChildWalls, reaper: &Reaper) -> io::Result<Started> {
+pub fn start(what: &Start<'_>, role: Role, context: &Context) -> io::Result<Started> {
+    let walls: &'static ChildWalls = match role {
+        Role::Agent => &context.walls.agent,
+        Role::Command => &context.walls.command,
+    };
     let mut command = Command::new(what.program);
     command.args(what.args).env_clear().envs(ENVIRONMENT).envs(what.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(what.cwd);
@@ -62,7 +67,7 @@ pub fn start(what: &Start<'_>, walls: &'static ChildWalls, reaper: &Reaper) -> i
     let mut child = command.spawn()?;
     let pid = child.id().cast_signed();
     // In the same breath as the spawn: no await lies between, so the reaper cannot have seen it yet.
-    let ended = reaper.watch(pid);
+    let ended = context.reaper.watch(pid, role);
     let stdin = child.stdin.take().map(|pipe| pipe::Sender::from_owned_fd(OwnedFd::from(pipe))).transpose()?;
     let output = |pipe: Option<OwnedFd>| pipe::Receiver::from_owned_fd(pipe.ok_or(io::ErrorKind::BrokenPipe)?);
     let stdout = output(child.stdout.take().map(OwnedFd::from))?;

@@ -1,7 +1,8 @@
 //! The ends of processes: the one place that waits, because process 1 inherits every orphan.
 //!
 //! A watched child is kept as a zombie until what is left of its session has been killed: while the zombie
-//! stands, its number cannot be given to a stranger.
+//! stands, its number cannot be given to a stranger. What escaped a session belongs to some command; when the
+//! last command ends, so does everything but the agent.
 
 use model::event::Exit;
 use std::cell::RefCell;
@@ -16,9 +17,23 @@ use tokio::sync::oneshot;
 /// Rounds of killing a session before giving up: each round meets only what was forked during the one before.
 const ROUNDS: usize = 50;
 
+/// What a child of ours is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The agent.
+    Agent,
+    /// A command.
+    Command,
+}
+
+struct Watched {
+    role: Role,
+    tell: oneshot::Sender<Exit>,
+}
+
 /// Waits for every process of the box.
 pub struct Reaper {
-    watched: RefCell<HashMap<libc::pid_t, oneshot::Sender<Exit>>>,
+    watched: RefCell<HashMap<libc::pid_t, Watched>>,
 }
 
 impl Reaper {
@@ -51,9 +66,9 @@ impl Reaper {
 
     /// From now on the end of `pid`, a child of ours, is told through the receiver.
     #[must_use]
-    pub fn watch(&self, pid: libc::pid_t) -> oneshot::Receiver<Exit> {
+    pub fn watch(&self, pid: libc::pid_t, role: Role) -> oneshot::Receiver<Exit> {
         let (tell, told) = oneshot::channel();
-        self.watched.borrow_mut().insert(pid, tell);
+        self.watched.borrow_mut().insert(pid, Watched { role, tell });
         told
     }
 
@@ -90,19 +105,35 @@ impl Reaper {
             if pid == 0 {
                 return true;
             }
-            let tell = self.watched.borrow_mut().remove(&pid);
-            if tell.is_some() {
+            let watched = self.watched.borrow_mut().remove(&pid);
+            if let Some(Watched { role, .. }) = watched {
                 kill_tree(pid);
+                if role == Role::Command {
+                    self.kill_strays();
+                }
             }
             let mut status = 0;
             // SAFETY: waits for the zombie that was just seen; the kernel writes one int.
             if unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid
-                && let Some(tell) = tell
+                && let Some(Watched { tell, .. }) = watched
             {
                 // A waiter that is gone needs no answer.
                 drop(tell.send(exit_of(status)));
             }
         }
+    }
+
+    /// When no command runs: kills all but the agent and its own.
+    fn kill_strays(&self) {
+        let watched = self.watched.borrow();
+        if watched.values().any(|child| child.role == Role::Command) {
+            return;
+        }
+        let keep: Vec<libc::pid_t> = watched.keys().copied().collect();
+        kill_all_of(|all| {
+            let kept: HashSet<libc::pid_t> = keep.iter().flat_map(|leader| tree_of(*leader, all)).collect();
+            all.iter().map(|process| process.pid).filter(|pid| *pid != 1 && !kept.contains(pid)).collect()
+        });
     }
 }
 
@@ -147,12 +178,18 @@ struct Process {
 
 /// Kills the session that `leader` leads and every descendant of it, until none is left.
 ///
-/// What left the session *and* lost its parent is not found; it dies with the box.
+/// What left the session *and* lost its parent is not found: see [`Reaper::kill_strays`].
 fn kill_tree(leader: libc::pid_t) {
+    // First without looking: what made itself invisible in `/proc` can still be in its group.
+    // SAFETY: numbers only; the leader's number is held by its living process or its zombie.
+    unsafe { libc::kill(-leader, libc::SIGKILL) };
+    kill_all_of(|all| tree_of(leader, all));
+}
+
+/// Kills what `chosen` finds among the living, until it finds nothing.
+fn kill_all_of(chosen: impl Fn(&[Process]) -> Vec<libc::pid_t>) {
     for _ in 0..ROUNDS {
-        // SAFETY: numbers only; the leader's number is held by its living process or its zombie.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
-        let found = tree_of(leader, &processes());
+        let found = chosen(&processes());
         for pid in &found {
             // SAFETY: numbers only.
             unsafe { libc::kill(*pid, libc::SIGKILL) };

@@ -226,6 +226,66 @@ async fn what_an_agent_left_behind_holds_nothing_up() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_escaped_a_command_dies_when_the_last_command_ends() {
+    let sh = |script: &str| json!({ "command": "sh", "args": ["-c", script] });
+    let count = "grep -lx escapee /proc/[0-9]*/comm | wc -l";
+    let escape =
+        format!("cp /bin/sleep /tmp/escapee; (setsid /tmp/escapee 1000 &); until [ $({count}) = 1 ]; do :; done");
+    let exit = |id: u64, terminal: &str| request(id, "terminal/wait_for_exit", json!({ "terminalId": terminal }));
+    let story = play(&[
+        request(1, "terminal/create", sh(&format!("until [ -e /tmp/go ]; do :; done; {count}"))),
+        wait(),
+        request(2, "terminal/create", sh(&escape)),
+        wait(),
+        exit(3, "t2"),
+        wait(),
+        request(4, "terminal/create", sh("touch /tmp/go")),
+        wait(),
+        exit(5, "t1"),
+        wait(),
+        exit(6, "t3"),
+        wait(),
+        request(7, "terminal/create", sh(count)),
+        wait(),
+        exit(8, "t4"),
+        wait(),
+    ])
+    .await;
+    // While another command ran it might have been that one's; then it was no one's.
+    assert_eq!(story.text(Stream::Stdout), "1\n0\n");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_step_too_long_for_one_event_arrives_whole() {
+    let step = json!({ "model": "\"quoted\"".repeat(30_000) });
+    let story = play(&[tell("_volary/loop", json!({ "step": step }))]).await;
+    let steps: Vec<Value> = story
+        .events
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Loop { step } => Some(step),
+            _ => None,
+        })
+        .collect();
+    assert!(steps.len() > 1);
+    assert_eq!(api::steps::join(steps), [step]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_that_asks_without_end_and_reads_nothing_can_still_be_cancelled() {
+    let mut made = Box::start_with_agent().await;
+    let big = "x".repeat(50_000);
+    let mut acts = vec![request(1, "fs/write_text_file", json!({ "path": "/tmp/a", "content": big }))];
+    acts.extend((2..200).map(|id| request(id, "fs/read_text_file", json!({ "path": "/tmp/a" }))));
+    acts.push("sleep".to_owned());
+    made.send(&task(&acts.join("\n"), Limits::default())).await;
+    made.until(|event| matches!(event, Event::FileEdit { .. })).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    made.send(&ToRunner::Cancel).await;
+    assert_eq!(made.story().await.done.exit, Exit::Killed { why: "killed: cancelled".into() });
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_cancelled_agent_that_does_not_listen_is_killed() {
     let mut made = Box::start_with_agent().await;
     let script =

@@ -7,6 +7,7 @@ use api::inbox::{Done, Hello, Kind, ToRunner};
 use base64::Engine;
 use model::event::{Exit, Stream};
 use model::{Event, Limits};
+use std::hash::{Hash, Hasher};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -41,15 +42,21 @@ pivot_root . mnt 2>/dev/null || { mount --move . /; }
 exec chroot --userspec=60001:60001 . /run/volary/runner
 "#;
 
-/// Compiles the scripted agent: static, because an agent may execute its own file and no loader.
+/// Compiles the scripted agent: static, because an agent may execute its own file and no loader. Named by its
+/// source, so that it is compiled once, and put in place whole, so that tests side by side meet no half of it.
 async fn compile_agent() -> String {
-    let folder = env!("CARGO_TARGET_TMPDIR");
-    // Named by the process, so that two test runs do not write the same file.
-    let to = format!("{folder}/scripted-agent-{}", std::process::id());
+    let mut hash = std::hash::DefaultHasher::new();
+    include_str!("scripted.rs").hash(&mut hash);
+    let to = format!("{}/scripted-agent-{:016x}", env!("CARGO_TARGET_TMPDIR"), hash.finish());
+    if std::path::Path::new(&to).exists() {
+        return to;
+    }
+    let half = format!("{to}.{}", std::process::id());
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/in_a_box/scripted.rs");
-    let args = ["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-o", &to, source];
+    let args = ["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-o", &half, source];
     let compiled = Command::new("rustc").args(args).output().await.unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    std::fs::rename(half, &to).unwrap();
     to
 }
 
