@@ -1,1 +1,40 @@
-//! testkit
+//! A whole platform in a test: started as a child the way a person starts it, spoken to as a person speaks to it.
+//!
+//! Nothing of the product is linked in, so a test can only see what a user or an attacker could see.
+//! Everything here panics with a sentence when it cannot do its part: a test has no one to hand an error to.
+//!
+//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`].
+
+mod browser;
+mod double;
+mod leftovers;
+mod platform;
+mod repo;
+mod wire;
+
+pub use browser::Browser;
+pub use double::{ModelDouble, Request, Turn};
+pub use leftovers::leftovers;
+pub use platform::Platform;
+pub use repo::Repo;
+
+use std::time::{Duration, Instant};
+
+/// Longest that anything in a test is waited for, in seconds. Far above what is ever needed: it ends a test that
+/// hangs, and decides none.
+pub const PATIENCE_SECS: u64 = 120;
+
+/// Asks `look` again and again until it gives something.
+///
+/// # Panics
+/// After [`PATIENCE_SECS`], saying `what` was waited for.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(PATIENCE_SECS);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE_SECS} s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
