@@ -59,19 +59,7 @@ pub fn main(home: &Home, file: Option<&Path>, json: bool) -> anyhow::Result<i32>
     }
 }
 
-/// The notes that an operator kept: each ends with its signature line, and an empty line stands between them.
+/// The notes that an operator kept: one JSON text a line. A line that was cut by a crash is no note.
 pub fn witnessed(kept: &str) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut note = String::new();
-    for line in kept.lines() {
-        if note.is_empty() && line.is_empty() {
-            continue;
-        }
-        note.push_str(line);
-        note.push('\n');
-        if line.starts_with('\u{2014}') {
-            notes.push(std::mem::take(&mut note));
-        }
-    }
-    notes
+    kept.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
