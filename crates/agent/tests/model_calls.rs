@@ -35,6 +35,9 @@ fn overload_and_broken_streams_are_tried_again_with_the_same_bytes_and_retry_aft
             }
             assert_eq!(waits.len(), 4);
 
+            let said: String = runner.events("chunk").iter().map(|c| c["text"].as_str().unwrap()).collect();
+            assert_eq!(said, "Fixed.\n[the answer broke off here]\nFixed.");
+
             let bodies = model.bodies();
             assert_eq!(bodies.len(), 5);
             assert!(bodies.iter().all(|body| *body == context_at(&runner.steps(), 1).unwrap()));

@@ -72,8 +72,6 @@ pub struct Machine {
     nudges: u32,
     /// Answers in a row that were cut at the output limit.
     continued: u32,
-    /// Whether the context was summed up and nothing was answered since.
-    fresh: bool,
     /// Every id of a call so far.
     ids: BTreeSet<String>,
 }
@@ -90,7 +88,6 @@ impl Default for Machine {
             failures: 0,
             nudges: 0,
             continued: 0,
-            fresh: false,
             ids: BTreeSet::new(),
         }
     }
@@ -205,7 +202,7 @@ impl Machine {
         }
         let bytes = self.bytes();
         let tokens = self.gauge.tokens(bytes);
-        if tokens <= full_at || self.fresh {
+        if tokens <= full_at {
             return self.call(Purpose::Work);
         }
         // Down to two thirds of the mark, so that it is not done again at the next turn.
@@ -247,7 +244,6 @@ impl Machine {
 
     fn answered(&mut self, answer: &Answer) -> Vec<Effect> {
         self.count(answer.usage, self.bytes());
-        self.fresh = false;
         let blocks = self.named(&answer.content);
         let said: String =
             blocks.iter().filter_map(|b| if let Block::Text { text } = b { Some(&**text) } else { None }).collect();
@@ -384,7 +380,6 @@ impl Machine {
              them:]\n{summary}\n\n[Go on with the task.]"
         );
         self.messages = vec![Message::User(text)];
-        self.fresh = true;
         self.next_call()
     }
 
