@@ -19,4 +19,6 @@ pub mod turns;
 pub mod walls;
 pub mod wire;
 
+pub use turns::{BadHistory, context_at};
+
 pub use turns::context_at;
