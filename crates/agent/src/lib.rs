@@ -20,5 +20,3 @@ pub mod walls;
 pub mod wire;
 
 pub use turns::{BadHistory, context_at};
-
-pub use turns::context_at;
