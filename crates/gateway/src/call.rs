@@ -7,19 +7,22 @@ use crate::meter::Meter;
 use crate::refusal::{Kind, Refusal, Trace};
 use crate::relay::Relayed;
 use crate::server::{Granted, Lost, Word};
+use crate::spare::{Connection, Key, Spares, Unanswered};
 use crate::{Gate, inject, recent, relay};
-use api::grants::ModelCall;
+use api::grants::{ModelCall, Place};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use model::RunId;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Who calls, as its listener says.
 pub(crate) struct Caller {
     pub(crate) run: RunId,
     pub(crate) room: Room,
+    pub(crate) spares: Arc<Spares>,
 }
 
 /// What a client gets: our own words, or a provider's.
@@ -72,13 +75,72 @@ async fn through(
     let to = Target::of(&upstream.place)?;
     let owner = format!("{run}/{}", call.provider);
     let scripted = Scripted { owner: &owner, dialect: call.dialect, credential };
-    let wire = gate.outlet.connect(&upstream.place, &to, scripted).await?;
+    let spare = upstream_key(&upstream.place, &to).and_then(|key| caller.spares.take(&key, Instant::now()));
+    let connection = match spare {
+        Some(connection) => connection,
+        None => open(gate, &upstream.place, &to, &scripted).await?,
+    };
     // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
     let request = inject::call(&call, &to, credential)?;
     let scrubber = recent::of([credential]);
     lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));
-    let answer = relay::exchange(wire, request, &mut lease.status).await?;
-    Ok(relay::relay(answer, lease, &scrubber, clock))
+    let again = || open(gate, &upstream.place, &to, &scripted);
+    let (response, connection) = exchange(connection, request, again).await?;
+    lease.status = response.status().as_u16();
+    relay::passable(&response)?;
+    Ok(relay::relay(response, connection, caller.spares.clone(), lease, &scrubber, clock))
+}
+
+/// Under which name a connection to this place is kept; none for a script, whose connection is its turns.
+fn upstream_key(place: &Place, to: &Target) -> Option<Key> {
+    match place {
+        Place::Url { internal, .. } => Some(Key { to: to.clone(), internal: *internal }),
+        Place::Script { .. } => None,
+    }
+}
+
+/// A new connection to a place that was granted.
+///
+/// # Errors
+/// Those of [`crate::connect::Outlet::connect`].
+pub(crate) async fn open(
+    gate: &Gate,
+    place: &Place,
+    to: &Target,
+    scripted: &Scripted<'_>,
+) -> Result<Connection, Refusal> {
+    let wire = gate.outlet.connect(place, to, scripted).await?;
+    Connection::open(wire, upstream_key(place, to)).await.map_err(cut)
+}
+
+/// Sends a request and waits for the head of its answer. If the connection was a kept one that had ended
+/// before the request left, the request goes over one that `again` opens.
+///
+/// # Errors
+/// A fault when the provider breaks off, and those of `again`.
+pub(crate) async fn exchange(
+    mut connection: Connection,
+    request: Request<Full<Bytes>>,
+    again: impl AsyncFnOnce() -> Result<Connection, Refusal>,
+) -> Result<(Response<Incoming>, Connection), Refusal> {
+    let request = match connection.send(request).await {
+        Ok(response) => return Ok((response, connection)),
+        Err(Unanswered::Cut(error)) => return Err(cut(error)),
+        Err(Unanswered::Stale(request)) => *request,
+    };
+    let mut connection = again().await?;
+    match connection.send(request).await {
+        Ok(response) => Ok((response, connection)),
+        Err(Unanswered::Cut(error)) => Err(cut(error)),
+        Err(Unanswered::Stale(_)) => Err(Refusal::fault("upstream.cut", CUT)),
+    }
+}
+
+const CUT: &str = "The model provider broke off before it answered.";
+
+fn cut(error: hyper::Error) -> Refusal {
+    tracing::warn!(%error, "a model provider broke off");
+    Refusal::fault("upstream.cut", CUT)
 }
 
 fn question(run: &RunId, call: &Call) -> ModelCall {

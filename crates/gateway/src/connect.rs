@@ -118,7 +118,7 @@ impl Outlet {
         &self,
         place: &Place,
         to: &Target,
-        scripted: Scripted<'_>,
+        scripted: &Scripted<'_>,
     ) -> Result<Box<dyn Wire>, Refusal> {
         let internal = match place {
             Place::Script { turns } => {

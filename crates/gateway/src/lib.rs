@@ -13,6 +13,7 @@
 //! | `decide` | is this request one of the few that exist? |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
 //! | `connect` | names to addresses, every one public, and a connection to that very address |
+//! | `spare` | one connection, one call at a time; kept a while for the same run's next one |
 //! | `inject` | the credential goes in, last |
 //! | `relay` | the answer streams back, scrubbed |
 //! | `meter` | what it used, read beside the stream |
@@ -32,6 +33,7 @@ mod refusal;
 mod relay;
 mod script;
 mod server;
+mod spare;
 
 use anyhow::Context as _;
 use std::os::fd::OwnedFd;

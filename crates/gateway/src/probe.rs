@@ -2,7 +2,7 @@
 
 use crate::connect::{Scripted, Target};
 use crate::refusal::Refusal;
-use crate::{Gate, inject, recent, relay};
+use crate::{Gate, call, inject, recent, relay};
 use api::grants::{FromGateway, Upstream};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -52,10 +52,13 @@ async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> R
     };
     let to = Target::of(&route.place)?;
     let scripted = Scripted { owner: "probe", dialect: route.dialect, credential };
-    let wire = gate.outlet.connect(&route.place, &to, scripted).await?;
+    let open = async || call::open(gate, &route.place, &to, &scripted).await;
+    let connection = open().await?;
     let request = inject::probe(route.dialect, path, &to, Bytes::from(body.to_string()), credential)?;
-    let answer = relay::exchange(wire, request, status).await?;
-    let (_head, body) = answer.response.into_parts();
+    let (response, _connection) = call::exchange(connection, request, open).await?;
+    *status = response.status().as_u16();
+    relay::passable(&response)?;
+    let body = response.into_body();
     match Limited::new(body, ANSWER_AT_MOST).collect().await {
         // Scrubbed before anything is cut out of it: half a key would not be found any more.
         Ok(whole) => {

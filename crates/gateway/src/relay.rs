@@ -1,85 +1,44 @@
 //! The answer on its way back: as it arrives, scrubbed, metered, no faster than the client reads.
 //!
-//! Read [`exchange`] (the request goes out, the head comes back), then [`Relayed`] (the body).
+//! Read [`passable`] (what comes back at all), [`relay`] (the head), then [`Relayed`] (the body).
 
-use crate::connect::Wire;
 use crate::door::OnTheClock;
 use crate::meter::Meter;
 use crate::refusal::Refusal;
 use crate::server::Lease;
+use crate::spare::{Connection, Spares};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use scrub::Scrubber;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-/// Longest head of a provider's answer, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 /// The answer's headers that go to the client, and prefixes of such. What is not listed stays here.
 const RETURNED: [&str; 4] = ["content-type", "retry-after", "request-id", "x-request-id"];
 const RETURNED_PREFIXES: [&str; 2] = ["anthropic-ratelimit-", "x-ratelimit-"];
 
-/// A provider's answer: its head is there, its body is on its way.
-pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
-    /// Carries the connection; ends it when dropped.
-    pub(crate) carrier: Carrier,
-}
-
-/// Sends a request over a connection of its own and waits for the head of the answer.
+/// Whether an answer may be passed on.
 ///
 /// # Errors
-/// A fault when the provider breaks off; a policy refusal for an answer that must not be passed on:
-/// a redirect (it is never followed), or a body in an encoding that cannot be scrubbed.
-/// `status` takes the provider's, also when its answer is not passed on.
-pub(crate) async fn exchange(
-    wire: Box<dyn Wire>,
-    request: Request<Full<Bytes>>,
-    status: &mut u16,
-) -> Result<Answer, Refusal> {
-    let cut = |error: hyper::Error| {
-        tracing::warn!(%error, "a model provider broke off");
-        Refusal::fault("upstream.cut", "The model provider broke off before it answered.")
-    };
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(wire)).await.map_err(cut)?;
-    let carrier = Carrier(tokio::spawn(async move {
-        // Its error is the body's or the head's error too, and is told there.
-        drop(connection.await);
-    }));
-    let response = sender.send_request(request).await.map_err(cut)?;
-    *status = response.status().as_u16();
+/// A policy refusal: for a redirect (it is never followed), or a body in an encoding that cannot be scrubbed.
+pub(crate) fn passable<B>(response: &Response<B>) -> Result<(), Refusal> {
+    let refuse = |rule, why| Err(Refusal::policy(rule, why).with_status(StatusCode::BAD_GATEWAY));
     if response.status().is_redirection() || response.status().is_informational() {
-        return Err(Refusal::policy(
-            "upstream.redirect",
-            "The model provider answered with a redirect, and none is followed.",
-        )
-        .with_status(StatusCode::BAD_GATEWAY));
+        return refuse("upstream.redirect", "The model provider answered with a redirect, and none is followed.");
     }
     let readable = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !response.headers().get_all(header::CONTENT_ENCODING).iter().all(readable) {
-        return Err(Refusal::policy(
+        return refuse(
             "upstream.encoding",
             "The model provider answered in an encoding that cannot be checked for secrets.",
-        )
-        .with_status(StatusCode::BAD_GATEWAY));
+        );
     }
-    Ok(Answer { response, carrier })
-}
-
-/// Ends a connection's task with its owner.
-pub(crate) struct Carrier(tokio::task::JoinHandle<()>);
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    Ok(())
 }
 
 /// The listed headers of an answer, scrubbed.
@@ -97,9 +56,17 @@ fn returned(headers: &HeaderMap, scrubber: &Scrubber) -> HeaderMap {
     kept
 }
 
-/// Turns a provider's answer into the client's.
-pub(crate) fn relay(answer: Answer, mut lease: Lease, scrubber: &Scrubber, clock: OnTheClock) -> Response<Relayed> {
-    let (head, upstream) = answer.response.into_parts();
+/// Turns a provider's answer, which is [`passable`], into the client's. The connection
+/// is kept by `spares` if the answer comes to its end.
+pub(crate) fn relay(
+    response: Response<Incoming>,
+    connection: Connection,
+    spares: Arc<Spares>,
+    mut lease: Lease,
+    scrubber: &Scrubber,
+    clock: OnTheClock,
+) -> Response<Relayed> {
+    let (head, upstream) = response.into_parts();
     if let Some(meter) = &mut lease.meter {
         let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         meter.head(kind);
@@ -110,7 +77,8 @@ pub(crate) fn relay(answer: Answer, mut lease: Lease, scrubber: &Scrubber, clock
         lease: Some(lease),
         cut: false,
         done: false,
-        _carrier: answer.carrier,
+        connection: Some(connection),
+        spares,
         _clock: clock,
     };
     let mut response = Response::new(body);
@@ -127,7 +95,8 @@ pub(crate) struct Relayed {
     /// The provider broke off; the client is to be told.
     cut: bool,
     done: bool,
-    _carrier: Carrier,
+    connection: Option<Connection>,
+    spares: Arc<Spares>,
     _clock: OnTheClock,
 }
 
@@ -141,6 +110,9 @@ impl Relayed {
         self.done = true;
         if let Some(mut lease) = self.lease.take() {
             lease.whole = true;
+        }
+        if let Some(connection) = self.connection.take() {
+            self.spares.keep(connection, Instant::now());
         }
         self.scrub.take().map(scrub::Stream::finish).filter(|rest| !rest.is_empty()).map(Bytes::from)
     }

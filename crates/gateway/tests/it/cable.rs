@@ -1,6 +1,6 @@
 //! The cable: listeners come and go with the operator, and nothing else is taken.
 
-use crate::house::{House, ask, box_listener, soon, url};
+use crate::house::{House, ask, soon, url};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::{Dialect, RunId};
 use std::os::fd::AsFd;
@@ -53,15 +53,13 @@ async fn a_packet_that_is_none_of_this_protocol_ends_the_operators_connection() 
 #[tokio::test(flavor = "current_thread")]
 async fn two_runs_have_two_doors_and_one_goes_without_the_other() {
     let mut house = house().await;
-    let run = RunId::parse("run2").unwrap();
-    let second = box_listener();
-    let door = second.local_addr().unwrap();
-    house.send(&ToCable::Attach { run: run.clone() }, Some(second.as_fd()));
-    assert!(matches!(house.receive().await, FromCable::Attached { run: attached } if attached == run));
+    let door = house.second_run().await;
     let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert_eq!(ask(door, request, b"").await.status, 403);
     match house.hear().await {
-        api::grants::FromGateway::Refused { run: of, .. } => assert_eq!(of, run, "the listener says who it is"),
+        api::grants::FromGateway::Refused { run: of, .. } => {
+            assert_eq!(of.as_str(), "run2", "the listener says who it is")
+        }
         other => panic!("not a refusal: {other:?}"),
     }
     let first = house.run.clone();

@@ -1,7 +1,7 @@
 //! The providers' wire formats, streaming and not: what goes out, what comes back, what it cost.
 
 use crate::house::{HANDLE, House, KEY, Word, call, head, url};
-use crate::provider::{Provider, Step, chunk, chunked, whole};
+use crate::provider::{Provider, Step, chunk, chunked, kept, whole};
 use model::{Dialect, Usage};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -177,4 +177,30 @@ async fn one_connection_of_the_box_carries_one_call_after_the_other() {
     let mut got = String::new();
     crate::house::soon("both answers", stream.read_to_string(&mut got)).await.unwrap();
     assert_eq!(got.matches("HTTP/1.1 200 OK").count(), 2, "{got}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_connection_to_the_provider_is_used_again_by_the_same_run_and_by_no_other() {
+    let mut provider = Provider::keeping_connections(kept(JSON, MESSAGE)).await;
+    let mut house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let other = house.second_run().await;
+    let mut clients = Vec::new();
+    for door in [house.door, house.door, other, other] {
+        assert_eq!(call(door, "/v1/messages", ASKED).await.status, 200);
+        clients.push(provider.seen().await.client);
+    }
+    assert_eq!((clients[0], clients[2]), (clients[1], clients[3]));
+    assert_ne!(clients[0], clients[2]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_connection_that_the_provider_closed_meanwhile_is_replaced() {
+    let mut provider = Provider::answering(kept(JSON, MESSAGE)).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    assert_eq!(call(house.door, "/v1/messages", ASKED).await.status, 200);
+    let first = provider.seen().await.client;
+    // A close that crosses the request is a fault; it is not sent twice. A close that was seen is none.
+    let again = async { while call(house.door, "/v1/messages", ASKED).await.status != 200 {} };
+    crate::house::soon("a new connection", again).await;
+    assert_ne!(provider.seen().await.client, first);
 }

@@ -126,6 +126,15 @@ impl House {
         assert!(matches!(self.receive().await, FromCable::Attached { run } if run == self.run));
     }
 
+    /// Attaches another run, `run2`, and gives its door.
+    pub async fn second_run(&mut self) -> SocketAddr {
+        let run = RunId::parse("run2").expect("an id");
+        let listener = box_listener();
+        self.send(&ToCable::Attach { run: run.clone() }, Some(listener.as_fd()));
+        assert!(matches!(self.receive().await, FromCable::Attached { run: attached } if attached == run));
+        listener.local_addr().expect("an address")
+    }
+
     /// Waits until the gateway has dialled: only then it answers anything but 503.
     pub async fn until_up(&mut self) {
         soon("the gateway's dial", async {
