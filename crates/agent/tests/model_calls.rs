@@ -2,10 +2,12 @@
 
 mod double;
 
-use agent::turns::context_at;
+use agent::door::{CallLimits, Door};
+use agent::turns::{FailureKind, context_at};
 use double::{HANG, ModelDouble, answer, block_on, run, streamed, task};
 use model::Dialect;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::Openai];
 const SSE: &str = "content-type: text/event-stream\r\n";
@@ -110,6 +112,21 @@ fn a_model_that_never_ends_is_cut_and_the_reason_says_so() {
         assert!(done["reason"].as_str().unwrap().contains("far beyond the limit"), "{done}");
         assert!(!runner.events("chunk").is_empty(), "what it said is in the transcript");
     });
+}
+
+#[test]
+fn a_stream_that_only_drips_is_cut_at_the_limit_of_time_and_one_that_stops_is_taken_for_broken() {
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+    for (idle, total, kind) in [(long, short, FailureKind::Endless), (short, long, FailureKind::Cut)] {
+        block_on(async {
+            let model = ModelDouble::new(vec![answer("200 OK", SSE, HANG)]).await;
+            let route = task(Dialect::Anthropic).model;
+            let limits = CallLimits { connect: long, idle, total };
+            let door = Door { address: model.address, route, handle: "vh_test".into(), limits };
+            let failure = door.call(b"{}".to_vec(), &mut |_| {}).await.unwrap_err();
+            assert_eq!(failure.kind, kind);
+        });
+    }
 }
 
 #[test]

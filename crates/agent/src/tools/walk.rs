@@ -21,6 +21,12 @@ const MAX_READ: u64 = 128 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Longest line shown, in characters.
 const MAX_LINE: usize = 300;
+/// Longest part of a line that is searched, in bytes.
+const MAX_SEARCHED: usize = 64 * 1024;
+/// Bytes of text between two looks at the clock.
+const WATCH: usize = 16 * 1024;
+/// Largest regular expression once it is compiled, in bytes: bounds the work for one byte of text.
+const MAX_PROGRAM: usize = 64 * 1024;
 /// Longest pattern, in bytes.
 const MAX_PATTERN: usize = 1000;
 
@@ -157,7 +163,7 @@ impl Pattern {
         if search.literal {
             return Ok(Self::Text(search.pattern.clone()));
         }
-        let built = regex_lite::RegexBuilder::new(&search.pattern).size_limit(1 << 20).build();
+        let built = regex_lite::RegexBuilder::new(&search.pattern).size_limit(MAX_PROGRAM).build();
         built.map(Self::Regex).map_err(|e| {
             Said::error(format!("The pattern is no regular expression: {e}. Set `literal` to search for it as text."))
         })
@@ -195,13 +201,19 @@ pub(super) async fn search(bench: &Bench, search: &Search) -> Result<Said, Said>
             continue;
         }
         let content = String::from_utf8_lossy(&content);
+        let mut unwatched = 0;
         for (number, line) in (1usize..).zip(content.lines()) {
-            if !pattern.is_in(line) {
-                // One long file of hard lines must not outlast the limit of time either.
-                if number.is_multiple_of(4096) && Instant::now() >= walk.until {
+            // A hard pattern on long lines must neither outlast the limit of time nor keep others waiting.
+            unwatched += line.len();
+            if unwatched > WATCH {
+                unwatched = 0;
+                tokio::task::yield_now().await;
+                if Instant::now() >= walk.until {
                     walk.stopped = Some("out of time");
                     break 'files;
                 }
+            }
+            if !pattern.is_in(&line[..line.floor_char_boundary(MAX_SEARCHED)]) {
                 continue;
             }
             if found == MAX_FOUND || text.len() > MAX_TEXT {
@@ -307,6 +319,17 @@ mod tests {
         let list = List { path: None, depth: None };
         let said = now(super::list(&bench(root.path()), &list)).ok().unwrap();
         assert!(said.cut && said.text.contains("there is more"));
+    }
+
+    #[test]
+    fn a_pattern_that_explodes_is_refused_and_a_long_line_is_searched_in_part() {
+        let root = tempfile::tempdir().unwrap();
+        let bench = bench(root.path());
+        let regex = |pattern: &str| Search { pattern: pattern.into(), path: None, literal: false };
+        assert!(now(super::search(&bench, &regex("((a{100}){100}){100}"))).is_err());
+        std::fs::write(root.path().join("long"), format!("{}b{}c", "a".repeat(60_000), "a".repeat(60_000))).unwrap();
+        assert!(now(super::search(&bench, &regex("a+b"))).ok().unwrap().text.starts_with("long:1: aaa"));
+        assert!(now(super::search(&bench, &regex("a+c"))).ok().unwrap().text.starts_with("(nothing found)"));
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn well_formed(messages: &[Message]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_record_rebuilds_the_state_and_the_limits_end_the_run(
