@@ -304,6 +304,9 @@ impl Attempt {
             () = sleep_until(deadline) => Stop::Time,
             () = self.input.overflow() => Stop::Overflow,
         };
+        if matches!(stop, Stop::Over(Over::Lost | Over::Gone | Over::Journal(_))) {
+            self.run.breaks();
+        }
         let killed = live.with(|live| live.kill()).await;
         let stop = match stop {
             // What it said before it was killed still counts, its end among it.
@@ -380,6 +383,7 @@ impl Attempt {
 
     /// The end of an attempt that was nobody's wish. See the keeper for what follows.
     fn broke(&self, why: impl std::fmt::Display) -> Finish {
+        self.run.breaks();
         match self.launch.kind {
             RunKind::Agent => Finish::Broken(why.to_string()),
             // Before its task is sent the walls are not recorded, and the next attempt repeats nothing.

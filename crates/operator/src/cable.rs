@@ -26,8 +26,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How long the gateway may take to say that it serves a run.
-pub const ATTACH: Duration = Duration::from_secs(10);
+/// How long the gateway may take to say that it serves a run. The socket outlives the process that serves it, so a
+/// dial succeeds while the gateway is being started again: as long as that may take.
+pub const ATTACH: Duration = Duration::from_secs(60);
 /// Bytes of a text that are scrubbed at once, when it is longer than a packet: escaped twice they still fit one.
 const PIECE: usize = 24 * 1024;
 

@@ -37,7 +37,7 @@ pub enum By {
 /// One numbered event.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
-    /// From 1; one more at each record, except after [`Journal::skip_to`].
+    /// From 1; one more at each record.
     pub seq: u64,
     /// By the host's clock.
     pub at: Moment,
@@ -110,7 +110,7 @@ impl Journal {
         };
         let mut from = BufReader::new(journal.file.try_clone().map_err(failed("open"))?);
         while let Some((record, head, size)) = read_record(&mut from, journal.head).map_err(failed("read"))? {
-            if record.seq <= journal.last_seq {
+            if record.seq != journal.last_seq + 1 {
                 break;
             }
             journal.head = head;
@@ -166,11 +166,6 @@ impl Journal {
             self.took(record);
         }
         Ok(self.last_seq)
-    }
-
-    /// Counts on from `seq`, for a journal that lost what the server already has; never back.
-    pub fn skip_to(&mut self, seq: u64) {
-        self.last_seq = self.last_seq.max(seq);
     }
 
     /// The last number; 0 for none.

@@ -90,7 +90,7 @@ impl Keeper {
             Err(cause) => {
                 // Nothing can be recorded, so nothing happens; the next hello does not know the run.
                 tracing::error!(run = %launch.run, %cause, "a run has no journal; it is not launched");
-                self.means.runs.stale.notify_one();
+                self.means.runs.are_stale();
                 return;
             }
         };
@@ -111,7 +111,7 @@ impl Keeper {
         }
         if broken || recorded.is_err() {
             locked(&self.live).remove(&run.id);
-            self.means.runs.stale.notify_one();
+            self.means.runs.are_stale();
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Config {
     /// The gateway's socket, `run/cable.sock`.
     pub cable: PathBuf,
     /// This installation's name in cgroups.
-    pub label: String,
+    pub cgroup_parent: String,
     /// The host's name, as the server is told.
     pub host: String,
     /// The executable that is process 1 in boxes.
@@ -50,9 +50,9 @@ pub struct Config {
 /// # Errors
 /// When the folder, the engine or a journal cannot be opened. Afterwards it does not return.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let Config { dir, server, cable: gateway, label, host, runner, agent } = config;
+    let Config { dir, server, cable: gateway, cgroup_parent, host, runner, agent } = config;
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-    let engine = sandbox::Host::open(&dir, &label, "/proc/self/exe".as_ref(), runner, agent)?;
+    let engine = sandbox::Host::open(&dir, &cgroup_parent, "/proc/self/exe".as_ref(), runner, agent)?;
     for orphan in engine.reap_orphans()? {
         tracing::warn!(orphan, "ended what an earlier operator left");
     }

@@ -2,27 +2,28 @@
 //!
 //! A session ends with its connection, and also when a run is neither live nor ended ([`Runs::stale`]): the hello
 //! of the next one tells the server how things stand, and the server decides on another attempt. Events are read
-//! from the journals, so that memory stays small however long the server is away, and only from the number the
-//! server asks for (or, for a run launched in this session, from the first it can lack). What was acknowledged
-//! is not remembered: the server takes each number once.
+//! from the journals, so that memory stays small however long the server is away. What is new after the hello is
+//! sent unasked, what is older when the server asks for it. What was acknowledged is not remembered: the server
+//! takes each number once.
 //!
 //! Read [`keep`] (dialling), then `session`, then `Heads`.
 
 use crate::journal::{Record, Tail, sync_folder};
 use crate::runs::Runs;
 use api::frame::{self, FrameError};
-use api::link::{Down, Up};
+use api::link::{Down, Known, Up};
 use model::RunId;
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Shortest pause between two dials.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -30,8 +31,13 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Bytes of events sent of one run before another has its turn.
 const BATCH_BYTES: usize = 256 * 1024;
-/// A run that died with others is told of once, together with them.
+/// A run that died with others is told of once, together with them: what breaks within this time counts as one.
 const SETTLING: Duration = Duration::from_millis(100);
+/// How long the others' boxes may take to end.
+const LONGEST_SETTLING: Duration = Duration::from_secs(20);
+/// Youngest session that is ended for a new hello: what the server answers to the last one must not be lost, for a
+/// launch that nobody reads is an attempt that counts.
+const YOUNGEST: Duration = Duration::from_secs(1);
 
 /// Who carries out what the server says. Called on the link's reader: it must not block.
 pub trait Orders: Send + Sync + 'static {
@@ -51,7 +57,7 @@ pub async fn keep(socket: PathBuf, host: String, heads: PathBuf, runs: Arc<Runs>
             }
             Err(cause) => tracing::debug!(%cause, socket = %socket.display(), "the server is not there"),
         }
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -76,7 +82,12 @@ enum Over {
 
 async fn session(stream: UnixStream, host: &str, heads: &Path, runs: &Arc<Runs>, orders: &Arc<dyn Orders>) -> String {
     let (from, mut to) = stream.into_split();
-    let hello = Up::Hello { host: host.to_owned(), runs: runs.all().iter().map(|run| run.known()).collect() };
+    // Before the hello is written: what breaks later is not in it.
+    let stale = runs.stale.subscribe();
+    let known: Vec<Known> = runs.all().iter().map(|run| run.known()).collect();
+    // What is new after the hello is sent unasked; what is older only if the server asks for it.
+    let after = known.iter().map(|known| (known.run.clone(), known.last_seq)).collect();
+    let hello = Up::Hello { host: host.to_owned(), runs: known };
     if let Err(e) = frame::write(&mut to, &hello).await {
         return e.to_string();
     }
@@ -84,9 +95,26 @@ async fn session(stream: UnixStream, host: &str, heads: &Path, runs: &Arc<Runs>,
     let (tasks, todo) = mpsc::unbounded_channel();
     let over = tokio::select! {
         over = listen(from, heads, Arc::clone(orders), tasks) => over,
-        over = tell(to, runs, todo) => over,
+        over = tell(to, runs, after, todo) => over,
+        over = out_of_date(runs, stale) => over,
     };
     over.to_string()
+}
+
+/// Returns once the last hello is no longer true, and everything that breaks at the same time has broken.
+async fn out_of_date(runs: &Runs, mut stale: watch::Receiver<u64>) -> Over {
+    let begun = Instant::now();
+    if stale.changed().await.is_err() {
+        // Its sender is in `runs`, which lives.
+        std::future::pending::<()>().await;
+    }
+    sleep_until(begun + YOUNGEST).await;
+    let last = Instant::now() + LONGEST_SETTLING;
+    sleep(SETTLING).await;
+    while runs.all().iter().any(|run| run.is_breaking()) && Instant::now() < last {
+        sleep(SETTLING).await;
+    }
+    Over::Stale
 }
 
 /// Reads orders until the connection ends.
@@ -127,11 +155,22 @@ async fn listen(
     }
 }
 
+/// Where each run's events are read on: a number to read on after, then a tail.
+enum Place {
+    After(u64),
+    At(Tail),
+}
+
 /// Sends what the server lacks, whenever there is something.
-async fn tell(mut to: OwnedWriteHalf, runs: &Arc<Runs>, mut todo: mpsc::UnboundedReceiver<Task>) -> Over {
-    let mut tails: BTreeMap<RunId, Option<Tail>> = BTreeMap::new();
+async fn tell(
+    mut to: OwnedWriteHalf,
+    runs: &Arc<Runs>,
+    after: BTreeMap<RunId, u64>,
+    mut todo: mpsc::UnboundedReceiver<Task>,
+) -> Over {
+    let mut places: BTreeMap<RunId, Place> = after.into_iter().map(|(run, after)| (run, Place::After(after))).collect();
     loop {
-        let more = match send_some(&mut to, runs, &mut tails).await {
+        let more = match send_some(&mut to, runs, &mut places).await {
             Ok(more) => more,
             Err(over) => return over,
         };
@@ -140,25 +179,12 @@ async fn tell(mut to: OwnedWriteHalf, runs: &Arc<Runs>, mut todo: mpsc::Unbounde
             Some(task) = todo.recv() => Some(task),
             () = std::future::ready(()), if more => None,
             () = runs.news.notified() => None,
-            () = runs.stale.notified() => {
-                tokio::time::sleep(SETTLING).await;
-                return Over::Stale;
-            }
         };
         match task {
-            Some(Task::Send { run, after }) => {
-                if let Some(known) = runs.get(&run)
-                    && let Some(after) = after
-                {
-                    known.skip_to(after);
-                    tails.insert(run, open_tail(&known, after));
-                } else {
-                    tails.entry(run).or_insert(None);
-                }
-            }
-            Some(Task::Forget(run)) => {
-                tails.remove(&run);
-            }
+            Some(Task::Send { run, after: Some(after) }) => drop(places.insert(run, Place::After(after))),
+            // Launched: the server takes a number once, so a run that was known keeps its place.
+            Some(Task::Send { run, after: None }) => drop(places.entry(run).or_insert(Place::After(0))),
+            Some(Task::Forget(run)) => drop(places.remove(&run)),
             Some(Task::Witnessed(head)) => {
                 if let Err(e) = frame::write(&mut to, &Up::Witnessed { head }).await {
                     return e.into();
@@ -169,29 +195,27 @@ async fn tell(mut to: OwnedWriteHalf, runs: &Arc<Runs>, mut todo: mpsc::Unbounde
     }
 }
 
-fn open_tail(run: &crate::runs::Run, after: u64) -> Option<Tail> {
-    // A journal that is not there yet is opened when there is news of it.
-    Tail::open(&run.journal_path(), &run.id, after).ok()
-}
-
 /// Sends a batch of each run; true when some run has more.
 async fn send_some(
     to: &mut OwnedWriteHalf,
     runs: &Arc<Runs>,
-    tails: &mut BTreeMap<RunId, Option<Tail>>,
+    places: &mut BTreeMap<RunId, Place>,
 ) -> Result<bool, Over> {
     let (mut more, mut damaged) = (false, Vec::new());
-    for (id, slot) in tails.iter_mut() {
+    for (id, place) in places.iter_mut() {
+        // Launched, and its journal not made yet: there will be news of it.
         let Some(run) = runs.get(id) else { continue };
-        let Some(mut tail) = slot.take().or_else(|| open_tail(&run, 0)) else { continue };
-        let durable = run.durable();
-        let (tail, batch) = crate::blocking(move || {
-            let batch = read_batch(&mut tail, durable);
-            (tail, batch)
-        })
-        .await;
-        let (batch, rest) = match batch {
-            Ok(batch) => batch,
+        let (durable, from) = (run.durable(), std::mem::replace(place, Place::After(0)));
+        let read = crate::blocking(move || {
+            let mut tail = match from {
+                Place::At(tail) => tail,
+                Place::After(after) => Tail::open(&run.journal_path(), &run.id, after)?,
+            };
+            let (batch, rest) = read_batch(&mut tail, durable)?;
+            Ok::<_, io::Error>((tail, batch, rest))
+        });
+        let (tail, batch, rest) = match read.await {
+            Ok(read) => read,
             Err(cause) => {
                 // One damaged journal must not silence the others; the next start cuts it at its last whole record.
                 tracing::error!(run = %id, %cause, "a journal cannot be read; its events are not sent");
@@ -199,14 +223,14 @@ async fn send_some(
                 continue;
             }
         };
-        *slot = Some(tail);
+        *place = Place::At(tail);
         more |= rest;
         for Record { seq, at, by: _, event } in batch {
             frame::write(to, &Up::Event { run: id.clone(), seq, at, event }).await?;
         }
     }
     for id in damaged {
-        tails.remove(&id);
+        places.remove(&id);
     }
     Ok(more)
 }
@@ -222,12 +246,31 @@ fn read_batch(tail: &mut Tail, durable: u64) -> io::Result<(Vec<Record>, bool)> 
     Ok((batch, true))
 }
 
-/// Appends a signed head of the evidence to the witness file, durable when this returns: one JSON text a line.
+/// Appends a signed head of the evidence to the witness file, durable when this returns: one JSON text a line. The
+/// server sends its last head at every hello; one that is the last line already is not written again.
 fn keep_head(path: &Path, head: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
     let mut line = serde_json::to_vec(head)?;
     line.push(b'\n');
+    let len = file.metadata()?.len();
+    if let Some(at) = len.checked_sub(line.len() as u64) {
+        let mut last = vec![0; line.len()];
+        file.read_exact_at(&mut last, at)?;
+        if last == line && (at == 0 || byte_at(&file, at - 1)? == b'\n') {
+            return Ok(());
+        }
+    }
+    // A line that a crash cut short is ended, so that it spoils no other.
+    if len > 0 && byte_at(&file, len - 1)? != b'\n' {
+        line.insert(0, b'\n');
+    }
     file.write_all(&line)?;
     file.sync_data()?;
     sync_folder(path)
+}
+
+fn byte_at(file: &File, at: u64) -> io::Result<u8> {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    Ok(byte[0])
 }

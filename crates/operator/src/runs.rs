@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What is kept of a launch beside the journal. The handle is not: only a live attempt needs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,7 @@ pub struct Run {
     journal: Mutex<Journal>,
     durable: AtomicU64,
     live: AtomicBool,
+    breaking: AtomicBool,
     news: Arc<Notify>,
 }
 
@@ -66,7 +67,15 @@ impl Run {
     fn open(dir: PathBuf, id: RunId, news: Arc<Notify>) -> Result<Arc<Self>, JournalError> {
         let journal = Journal::open(&dir.join("journal"), &id)?;
         let durable = AtomicU64::new(journal.len());
-        Ok(Arc::new(Self { id, dir, journal: Mutex::new(journal), durable, live: AtomicBool::new(false), news }))
+        Ok(Arc::new(Self {
+            id,
+            dir,
+            journal: Mutex::new(journal),
+            durable,
+            live: AtomicBool::new(false),
+            breaking: AtomicBool::new(false),
+            news,
+        }))
     }
 
     /// Records events and tells the link; durable when this returns. Blocks for a disk's sync.
@@ -132,10 +141,16 @@ impl Run {
     /// Marks the end of an attempt.
     pub fn rest(&self) {
         self.live.store(false, Ordering::Release);
+        self.breaking.store(false, Ordering::Release);
     }
-    /// Counts on from what the server has, when the journal has less.
-    pub fn skip_to(&self, seq: u64) {
-        locked(&self.journal).skip_to(seq);
+    /// Marks an attempt that is about to end without an end of its run.
+    pub fn breaks(&self) {
+        self.breaking.store(true, Ordering::Release);
+    }
+    /// Whether its attempt is about to end so.
+    #[must_use]
+    pub fn is_breaking(&self) -> bool {
+        self.breaking.load(Ordering::Acquire)
     }
     /// The journal's file.
     #[must_use]
@@ -168,8 +183,8 @@ pub struct Runs {
     map: Mutex<BTreeMap<RunId, Arc<Run>>>,
     /// Something was recorded.
     pub news: Arc<Notify>,
-    /// A run is no longer live and not ended: the server must be told how things stand, by a new hello.
-    pub stale: Notify,
+    /// Counts up when a run is no longer live and not ended: the server must be told how things stand, by a new hello.
+    pub stale: watch::Sender<u64>,
 }
 
 impl Runs {
@@ -181,7 +196,8 @@ impl Runs {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        let runs = Self { dir: dir.to_path_buf(), map: Mutex::default(), news: Arc::default(), stale: Notify::new() };
+        let runs =
+            Self { dir: dir.to_path_buf(), map: Mutex::default(), news: Arc::default(), stale: watch::Sender::new(0) };
         for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
             let name = entry?.file_name();
             match name.to_str().map(RunId::parse) {
@@ -232,6 +248,11 @@ impl Runs {
         let Some(run) = locked(&self.map).remove(id) else { return Ok(()) };
         // The journal goes last: a folder with a journal is a run, and one without is not half a run but garbage.
         std::fs::remove_dir_all(&run.dir)
+    }
+
+    /// A run is no longer live and not ended.
+    pub fn are_stale(&self) {
+        self.stale.send_modify(|count| *count += 1);
     }
 
     /// Every run.

@@ -88,17 +88,6 @@ fn the_end_counts_only_from_the_operator() {
 }
 
 #[test]
-fn a_journal_that_lost_what_the_server_has_counts_on_from_there() {
-    let (_dir, path) = file();
-    let mut journal = Journal::open(&path, &run()).unwrap();
-    journal.append(Moment(1), By::Operator, &[note("1")]).unwrap();
-    journal.skip_to(5);
-    journal.append(Moment(1), By::Operator, &[note("6")]).unwrap();
-    let numbers: Vec<u64> = events(&path, 0).iter().map(|(seq, _)| *seq).collect();
-    assert_eq!(numbers, [1, 6]);
-}
-
-#[test]
 fn an_event_too_long_for_the_link_is_refused_and_the_journal_goes_on() {
     let (_dir, path) = file();
     let mut journal = Journal::open(&path, &run()).unwrap();

@@ -1,12 +1,12 @@
 //! The link against a server that the test plays.
 
 use api::frame;
-use api::link::{Down, Up};
+use api::link::{Down, Launch, Up};
 use model::event::Event;
 use model::{RunId, RunState};
 use operator::journal::By;
 use operator::link::{self, Orders};
-use operator::runs::{Runs, raw};
+use operator::runs::{Kept, Runs, raw};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::net::{UnixListener, UnixStream};
@@ -52,6 +52,22 @@ fn stage() -> Stage {
 
 fn id(text: &str) -> RunId {
     RunId::parse(text).unwrap()
+}
+
+fn launch(run: &str) -> Launch {
+    Launch {
+        run: id(run),
+        box_id: model::BoxId::parse("b").unwrap(),
+        attempt: 1,
+        kind: model::run::RunKind::Exec,
+        repo: None,
+        base: None,
+        profile: model::Profile::default(),
+        import: false,
+        agent: None,
+        argv: vec!["true".into()],
+        history: vec![],
+    }
 }
 
 fn say(runs: &Runs, run: &str, text: &str) {
@@ -107,35 +123,40 @@ async fn after_a_cut_it_dials_again_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_server_that_has_more_than_the_journal_gets_the_next_number_after_its_own() {
+async fn a_server_that_lacks_nothing_asks_for_nothing_and_gets_what_is_new() {
     let stage = stage();
     say(&stage.runs, "a", "1");
+    let (mut server, known) = accept(&stage).await;
+    assert_eq!(known, [("a".to_owned(), 1, false, false)]);
+    say(&stage.runs, "a", "2");
+    assert_eq!(event(&mut server).await, ("a".into(), 2, "2".into()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_run_launched_in_this_session_is_sent_from_its_first_event() {
+    let stage = stage();
     let (mut server, _) = accept(&stage).await;
-    frame::write(&mut server, &Down::Resend { run: id("a"), after: 9 }).await.unwrap();
-    frame::write(&mut server, &Down::Cancel { run: id("a") }).await.unwrap();
+    frame::write(&mut server, &Down::Launch(Box::new(launch("a")))).await.unwrap();
     while stage.heard.0.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
-    // The writer takes the resend before it sends anything that comes after it.
-    while stage.runs.get(&id("a")).unwrap().known().last_seq < 9 {
-        tokio::task::yield_now().await;
-    }
-    say(&stage.runs, "a", "10");
-    assert_eq!(event(&mut server).await, ("a".into(), 10, "10".into()));
+    say(&stage.runs, "a", "1");
+    assert_eq!(event(&mut server).await, ("a".into(), 1, "1".into()));
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_head_is_on_the_disk_before_the_server_hears_that_it_was_seen() {
     let stage = stage();
     let (mut server, _) = accept(&stage).await;
-    for head in ["head one\nwith lines", "head two"] {
+    std::fs::write(stage.heads(), "\"cut by a cra").unwrap();
+    for head in ["head one\nwith lines", "head two", "head two"] {
         frame::write(&mut server, &Down::Head { head: head.into() }).await.unwrap();
         let Up::Witnessed { head: seen } = frame::read(&mut server).await.unwrap() else { panic!("no witness") };
         assert_eq!(seen, head);
     }
     let kept = std::fs::read_to_string(stage.heads()).unwrap();
-    let kept: Vec<String> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(kept, ["head one\nwith lines", "head two"]);
+    let kept: Vec<Option<String>> = kept.lines().map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(kept, [None, Some("head one\nwith lines".into()), Some("head two".into())]);
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -143,10 +164,29 @@ async fn a_run_that_is_neither_live_nor_ended_brings_a_new_hello() {
     let stage = stage();
     let (mut server, _) = accept(&stage).await;
     say(&stage.runs, "a", "it broke");
-    stage.runs.stale.notify_one();
+    stage.runs.are_stale();
     assert!(matches!(frame::read::<Up>(&mut server).await, Err(frame::FrameError::Closed)));
     let (_server, known) = accept(&stage).await;
     assert_eq!(known, [("a".to_owned(), 1, false, false)]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn runs_that_break_together_are_told_of_in_one_hello() {
+    let stage = stage();
+    let (mut server, _) = accept(&stage).await;
+    let slow = stage.runs.take(&id("slow")).unwrap();
+    slow.begin();
+    slow.breaks();
+    stage.runs.are_stale();
+    let closed = async { frame::read::<Up>(&mut server).await };
+    let slow_ends = async {
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        slow.rest();
+        stage.runs.are_stale();
+    };
+    assert!(matches!(tokio::join!(closed, slow_ends).0, Err(frame::FrameError::Closed)));
+    let (_server, known) = accept(&stage).await;
+    assert_eq!(known, [("slow".to_owned(), 0, false, false)]);
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -176,15 +216,7 @@ async fn an_exec_that_an_operator_left_running_is_ended_with_its_outcome_unknown
     let left = |kind: model::run::RunKind, run: &str, walls: bool| {
         let runs = Runs::open(dir.path()).unwrap();
         let run = runs.take(&id(run)).unwrap();
-        let kept = operator::runs::Kept {
-            box_id: model::BoxId::parse("b").unwrap(),
-            attempt: 1,
-            kind,
-            repo: None,
-            base: None,
-            profile: model::Profile::default(),
-            import: false,
-        };
+        let kept = Kept::from(&Launch { kind, ..launch("x") });
         run.keep(&kept).unwrap();
         if walls {
             run.record_now(By::Operator, &[raw(&Event::Walls { readings: vec![] })]).unwrap();

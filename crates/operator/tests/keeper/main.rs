@@ -111,12 +111,13 @@ async fn when_the_gateway_dies_the_door_is_shut_and_an_agents_run_waits_for_its_
         runner.order();
         runner.chunk("too late, unscrubbed");
     });
+    let mut stale = stage.runs.stale.subscribe();
     stage.launch(agent(None));
     began.await.unwrap();
     let door = stage.engine.doors.lock().unwrap()[0];
     assert!(TcpStream::connect(door).is_ok());
     gateway.kill();
-    stage.runs.stale.notified().await;
+    stale.changed().await.unwrap();
     let events = stage.events().await;
     assert!(TcpStream::connect(door).is_err(), "the door is open without a gateway");
     assert!(matches!(events.last(), Some(Event::Note { text }) if text.contains("gateway ended")), "{events:?}");
@@ -184,8 +185,9 @@ async fn a_box_that_dies_without_a_reason_leaves_its_scrubbed_last_words_and_ano
             }
             runner.die();
         });
+        let mut stale = stage.runs.stale.subscribe();
         stage.launch(agent(None));
-        stage.runs.stale.notified().await;
+        stale.changed().await.unwrap();
         let events = stage.events().await;
         let Some(Event::Note { text }) = events.last() else { panic!("{events:?}") };
         assert!(text.ends_with("last words: last words with [scrubbed]"), "{text}");
