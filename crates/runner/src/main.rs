@@ -51,7 +51,7 @@ fn main() {
         Ok(walls) => Box::leak(Box::new(walls)),
         Err(why) => give_up(&format!("the walls cannot be taken: {why}")),
     };
-    let forbidden = walls::proof::attempts(walls.abi);
+    let forbidden = walls::proof::attempts();
     let hello = Hello { landlock_abi: walls.abi, forbidden };
     process::make_home();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {

@@ -52,9 +52,16 @@ pub fn take() -> Result<Walls, String> {
     let abi = paths::abi()?;
     let extra = BoxFile::read()?.folders;
     // Rulesets and programs first: making them opens files, which the walls would judge.
-    let command = ChildWalls { ruleset: paths::build(abi, &paths::command(&extra))?, filter: calls::child()? };
-    let agent = ChildWalls { ruleset: paths::build(abi, &paths::agent(&extra))?, filter: calls::child()? };
-    let own = ChildWalls { ruleset: paths::build(abi, &paths::runner(&extra))?, filter: calls::everyone()? };
+    let command =
+        ChildWalls { ruleset: paths::build(abi, &paths::command(&extra), paths::Ports::Any)?, filter: calls::child()? };
+    let agent = ChildWalls {
+        ruleset: paths::build(abi, &paths::agent(&extra), paths::Ports::DoorOnly)?,
+        filter: calls::child()?,
+    };
+    let own = ChildWalls {
+        ruleset: paths::build(abi, &paths::runner(&extra), paths::Ports::Any)?,
+        filter: calls::everyone()?,
+    };
     let missing = calls::unimplemented()?;
     own.take().map_err(|e| format!("Landlock or seccomp: {e}"))?;
     seccompiler::apply_filter(&missing).map_err(|e| format!("seccomp: {e}"))?;

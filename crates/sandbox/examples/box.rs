@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(dir)?;
     let host = Host::open(
         Path::new(dir),
-        "box-example",
+        &sandbox::rootless::cgroup_parent("box-example")?,
         Path::new("/proc/self/exe"),
         &std::fs::read(runner)?,
         &std::fs::read(agent)?,

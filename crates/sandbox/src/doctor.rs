@@ -56,16 +56,18 @@ pub fn cgroups() -> Cgroups {
     }
 }
 
-/// Looks at everything a box needs.
+/// Looks at everything a box needs, for root or for this user.
 #[must_use]
 pub fn checks() -> Vec<Check> {
-    let mut all = vec![kernel(), landlock(), privilege(), control_groups(), loop_devices(), overlay()];
-    for (name, what, package) in [
-        ("mke2fs", "makes the worktree's image", "e2fsprogs"),
-        ("git", "reads a repository and takes the result in, as its owner", "git"),
-    ] {
-        all.push(tool(name, what, package));
+    let root = rustix::process::geteuid().is_root();
+    let mut all = vec![kernel(), landlock(), privilege(root), control_groups(root), overlay()];
+    if root {
+        all.push(loop_devices());
+        all.push(tool("mke2fs", "makes the worktree's image", "e2fsprogs"));
+    } else {
+        all.push(user_namespaces());
     }
+    all.push(tool("git", "reads a repository and takes the result in, as its owner", "git"));
     all
 }
 
@@ -96,13 +98,35 @@ fn landlock() -> Check {
     check("landlock", abi >= 2, found, "boot with lsm=landlock,… (CONFIG_SECURITY_LANDLOCK) on Linux 5.19 or later")
 }
 
-fn privilege() -> Check {
-    let root = rustix::process::geteuid().is_root();
-    let found = if root { "root".to_owned() } else { format!("uid {}", rustix::process::geteuid().as_raw()) };
-    check("privilege", root, found, "boxes without root are not built yet: run it with sudo")
+fn privilege(root: bool) -> Check {
+    let found = if root {
+        "root: every wall".to_owned()
+    } else {
+        let uid = rustix::process::geteuid().as_raw();
+        format!("uid {uid}: the worktree's size and a uid of its own for each box are not enforced")
+    };
+    check("privilege", true, found, "")
 }
 
-fn control_groups() -> Check {
+fn user_namespaces() -> Check {
+    let ok = crate::rootless::can_make_user_namespace();
+    let fix = "run it as root (sudo), or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu \
+               sysctl kernel.apparmor_restrict_unprivileged_userns=0";
+    check("user namespaces", ok, if ok { "this user may make one" } else { "refused by the kernel" }, fix)
+}
+
+fn control_groups(root: bool) -> Check {
+    if !root {
+        return match crate::rootless::delegated() {
+            Ok(path) => check("cgroups", true, format!("v2, {path} is this user's"), ""),
+            Err(why) => check(
+                "cgroups",
+                false,
+                why.to_string(),
+                "run it as root (sudo), or in a group of its own: systemd-run --user --scope --property=Delegate=yes volary …",
+            ),
+        };
+    }
     match cgroups() {
         Cgroups::V2 => check("cgroups", true, "v2", ""),
         Cgroups::V1 => {

@@ -103,11 +103,12 @@ pub struct Ended {
 impl Host {
     /// Opens the operator's folder: writes the two executables that go into boxes (by digest, once), makes sub-folders.
     ///
-    /// `label` names this installation in cgroups; `exe` is the program whose `process box-helper` is the helper.
+    /// `cgroup_parent` is where boxes' control groups go, from [`crate::rootless::cgroup_parent`]; `exe` is the program
+    /// whose `process box-helper` is the helper.
     ///
     /// # Errors
     /// [`BoxError::Host`].
-    pub fn open(dir: &Path, label: &str, exe: &Path, runner: &[u8], agent: &[u8]) -> Result<Self, BoxError> {
+    pub fn open(dir: &Path, cgroup_parent: &str, exe: &Path, runner: &[u8], agent: &[u8]) -> Result<Self, BoxError> {
         for folder in ["bin", "stage", "boxes"] {
             let path = dir.join(folder);
             fs::create_dir_all(&path).map_err(host(format!("make {}", path.display())))?;
@@ -118,7 +119,7 @@ impl Host {
         let runner = carried(dir, "runner", runner)?;
         let agent = carried(dir, "agent", agent)?;
         Ok(Self {
-            facts: HostFacts { dir: dir.to_path_buf(), cgroup_parent: format!("/volary-{label}"), root },
+            facts: HostFacts { dir: dir.to_path_buf(), cgroup_parent: cgroup_parent.to_owned(), root },
             exe: exe.to_path_buf(),
             runner,
             agent,
@@ -132,7 +133,7 @@ impl Host {
     pub fn create(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
         let uid = self.uid_of(&plan.upper_image)?;
         let spec = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
-        crate::worktree::reserve(&plan.upper_image, spec.limits.worktree_mib)?;
+        crate::worktree::reserve(&plan.upper_image, spec.limits.worktree_mib, self.facts.root)?;
 
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
@@ -195,6 +196,9 @@ impl Host {
     /// # Errors
     /// [`BoxError::Host`]; a missing image is no error.
     pub fn drop_worktree(&self, image: &Path) -> Result<(), BoxError> {
+        if image.is_dir() {
+            return crate::rootless::remove(image).map_err(host(format!("remove {}", image.display())));
+        }
         for path in [image.to_path_buf(), uid_file(image)] {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

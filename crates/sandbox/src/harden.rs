@@ -53,6 +53,11 @@ impl HardenedSpec {
     pub fn uid(&self) -> u32 {
         self.uid
     }
+    /// The uid as the box itself sees it: without root the box has a user namespace with one uid, 0, and no capability.
+    #[must_use]
+    pub fn uid_inside(&self) -> u32 {
+        if self.host.root { self.uid } else { 0 }
+    }
     /// The box's cgroup, absolute in each hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {

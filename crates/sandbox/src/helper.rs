@@ -159,9 +159,12 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let what = what.to_owned();
         move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
     };
+    if !spec.host.root {
+        crate::rootless::enter().map_err(act("make a user namespace"))?;
+    }
     // SAFETY: this process has one thread, so no other is surprised by the new namespace.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
-        .map_err(|e| act("make a mount namespace (needs root)")(e.into()))?;
+        .map_err(|e| act("make a mount namespace")(e.into()))?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|e| act("cut off the host's mounts")(e.into()))?;
     let stage = spec.host.dir.join("stage");

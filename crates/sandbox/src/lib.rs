@@ -16,6 +16,7 @@ pub mod helper;
 pub mod oci;
 pub mod packet;
 pub mod read_back;
+pub mod rootless;
 pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};

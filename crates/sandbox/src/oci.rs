@@ -129,10 +129,10 @@ pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
             symlink(target, root.join(&point[1..]))?;
         }
     }
-    let uid = spec.uid;
+    let uid = spec.uid_inside();
     let files = [
-        ("etc/passwd", format!("root:x:0:0:root:/:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:/tmp/home:/bin/sh\n")),
-        ("etc/group", format!("root:x:0:\nagent:x:{uid}:\n")),
+        ("etc/passwd", format!("agent:x:{uid}:{uid}:agent:/tmp/home:/bin/sh\nroot:x:0:0:root:/:/usr/sbin/nologin\n")),
+        ("etc/group", format!("agent:x:{uid}:\nroot:x:0:\n")),
         ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
         ("etc/hostname", "box\n".to_owned()),
         (&PROBE[1..], "No rule of the runner's Landlock layer names this file.\n".to_owned()),
@@ -148,7 +148,7 @@ pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
 /// What the runner reads before it takes its walls: which folders its rules must name.
 fn box_json(spec: &HardenedSpec) -> Value {
     let folders: Vec<Value> = spec.folders.iter().map(|f| json!({"path": f.path, "writable": f.writable})).collect();
-    json!({"folders": folders, "uid": spec.uid})
+    json!({"folders": folders, "uid": spec.uid_inside()})
 }
 
 /// Writes `config.json` for the runtime.
@@ -175,7 +175,7 @@ fn config(stage: &Path, spec: &HardenedSpec) -> Value {
         "hostname": "box",
         "process": {
             "terminal": false,
-            "user": {"uid": spec.uid, "gid": spec.uid, "umask": 0o022, "additionalGids": []},
+            "user": {"uid": spec.uid_inside(), "gid": spec.uid_inside(), "umask": 0o022, "additionalGids": []},
             "args": [api::inbox::RUNNER_PATH],
             "env": ["PATH=/usr/bin:/bin"],
             "cwd": "/",

@@ -25,7 +25,7 @@ fn text(path: &str) -> String {
 #[must_use]
 pub fn all(spec: &HardenedSpec, pid: u32, hello: &Hello) -> Vec<Reading> {
     let mut lines = status(spec, pid);
-    lines.extend(namespaces(pid));
+    lines.extend(namespaces(spec, pid));
     lines.push(mounts(spec, pid));
     lines.push(network(pid));
     lines.extend(limits(spec, pid));
@@ -42,17 +42,25 @@ fn status(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
         .collect();
     let by = "/proc/PID/status";
     let field = |key: &str| fields.get(key).cloned().unwrap_or_else(|| "missing".into());
-    let ids = [spec.uid; 4].map(|n| n.to_string()).join(" ");
+    let four = |id: u32| [id; 4].map(|n| n.to_string()).join(" ");
+    let ids = four(spec.uid);
+    let gids = four(if spec.host.root { spec.uid } else { rustix::process::getegid().as_raw() });
+    // Without root the user's own groups cannot be dropped; they are read so that they are seen.
+    let groups = if spec.host.root { String::new() } else { own_groups() };
     let mut lines = vec![
         reading("seccomp", "2", field("Seccomp"), by),
         reading("no new privileges", "1", field("NoNewPrivs"), by),
-        reading("user", ids.clone(), field("Uid"), by),
-        reading("group", ids, field("Gid"), by),
-        reading("supplementary groups", "", field("Groups"), by),
+        reading("user", ids, field("Uid"), by),
+        reading("group", gids, field("Gid"), by),
+        reading("supplementary groups", groups, field("Groups"), by),
         reading("process 1", "1", field("NSpid").split(' ').next_back().unwrap_or_default(), by),
     ];
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         lines.push(reading("capabilities", format!("{set} {:016x}", 0), format!("{set} {}", field(set)), by));
+    }
+    if !spec.host.root {
+        // In a user namespace of this very user /proc shows the same owner either way.
+        return lines;
     }
     // What is not dumpable belongs to root in /proc, whatever its uid.
     let owner = fs::metadata(format!("/proc/{pid}/environ")).map_or_else(|e| e.to_string(), |m| m.uid().to_string());
@@ -60,9 +68,19 @@ fn status(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
     lines
 }
 
-fn namespaces(pid: u32) -> Vec<Reading> {
+fn own_groups() -> String {
+    text("/proc/self/status")
+        .lines()
+        .find_map(|line| line.strip_prefix("Groups:"))
+        .map(|groups| groups.split_whitespace().collect::<Vec<_>>().join(" "))
+        .unwrap_or_default()
+}
+
+fn namespaces(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
+    let user = if spec.host.root { None } else { Some("user") };
     ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
         .into_iter()
+        .chain(user)
         .map(|name| {
             let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{name}")).ok();
             let own = match (of(&pid.to_string()), of("self")) {

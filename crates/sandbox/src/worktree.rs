@@ -52,7 +52,7 @@ fn act<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> io::Err
 ///
 /// # Errors
 /// [`BoxError::Helper`] with what is free and what is needed; [`BoxError::Host`].
-pub fn reserve(image: &Path, mib: u64) -> Result<(), BoxError> {
+pub fn reserve(image: &Path, mib: u64, root: bool) -> Result<(), BoxError> {
     let host = |act: String| move |cause: io::Error| BoxError::Host { act, cause };
     let folder = image.parent().unwrap_or(Path::new("/"));
     let bytes = mib << 20;
@@ -70,6 +70,14 @@ pub fn reserve(image: &Path, mib: u64) -> Result<(), BoxError> {
         )));
     }
     if image.exists() {
+        return Ok(());
+    }
+    if !root {
+        // No loop device without root: a plain folder, whose size nothing enforces, and `reach` says so.
+        for name in ["", "up", "wk"] {
+            let path = image.join(name);
+            fs::create_dir(&path).map_err(host(format!("make {}", path.display())))?;
+        }
         return Ok(());
     }
     let draft = image.with_extension("draft");
@@ -123,6 +131,40 @@ impl Worktree {
         for name in ["disk", "lower", "work"] {
             fs::create_dir(stage.join(name))?;
         }
+        if spec.host.root {
+            self.mount_image(spec)?;
+        } else {
+            rustix::mount::mount_bind(&spec.upper_image, stage.join("disk")).map_err(act("show the run's folder"))?;
+        }
+        match &spec.lower {
+            Some(lower) if spec.host.root => self.show_lower(lower, spec.uid)?,
+            Some(lower) => {
+                rustix::mount::mount_bind(lower, stage.join("lower")).map_err(act("show the checkout"))?;
+            }
+            None => {}
+        }
+        fresh_git(&stage.join("disk/up"), spec.uid_inside())?;
+        // Relative paths: absolute ones would show the host's folders in the box's mount table.
+        rustix::process::chdir(stage)?;
+        let options = if spec.host.root {
+            c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off"
+        } else {
+            c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,userxattr,index=off"
+        };
+        rustix::mount::mount(
+            "worktree",
+            "work",
+            "overlay",
+            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
+            options,
+        )
+        .map_err(act("mount the worktree"))?;
+        rustix::process::chdir("/")?;
+        Ok(())
+    }
+
+    fn mount_image(&self, spec: &HardenedSpec) -> io::Result<()> {
+        let stage = &self.stage;
         let device = attach(&spec.upper_image)?;
         rustix::mount::mount(
             &device.0,
@@ -141,22 +183,6 @@ impl Worktree {
                 chown(&path, Some(spec.uid), Some(spec.uid))?;
             }
         }
-        if let Some(lower) = &spec.lower {
-            self.show_lower(lower, spec.uid)?;
-        }
-        fresh_git(&stage.join("disk/up"), spec.uid)?;
-        // Relative paths: absolute ones would show the host's folders in the box's mount table.
-        rustix::process::chdir(stage)?;
-        let options = c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off";
-        rustix::mount::mount(
-            "worktree",
-            "work",
-            "overlay",
-            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
-            options,
-        )
-        .map_err(act("mount the worktree"))?;
-        rustix::process::chdir("/")?;
         Ok(())
     }
 

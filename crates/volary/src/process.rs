@@ -20,8 +20,8 @@ pub const AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 pub struct Config {
     /// The home.
     pub home: PathBuf,
-    /// The installation's label.
-    pub label: String,
+    /// The control group that holds the boxes.
+    pub cgroup_parent: String,
     /// The server's uid, when root.
     pub server_uid: u32,
     /// The gateway's uid, when root.
@@ -113,7 +113,7 @@ fn operator(config: &Config) -> anyhow::Result<()> {
         dir: config.home.join("operator"),
         server: config.home.join("run/operator.sock"),
         cable: config.home.join("run/cable.sock"),
-        label: config.label.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         runner: RUNNER,
         agent: AGENT,

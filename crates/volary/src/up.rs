@@ -36,6 +36,12 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// Where this installation is reached and where its boxes are.
+struct State {
+    url: String,
+    cgroup_parent: String,
+}
+
 struct Part {
     name: &'static str,
     fds: Vec<OwnedFd>,
@@ -67,9 +73,10 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     let grants = socket(home, "gateway.sock", Some(gateway_uid))?;
     let cable = seqpacket(home)?;
 
+    let cgroup_parent = sandbox::rootless::cgroup_parent(&home.label()).context("a control group for the boxes")?;
     let config = Config {
         home: home.path().to_path_buf(),
-        label: home.label(),
+        cgroup_parent: cgroup_parent.clone(),
         server_uid,
         gateway_uid,
         extra_roots: options.extra_roots.clone(),
@@ -83,8 +90,9 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         part("operator", Vec::new()),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(supervise(options, &config, &url, &mut parts));
-    end(&mut parts, home)?;
+    let state = State { url, cgroup_parent };
+    let ended = runtime.block_on(supervise(options, &config, &state, &mut parts));
+    end(&mut parts, home, &state)?;
     drop(lock);
     ended
 }
@@ -183,7 +191,7 @@ impl Part {
     }
 }
 
-async fn supervise(options: &Options, config: &str, url: &str, parts: &mut [Part; 3]) -> anyhow::Result<()> {
+async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [Part; 3]) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let home = &options.home;
     let (mut child, mut term, mut int) =
@@ -191,7 +199,7 @@ async fn supervise(options: &Options, config: &str, url: &str, parts: &mut [Part
     for part in parts.iter_mut() {
         part.start(config, home)?;
     }
-    write_state(home, url, parts)?;
+    write_state(home, state, parts)?;
     let started = Instant::now();
     let mut told = false;
     let client = Client::new(home);
@@ -211,12 +219,12 @@ async fn supervise(options: &Options, config: &str, url: &str, parts: &mut [Part
             }
         }
         if changed {
-            write_state(home, url, parts)?;
+            write_state(home, state, parts)?;
         }
         if !told && client.health().await.is_some_and(|h| h.operator && h.gateway) {
             told = true;
             tick = tokio::time::interval(Duration::from_secs(1));
-            tell_ready(options, url, &client).await?;
+            tell_ready(options, &state.url, &client).await?;
         }
         if !told {
             let hopeless = parts.iter().find(|part| part.quick_deaths >= 4);
@@ -284,17 +292,17 @@ fn how(status: &rustix::process::WaitStatus) -> String {
 }
 
 /// What `status` and a second `up` read: where, and which processes.
-fn write_state(home: &Home, url: &str, parts: &[Part; 3]) -> anyhow::Result<()> {
+fn write_state(home: &Home, state: &State, parts: &[Part; 3]) -> anyhow::Result<()> {
     let pids: serde_json::Map<String, serde_json::Value> =
         parts.iter().filter_map(|part| Some((part.name.to_owned(), part.pid?.as_raw_nonzero().get().into()))).collect();
-    let state = json!({"pid": std::process::id(), "url": url, "processes": pids});
+    let state = json!({"pid": std::process::id(), "url": state.url, "cgroup": state.cgroup_parent, "processes": pids});
     // In place: the lock is on this very file.
     fs::write(home.run("up.json"), format!("{state}\n"))?;
     Ok(())
 }
 
 /// Ends all three, the operator first, and waits until no box and no helper is left.
-fn end(parts: &mut [Part; 3], home: &Home) -> anyhow::Result<()> {
+fn end(parts: &mut [Part; 3], home: &Home, state: &State) -> anyhow::Result<()> {
     for name in ["operator", "gateway", "server"] {
         let Some(part) = parts.iter_mut().find(|part| part.name == name) else { continue };
         let Some(pid) = part.pid.take() else { continue };
@@ -322,7 +330,7 @@ fn end(parts: &mut [Part; 3], home: &Home) -> anyhow::Result<()> {
             Ok(Some(_)) | Err(_) => {}
         }
     }
-    sandbox::read_back::remove_parent(&format!("/volary-{}", home.label()));
+    sandbox::read_back::remove_parent(&state.cgroup_parent);
     for name in ["api.sock", "operator.sock", "gateway.sock", "cable.sock", "up.json"] {
         remove_stale(&home.run(name))?;
     }

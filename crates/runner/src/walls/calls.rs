@@ -158,6 +158,11 @@ const CHILD: &[Refusal] = &[
     Refusal(libc::SYS_pidfd_getfd, Always, "takes descriptors of other processes"),
     Refusal(libc::SYS_kcmp, Always, "tells where the kernel keeps things"),
     Refusal(
+        libc::SYS_prlimit64,
+        All(&[(0, Not(0))]),
+        "sets the limits of other processes: process 1 is of the same uid, and could be starved of files or memory",
+    ),
+    Refusal(
         libc::SYS_personality,
         All(&[(0, Not(0)), (0, Not(0xffff_ffff))]),
         "READ_IMPLIES_EXEC undoes filters on executable memory; 0 and the query are fine",

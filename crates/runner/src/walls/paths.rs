@@ -22,9 +22,20 @@ const NEWEST: i32 = 7;
 /// The one TCP port that may be connected to: the gateway's door.
 const DOOR_PORT: u16 = 8080;
 
+/// Which TCP ports a layer leaves open, from level 4 on. The box's namespace has no way out either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// All: commands test servers on the box's own loopback (decision 0003).
+    Any,
+    /// The gateway's door may be connected to, and none may be bound.
+    DoorOnly,
+}
+
 /// What may be done beneath a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum May {
+    /// List folders.
+    List,
     /// Read files and list folders.
     Read,
     /// Read and execute.
@@ -69,7 +80,9 @@ pub fn command(extra: &[Folder]) -> Vec<Row> {
     let work = WORK.iter().map(|(path, may)| (PathBuf::from(path), *may));
     let devices = DEVICES.iter().map(|path| (PathBuf::from(path), May::Device));
     let extra = extra.iter().map(|f| (f.path.clone(), if f.writable { May::Work } else { May::Run }));
-    system.chain(facts).chain(work).chain(devices).chain(extra).collect()
+    // What stands in the box's tree is no secret; what is in its files may be.
+    let tree = std::iter::once((PathBuf::from("/"), May::List));
+    tree.chain(system).chain(facts).chain(work).chain(devices).chain(extra).collect()
 }
 
 /// The agent's layer: as a command's, and nothing can be executed but its own file.
@@ -84,7 +97,7 @@ fn without_execution(may: May) -> May {
     match may {
         May::Run | May::RunFile => May::Read,
         May::Work => May::Write,
-        May::Read | May::Write | May::Device => may,
+        May::List | May::Read | May::Write | May::Device => may,
     }
 }
 
@@ -121,6 +134,7 @@ fn rights(may: May, abi: ABI) -> BitFlags<AccessFs> {
     // Device nodes are never made, and ioctls on devices never needed.
     let write = AccessFs::from_write(abi) & !make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
     match may {
+        May::List => make_bitflags!(AccessFs::{ReadDir}),
         May::Read => read,
         May::Run => read | AccessFs::Execute,
         May::Work => read | AccessFs::Execute | write,
@@ -134,12 +148,13 @@ fn rights(may: May, abi: ABI) -> BitFlags<AccessFs> {
 ///
 /// # Errors
 /// A sentence that names the path or the right which the kernel did not take.
-pub fn build(abi: u32, rows: &[Row]) -> Result<OwnedFd, String> {
+pub fn build(abi: u32, rows: &[Row], ports: Ports) -> Result<OwnedFd, String> {
+    let by_port = ports == Ports::DoorOnly && abi >= 4;
     let level = named(abi);
     let said = |error: landlock::RulesetError| format!("Landlock: {error}");
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     ruleset = ruleset.handle_access(AccessFs::from_all(level)).map_err(said)?;
-    if level >= ABI::V4 {
+    if by_port {
         ruleset = ruleset.handle_access(AccessNet::from_all(level)).map_err(said)?;
     }
     if level >= ABI::V6 {
@@ -151,8 +166,7 @@ pub fn build(abi: u32, rows: &[Row]) -> Result<OwnedFd, String> {
         let rule = PathBeneath::new(at, rights(*may, level));
         made = made.add_rule(rule).map_err(|e| format!("Landlock: {}: {e}", path.display()))?;
     }
-    if level >= ABI::V4 {
-        // No port may be bound: the door's listener is not ours, and no other may stand beside it.
+    if by_port {
         made = made.add_rule(NetPort::new(DOOR_PORT, AccessNet::ConnectTcp)).map_err(said)?;
     }
     Option::<OwnedFd>::from(made).ok_or_else(|| "Landlock: the kernel gave no ruleset".to_owned())
@@ -186,7 +200,9 @@ mod tests {
     #[test]
     fn a_command_reaches_nothing_of_ours() {
         assert!(
-            command(&folders()).iter().all(|(path, _)| !path.starts_with(OURS) && !Path::new(OURS).starts_with(path))
+            command(&folders())
+                .iter()
+                .all(|(path, may)| *may == May::List || !path.starts_with(OURS) && !Path::new(OURS).starts_with(path))
         );
     }
 

@@ -114,6 +114,10 @@ fn not_enforced(root: bool) -> Vec<String> {
     }
     if !root {
         not.push("the worktree's size: without root it is a plain folder".to_owned());
+        not.push(
+            "a uid of its own for each box: without root all boxes have yours, in user namespaces of their own"
+                .to_owned(),
+        );
     }
     not
 }

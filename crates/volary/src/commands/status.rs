@@ -37,7 +37,7 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         all_hold &= facts.iter().all(|(_, _, holds)| *holds);
         processes.push((name, pid, facts));
     }
-    let boxes = sandbox::read_back::boxes(&format!("/volary-{}", home.label()));
+    let boxes = sandbox::read_back::boxes(state["cgroup"].as_str().unwrap_or("/"));
     if as_json {
         let processes: Vec<Value> = processes
             .iter()

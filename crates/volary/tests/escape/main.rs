@@ -1,0 +1,14 @@
+//! Attacks on the box, made by programs that are compiled and run in it, through `volary exec` as anyone would.
+//!
+//! Each attempt is really made; its errno is compared with that of the wall which must answer it, and each program
+//! makes a few calls that must go through (`control-…`), so that a program that does nothing proves nothing.
+//! Nothing here may hang: programs carry an alarm, commands a limit, and waits an end.
+//!
+//! Read [`support`] (how a program gets into the box), [`walls`] (what a call meets), [`limits`] (what floods meet),
+//! [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository).
+
+mod life;
+mod limits;
+mod result;
+mod support;
+mod walls;
