@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /api/runs`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateRun {
     /// What it does.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::RunKind))]
     pub kind: RunKind,
     /// The task, for an agent; 1 to 65,536 bytes.
     #[serde(default)]
@@ -29,12 +31,16 @@ pub struct CreateRun {
 
 /// A run as lists and `GET /api/runs/{run}` show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunView {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub run: RunId,
     /// What it does.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::RunKind))]
     pub kind: RunKind,
     /// How it stands.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::RunState))]
     pub state: RunState,
     /// Why it ended so; empty when all is well.
     pub reason: String,
@@ -49,16 +55,20 @@ pub struct RunView {
     /// Who is behind it.
     pub person: String,
     /// When it was accepted.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub created: Moment,
     /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     pub ended: Option<Moment>,
     /// Attempts so far.
     pub attempts: u32,
     /// Model calls so far.
     pub calls: u64,
     /// Tokens so far.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Usage))]
     pub usage: Usage,
     /// Cost so far.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub cost: MicroDollars,
     /// Entries in its transcript.
     pub entries: u64,
@@ -68,6 +78,7 @@ pub struct RunView {
 
 /// `POST /api/runs/{run}/input`: bytes for an exec's standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Base 64.
@@ -79,20 +90,24 @@ pub struct Input {
 
 /// `PUT /api/secrets/{name}`. There is no `GET` of a value.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
     /// The value; 1 to 16,384 bytes.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub value: crate::grants::WireSecret,
 }
 
 /// `GET /api/secrets`: one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SecretView {
     /// `model/<name>`.
     pub name: String,
     /// Who set it.
     pub set_by: String,
     /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub set_at: Moment,
     /// From 1; one more at each set.
     pub version: u64,
@@ -100,12 +115,14 @@ pub struct SecretView {
 
 /// `PUT /api/models/{name}` and rows of `GET /api/models`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelView {
     /// The name runs use.
     #[serde(default)]
     pub name: String,
     /// Wire format.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Dialect))]
     pub dialect: Dialect,
     /// Base URL; `script:` for the scripted provider.
     pub base: String,
@@ -119,6 +136,7 @@ pub struct ModelView {
     pub internal: bool,
     /// Price; taken from the table for a known id when absent.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::Price>))]
     pub price: Option<Price>,
     /// Most tokens written in one call.
     #[serde(default = "default_output")]
@@ -128,6 +146,7 @@ pub struct ModelView {
     pub context_tokens: u64,
     /// The turns of a scripted model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<schema::ScriptTurn>))]
     pub script: Vec<crate::grants::ScriptTurn>,
 }
 
@@ -140,6 +159,7 @@ fn default_context() -> u64 {
 
 /// `POST /api/models/{name}/test`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Tested {
     /// Whether the model answered.
     pub ok: bool,
@@ -151,15 +171,18 @@ pub struct Tested {
 
 /// `POST /api/sign-in`: a single-use link to the console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignInLink {
     /// Open it once, within ten minutes.
     pub url: String,
     /// When it stops working.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub expires: Moment,
 }
 
 /// Every error's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// Stable name, e.g. `run.unknown`.
     pub code: String,
@@ -169,6 +192,7 @@ pub struct Problem {
 
 /// `GET /api/health`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
     /// This program's version.
     pub version: String,
@@ -178,4 +202,67 @@ pub struct Health {
     pub gateway: bool,
     /// Runs that are not over.
     pub live_runs: u64,
+}
+
+/// How the nouns of `model`, which knows nothing of schemas, look in JSON. For the server's OpenAPI page only.
+#[cfg(feature = "openapi")]
+#[allow(missing_docs, reason = "each field is documented at the type that this one mirrors")]
+pub mod schema {
+    use utoipa::ToSchema;
+
+    /// See [`model::run::RunKind`].
+    #[derive(ToSchema)]
+    #[schema(rename_all = "kebab-case")]
+    pub enum RunKind {
+        Agent,
+        Exec,
+    }
+    /// See [`model::RunState`].
+    #[derive(ToSchema)]
+    #[schema(rename_all = "kebab-case")]
+    pub enum RunState {
+        Queued,
+        Running,
+        Done,
+        Failed,
+        Cancelled,
+    }
+    /// See [`model::Dialect`].
+    #[derive(ToSchema)]
+    #[schema(rename_all = "kebab-case")]
+    pub enum Dialect {
+        Anthropic,
+        Openai,
+    }
+    /// Tokens: see [`model::Usage`].
+    #[derive(ToSchema)]
+    pub struct Usage {
+        pub input: u64,
+        pub output: u64,
+        pub cache_read: u64,
+        pub cache_write: u64,
+    }
+    /// Micro-dollars per million tokens: see [`model::provider::Price`].
+    #[derive(ToSchema)]
+    pub struct Price {
+        pub input: u64,
+        pub output: u64,
+        pub cache_read: Option<u64>,
+        pub cache_write: Option<u64>,
+    }
+    /// See [`crate::grants::ScriptTurn`].
+    #[derive(ToSchema)]
+    pub struct ScriptTurn {
+        pub text: Option<String>,
+        pub tools: Option<Vec<ScriptTool>>,
+        pub pause_ms: Option<u64>,
+        pub fail_once: Option<u16>,
+        pub cut: Option<bool>,
+    }
+    /// See [`crate::grants::ScriptTool`].
+    #[derive(ToSchema)]
+    pub struct ScriptTool {
+        pub name: String,
+        pub input: serde_json::Value,
+    }
 }

@@ -1,7 +1,11 @@
-//! The OpenAPI 3.1 document: paths and guards from the list of routes.
+//! The OpenAPI 3.1 document: paths and guards from the list of routes, schemas from the contract's types.
 
 use crate::routes;
+use api::http::{
+    CreateRun, Health, Input, ModelView, Problem, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
+};
 use serde_json::{Map, Value, json};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The document, in JSON.
 #[must_use]
@@ -33,6 +37,7 @@ pub fn document() -> String {
         "openapi": "3.1.0",
         "info": { "title": "Volary", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
+        "components": { "schemas": schemas() },
     });
     document.to_string()
 }
@@ -51,4 +56,31 @@ fn body(schema: &str) -> Value {
         None => reference(schema),
     };
     json!({ "application/json": { "schema": schema } })
+}
+
+/// Every schema that a route names, and those that they name.
+fn schemas() -> Map<String, Value> {
+    fn add<T: ToSchema + PartialSchema>(all: &mut Map<String, Value>) {
+        let schema = serde_json::to_value(T::schema()).expect("a schema is JSON");
+        all.insert(T::name().into_owned(), schema);
+    }
+    let mut all = Map::new();
+    add::<CreateRun>(&mut all);
+    add::<Health>(&mut all);
+    add::<Input>(&mut all);
+    add::<ModelView>(&mut all);
+    add::<Problem>(&mut all);
+    add::<RunView>(&mut all);
+    add::<SecretView>(&mut all);
+    add::<SetSecret>(&mut all);
+    add::<SignInLink>(&mut all);
+    add::<Tested>(&mut all);
+    add::<schema::Dialect>(&mut all);
+    add::<schema::Price>(&mut all);
+    add::<schema::RunKind>(&mut all);
+    add::<schema::RunState>(&mut all);
+    add::<schema::ScriptTool>(&mut all);
+    add::<schema::ScriptTurn>(&mut all);
+    add::<schema::Usage>(&mut all);
+    all
 }

@@ -20,7 +20,7 @@ mod write;
 
 pub use error::StoreError;
 pub use open::{SCHEMA, Store};
-pub use write::{Act, Tx};
+pub use write::{Act, InTx, Tx};
 
 /// A count of ours as the engine keeps it; saturating, for the engine's integers have a sign.
 fn to_row(n: u64) -> i64 {

@@ -25,13 +25,8 @@ async fn a_run_goes_from_its_wish_to_its_end_and_every_line_stands_in_the_transc
     assert_eq!(stage.get(&run).await.state, RunState::Running);
     operator.event(&run, 2, &Event::Chunk { turn: 1, text: "hm".into() }).await;
     assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 2 });
-    let result = Event::Result {
-        branch: Some("volary/x".into()),
-        commit: None,
-        files: 1,
-        diff: "+a".into(),
-        diff_cut: false,
-    };
+    let result =
+        Event::Result { branch: Some("volary/x".into()), commit: None, files: 1, diff: "+a".into(), diff_cut: false };
     operator.event(&run, 3, &result).await;
     assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 3 });
     operator.event(&run, 4, &Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: None }).await;

@@ -176,14 +176,7 @@ impl Drop for Stage {
 pub const KEY: &str = "canary-key-0123456789abcdef";
 
 pub fn agent(task: &str) -> CreateRun {
-    CreateRun {
-        kind: RunKind::Agent,
-        task: task.into(),
-        repo: None,
-        model: None,
-        profile: None,
-        argv: Vec::new(),
-    }
+    CreateRun { kind: RunKind::Agent, task: task.into(), repo: None, model: None, profile: None, argv: Vec::new() }
 }
 
 pub fn exec(argv: &[&str]) -> CreateRun {

@@ -1,0 +1,315 @@
+//! Rows on a real disk.
+
+use evidence::export::Export;
+use model::event::Source;
+use model::run::RunKind;
+use model::{Event, MicroDollars, Moment, RunId, Usage};
+use serde_json::value::RawValue;
+use serde_json::{Map, json};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use store::chain::By;
+use store::grants::{GrantRow, HandleRow};
+use store::keep::{SecretRow, TokenRow};
+use store::runs::{RunRow, Taken};
+use store::{SCHEMA, Store, StoreError};
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a ?#% ü.db");
+    (dir, path)
+}
+
+fn run_id(text: &str) -> RunId {
+    RunId::parse(text).unwrap()
+}
+
+async fn add_run(store: &Store, run: &str) -> RunId {
+    let row = RunRow::new(run_id(run), RunKind::Agent, Moment(1));
+    let id = row.run.clone();
+    store.write(move |tx| Box::pin(async move { tx.add_run(&row).await })).await.unwrap();
+    id
+}
+
+fn note(text: &str) -> Event {
+    Event::Note { text: text.into() }
+}
+
+async fn take(store: &Store, run: &RunId, seq: u64) -> Taken {
+    let run = run.clone();
+    let take = store.write(move |tx| {
+        Box::pin(async move {
+            let event = note(&seq.to_string());
+            let raw: Box<RawValue> = serde_json::value::to_raw_value(&event).unwrap();
+            tx.take(&run, seq, Moment(5), raw, &event).await
+        })
+    });
+    take.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_file_is_its_owners_alone_and_is_found_whatever_its_name() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    add_run(&store, "r").await;
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    drop(store);
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.run(&run).await.unwrap().unwrap().run, run);
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_refused_with_both_versions_and_left_as_it_was() {
+    let (_dir, path) = place();
+    Store::open(&path).await.unwrap();
+    let url =
+        format!("sqlite://{}", path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23"));
+    let mut conn = <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let later = "INSERT INTO schema_versions (version, written_by) VALUES (7000, '9.9.9')";
+    sqlx::query(later).execute(&mut conn).await.unwrap();
+    let said = Store::open(&path).await.unwrap_err();
+    assert!(matches!(said, StoreError::Newer { found: 7000, known: SCHEMA, .. }));
+    let said = said.to_string();
+    for part in ["9.9.9", "7000", env!("CARGO_PKG_VERSION"), "move the home folder aside"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_operators_event_is_taken_once_and_in_order() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    assert!(
+        matches!(take(&store, &run, 1).await, Taken::New(entry) if entry.n == 1 && entry.source == Source::Operator)
+    );
+    assert!(matches!(take(&store, &run, 1).await, Taken::Known));
+    assert!(matches!(take(&store, &run, 3).await, Taken::Gap { have: 1 }));
+    assert!(matches!(take(&store, &run, 0).await, Taken::Known));
+    assert!(matches!(take(&store, &run_id("other"), 1).await, Taken::NoRun));
+    assert!(matches!(take(&store, &run, 2).await, Taken::New(entry) if entry.n == 2));
+    assert_eq!(store.events(&run, 0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn places_in_a_transcript_have_no_gap_whoever_writes() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (store, run) = (store.clone(), run.clone());
+        writers.spawn(async move {
+            let act = store.write(move |tx| Box::pin(async move { tx.append(&run, Moment(2), &note("x")).await }));
+            act.await.unwrap()
+        });
+    }
+    for seq in 1..=16 {
+        take(&store, &run, seq).await;
+    }
+    while let Some(done) = writers.join_next().await {
+        done.unwrap();
+    }
+    let lines = store.events(&run, 0, 1000).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.n).collect::<Vec<_>>(), (1..=80).collect::<Vec<_>>());
+    let mut server: Vec<u64> =
+        lines.iter().filter(|line| line.source == Source::Server).map(|line| line.source_seq).collect();
+    server.sort_unstable();
+    assert_eq!(server, (1..=64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_act_that_fails_leaves_nothing_of_itself_and_spares_its_neighbours() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let mut acts = tokio::task::JoinSet::new();
+    for n in 0..64u32 {
+        let (store, run) = (store.clone(), run.clone());
+        acts.spawn(async move {
+            let act = store.write(move |tx| {
+                Box::pin(async move {
+                    tx.append(&run, Moment(2), &note(&n.to_string())).await?;
+                    tx.record(By::Server, Moment(2), "test", "me", Map::new()).await?;
+                    if n % 2 == 1 { Err(StoreError::Closed) } else { Ok(()) }
+                })
+            });
+            (n, act.await)
+        });
+    }
+    while let Some(done) = acts.join_next().await {
+        let (n, result) = done.unwrap();
+        assert_eq!(result.is_ok(), n % 2 == 0, "{n}");
+    }
+    assert_eq!(store.events(&run, 0, 1000).await.unwrap().len(), 32);
+    assert_eq!(store.chain().borrow().n, 32);
+    assert_eq!(store.evidence(0, 1000).await.unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn sixty_four_writers_make_one_chain_that_verifies_and_goes_on_after_a_restart() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let workspace = "main".parse().unwrap();
+    let (signer, _) = evidence::Signer::generate("volary/main").unwrap();
+    for half in 0..2 {
+        let store = Store::open(&path).await.unwrap();
+        let mut writers = tokio::task::JoinSet::new();
+        for n in 0..64u32 {
+            let store = store.clone();
+            writers.spawn(async move {
+                let by = [By::Server, By::Gateway, By::Operator][n as usize % 3];
+                let more = json!({ "half": half, "writer": n }).as_object().unwrap().clone();
+                let act =
+                    store.write(move |tx| Box::pin(async move { tx.record(by, Moment(2), "test", "me", more).await }));
+                act.await.unwrap();
+            });
+        }
+        while let Some(done) = writers.join_next().await {
+            done.unwrap();
+        }
+        drop(store);
+    }
+    let rows = store.evidence(0, 1000).await.unwrap();
+    assert_eq!(rows.len(), 128);
+    let mut file = Export::new(&workspace, &signer.verifier_key());
+    for row in &rows {
+        file.record(&row.body);
+    }
+    let note = signer.sign(&workspace, 128, rows[127].head);
+    file.head(&note);
+    let report = evidence::verify::verify(&file.finish(), &[note.as_str()]).unwrap();
+    assert_eq!((report.records, report.signed, report.witnessed), (128, 128, true));
+    assert!(report.gaps.is_empty());
+}
+
+#[tokio::test]
+async fn evidence_that_is_too_long_takes_its_act_down_with_it() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let long = json!({ "text": "x".repeat(70_000) }).as_object().unwrap().clone();
+    let ours = run.clone();
+    let act = store.write(move |tx| {
+        Box::pin(async move {
+            tx.append(&ours, Moment(2), &note("x")).await?;
+            tx.record(By::Server, Moment(2), "test", "me", long).await
+        })
+    });
+    assert!(matches!(act.await, Err(StoreError::Corrupt { .. })));
+    assert!(store.events(&run, 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_handle_ends_the_runs_earlier_ones_and_renewal_does_not_wake_the_dead() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let row = move || HandleRow { run: run.clone(), model: "m".into(), expires: Moment(10), dead: false };
+    let (one, two) = (row(), row());
+    let act = store.write(move |tx| {
+        Box::pin(async move {
+            tx.add_handle("one", &one).await?;
+            tx.add_handle("two", &two).await
+        })
+    });
+    act.await.unwrap();
+    store.renew_handles(Moment(99)).await.unwrap();
+    let read = store.write(|tx| {
+        Box::pin(async move {
+            tx.renew_handle("one", Moment(100)).await?;
+            Ok::<_, StoreError>((tx.handle("one").await?, tx.handle("two").await?, tx.handle("three").await?))
+        })
+    });
+    let (one, two, three) = read.await.unwrap();
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!((one.dead, one.expires, two.dead, two.expires), (true, Moment(10), false, Moment(99)));
+    assert_eq!(three, None);
+}
+
+#[tokio::test]
+async fn a_reservation_is_replaced_by_what_was_used_once() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let grant = GrantRow {
+        id: "g".parse().unwrap(),
+        run: run.clone(),
+        model: "m".into(),
+        settled: false,
+        reserved_tokens: 50,
+        reserved_cost: MicroDollars(70),
+        price: model::provider::Price::default(),
+    };
+    let act = store.write(move |tx| {
+        Box::pin(async move {
+            tx.reserve(&grant, Moment(1)).await?;
+            let before = tx.spent(&grant.run).await?;
+            let usage = Usage { input: 5, output: u64::MAX, ..Usage::default() };
+            let first = tx.settle_grant(&grant, Moment(2), usage, MicroDollars(9), 200, false).await?;
+            let again = tx.settle_grant(&grant, Moment(3), usage, MicroDollars(9), 200, false).await?;
+            Ok::<_, StoreError>((before, first, again, tx.spent(&grant.run).await?, tx.open_grants().await?))
+        })
+    });
+    let (before, first, again, after, open) = act.await.unwrap();
+    assert_eq!((before.reserved_tokens, before.reserved_cost, before.tokens), (50, MicroDollars(70), 0));
+    assert_eq!((first, again), (true, false));
+    assert_eq!((after.reserved_tokens, after.cost), (0, MicroDollars(9)));
+    assert_eq!(after.tokens, 5 + (1 << 50), "a provider's mad count is bounded");
+    assert!(open.is_empty());
+    assert_eq!(store.run(&run).await.unwrap().unwrap().calls, 1);
+}
+
+#[tokio::test]
+async fn a_removed_secret_is_gone_with_its_bytes_and_its_versions_go_on() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let act = store.write(|tx| {
+        Box::pin(async move {
+            let row = |sealed: &[u8], version| SecretRow {
+                name: "model/a".into(),
+                sealed: sealed.to_vec(),
+                set_by: "me".into(),
+                set_at: Moment(1),
+                version,
+            };
+            assert_eq!(tx.next_secret_version("model/a").await?, 1);
+            tx.set_secret(&row(b"sealed", 1)).await?;
+            assert_eq!(tx.secret("model/a").await?, Some(row(b"sealed", 1)));
+            assert!(tx.remove_secret("model/a").await?);
+            assert!(!tx.remove_secret("model/a").await?);
+            assert_eq!(tx.secret("model/a").await?, None);
+            tx.next_secret_version("model/a").await
+        })
+    });
+    assert_eq!(act.await.unwrap(), 2);
+    assert!(store.secrets().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_sign_in_link_is_redeemed_once_and_not_at_its_deadline() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let act = store.write(|tx| {
+        Box::pin(async move {
+            let link = TokenRow { person: "administrator".parse().unwrap(), expires: Moment(100) };
+            for hash in ["a", "b"] {
+                tx.add_link(hash, &link, Moment(0)).await?;
+            }
+            Ok::<_, StoreError>((
+                tx.redeem_link("a", Moment(99)).await?,
+                tx.redeem_link("a", Moment(99)).await?,
+                tx.redeem_link("b", Moment(100)).await?,
+            ))
+        })
+    });
+    let (first, again, late) = act.await.unwrap();
+    assert_eq!((first.map(|p| p.to_string()), again, late), (Some("administrator".into()), None, None));
+}
