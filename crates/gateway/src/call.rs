@@ -8,7 +8,7 @@ use crate::refusal::{Kind, Refusal, Trace};
 use crate::relay::Relayed;
 use crate::server::{Granted, Lost, Word};
 use crate::spare::{Connection, Key, Spares, Unanswered};
-use crate::{Gate, inject, recent, relay};
+use crate::{Gate, inject, relay};
 use api::grants::{ModelCall, Place};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -65,7 +65,7 @@ async fn through(
     // From here on every way out drops the lease, and a dropped lease settles.
     trace.grant = Some(lease.grant().to_string());
     let credential = &upstream.credential.0;
-    gate.recent.note(credential, Instant::now());
+    let scrubber = gate.recent.note(credential, Instant::now());
     if upstream.dialect != call.dialect {
         return Err(Refusal::policy(
             "model.dialect",
@@ -82,7 +82,6 @@ async fn through(
     };
     // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
     let request = inject::call(&call, &to, credential)?;
-    let scrubber = recent::of([credential]);
     lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));
     let again = || open(gate, &upstream.place, &to, &scripted);
     let (response, connection) = exchange(connection, request, again).await?;

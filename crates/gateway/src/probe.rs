@@ -2,7 +2,7 @@
 
 use crate::connect::{Scripted, Target};
 use crate::refusal::Refusal;
-use crate::{Gate, call, inject, recent, relay};
+use crate::{Gate, call, inject, relay};
 use api::grants::{FromGateway, Upstream};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -19,8 +19,6 @@ const QUOTED_CHARS: usize = 300;
 
 /// Makes the call and tells the server what came of it.
 pub(crate) async fn probe(gate: &Gate, id: u64, route: Upstream, model: &str) {
-    gate.recent.note(&route.credential.0, Instant::now());
-    let scrubber = recent::of([&route.credential.0]);
     let mut status = 0;
     let said =
         match tokio::time::timeout(Duration::from_secs(PROBE_SECS), answer(gate, &route, model, &mut status)).await {
@@ -28,7 +26,6 @@ pub(crate) async fn probe(gate: &Gate, id: u64, route: Upstream, model: &str) {
             Ok(Err(refusal)) => refusal.why,
             Err(_) => format!("The model did not answer within {PROBE_SECS} seconds."),
         };
-    let said = scrubber.scrub_str(&said).into_owned();
     gate.server.post(FromGateway::Probed { id, status, said });
 }
 
@@ -50,6 +47,7 @@ async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> R
         Dialect::Anthropic => "/v1/messages",
         Dialect::Openai => "/v1/chat/completions",
     };
+    let scrubber = gate.recent.note(credential, Instant::now());
     let to = Target::of(&route.place)?;
     let scripted = Scripted { owner: "probe", dialect: route.dialect, credential };
     let open = async || call::open(gate, &route.place, &to, &scripted).await;
@@ -62,8 +60,8 @@ async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> R
     match Limited::new(body, ANSWER_AT_MOST).collect().await {
         // Scrubbed before anything is cut out of it: half a key would not be found any more.
         Ok(whole) => {
-            let scrubbed = recent::of([credential]).scrub(&whole.to_bytes()).into_owned();
-            Ok(String::from_utf8_lossy(&scrubbed).into_owned())
+            let whole = whole.to_bytes();
+            Ok(String::from_utf8_lossy(&scrubber.scrub(&whole)).into_owned())
         }
         Err(_) => Err(Refusal::fault("upstream.cut", "The model provider broke off in its answer.")),
     }

@@ -1,4 +1,7 @@
-//! Credentials that were live in the last hour, for scrubbing what boxes say. Older ones are dropped.
+//! Credentials that were live in the last hour, and their scrubbers. Older ones are dropped.
+//!
+//! An answer is scrubbed of the one credential that its call carried, what a box says of all of them.
+//! Making a scrubber costs more than a call; it is made once.
 
 use model::Secret;
 use scrub::Scrubber;
@@ -14,45 +17,59 @@ pub(crate) struct Recent(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    values: Vec<(Secret<String>, Instant)>,
-    scrubber: Option<Scrubber>,
+    each: Vec<One>,
+    all: Option<Scrubber>,
+}
+
+struct One {
+    value: Secret<String>,
+    last: Instant,
+    scrubber: Scrubber,
 }
 
 impl Recent {
-    /// A credential is leased at `now`.
-    pub(crate) fn note(&self, credential: &Secret<String>, now: Instant) {
+    /// A credential is leased at `now`; gives the scrubber for the answer. An empty one is no credential.
+    pub(crate) fn note(&self, credential: &Secret<String>, now: Instant) -> Scrubber {
         if credential.expose().is_empty() {
-            return;
+            return of([]);
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, last)) = kept.values.iter_mut().find(|(value, _)| value.expose() == credential.expose()) {
-            *last = now;
-            return;
+        kept.drop_old(now);
+        if let Some(one) = kept.each.iter_mut().find(|one| one.value.expose() == credential.expose()) {
+            one.last = now;
+            return one.scrubber.clone();
         }
-        kept.values.push((credential.share(), now));
-        kept.scrubber = None;
+        let scrubber = of([credential]);
+        kept.each.push(One { value: credential.share(), last: now, scrubber: scrubber.clone() });
+        kept.all = None;
+        scrubber
     }
 
     /// The scrubber for what is said at `now`.
     pub(crate) fn scrubber(&self, now: Instant) -> Scrubber {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = kept.values.len();
-        kept.values.retain(|(_, last)| now.saturating_duration_since(*last) <= KEPT);
-        if kept.values.len() != before {
-            kept.scrubber = None;
-        }
-        if let Some(scrubber) = &kept.scrubber {
+        kept.drop_old(now);
+        if let Some(scrubber) = &kept.all {
             return scrubber.clone();
         }
-        let scrubber = of(kept.values.iter().map(|(value, _)| value));
-        kept.scrubber = Some(scrubber.clone());
+        let scrubber = of(kept.each.iter().map(|one| &one.value));
+        kept.all = Some(scrubber.clone());
         scrubber
     }
 }
 
-/// A scrubber over credentials; empty ones are none.
-pub(crate) fn of<'a>(values: impl IntoIterator<Item = &'a Secret<String>>) -> Scrubber {
-    Scrubber::new(values.into_iter().filter(|v| !v.expose().is_empty()).map(|v| ("model-key".to_owned(), v.share())))
+impl Kept {
+    fn drop_old(&mut self, now: Instant) {
+        let before = self.each.len();
+        self.each.retain(|one| now.saturating_duration_since(one.last) <= KEPT);
+        if self.each.len() != before {
+            self.all = None;
+        }
+    }
+}
+
+fn of<'a>(values: impl IntoIterator<Item = &'a Secret<String>>) -> Scrubber {
+    Scrubber::new(values.into_iter().map(|value| ("model-key".to_owned(), value.share())))
 }
 
 #[cfg(test)]
@@ -67,8 +84,8 @@ mod tests {
         let hidden = |at: Instant| !recent.scrubber(at).scrub(text).windows(9).any(|w| w == b"sk-canary");
         assert!(!hidden(start), "nothing was leased yet");
         let key = Secret::new("sk-canary-0123456789".to_owned());
-        recent.note(&key, start);
-        recent.note(&key, start + KEPT / 2);
+        assert!(!recent.note(&key, start).is_empty());
+        assert!(!recent.note(&key, start + KEPT / 2).is_empty());
         assert!(hidden(start + KEPT / 2 + KEPT));
         assert!(!hidden(start + KEPT / 2 + KEPT + Duration::from_millis(1)));
     }

@@ -4,6 +4,7 @@ use crate::house::{House, ask, soon, url};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::{Dialect, RunId};
 use std::os::fd::AsFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn house() -> House {
@@ -78,4 +79,26 @@ async fn an_event_of_the_longest_packet_is_scrubbed_and_comes_back() {
         FromCable::Scrubbed { id: 7, text: back } => assert_eq!(back, text),
         other => panic!("not an answer: {other:?}"),
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_65th_connection_of_a_run_waits_for_one_of_64_to_go() {
+    let house = house().await;
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut answer = vec![0; 4096];
+    let mut seated = Vec::new();
+    for _ in 0..64 {
+        let mut one = TcpStream::connect(house.door).await.unwrap();
+        one.write_all(request).await.unwrap();
+        assert_ne!(soon("an answer", one.read(&mut answer)).await.unwrap(), 0);
+        seated.push(one);
+    }
+    let mut last = TcpStream::connect(house.door).await.unwrap();
+    last.write_all(request).await.unwrap();
+    // Whoever has a seat is served, after the last one has asked.
+    seated[0].write_all(request).await.unwrap();
+    assert_ne!(soon("an answer", seated[0].read(&mut answer)).await.unwrap(), 0);
+    assert_eq!(last.try_read(&mut answer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(seated.pop());
+    assert_ne!(soon("an answer", last.read(&mut answer)).await.unwrap(), 0);
 }

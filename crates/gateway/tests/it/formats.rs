@@ -204,3 +204,13 @@ async fn a_connection_that_the_provider_closed_meanwhile_is_replaced() {
     crate::house::soon("a new connection", again).await;
     assert_ne!(provider.seen().await.client, first);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_long_answer_comes_through_whole() {
+    let text: String = (0..400_000).map(|i| format!("{i:07} of the text\n")).collect();
+    let body = serde_json::json!({ "content": [{ "type": "text", "text": text }] }).to_string();
+    let provider = Provider::answering(whole(JSON, &body)).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let got = call(house.door, "/v1/messages", ASKED).await;
+    assert!(got.whole && got.body == body.as_bytes(), "{} of {} bytes", got.body.len(), body.len());
+}
