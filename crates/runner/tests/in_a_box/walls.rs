@@ -24,7 +24,7 @@ async fn perl(program: &str) -> String {
 #[tokio::test(flavor = "current_thread")]
 async fn a_command_cannot_see_or_run_what_is_ours() {
     let story = run(
-        "cat /run/volary/runner | wc -c; /run/volary/agent; echo $?; ls /run/volary; cat /var/volary-probe; exit 0",
+        "cat /run/volary/runner | wc -c; /run/volary/agent; echo $?; cat /run/volary/box.json /var/volary-probe; exit 0",
     )
     .await;
     assert_eq!(story.text(Stream::Stdout), "0\n126\n");
