@@ -44,6 +44,10 @@ pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result
         };
         match accepted.await.and_then(watch) {
             Ok(socket) => {
+                // Room for the longest packet whatever the machine's default; the kernel caps it without an error.
+                if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_PACKET) {
+                    tracing::warn!(%error, "the cable's buffer keeps its size");
+                }
                 let mut cable = Cable { gate: gate.clone(), packets: Packets(socket), doors: HashMap::new() };
                 tokio::spawn(async move {
                     match cable.serve().await {

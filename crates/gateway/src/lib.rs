@@ -7,7 +7,7 @@
 //!
 //! | module | step |
 //! |---|---|
-//! | [`cable`] | the operator hands over a box's listener: one listener, one run |
+//! | `cable` | the operator hands over a box's listener: one listener, one run |
 //! | `door` | that listener: HTTP/1.1, its limits, *identify* |
 //! | `call` | the stack, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
