@@ -152,3 +152,147 @@ fn again(ours: &Held, began: bool) -> Then {
     }
     Then::Launch { attempt: ours.launches.max(1) + 1 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn held() -> Held {
+        Held {
+            run: "r".parse().unwrap(),
+            kind: RunKind::Agent,
+            over: false,
+            launches: 1,
+            operator_seq: 5,
+            cancel_asked: false,
+        }
+    }
+
+    fn known(last_seq: u64, live: bool, ended: bool) -> Known {
+        Known { run: "r".parse().unwrap(), last_seq, live, ended }
+    }
+
+    fn then(steps: &[Step]) -> Option<(u64, Then)> {
+        steps.iter().find_map(|step| match step {
+            Step::When { seq, then, .. } => Some((*seq, then.clone())),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_run_whose_box_lives_is_left_to_it() {
+        assert_eq!(reconcile(&[held()], &[known(5, true, false)]), []);
+    }
+
+    #[test]
+    fn a_launch_that_never_arrived_is_the_same_attempt_again() {
+        let never = Held { operator_seq: 0, ..held() };
+        assert_eq!(then(&reconcile(&[never], &[])), Some((0, Then::Launch { attempt: 1 })));
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_third() {
+        for (launches, expected) in [(2, true), (3, false)] {
+            let steps = reconcile(&[Held { launches, ..held() }], &[known(5, false, false)]);
+            let again = matches!(then(&steps), Some((5, Then::Launch { attempt: 3 })));
+            assert_eq!(again, expected, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_began_is_failed_and_one_that_did_not_is_launched() {
+        let exec = Held { kind: RunKind::Exec, operator_seq: 0, ..held() };
+        let began = reconcile(std::slice::from_ref(&exec), &[known(1, false, false)]);
+        assert!(matches!(then(&began), Some((1, Then::Fail { .. }))));
+        let not = reconcile(&[exec], &[known(0, false, false)]);
+        assert_eq!(then(&not), Some((0, Then::Launch { attempt: 1 })));
+    }
+
+    #[test]
+    fn a_host_whose_journal_went_back_in_time_does_not_go_on() {
+        let steps = reconcile(&[held()], &[known(4, true, false)]);
+        assert!(matches!(then(&steps), Some((0, Then::Fail { .. }))), "{steps:?}");
+    }
+
+    fn any_held() -> impl Strategy<Value = Held> {
+        (0u8..6, any::<bool>(), any::<bool>(), 0u32..5, 0u64..4, any::<bool>()).prop_map(
+            |(run, exec, over, launches, operator_seq, cancel_asked)| Held {
+                run: format!("r{run}").parse().unwrap(),
+                kind: if exec { RunKind::Exec } else { RunKind::Agent },
+                over,
+                launches,
+                operator_seq,
+                cancel_asked,
+            },
+        )
+    }
+
+    fn any_known() -> impl Strategy<Value = Known> {
+        (0u8..8, 0u64..4, any::<bool>(), any::<bool>()).prop_map(|(run, last_seq, live, ended)| Known {
+            run: format!("r{run}").parse().unwrap(),
+            last_seq,
+            live: live && !ended,
+            ended,
+        })
+    }
+
+    fn of<'a>(steps: &'a [Step], run: &RunId) -> Vec<&'a Step> {
+        let about = |step: &&Step| match step {
+            Step::Resend { run: r, .. }
+            | Step::When { run: r, .. }
+            | Step::Cancel { run: r }
+            | Step::Settle { run: r } => r == run,
+        };
+        steps.iter().filter(about).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_run_is_left_in_limbo_and_no_box_without_a_run(
+            held in prop::collection::btree_map(0u8..6, any_held(), 0..6),
+            known in prop::collection::btree_map(0u8..8, any_known(), 0..8),
+        ) {
+            let held: Vec<Held> =
+                held.into_iter().map(|(k, h)| Held { run: format!("r{k}").parse().unwrap(), ..h }).collect();
+            let known: Vec<Known> =
+                known.into_iter().map(|(k, n)| Known { run: format!("r{k}").parse().unwrap(), ..n }).collect();
+            let steps = reconcile(&held, &known);
+            for ours in &held {
+                let steps = of(&steps, &ours.run);
+                let theirs = known.iter().find(|k| k.run == ours.run);
+                let decided = steps.iter().filter(|step| matches!(step, Step::When { .. })).count();
+                if ours.over {
+                    // Never launched again; forgotten by a host that has it; no box of it lives on.
+                    prop_assert_eq!(decided, 0);
+                    prop_assert_eq!(steps.iter().any(|s| matches!(s, Step::Settle { .. })), theirs.is_some());
+                    prop_assert_eq!(
+                        steps.iter().any(|s| matches!(s, Step::Cancel { .. })),
+                        theirs.is_some_and(|k| k.live)
+                    );
+                } else {
+                    // It has a box, or its end is on the way, or something is decided: exactly one of them.
+                    let lives = theirs.is_some_and(|k| k.live && k.last_seq >= ours.operator_seq);
+                    let ending = theirs.is_some_and(|k| k.ended && k.last_seq > ours.operator_seq);
+                    prop_assert_eq!(usize::from(lives) + usize::from(ending) + decided, 1);
+                    prop_assert!(!steps.iter().any(|s| matches!(s, Step::Settle { .. })), "settled too early");
+                }
+                for step in steps {
+                    if let Step::When { seq, then: Then::Launch { attempt }, .. } = step {
+                        prop_assert!((1..=MAX_ATTEMPTS.max(ours.launches)).contains(attempt));
+                        prop_assert!(!ours.cancel_asked);
+                        // Nothing of the host's journal may be missing from the history.
+                        prop_assert!(theirs.is_none_or(|k| *seq == k.last_seq));
+                        if ours.kind == RunKind::Exec {
+                            prop_assert!(ours.operator_seq == 0 && theirs.is_none_or(|k| k.last_seq == 0));
+                        }
+                    }
+                }
+            }
+            for k in known.iter().filter(|k| !held.iter().any(|h| h.run == k.run)) {
+                let expected = if k.live { vec![Step::Cancel { run: k.run.clone() }] } else { vec![] };
+                prop_assert_eq!(of(&steps, &k.run), expected.iter().collect::<Vec<_>>());
+            }
+        }
+    }
+}

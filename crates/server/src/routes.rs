@@ -38,7 +38,32 @@ pub struct Routes {
 
 #[allow(clippy::disallowed_methods, reason = "the one place where they may be called")]
 impl Routes {
-    /// Adds a route. Its handler's first argument is its guard.
+    /// Adds a route. Its handler's first argument is its guard:
+    ///
+    /// ```
+    /// # use {axum::extract::State, http::Method, server::{app::App, guard::{Scoped, right::RunsRead}, routes::Routes}};
+    /// async fn list(_: Scoped<RunsRead>, State(_): State<App>) {}
+    /// let routes = Routes::default().add(Method::GET, "/list", "A list.", list);
+    /// assert_eq!(routes.list()[0].guard.to_string(), "scope runs.read");
+    /// ```
+    ///
+    /// A handler without one does not compile, nor does one whose guard stands behind something else:
+    ///
+    /// ```compile_fail,E0277
+    /// # use {axum::extract::State, http::Method, server::{app::App, guard::{Scoped, right::RunsRead}, routes::Routes}};
+    /// async fn list(State(_): State<App>) {}
+    /// let routes = Routes::default().add(Method::GET, "/list", "A list.", list);
+    /// ```
+    /// ```compile_fail,E0277
+    /// # use {axum::extract::State, http::Method, server::{app::App, guard::{Scoped, right::RunsRead}, routes::Routes}};
+    /// async fn list(State(_): State<App>, _: Scoped<RunsRead>) {}
+    /// let routes = Routes::default().add(Method::GET, "/list", "A list.", list);
+    /// ```
+    /// ```compile_fail,E0277
+    /// # use {axum::extract::State, http::Method, server::{app::App, guard::{Scoped, right::RunsRead}, routes::Routes}};
+    /// async fn list() {}
+    /// let routes = Routes::default().add(Method::GET, "/list", "A list.", list);
+    /// ```
     ///
     /// # Panics
     /// For a method that axum does not route; this is found by every test, for all routes are added at start.
