@@ -110,6 +110,13 @@ impl Git {
             "core.untrackedCache=false",
             "core.quotePath=true",
             "core.fsync=objects,reference",
+            // A large file is streamed, not held in memory, and a pack is looked at through small windows.
+            "core.bigFileThreshold=16m",
+            // What a run changed stays one pack: taken apart it would be compressed, and held in memory, once more.
+            "fastimport.unpackLimit=0",
+            "pack.compression=1",
+            "core.packedGitWindowSize=16m",
+            "core.packedGitLimit=128m",
             "protocol.allow=never",
             "gc.auto=0",
             "maintenance.auto=false",
