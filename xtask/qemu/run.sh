@@ -21,7 +21,8 @@ group=/sys/fs/cgroup
 echo '+cpu +memory +pids' >$group/cgroup.subtree_control
 mkdir -p $group/delegated/leaf
 echo '+cpu +memory +pids' >$group/delegated/cgroup.subtree_control
-for file in . cgroup.procs cgroup.threads cgroup.subtree_control leaf leaf/cgroup.procs; do
+for file in . cgroup.procs cgroup.threads cgroup.subtree_control leaf leaf/cgroup.procs leaf/cgroup.threads \
+	leaf/cgroup.subtree_control; do
 	chown 1000:1000 "$group/delegated/$file"
 done
 

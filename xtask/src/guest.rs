@@ -12,7 +12,7 @@ use std::process::Command;
 const PROGRAMS: &str = "sh bash cat ls cp mv rm mkdir rmdir ln chmod chown head tail wc sort tr cut seq sleep echo \
     printf env id true false touch stat dd du df date uname mktemp timeout readlink realpath tee sha256sum base64 \
     test [ grep sed awk find xargs diff cmp git mount umount losetup mke2fs mkfs.ext4 setpriv unshare nsenter ps \
-    newuidmap newgidmap pivot_root";
+    newuidmap newgidmap pivot_root pgrep";
 
 /// Kernel modules that are not built into Debian's kernel and that boxes or their tests use.
 const MODULES: [&str; 4] = ["overlay", "loop", "crc32c_generic", "ext4"];

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each crate and the workspace crates it may depend on, from the nouns down to the binary.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("scrub", &["model"]),
@@ -33,6 +33,8 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ),
     // A whole platform in a test, started as a child: it links none of it.
     ("testkit", &["model", "api"]),
+    // Measures the parts by themselves, and the processes as children of its own.
+    ("benches", &["model", "policy", "scrub", "evidence", "store", "sandbox", "api"]),
     ("xtask", &[]),
 ];
 

@@ -29,7 +29,7 @@ cargo xtask CHORE
   layers             which crate may depend on which
   goldens [--bless]  compares docs/generated with what the code prints; --bless writes it
   docs               rustdoc without a warning, and no dead link in a page
-  bench [NAME ...]   runs the benchmark programs
+  bench [NAME ...]   builds in release, then measures
 ";
 
 fn main() {

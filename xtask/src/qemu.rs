@@ -12,8 +12,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Seconds until the machine is switched off, whatever it does. A boot takes seven in software emulation.
-const LIMIT_SECS: u64 = 300;
+/// Seconds until the machine is switched off, whatever it does. It decides no test: a boot takes seven seconds in
+/// software emulation, a box four, and a busy machine has been seen to take four times as long.
+const LIMIT_SECS: u64 = 900;
 /// Memory of the guest. All its files lie in it.
 const MEMORY: &str = "3072";
 
@@ -127,7 +128,7 @@ fn boot(image: &Path, archive: &Path) -> Result<Vec<String>> {
 struct Said {
     passed: Vec<String>,
     failed: Vec<String>,
-    /// Lines beginning with `| `: what a failed claim printed, and facts.
+    /// Lines beginning with `|`: what a failed claim printed, and facts.
     notes: Vec<String>,
     /// The guest's own count at its end.
     end: Option<String>,
@@ -144,7 +145,7 @@ impl Said {
                 said.passed.push(name.to_owned());
             } else if let Some(name) = line.strip_prefix("fail ") {
                 said.failed.push(name.to_owned());
-            } else if line.starts_with("| ") {
+            } else if line.starts_with('|') {
                 said.notes.push(line.clone());
             } else if line.ends_with(" failed") && line.contains(" passed, ") {
                 said.end = Some(line.clone());
@@ -168,9 +169,7 @@ impl Said {
         match &self.end {
             None => bail!("the guest did not come to its end; its last words:\n{}", self.tail.join("\n")),
             Some(end) if *end != counted => bail!("the guest counted {end:?}, its console shows {counted:?}"),
-            Some(_) if !self.failed.is_empty() => {
-                bail!("{} claim(s) failed: {}", self.failed.len(), self.failed.join("; "))
-            }
+            Some(_) if !self.failed.is_empty() => bail!("{} claim(s) failed", self.failed.len()),
             Some(_) if self.passed.is_empty() => bail!("the guest made no claim"),
             Some(_) => Ok(()),
         }

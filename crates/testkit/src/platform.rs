@@ -188,15 +188,26 @@ impl Platform {
         text.lines().map(read).collect()
     }
 
-    /// Adds a model that is scripted: `turns` is a JSON array of `api::grants::ScriptTurn`.
+    /// Adds a model that is scripted, and its key: `turns` is a JSON array of `api::grants::ScriptTurn`.
     ///
     /// # Panics
     /// When it is refused.
-    pub fn script(&self, name: &str, turns: &Value) {
+    pub fn script(&self, name: &str, turns: &Value, key: &str) {
         let file = self.home().join(format!("{name}.script.json"));
         std::fs::write(&file, turns.to_string()).expect("the script is written");
         let path = file.to_str().expect("a home in UTF-8");
-        drop(self.ok(&["model", "add", name, "--script", path]));
+        self.secret("model/scripted", key);
+        let add = ["model", "add", name, "--provider", "scripted", "--id", "scripted", "--price", "3,15", "--script"];
+        drop(self.ok(&[&add[..], &[path]].concat()));
+    }
+
+    /// Keeps a secret.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn secret(&self, name: &str, value: &str) {
+        let out = self.cli_with_input(&["secret", "set", name], value.as_bytes());
+        assert!(out.status.success(), "secret set {name}: {}", String::from_utf8_lossy(&out.stderr));
     }
 
     /// The process id of `server`, `gateway` or `operator`, as `up` says it now; none while it is down.
