@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     // A whole platform in a test, started as a child: it links none of it.
     ("testkit", &["model", "api"]),
     // Measures the parts by themselves, and the processes as children of its own.
-    ("benches", &["model", "policy", "scrub", "evidence", "store", "sandbox", "api"]),
+    ("benches", &["model", "policy", "scrub", "store", "sandbox", "api"]),
     ("xtask", &[]),
 ];
 
