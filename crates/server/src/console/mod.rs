@@ -1,13 +1,38 @@
 //! The console: pages for people, rendered here, live by server-sent events.
 //!
-//! Its routes go through the same guarded builder as the API's.
+//! Its routes go through the same guarded builder as the API's, and its changes through the same functions of the
+//! application. A page is whole without script; our one script only applies pieces that were rendered here, by
+//! the same functions as the page.
+//!
+//! Everything that a box wrote passes [`text::shown`], which escapes it and makes visible what would steer a page
+//! or reorder what is read.
+//!
+//! Read [`page`] (what every page has), [`list`], [`run`], then [`transcript`] (entries to pieces), [`blocks`] (what
+//! a piece looks like), [`live`].
 
+mod assets;
+mod blocks;
+mod diff;
+mod list;
+mod live;
+mod page;
+mod run;
 mod sign_in;
+mod small;
+mod terminal;
+mod text;
+mod transcript;
+mod words;
 
 use crate::routes::Routes;
 
 /// The console's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    sign_in::routes()
+    assets::routes()
+        .and(sign_in::routes())
+        .and(list::routes())
+        .and(run::routes())
+        .and(live::routes())
+        .and(small::routes())
 }

@@ -1,15 +1,15 @@
 //! The sign-in link's page. Looking at it changes nothing (so that a link preview does not burn it); its one
 //! button redeems it.
 
+use super::page::{Trouble, bare};
 use crate::app::App;
-use crate::fault::Fault;
 use crate::guard::{Public, SelfOnly};
 use crate::routes::Routes;
 use crate::{session, sign_in};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -19,29 +19,28 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn page(_: Public, Path(_): Path<String>) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head { meta charset="utf-8"; meta name="viewport" content="width=device-width"; title { "Sign in to Volary" } }
-            body {
-                main {
-                    h1 { "Volary" }
-                    // Posts to the page's own address.
-                    form method="post" { button autofocus { "Sign in" } }
-                    p { "The link works once, within ten minutes." }
-                }
-            }
-        }
-    }
+    bare(
+        "Sign in",
+        &html! {
+            h1 { "Sign in" }
+            p { "This link signs this browser in, once. It works for ten minutes after it was made." }
+            // Posts to the page's own address.
+            form method="post" { button.primary autofocus { "Sign in" } }
+        },
+    )
 }
 
-async fn redeem(_: Public, State(app): State<App>, Path(token): Path<String>) -> Result<Response, Fault> {
+async fn redeem(_: Public, State(app): State<App>, Path(token): Path<String>) -> Result<Response, Trouble> {
     let session = sign_in::redeem(&app, &token).await?;
     let head = [(header::SET_COOKIE, session::set(&session)), (header::LOCATION, "/".to_owned())];
     Ok((StatusCode::SEE_OTHER, head).into_response())
 }
 
-async fn sign_out(me: SelfOnly, State(app): State<App>) -> Result<Response, Fault> {
+async fn sign_out(me: SelfOnly, State(app): State<App>) -> Result<Response, Trouble> {
     sign_in::end(&app, &me.0).await?;
-    Ok(([(header::SET_COOKIE, session::unset())], "You are signed out.").into_response())
+    let body = html! {
+        h1 { "You are signed out" }
+        p { code { "volary sign-in" } " prints a link that signs a browser in again." }
+    };
+    Ok(([(header::SET_COOKIE, session::unset())], bare("Signed out", &body)).into_response())
 }

@@ -1,0 +1,82 @@
+//! All runs.
+
+use super::page::{Place, Trouble, Viewer, page};
+use super::text::line;
+use super::words::{badge, cost, moment, number, span};
+use crate::app::App;
+use crate::guard::right::RunsRead;
+use crate::routes::Routes;
+use crate::{now, runs};
+use api::http::RunView;
+use axum::extract::State;
+use http::Method;
+use maud::{Markup, html};
+
+/// Runs that the page holds at most.
+pub const LISTED: u32 = 200;
+
+/// The slot of the table's rows.
+pub const ROWS: &str = "rows";
+
+pub(super) fn routes() -> Routes {
+    Routes::default().add(Method::GET, "/", "The page of the newest 200 runs.", list)
+}
+
+async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Markup, Trouble> {
+    let runs = runs::list(&app, LISTED).await?;
+    let body = html! {
+        div.head-line {
+            h1 { "Runs" }
+            span.live-state #live-state role="status" {}
+            noscript { a.button href="/" { "Refresh" } }
+        }
+        div.table-card {
+            table.runs data-live="/live" {
+                thead {
+                    tr {
+                        th { "State" } th { "Task" } th.wide { "Model" }
+                        th.num.wide { "Tokens" } th.num { "Cost" } th.wide { "Started, UTC" } th.num.wide { "Took" }
+                    }
+                }
+                tbody #(ROWS) { (rows(&runs)) }
+            }
+        }
+        @if runs.len() == LISTED as usize {
+            p.faint { "These are the newest " (LISTED) "; " code { "volary runs" } " lists more." }
+        }
+    };
+    Ok(page(by.caller(), Place::Runs, "Runs", &body))
+}
+
+/// The rows of the table.
+pub fn rows(runs: &[RunView]) -> Markup {
+    html! {
+        @for run in runs {
+            tr {
+                td { (badge(run.state)) }
+                td.task {
+                    a id={ "run-" (run.run) } href={ "/runs/" (run.run) } { (line(&run.task, 140)) }
+                    div.sub {
+                        code { (run.run) }
+                        @if let Some(repo) = &run.repo { " · " (line(repo.rsplit('/').next().unwrap_or(repo), 60)) }
+                        span.narrow { " · " (moment(run.created)) }
+                    }
+                    @if !run.reason.is_empty() { div.sub.reason { (line(&run.reason, 160)) } }
+                }
+                td.wide { @if let Some(model) = &run.model { (line(model, 40)) } @else { span.faint { "–" } } }
+                td.num.wide { (number(run.usage.total())) }
+                td.num { (cost(run.cost)) }
+                td.wide { (moment(run.created)) }
+                td.num.wide { (took(run)) }
+            }
+        }
+        @if runs.is_empty() {
+            tr { td.empty colspan="7" { "No run yet. " code { "volary run \"the task\"" } " starts one." } }
+        }
+    }
+}
+
+/// How long a run took, or takes.
+pub fn took(run: &RunView) -> String {
+    span(run.ended.unwrap_or_else(now).since(run.created))
+}

@@ -1,0 +1,240 @@
+//! What makes a page live: a stream of pieces of HTML, made by the functions that made the page.
+//!
+//! The id of an event is the number of the last entry in it. A browser that lost the connection says that number
+//! again, and what comes then follows it: nothing is lost, nothing is doubled.
+
+use super::list::{LISTED, ROWS, rows};
+use super::page::{Trouble, Viewer};
+use super::run::standing;
+use super::transcript::{How, Piece, Transcript};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::guard::right::RunsRead;
+use crate::http_api::RunIn;
+use crate::routes::Routes;
+use crate::{now, runs};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method};
+use maud::{PreEscaped, Render, html};
+use model::RunId;
+use policy::access::Scope;
+use serde::Deserialize;
+use std::collections::VecDeque;
+use std::time::Duration;
+use store::chain::Chain;
+use store::runs::RawEntry;
+use tokio::sync::watch;
+
+/// Entries read at a time.
+const READ: u32 = 256;
+
+/// Longest event, in bytes of HTML, but for the last entry in it.
+const LONGEST: usize = 256 * 1024;
+
+/// Entries before the place of a (re)connect that are read again to know what is open there.
+const LOOK_BACK: u64 = 4_000;
+
+/// A list changes at most this often.
+const PACE: Duration = Duration::from_millis(250);
+
+/// How long the stream rests before it looks again whether the session lives.
+const REST: Duration = Duration::from_secs(15);
+
+pub(super) fn routes() -> Routes {
+    Routes::default().add(Method::GET, "/live", "What changes on the page of all runs, as it changes.", list).add(
+        Method::GET,
+        "/runs/{run}/live",
+        "What a run's page gains after `after`, as it happens.",
+        run,
+    )
+}
+
+/// Pieces as our script takes them: a template each, with the id of the slot.
+fn data(pieces: Vec<Piece>) -> String {
+    let mut joined: Vec<Piece> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match joined.last_mut() {
+            Some(last) if last.to == piece.to && piece.how == How::Append && last.how == How::Append => {
+                last.html.0.push_str(&piece.html.0);
+            }
+            _ => joined.push(piece),
+        }
+    }
+    let mut out = String::new();
+    for piece in joined {
+        let how = match piece.how {
+            How::Append => "append",
+            How::Set => "set",
+        };
+        html! { template data-to=(piece.to) data-how=(how) { (PreEscaped(&piece.html.0)) } }.render_to(&mut out);
+    }
+    out
+}
+
+/// Whether the stream may go on: a browser that signed out hears nothing more.
+async fn signed_in(app: &App, caller: &Caller) -> Result<bool, Fault> {
+    match &caller.session {
+        None => Ok(true),
+        Some(hash) => Ok(app.store.session(hash).await?.is_some_and(|session| now() < session.expires)),
+    }
+}
+
+fn stream<S>(events: S) -> Response
+where
+    S: futures_util::Stream<Item = Result<Event, Fault>> + Send + 'static,
+{
+    Sse::new(events).keep_alive(KeepAlive::new().interval(REST)).into_response()
+}
+
+/// Tells the script that nothing more comes and it need not come back.
+fn last_event(pieces: Vec<Piece>) -> Event {
+    // An event without data is none.
+    Event::default().event("end").data(format!("{}<!-- -->", data(pieces)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    from: u64,
+    after: u64,
+}
+
+async fn run(
+    by: Viewer<RunsRead>,
+    State(app): State<App>,
+    RunIn(run): RunIn,
+    headers: HeaderMap,
+    query: Result<Query<From>, QueryRejection>,
+) -> Result<Response, Trouble> {
+    let Query(From { from, after }) =
+        query.map_err(|_| Fault::bad("query.wrong", "The query takes `from=N` and `after=N`."))?;
+    runs::get(&app, &run).await?;
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let after = seen.unwrap_or(after);
+    let mut transcript = Transcript::default();
+    let mut read = from.saturating_sub(1).max(after.saturating_sub(LOOK_BACK));
+    while read < after {
+        let limit = u32::try_from(after - read).unwrap_or(READ).min(READ);
+        let page = app.store.events(&run, read, limit).await?;
+        let Some(last) = page.last() else { break };
+        read = last.n;
+        for entry in &page {
+            transcript.take(entry);
+        }
+    }
+    let news = app.live.subscribe(&run);
+    let caller = by.caller().clone();
+    let follower = Follower { app, run, caller, transcript, after, waiting: VecDeque::new(), news };
+    Ok(stream(futures_util::stream::unfold(Some(follower), |follower| async {
+        let mut follower = follower?;
+        match follower.next().await {
+            Ok(Told::More(event)) => Some((Ok(event), Some(follower))),
+            Ok(Told::Last(event)) => Some((Ok(event), None)),
+            Err(fault) => Some((Err(fault), None)),
+        }
+    })))
+}
+
+enum Told {
+    More(Event),
+    Last(Event),
+}
+
+struct Follower {
+    app: App,
+    run: RunId,
+    caller: Caller,
+    transcript: Transcript,
+    after: u64,
+    waiting: VecDeque<RawEntry>,
+    news: watch::Receiver<u64>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<Told, Fault> {
+        loop {
+            if !signed_in(&self.app, &self.caller).await? {
+                return Ok(Told::Last(last_event(Vec::new())));
+            }
+            if self.waiting.is_empty() {
+                self.news.mark_unchanged();
+                self.waiting.extend(self.app.store.events(&self.run, self.after, READ).await?);
+            }
+            let before = self.after;
+            let mut pieces = self.pieces();
+            // Read after the entries, so that it is never behind them.
+            let view = runs::get(&self.app, &self.run).await?;
+            let may_cancel = self.caller.scopes.holds(Scope::RunsCancel);
+            if self.after > before {
+                pieces.extend(standing(&view, may_cancel));
+                return Ok(Told::More(Event::default().id(self.after.to_string()).data(data(pieces))));
+            }
+            if view.state.is_over() && view.entries <= self.after {
+                return Ok(Told::Last(last_event(standing(&view, may_cancel))));
+            }
+            // Woken by news; or after a while, to see whether the session still lives.
+            if let Ok(Err(_)) = tokio::time::timeout(REST, self.news.changed()).await {
+                return Ok(Told::Last(last_event(Vec::new())));
+            }
+        }
+    }
+
+    /// The pieces of the entries that wait, up to about [`LONGEST`].
+    fn pieces(&mut self) -> Vec<Piece> {
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        while bytes < LONGEST
+            && let Some(entry) = self.waiting.pop_front()
+        {
+            self.after = entry.n;
+            let new = self.transcript.take(&entry);
+            bytes += new.iter().map(|piece| piece.html.0.len()).sum::<usize>();
+            pieces.extend(new);
+        }
+        pieces
+    }
+}
+
+async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Response, Trouble> {
+    let chain = app.store.chain();
+    let watcher = Watcher { app, caller: by.caller().clone(), chain, shown: String::new() };
+    Ok(stream(futures_util::stream::unfold(Some(watcher), |watcher| async {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok(Told::More(event)) => Some((Ok(event), Some(watcher))),
+            Ok(Told::Last(event)) => Some((Ok(event), None)),
+            Err(fault) => Some((Err(fault), None)),
+        }
+    })))
+}
+
+/// Every change of a run that its row shows is recorded, so the chain's growth says when to look.
+struct Watcher {
+    app: App,
+    caller: Caller,
+    chain: watch::Receiver<Chain>,
+    shown: String,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Result<Told, Fault> {
+        loop {
+            if !signed_in(&self.app, &self.caller).await? {
+                return Ok(Told::Last(last_event(Vec::new())));
+            }
+            self.chain.mark_unchanged();
+            let html = rows(&runs::list(&self.app, LISTED).await?);
+            if html.0 != self.shown {
+                self.shown.clone_from(&html.0);
+                return Ok(Told::More(Event::default().data(data(vec![Piece::set(ROWS, html)]))));
+            }
+            tokio::time::sleep(PACE).await;
+            if let Ok(Err(_)) = tokio::time::timeout(REST, self.chain.changed()).await {
+                return Ok(Told::Last(last_event(Vec::new())));
+            }
+        }
+    }
+}
