@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Operator → helper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,6 +72,17 @@ struct Made {
 /// The helper's `main`. Returns its exit status.
 #[must_use]
 pub fn main() -> i32 {
+    if !rustix::process::geteuid().is_root() {
+        // Without root: first into a user namespace, then executed anew in it. A process's memory belongs to the
+        // namespace it was executed in; without the second step we could not look into the box's own /proc entries.
+        let entered = crate::rootless::enter();
+        let cause = match entered {
+            Ok(()) => Command::new("/proc/self/exe").args(["process", "box-helper"]).exec(),
+            Err(cause) => cause,
+        };
+        eprintln!("make a user namespace: {cause}");
+        return 2;
+    }
     // SAFETY: descriptor 3 is this process's by the contract with `Host::create`, and nothing else owns it.
     let control = unsafe { OwnedFd::from_raw_fd(3) };
     if let Err(e) = rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC) {
@@ -159,9 +172,6 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let what = what.to_owned();
         move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
     };
-    if !spec.host.root {
-        crate::rootless::enter().map_err(act("make a user namespace"))?;
-    }
     // SAFETY: this process has one thread, so no other is surprised by the new namespace.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
         .map_err(|e| act("make a mount namespace")(e.into()))?;

@@ -1,6 +1,49 @@
-# Without root. Boxes without root are not built: it is said at once, with the way out, and nothing is started.
+# Without root: a user namespace, a delegated group, a plain folder as worktree; on the oldest Landlock level.
 . /tests/claims
-refuse 'the doctor is not green' volary doctor
-says 'the doctor says what to do' 'run it with sudo' volary doctor
-says 'exec ends at once and says the same' 'run it with sudo' volary --home /home/tester/volary exec -- true
-refuse 'nothing was made' test -e /home/tester/volary/server
+home=/home/tester/volary
+mkdir -m 0711 $home && mkdir $home/profiles
+printf '[limits]\nmemory-mib = 64\nprocesses = 32\nscratch-mib = 16\nworktree-mib = 64\n' >$home/profiles/small.toml
+
+claim 'the doctor is green without root' volary doctor
+says 'the doctor says what is weaker' 'not enforced' volary doctor
+says 'reach says it too' 'without root' volary --home $home reach small
+
+volary --home $home up --port 0 --json >/home/tester/up.out 2>/home/tester/up.err </dev/null &
+up=$!
+n=0
+until grep -q '"ready":true' /home/tester/up.out || [ $n -ge 90 ]; do sleep 1; n=$((n + 1)); done
+claim 'the platform gets ready without root' grep '"ready":true' /home/tester/up.out
+grep -q ready /home/tester/up.out || sed 's/^/| /' /home/tester/up.err $home/log/*
+
+in_box() { volary --home $home exec --profile small -- "$@"; }
+attack() { in_box sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh "$@" </tests/attacks; }
+
+says 'a command runs in a box without root' 'hello from 6.1' in_box sh -c 'echo hello from $(uname -r)'
+in_box sh -c 'exit 7'
+claim 'its exit status comes out without root' test $? = 7
+claim 'it has no capability, no new privileges and a filter, without root' in_box sh -c \
+	'grep -q "CapBnd:.0000000000000000" /proc/self/status && grep -q "NoNewPrivs:.1" /proc/self/status &&
+	grep -q "Seccomp:.2" /proc/self/status'
+claim 'it has no interface but lo, without root' in_box sh -c \
+	'test "$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " ")" = lo'
+says 'a 33rd process is refused, without root' 'fork' in_box sh -c \
+	'n=0; while [ $n -lt 40 ]; do sleep 3 & n=$((n + 1)); done; wait'
+refuse '64 MiB of memory are the end of it, without root' in_box sh -c 'head -c 200000000 /dev/zero | tail >/workspace/held'
+refuse 'the home of the user is not there' in_box sh -c 'ls /home/tester'
+
+# Without root the box's one uid is 0 of its own user namespace: becoming it is no attack there.
+names=$(/tests/attacks | grep -vx become-root)
+attack $names >/home/tester/met 2>&1
+for name in $names; do
+	met=$(grep "^$name " /home/tester/met)
+	case $met in
+	*" errno "*) echo "ok refused without root: $met" ;;
+	*) echo "fail without root the attack $name: $met" ;;
+	esac
+done
+grep -q ' errno ' /home/tester/met || sed 's/^/| /' /home/tester/met
+
+kill -TERM $up
+wait $up
+claim 'the platform ends on request, without root' test $? = 0
+claim 'it leaves no control group, without root' sh -c '! find /sys/fs/cgroup/delegated -type d -name "volary-*" | grep -v volary-up | grep .'
