@@ -10,6 +10,9 @@ const OURS: usize = 50;
 /// Starts of each other way, after one that warms it up.
 const THEIRS: usize = 20;
 
+/// One of the steps.
+type Of = fn(&Times) -> f64;
+
 /// Measures and prints.
 pub fn run() -> Result<()> {
     let engine = Engine::open("start")?;
@@ -19,10 +22,10 @@ pub fn run() -> Result<()> {
     for n in 0..OURS {
         ours.push(engine.end(engine.run(&n.to_string(), None, &command)?)?);
     }
-    let spread = |of: fn(&Times) -> f64| Spread::of(ours.iter().map(of).collect());
+    let spread = |of: Of| Spread::of(ours.iter().map(of).collect());
 
     let mut steps = Table::new(&["our box, ms since create", "p50", "min", "max"]);
-    let parts: [(&str, fn(&Times) -> f64); 5] = [
+    let parts: [(&str, Of); 5] = [
         ("made: worktree, namespaces, cgroup, door", |t| t.created),
         ("greeted: runner is up, its walls taken", |t| t.greeted),
         ("read back: every wall seen from outside", |t| t.read_back),

@@ -23,9 +23,12 @@ pub struct Rival {
     _kept: (Option<Daemon>, tempfile::TempDir),
 }
 
+/// Makes one ready.
+type Way = fn() -> Result<Rival>;
+
 /// All of them, one by one, so that none is up while another is measured.
 pub fn all() -> impl Iterator<Item = Result<Rival, Absent>> {
-    let ways: [(&str, fn() -> Result<Rival>); 3] = [("docker run", docker), ("runc", runc), ("bubblewrap", bubblewrap)];
+    let ways: [(&str, Way); 3] = [("docker run", docker), ("runc", runc), ("bubblewrap", bubblewrap)];
     ways.into_iter().map(|(name, way)| way().map_err(|e| Absent(name.to_owned(), e)))
 }
 

@@ -81,16 +81,22 @@ fn options(path: &Path) -> Result<AnyConnectOptions, String> {
     AnyConnectOptions::from_str(&url).map(ConnectOptions::disable_statement_logging).map_err(|e| e.to_string())
 }
 
+/// What the engine would put in a temporary file (the undo of a large savepoint, a large sort) stays in memory:
+/// the process that serves this is confined to its own folder, where it would be refused such a file.
+const NO_TEMPORARY_FILES: &str = "PRAGMA temp_store = MEMORY";
+
 async fn pragmas(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
     // FULL: a commit is on the disk before it is answered; WAL alone would lose the last ones with the power.
-    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 10000"] {
+    for pragma in
+        ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 10000", NO_TEMPORARY_FILES]
+    {
         sqlx::query(pragma).fetch_optional(&mut *conn).await?;
     }
     Ok(())
 }
 
 async fn read_only(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    for pragma in ["PRAGMA busy_timeout = 10000", "PRAGMA query_only = 1"] {
+    for pragma in ["PRAGMA busy_timeout = 10000", "PRAGMA query_only = 1", NO_TEMPORARY_FILES] {
         sqlx::query(pragma).fetch_optional(&mut *conn).await?;
     }
     Ok(())
@@ -127,4 +133,25 @@ async fn migrate(conn: &mut AnyConnection, path: &Path) -> Result<(), StoreError
         step.await.map_err(fail)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_connection_ever_needs_a_temporary_file() {
+        const ASK: &str = "PRAGMA temp_store";
+        const IN_MEMORY: i64 = 2;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        assert_eq!(sqlx::query(ASK).fetch_one(&store.read).await.unwrap().get::<i64, _>(0), IN_MEMORY);
+        let written = store.write(|tx| {
+            Box::pin(async move {
+                let row = sqlx::query(ASK).fetch_one(&mut tx.conn).await;
+                row.map(|row| row.get::<i64, _>(0)).map_err(StoreError::sql("ask"))
+            })
+        });
+        assert_eq!(written.await.unwrap(), IN_MEMORY);
+    }
 }
