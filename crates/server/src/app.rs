@@ -98,12 +98,15 @@ impl App {
     /// Builds the scrubber anew; to be called after each change of a secret.
     ///
     /// # Errors
-    /// The store's, and a secret that does not open.
+    /// The store's. A secret that does not open is left out, and logged.
     pub async fn renew_scrubber(&self) -> Result<(), Fault> {
         let mut values = Vec::new();
         for row in self.store.secrets().await? {
-            let value = self.keys.open_secret(&row).map_err(|e| Fault::ours("open a secret", &e))?;
-            values.push((row.name, value));
+            match self.keys.open_secret(&row) {
+                Ok(value) => values.push((row.name, value)),
+                // What does not open here is given to nobody either, so it cannot come back.
+                Err(e) => tracing::error!("the secret {} cannot be opened ({e}); set it anew", row.name),
+            }
         }
         *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) = Scrubber::new(values);
         Ok(())

@@ -17,8 +17,8 @@ pub const QUIET: Duration = Duration::from_secs(2);
 /// Signs heads as the chain grows; ends with the store.
 pub async fn serve(app: App) {
     let mut chain = app.store.chain();
-    let mut signed = match app.store.heads().await {
-        Ok(heads) => heads.last().map_or(0, |head| head.n),
+    let mut signed = match app.store.last_head().await {
+        Ok(head) => head.map_or(0, |head| head.n),
         Err(e) => {
             tracing::error!("the signed heads cannot be read: {e}");
             0

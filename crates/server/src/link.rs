@@ -171,7 +171,7 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> Result<(), Cut> {
         app.set_operator(Some(link.clone()));
         greet(app, &link, runs, &mut open).await?;
     }
-    if let Some(head) = app.store.heads().await?.pop() {
+    if let Some(head) = app.store.last_head().await? {
         link.tell(&Down::Head { head: head.note });
     }
     let mut batch = Vec::with_capacity(GROUP);
@@ -362,14 +362,13 @@ async fn take_one(tx: &mut Tx, incoming: Incoming, host: &str, came: &mut Came) 
             came.gap = None;
             debug_assert_eq!(entry.source, Source::Operator);
             if record::worth(&event) {
-                let more = match &event {
+                let mut more = match &event {
                     Event::Ended { .. } => record::ended(&run, &event),
                     Event::Walls { readings } => record::fields(json!({
                         "run": run, "readings": readings.len(), "hold": readings.iter().all(|r| r.holds),
                     })),
                     _ => record::fields(json!({ "run": run })),
                 };
-                let mut more = more;
                 more.insert("entry".into(), entry.n.into());
                 more.insert("entry_sha256".into(), crate::random::sha256_hex(entry.event.get().as_bytes()).into());
                 let kind = format!("run.event.{}", kind(&event));

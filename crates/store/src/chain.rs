@@ -103,6 +103,17 @@ impl Store {
             .collect()
     }
 
+    /// The newest signed head.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn last_head(&self) -> Result<Option<HeadRow>, StoreError> {
+        const LAST: &str = "SELECT n, note FROM heads ORDER BY n DESC LIMIT 1";
+        let row =
+            sqlx::query(LAST).fetch_optional(&self.read).await.map_err(StoreError::sql("read the signed heads"))?;
+        Ok(row.map(|row| HeadRow { n: from_row(row.get(0)), note: row.get(1) }))
+    }
+
     /// Every signed head, oldest first.
     ///
     /// # Errors

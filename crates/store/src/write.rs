@@ -83,18 +83,19 @@ impl Tx {
         sqlx::query(sql).execute(&mut self.conn).await.map(drop)
     }
 
-    /// Runs one act behind a savepoint. An error means that the transaction itself can no longer be trusted.
-    async fn attempt(&mut self, act: Act) -> Result<Reply, sqlx::Error> {
+    /// Runs one act behind the open savepoint, and leaves a fresh one open for the next. An error means that the
+    /// transaction itself can no longer be trusted.
+    async fn attempt(&mut self, act: Act, last: bool) -> Result<Reply, sqlx::Error> {
         let before = self.chain;
-        self.say("SAVEPOINT act").await?;
         let done = (act.0)(self).await;
         if !done.keep {
             self.chain = before;
             // Fails when the engine has rolled all of it back by itself (a full disk): then what follows would
             // be committed one by one, behind our back.
             self.say("ROLLBACK TO act").await?;
+        } else if !last {
+            self.say("RELEASE act; SAVEPOINT act").await?;
         }
-        self.say("RELEASE act").await?;
         Ok(done.reply)
     }
 
@@ -102,11 +103,14 @@ impl Tx {
         let before = self.chain;
         let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
         let whole = async {
-            self.say("BEGIN IMMEDIATE").await?;
+            // Two statements at a time: each trip to the engine's thread costs as much as a small statement.
+            self.say("BEGIN IMMEDIATE; SAVEPOINT act").await?;
+            let mut left = batch.len();
             for act in batch.drain(..) {
-                replies.push(self.attempt(act).await?);
+                left -= 1;
+                replies.push(self.attempt(act, left == 0).await?);
             }
-            self.say("COMMIT").await
+            self.say("RELEASE act; COMMIT").await
         };
         let fate = whole.await.map_err(Arc::new);
         if fate.is_err() {
@@ -129,5 +133,45 @@ pub(crate) async fn serve(mut tx: Tx, mut queue: mpsc::Receiver<Act>, head: watc
         if tx.chain != before {
             head.send_replace(tx.chain);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::By;
+    use model::Moment;
+    use serde_json::{Map, json};
+
+    #[tokio::test]
+    async fn on_a_full_disk_what_was_said_to_be_kept_is_what_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        // The file may not grow any more, as on a full disk.
+        let full = store.write(|tx| {
+            Box::pin(async move { tx.say("PRAGMA max_page_count = 1").await.map_err(StoreError::sql("be full")) })
+        });
+        full.await.unwrap();
+        let write = async |n: u64| {
+            let size = if n % 8 == 3 { 60_000 } else { 10 };
+            let more: Map<_, _> = json!({ "number": n, "text": "x".repeat(size) }).as_object().unwrap().clone();
+            let act = store
+                .write(move |tx| Box::pin(async move { tx.record(By::Server, Moment(1), "test", "me", more).await }));
+            (n, act.await)
+        };
+        let mut results: Vec<(u64, Result<(), StoreError>)> = vec![write(0).await, write(3).await];
+        // One group: the engine may give all of it up for the one that does not fit.
+        results.extend(futures_util::future::join_all((0..64).map(write)).await);
+        results.push(write(1).await);
+        let mut kept = 0;
+        for (n, result) in &results {
+            assert!(n % 8 != 3 || result.is_err(), "{n} does not fit");
+            kept += u64::from(result.is_ok());
+        }
+        assert!(results[0].1.is_ok() && results.last().unwrap().1.is_ok(), "what fits is written, before and after");
+        let rows = store.evidence(0, 1000).await.unwrap();
+        assert_eq!(rows.len() as u64, kept);
+        assert_eq!(rows.iter().map(|row| row.n).collect::<Vec<_>>(), (1..=kept).collect::<Vec<_>>());
+        assert_eq!(store.chain().borrow().n, kept);
     }
 }
