@@ -283,13 +283,9 @@ fn home() -> tempfile::TempDir {
     home
 }
 
-/// The label, read off the command line of one of the platform's own processes.
+/// The label, off the control group that `up` says its boxes are under.
 fn label_of(home: &Path) -> Option<String> {
     let state = std::fs::read_to_string(home.join("run/up.json")).ok()?;
     let state: Value = serde_json::from_str(&state).ok()?;
-    let pid = state["processes"]["operator"].as_u64()?;
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    line.split(|byte| *byte == 0)
-        .filter_map(|word| serde_json::from_slice::<Value>(word).ok())
-        .find_map(|config| config["label"].as_str().map(str::to_owned))
+    state["cgroup"].as_str()?.rsplit_once("volary-").map(|(_, label)| label.to_owned())
 }
