@@ -70,7 +70,8 @@ pub fn take() -> Result<Walls, String> {
 
 /// No new privileges, no core, no tracer, no descriptor that was left open by mistake, no life after the helper.
 fn quiet() -> Result<(), String> {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // 1, not 0: a core handler that the host pipes cores into is started at 0 all the same, and at 1 it is not.
+    let none = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
     // SAFETY: plain system calls on values; nothing but descriptors 0, 1 and 2 is ours yet.
     let asked = unsafe {
         [

@@ -181,7 +181,7 @@ fn config(stage: &Path, spec: &HardenedSpec) -> Value {
             "cwd": "/",
             "capabilities": {"bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": []},
             "noNewPrivileges": true,
-            "rlimits": [rlimit("RLIMIT_NOFILE", limits.open_files), rlimit("RLIMIT_CORE", 0)],
+            "rlimits": [rlimit("RLIMIT_NOFILE", limits.open_files), rlimit("RLIMIT_CORE", 1)],
         },
         "mounts": mounts,
         "linux": {

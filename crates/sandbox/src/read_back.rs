@@ -189,7 +189,8 @@ fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
             .to_owned()
     };
     lines.push(reading("open files", spec.limits.open_files.to_string(), of("Max open files"), "/proc/PID/limits"));
-    lines.push(reading("core dumps", "0", of("Max core file size"), "/proc/PID/limits"));
+    // 1, not 0: at 0 a core handler that the host pipes cores into is started all the same (core(5)).
+    lines.push(reading("core dumps", "1", of("Max core file size"), "/proc/PID/limits"));
     let memory = (spec.limits.memory_mib << 20).to_string();
     let quota = (spec.limits.cpu_millis * 100).to_string();
     let pids = spec.limits.processes.to_string();

@@ -19,7 +19,7 @@ enum When {
     All(&'static [(u8, Test)]),
 }
 
-/// A comparison of the low 32 bits of an argument: every argument that we look at is an `int`.
+/// A comparison of the low 32 bits of an argument, for those that are an `int`.
 #[derive(Debug, Clone, Copy)]
 enum Test {
     /// It is this.
@@ -28,6 +28,8 @@ enum Test {
     Not(i64),
     /// The bits of the first are those of the second.
     Bits(i64, i64),
+    /// It is a pointer and not null, by all of its 64 bits.
+    Given,
 }
 
 /// One refusal: the call, when, why.
@@ -37,7 +39,7 @@ struct Refusal(
     #[allow(dead_code, reason = "for the reader, and a test that none is empty")] &'static str,
 );
 
-use Test::{Bits, Is as Equals, Not};
+use Test::{Bits, Given, Is as Equals, Not};
 use When::{All, Always};
 
 /// `open_tree_attr`, the same number everywhere; the libc crate lacks it.
@@ -48,6 +50,10 @@ const TYPE: i64 = 0xf;
 const UNIX: i64 = libc::AF_UNIX as i64;
 const INET: i64 = libc::AF_INET as i64;
 const INET6: i64 = libc::AF_INET6 as i64;
+
+const CORE: i64 = libc::RLIMIT_CORE as i64;
+const CORE_STAYS: &str =
+    "at 0 a host's core handler, which runs as its root, would be fed by a crash in a box; at 1 it is not";
 
 macro_rules! namespaces {
     ($call:expr, $why:expr; $($flag:ident)*) => {
@@ -107,6 +113,8 @@ const EVERYONE: &[Refusal] = &[
     Refusal(libc::SYS_sethostname, Always, "the box's name is given to it"),
     Refusal(libc::SYS_setdomainname, Always, "the box's name is given to it"),
     Refusal(libc::SYS_fanotify_init, Always, "watches whole file systems"),
+    Refusal(libc::SYS_setrlimit, All(&[(0, Equals(CORE))]), CORE_STAYS),
+    Refusal(libc::SYS_prlimit64, All(&[(1, Equals(CORE)), (2, Given)]), CORE_STAYS),
     Refusal(libc::SYS_memfd_secret, Always, "memory that a scan for keys could not see"),
     // Sockets: the door is TCP on the loopback, and local sockets are the box's own.
     Refusal(
@@ -220,12 +228,13 @@ fn compile<'a>(rows: impl Iterator<Item = &'a Refusal>, errno: i32) -> Result<Bp
 fn rule(tests: &[(u8, Test)]) -> Result<SeccompRule, String> {
     let mut all = Vec::with_capacity(tests.len());
     for (index, test) in tests {
-        let (is, value) = match *test {
-            Equals(value) => (Is::Eq, value),
-            Not(value) => (Is::Ne, value),
-            Bits(mask, value) => (Is::MaskedEq(mask.cast_unsigned()), value),
+        let (width, is, value) = match *test {
+            Equals(value) => (Width::Dword, Is::Eq, value),
+            Not(value) => (Width::Dword, Is::Ne, value),
+            Bits(mask, value) => (Width::Dword, Is::MaskedEq(mask.cast_unsigned()), value),
+            Given => (Width::Qword, Is::Ne, 0),
         };
-        all.push(Condition::new(*index, Width::Dword, is, value.cast_unsigned()).map_err(|e| e.to_string())?);
+        all.push(Condition::new(*index, width, is, value.cast_unsigned()).map_err(|e| e.to_string())?);
     }
     SeccompRule::new(all).map_err(|e| e.to_string())
 }
@@ -342,6 +351,24 @@ mod tests {
         let program = child().unwrap();
         let ask = |value: u64| verdict(&program, libc::SYS_personality, [value, 0, 0, 0, 0, 0]);
         assert_eq!((ask(0), ask(0xffff_ffff), ask(0x0040_0000)), (ALLOW, ALLOW, EPERM));
+    }
+
+    #[test]
+    fn the_limit_on_cores_may_be_asked_and_not_set() {
+        let program = everyone().unwrap();
+        let core = u64::from(libc::RLIMIT_CORE);
+        let ask = |new: u64| verdict(&program, libc::SYS_prlimit64, [0, core, new, 0, 0, 0]);
+        // A pointer whose low half is zero is a pointer.
+        assert_eq!((ask(0), ask(0x7fff_0010), ask(0x1_0000_0000)), (ALLOW, EPERM, EPERM));
+        assert_eq!(verdict(&program, libc::SYS_setrlimit, [core, 0x7fff_0010, 0, 0, 0, 0]), EPERM);
+        assert_eq!(verdict(&program, libc::SYS_setrlimit, [7, 0x7fff_0010, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn a_child_sets_its_own_limits_and_nobody_elses() {
+        let program = child().unwrap();
+        let ask = |pid: u64| verdict(&program, libc::SYS_prlimit64, [pid, 7, 0x1_0000_0000, 0, 0, 0]);
+        assert_eq!((ask(0), ask(1), ask(12)), (ALLOW, EPERM, EPERM));
     }
 
     #[cfg(target_arch = "x86_64")]
