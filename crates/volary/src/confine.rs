@@ -79,7 +79,8 @@ pub fn take(row: &Row) -> anyhow::Result<()> {
     if rustix::process::getppid() != parent {
         bail!("the process that started this one is gone");
     }
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // 1, not 0: a core handler behind a pipe is started at 0 all the same; and boxes inherit it, who may not raise it.
+    let none = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
     rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;

@@ -117,6 +117,6 @@ fn facts(pid: u64, promise: &Promise) -> Vec<(&'static str, String, bool)> {
         ("seccomp", of("Seccomp"), of("Seccomp") == wanted),
         ("no new privileges", of("NoNewPrivs"), of("NoNewPrivs") == "1"),
         ("not dumpable", (!dumpable).to_string(), !dumpable),
-        ("core dumps", core.clone(), core == "0"),
+        ("core dumps", core.clone(), core == "1"),
     ]
 }
