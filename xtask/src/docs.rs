@@ -1,4 +1,4 @@
-//! The pages: rustdoc without a warning, and no link in a `*.md` that leads nowhere.
+//! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, and no test named that does not exist.
 //!
 //! Only links inside the repository are followed; nothing is fetched.
 
@@ -12,24 +12,52 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A rustdoc warning, or every dead link, one a line.
 pub fn check() -> Result<()> {
-    links()?;
+    let mut faults = dead_links(cargo::root())?;
+    faults.extend(missing_tests(cargo::root())?);
+    if !faults.is_empty() {
+        bail!("{} fault(s):\n  {}", faults.len(), faults.join("\n  "));
+    }
     cargo::finish(cargo::command(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     println!("docs: no warning, no dead link");
     Ok(())
 }
 
-/// Follows every link of every page.
-///
-/// # Errors
-/// Every dead link, one a line.
-pub fn links() -> Result<()> {
-    let faults = dead_links(cargo::root())?;
-    if faults.is_empty() { Ok(()) } else { bail!("{} dead link(s):\n  {}", faults.len(), faults.join("\n  ")) }
+/// Pages whose tables name the test behind each line.
+const NAMES_TESTS: [&str; 2] = ["SECURITY.md", "docs/limits.md"];
+
+/// Names of tests in [`NAMES_TESTS`] that no source file of the repository holds.
+fn missing_tests(root: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    find(root, "rs", &mut files)?;
+    let mut known = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        known.extend(text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next()).map(str::to_owned));
+    }
+    let mut faults = Vec::new();
+    for page in NAMES_TESTS {
+        let text = std::fs::read_to_string(root.join(page)).with_context(|| format!("reading {page}"))?;
+        for name in test_names(&text).into_iter().filter(|name| !known.contains(name)) {
+            faults.push(format!("{page}: no test is called {name}"));
+        }
+    }
+    Ok(faults)
+}
+
+/// What is written like a test's name: code of lower-case words joined by three or more `_`.
+fn test_names(page: &str) -> Vec<String> {
+    page.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+        .filter(|code| code.matches('_').count() >= 3)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn dead_links(root: &Path) -> Result<Vec<String>> {
     let mut pages = Vec::new();
-    find_pages(root, &mut pages)?;
+    find(root, "md", &mut pages)?;
     let mut faults = Vec::new();
     for page in pages {
         let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
@@ -43,15 +71,16 @@ fn dead_links(root: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-fn find_pages(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
+/// All files below `folder` with this ending, but for what was built and what is hidden.
+fn find(folder: &Path, ending: &str, pages: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() && !path.is_symlink() {
             if name != "target" && !name.starts_with('.') {
-                find_pages(&path, pages)?;
+                find(&path, ending, pages)?;
             }
-        } else if path.extension().is_some_and(|ext| ext == "md") {
+        } else if path.extension().is_some_and(|ext| ext == ending) {
             pages.push(path);
         }
     }
@@ -120,6 +149,16 @@ mod tests {
     #[test]
     fn no_page_of_the_repository_holds_a_dead_link() {
         assert_eq!(dead_links(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_test_that_a_claim_names_exists() {
+        assert_eq!(missing_tests(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_is_told_from_other_code_by_its_name() {
+        assert_eq!(test_names("`a_name_of_four` `memory-mib` `SO_REUSE` `io_uring` `x`"), ["a_name_of_four"]);
     }
 
     #[test]
