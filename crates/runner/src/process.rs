@@ -5,6 +5,7 @@ use crate::reaper::Role;
 use crate::walls::ChildWalls;
 use std::ffi::OsStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -78,9 +79,14 @@ pub fn start(what: &Start<'_>, role: Role, context: &Context) -> io::Result<Star
 
 /// Between fork and exec: no allocation, no lock.
 fn last_steps(files: &libc::rlimit, walls: &ChildWalls) -> io::Result<()> {
-    // SAFETY: plain system calls on values.
+    let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: plain system calls on values; the set is initialised before it is used.
     unsafe {
-        if libc::setsid() < 0
+        // We block SIGCHLD to read it from a descriptor, and std hands the mask on: a shell that inherits it waits
+        // for its children for ever.
+        libc::sigemptyset(none.as_mut_ptr());
+        if libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) != 0
+            || libc::setsid() < 0
             || libc::setrlimit(libc::RLIMIT_NOFILE, files) != 0
             || libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0
         {

@@ -148,7 +148,7 @@ fn exit_of(status: i32) -> Exit {
 
 fn child_signals() -> io::Result<OwnedFd> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: a set that is initialised before it is used; children get an empty mask again from std.
+    // SAFETY: a set that is initialised before it is used; children empty their mask again before they execute.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);

@@ -21,6 +21,14 @@ async fn a_signal_is_told_as_a_signal() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_shell_hears_of_its_childrens_end() {
+    // With SIGCHLD blocked, as we have it, a shell that waits for a living child waits for ever.
+    let story = run("sleep 0.2 & wait; grep SigBlk /proc/self/status; exit 5").await;
+    assert_eq!(story.text(Stream::Stdout), "SigBlk:\t0000000000000000\n");
+    assert_eq!(story.done.exit, code(5));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_program_that_is_not_there_ends_as_a_shell_would_say_it() {
     let mut made = Box::start().await;
     let argv = vec!["no-such-program".to_owned()];
