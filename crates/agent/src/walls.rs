@@ -67,11 +67,6 @@ pub fn take() -> Result<(), WallError> {
     if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {
         return Err(WallError::Call("prctl(PR_SET_DUMPABLE)", io::Error::last_os_error()));
     }
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `none` outlives the call, which only reads it.
-    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } != 0 {
-        return Err(WallError::Call("setrlimit(RLIMIT_CORE)", io::Error::last_os_error()));
-    }
     let program = filter().map_err(|e| WallError::Filter(Box::new(e)))?;
     seccompiler::apply_filter(&program).map_err(|e| WallError::Filter(Box::new(e)))
 }
