@@ -57,7 +57,7 @@ pub enum WallError {
     Filter(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Takes all of them: not dumpable (so `/proc/PID` is closed to others of its uid), no core file, and the filter,
+/// Takes all of them: not dumpable (so `/proc/PID` is closed to others of its uid), and the filter,
 /// for this thread and all that it starts.
 ///
 /// # Errors
