@@ -99,7 +99,13 @@ fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {
 
 fn tell(exit: Option<Exit>, reason: &str) -> i32 {
     match exit {
-        Some(Exit::Code { code }) => code,
+        Some(Exit::Code { code }) => {
+            // A limit that the command met stands after its status, which is passed on as what it is.
+            if let Some((_, limit)) = reason.split_once("; ") {
+                eprintln!("volary: {limit}");
+            }
+            code
+        }
         Some(Exit::Signal { signal }) => {
             if !reason.is_empty() {
                 eprintln!("volary: {reason}");
@@ -107,7 +113,7 @@ fn tell(exit: Option<Exit>, reason: &str) -> i32 {
             128 + signal
         }
         Some(Exit::Killed { why }) => {
-            eprintln!("volary: {why}");
+            eprintln!("volary: {}", if reason.is_empty() { &why } else { reason });
             137
         }
         Some(Exit::Unknown) | None => {

@@ -1,7 +1,8 @@
 //! How an attack gets into a box, and what it met.
 
 use std::collections::BTreeMap;
-use std::process::Output;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use testkit::Platform;
 
 /// What stands before every program.
@@ -35,11 +36,19 @@ pub fn profile(platform: &Platform, name: &str, limits: &str) {
     std::fs::write(file, format!("[limits]\n{limits}\n")).expect("a profile is written");
 }
 
+/// Compiles a program in a box and runs it there; `volary` is the client, with what a test adds to it.
+pub fn compiled(mut volary: Command, program: &str, args: &[&str]) -> Output {
+    let source = format!("{SHARED}#line 1 \"attack\"\n{program}");
+    volary.args(["exec", "--", "sh", "-c", BECOME, "attack"]).args(args);
+    let mut child =
+        volary.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    child.stdin.take().expect("a pipe").write_all(source.as_bytes()).expect("volary reads its input");
+    child.wait_with_output().expect("volary ends")
+}
+
 /// Compiles a program in a box, runs it there, and gives what each of its attempts met.
 pub fn attempts(platform: &Platform, program: &str, args: &[&str]) -> BTreeMap<String, i32> {
-    let source = format!("{SHARED}#line 1 \"attack\"\n{program}");
-    let argv = [&["exec", "--", "sh", "-c", BECOME, "attack"], args].concat();
-    let out = platform.cli_with_input(&argv, source.as_bytes());
+    let out = compiled(platform.command(), program, args);
     assert!(out.status.success(), "the program did not get to its end: {}", all(&out));
     let line = |line: &str| {
         let (name, met) = line.split_once(' ').unwrap_or_else(|| panic!("{line:?} is no attempt"));

@@ -1,0 +1,140 @@
+//! What floods meet: each ends, says which limit it met, and is felt by nobody else.
+
+use crate::support::{all, platform, profile, shell, text};
+use std::process::Output;
+use testkit::Platform;
+
+/// Small numbers, so that a flood is over soon.
+const SMALL: &str = "memory-mib = 128\nscratch-mib = 64\nworktree-mib = 32\nprocesses = 32\nopen-files = 64\n\
+                     output-mib = 1\ncommand-seconds = 20";
+
+fn small() -> Platform {
+    let platform = platform();
+    profile(&platform, "small", SMALL);
+    platform
+}
+
+fn compiled(platform: &Platform, program: &str) -> Output {
+    let line = "cc -w -x c -o /tmp/flood - && exec /tmp/flood";
+    platform.cli_with_input(&["exec", "--profile", "small", "--", "sh", "-c", line], program.as_bytes())
+}
+
+/// The box after a flood's is as good as any.
+fn works_still(platform: &Platform) {
+    let out = shell(platform, "small", "sleep 0.1 & wait; echo fine");
+    assert_eq!(text(&out.stdout), "fine\n", "{}", all(&out));
+}
+
+#[test]
+fn a_fork_bomb_meets_its_limit_and_ends_with_the_time_of_its_command() {
+    let platform = platform();
+    profile(&platform, "small", &SMALL.replace("command-seconds = 20", "command-seconds = 3"));
+    let bomb = "#include <unistd.h>\n#include <signal.h>\nint main() { signal(SIGTERM, SIG_IGN); for (;;) fork(); }";
+    let out = compiled(&platform, bomb);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(137), "{}", all(&out));
+    assert!(said.contains("killed: time limit 3 s") && said.contains("limit of 32 processes"), "{}", all(&out));
+    works_still(&platform);
+}
+
+#[test]
+fn processes_beyond_the_limit_are_refused_and_the_command_told_so() {
+    let platform = small();
+    let program = "#include <errno.h>\n#include <stdio.h>\n#include <unistd.h>\n\
+                   int main() { int n = 0; for (;;) { pid_t p = fork(); if (p == 0) for (;;) pause(); if (p < 0) break; n++; }\n\
+                   printf(\"%d %d\\n\", n, errno); return 7; }";
+    let out = compiled(&platform, program);
+    assert_eq!(out.status.code(), Some(7), "{}", all(&out));
+    let said = text(&out.stdout);
+    let (made, errno) = said.trim().split_once(' ').expect("two numbers");
+    let made: u32 = made.parse().unwrap();
+    assert!((20..32).contains(&made), "{made} of 32 processes");
+    assert_eq!(errno, libc::EAGAIN.to_string());
+    assert!(text(&out.stderr).contains("met the limit of 32 processes"), "{}", all(&out));
+}
+
+#[test]
+fn a_memory_bomb_is_killed_and_said_to_be() {
+    let platform = small();
+    let program = "#include <stdlib.h>\n#include <string.h>\n\
+                   int main() { for (;;) { char *p = malloc(1 << 20); if (!p) return 3; memset(p, 1, 1 << 20); } }";
+    let out = compiled(&platform, program);
+    assert_eq!(out.status.code(), Some(137), "{}", all(&out));
+    assert!(text(&out.stderr).contains("killed: memory limit 128 MiB"), "{}", all(&out));
+    works_still(&platform);
+}
+
+#[test]
+fn scratch_counts_as_memory_and_cannot_be_used_to_go_round_it() {
+    let platform = platform();
+    profile(&platform, "small", "memory-mib = 64\nscratch-mib = 512\ncommand-seconds = 20");
+    let out = shell(&platform, "small", "exec dd if=/dev/zero of=/tmp/fill bs=1M count=400");
+    assert_eq!(out.status.code(), Some(137), "{}", all(&out));
+    assert!(text(&out.stderr).contains("killed: memory limit 64 MiB"), "{}", all(&out));
+}
+
+#[test]
+fn a_full_worktree_or_scratch_is_enospc_and_the_hosts_disk_does_not_feel_it() {
+    let platform = platform();
+    profile(&platform, "small", &SMALL.replace("memory-mib = 128", "memory-mib = 512"));
+    let free = || {
+        let about = rustix::fs::statvfs(platform.home()).unwrap();
+        about.f_bavail * about.f_frsize
+    };
+    let before = free();
+    let line = "for place in /workspace /tmp /dev/shm; do LC_ALL=C dd if=/dev/zero of=$place/fill bs=1M count=500 2>&1 \
+                | grep -c 'No space left'; stat -c %s $place/fill; done; rm /workspace/fill; \
+                cd /workspace; i=0; while [ $i -lt 100000 ] && (: > f$i) 2>/dev/null; do i=$((i+1)); done; echo $i";
+    let out = shell(&platform, "small", line);
+    let said: Vec<u64> = text(&out.stdout).lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(said.len(), 7, "{}", all(&out));
+    for (place, at) in [("/workspace", 0), ("/tmp", 2), ("/dev/shm", 4)] {
+        assert_eq!(said[at], 1, "{place} did not answer ENOSPC: {}", all(&out));
+        assert!(said[at + 1] <= 64 << 20, "{place} took {} bytes", said[at + 1]);
+    }
+    assert!(said[6] < 20_000, "{} files in a worktree of 32 MiB", said[6]);
+    // What others on this machine write meanwhile is far less than what the floods asked for.
+    assert!(before.saturating_sub(free()) < 400 << 20, "the host's disk lost room");
+    works_still(&platform);
+}
+
+#[test]
+fn descriptors_beyond_the_limit_are_refused() {
+    let platform = small();
+    let program = "#include <errno.h>\n#include <fcntl.h>\n#include <stdio.h>\n\
+                   int main() { int n = 3; while (open(\"/dev/null\", O_RDONLY) >= 0) n++; printf(\"%d %d\\n\", n, errno); }";
+    let out = compiled(&platform, program);
+    assert_eq!(text(&out.stdout), format!("64 {}\n", libc::EMFILE), "{}", all(&out));
+}
+
+#[test]
+fn an_output_flood_is_cut_at_its_limit() {
+    let platform = small();
+    for line in ["exec yes", "exec yes >&2", "while :; do sh -c 'yes & yes >&2' & wait; done"] {
+        let out = shell(&platform, "small", line);
+        assert_eq!(out.status.code(), Some(137), "{line}: {}", out.status);
+        let error = text(&out.stderr);
+        assert!(error.ends_with("volary: killed: output limit 1 MiB\n"), "{line}: …{:?}", error.lines().last());
+        let came = out.stdout.len() + out.stderr.len();
+        assert!((1 << 20..=(1 << 20) + 200).contains(&came), "{line}: {came} bytes came");
+    }
+    works_still(&platform);
+}
+
+#[test]
+fn a_command_that_never_ends_is_ended_by_the_time_of_its_command() {
+    let platform = platform();
+    profile(&platform, "brief", "command-seconds = 1");
+    let out = shell(&platform, "brief", "trap '' TERM INT HUP; while :; do sleep 1000; done");
+    assert_eq!(out.status.code(), Some(137), "{}", all(&out));
+    assert!(text(&out.stderr).contains("killed: time limit 1 s"), "{}", all(&out));
+}
+
+#[test]
+fn a_run_that_outlasts_its_own_time_is_ended() {
+    let platform = platform();
+    profile(&platform, "brief", "seconds = 2");
+    let out = shell(&platform, "brief", "trap '' TERM INT HUP; while :; do sleep 1000; done");
+    assert_ne!(out.status.code(), Some(0), "{}", all(&out));
+    assert!(text(&out.stderr).contains("killed: time limit 2 s"), "{}", all(&out));
+}
