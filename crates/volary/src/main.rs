@@ -128,10 +128,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if !cfg!(target_os = "linux") {
-        eprintln!("volary keeps agents in boxes of the Linux kernel and runs on Linux only; use a Linux machine or VM");
-        return ExitCode::from(2);
-    }
     // Some dependencies would choose a provider by themselves, and panic at two.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("volary: a second TLS provider is in this build");
