@@ -1,7 +1,7 @@
 //! What each thing that can stand in a transcript looks like. Nothing here decides anything.
 
 use super::diff;
-use super::text::{line, shown};
+use super::text::{line, plain, shown};
 use super::transcript::{part, slot};
 use super::words::{clock, cost as dollars, exit as how, number, span};
 use maud::{Markup, html};
@@ -60,7 +60,7 @@ pub fn base(n: u64, at: Moment, commit: &str, left_out: &[String], count: u64) -
         at,
         "host",
         &html! {
-            p { "Starts at commit " code.hash title=(commit) { (line(commit, 12)) } }
+            p { "Starts at commit " code.hash title=(plain(commit)) { (line(commit, 12)) } }
             @if count > 0 {
                 details.fold {
                     summary { (number(count)) " uncommitted " @if count == 1 { "file" } @else { "files" } " left out" }
@@ -323,7 +323,7 @@ pub fn verdict(n: u64, at: Moment, v: &Verdict) -> Markup {
             p {
                 span.good { "✓" } " "
                 @if let Some(model) = &v.model { "model call " strong { (line(model, 64)) } } @else { (request) }
-                " " code.rule title=(v.why) { (line(&v.rule, 80)) }
+                " " code.rule title=(plain(&v.why)) { (line(&v.rule, 80)) }
                 " " (span_slot(&part(n, "paid"), "paid"))
             }
         },
@@ -366,7 +366,7 @@ pub fn result(
                 }
                 @if let Some(branch) = branch {
                     p.name { "branch " code { (line(branch, 200)) }
-                        @if let Some(commit) = commit { " at " code.hash title=(commit) { (line(commit, 12)) } } }
+                        @if let Some(commit) = commit { " at " code.hash title=(plain(commit)) { (line(commit, 12)) } } }
                 }
                 @if diff.is_empty() && !cut { p.note { "Nothing was changed." } } @else { (diff::files(diff, cut)) }
             }

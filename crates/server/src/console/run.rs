@@ -3,7 +3,7 @@
 use super::blocks;
 use super::list::took;
 use super::page::{Place, Trouble, Viewer, page};
-use super::text::{line, shown};
+use super::text::{line, plain, shown};
 use super::transcript::{LOG, Piece, Sheet, Transcript};
 use super::words::{badge, cost, moment, number};
 use crate::app::App;
@@ -82,16 +82,17 @@ async fn show(
         (pages)
         p #end.faint {
             @if last < view.entries { "This page ends at entry " (number(last)) " of " (number(view.entries)) "." }
-            @else { (number(view.entries)) " entries." }
+            @else { span #count { (number(view.entries)) } " entries." }
         }
     };
-    let title = format!("{} · {}", view.state.word(), view.task.chars().take(60).collect::<String>());
+    let title = format!("{} · {}", view.state.word(), plain(&view.task.chars().take(60).collect::<String>()));
     Ok(page(by.caller(), Place::Runs, &title, &body))
 }
 
 /// The pieces of a run's page that are not its transcript, as they are now.
 pub fn standing(view: &RunView, may_cancel: bool) -> Vec<Piece> {
     let mut pieces = vec![Piece::set("state", badge(view.state)), Piece::set("totals", totals(view))];
+    pieces.push(Piece::set("count", html! { (number(view.entries)) }));
     // While the run lives its buttons stay as they are: one of them may have the keyboard.
     if view.state.is_over() {
         pieces.push(Piece::set("actions", actions(view, may_cancel)));
@@ -110,7 +111,7 @@ fn totals(view: &RunView) -> Markup {
             @if view.state.is_over() { (figure("Took", &html! { (took(view)) })) }
             @if view.attempts > 1 { (figure("Attempts", &html! { (view.attempts) })) }
         }
-        @if !view.reason.is_empty() { p.reason title=(view.reason) { (line(&view.reason, 300)) } }
+        @if !view.reason.is_empty() { p.reason title=(plain(&view.reason)) { (line(&view.reason, 300)) } }
     }
 }
 

@@ -23,6 +23,18 @@ pub fn shown(text: &str) -> Markup {
     PreEscaped(out)
 }
 
+/// The same for a place that takes text only: a title, an attribute. (maud escapes it there.)
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match hidden(c) {
+            Some(name) => out.push_str(&name),
+            None => out.push(c),
+        }
+        out
+    })
+}
+
 /// The same for one short line: line ends and tabs are made visible too, and at most `most` characters are shown.
 #[must_use]
 pub fn line(text: &str, most: usize) -> Markup {
@@ -85,6 +97,7 @@ mod tests {
         {
             let out = shown(&format!("a{hostile}b")).into_string();
             assert!(out.contains(name) && !out.contains(hostile), "{out:?}");
+            assert_eq!(plain(&format!("a{hostile}b")), format!("a{name}b"));
         }
         assert_eq!(shown("a\tb\nc é 漢").into_string(), "a\tb\nc é 漢");
     }

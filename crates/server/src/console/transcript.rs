@@ -324,3 +324,169 @@ impl Sheet {
         out.push_str(rest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::RunId;
+    use model::event::Source;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn entries(events: &[Value]) -> Vec<RawEntry> {
+        (1..)
+            .zip(events)
+            .map(|(n, event)| RawEntry {
+                run: RunId::parse("r").unwrap(),
+                n,
+                at: Moment(i64::try_from(n).unwrap() * 1000),
+                source: Source::Operator,
+                source_seq: n,
+                event: serde_json::value::to_raw_value(event).unwrap(),
+            })
+            .collect()
+    }
+
+    fn page(entries: &[RawEntry]) -> String {
+        let (mut transcript, mut sheet) = (Transcript::default(), Sheet::default());
+        for entry in entries {
+            sheet.apply(transcript.take(entry));
+        }
+        sheet.write().into_string()
+    }
+
+    const HOSTILE: &str = "\"><img src=x onerror=alert(1)><script>alert(2)</script><!--@e1-text--></template>\u{202e}";
+
+    /// Every field of every event that a box, a model or a repository can write.
+    fn hostile() -> Vec<Value> {
+        let b64 = STANDARD.encode(HOSTILE);
+        vec![
+            json!({"kind": "accepted", "task": HOSTILE, "profile": HOSTILE, "person": HOSTILE}),
+            json!({"kind": "base", "commit": HOSTILE, "left_out": [HOSTILE], "left_out_count": 2}),
+            json!({"kind": "attempt", "attempt": 1, "box": "b", "uid": 7}),
+            json!({"kind": "walls", "readings": [
+                {"wall": HOSTILE, "promised": HOSTILE, "read": "x", "holds": false, "by": HOSTILE}]}),
+            json!({"kind": "note", "text": HOSTILE}),
+            json!({"kind": "chunk", "turn": 1, "text": HOSTILE}),
+            json!({"kind": "tool-call", "turn": 1, "id": HOSTILE, "name": HOSTILE, "title": HOSTILE, "input": {HOSTILE: HOSTILE}}),
+            json!({"kind": "command", "id": HOSTILE, "argv": [HOSTILE, HOSTILE], "cwd": HOSTILE, "tool_call": HOSTILE}),
+            json!({"kind": "output", "id": HOSTILE, "stream": "stdout", "data_b64": b64}),
+            json!({"kind": "output", "id": HOSTILE, "stream": "stderr", "data_b64": b64}),
+            json!({"kind": "command-end", "id": HOSTILE, "exit": {"how": "killed", "why": HOSTILE}, "ms": 5}),
+            json!({"kind": "file-edit", "path": HOSTILE, "created": true, "diff": format!("--- a/{HOSTILE}\n+++ b/{HOSTILE}\n@@ -1 +1 @@\n+{HOSTILE}\n")}),
+            json!({"kind": "tool-result", "id": HOSTILE, "ok": false, "text": HOSTILE, "cut": true}),
+            json!({"kind": "tool-result", "id": "lone", "ok": true, "text": HOSTILE}),
+            json!({"kind": "output", "id": "lone", "stream": "stdout", "data_b64": b64}),
+            json!({"kind": "verdict", "allowed": false, "rule": HOSTILE, "method": HOSTILE, "target": HOSTILE, "why": HOSTILE}),
+            json!({"kind": "verdict", "allowed": true, "rule": HOSTILE, "method": HOSTILE, "target": HOSTILE, "why": HOSTILE, "grant": "g", "model": HOSTILE}),
+            json!({"kind": "settled", "grant": "g", "model": HOSTILE, "usage": {}, "cost": 7, "status": 200, "interrupted": true}),
+            json!({"kind": "settled", "grant": "other", "model": HOSTILE, "usage": {}, "cost": 7, "status": 500}),
+            json!({"kind": "later", "text": HOSTILE}),
+            json!({"kind": "result", "branch": HOSTILE, "commit": HOSTILE, "files": 1, "diff": format!("diff --git a/{HOSTILE} b/{HOSTILE}\n+{HOSTILE}\n")}),
+            json!({"kind": "ended", "outcome": "failed", "reason": HOSTILE, "exit": {"how": "killed", "why": HOSTILE}}),
+        ]
+    }
+
+    #[test]
+    fn no_field_of_any_event_is_anything_but_text() {
+        let entries = entries(&hostile());
+        for one in &entries {
+            let page = page(std::slice::from_ref(one));
+            assert!(!page.contains("<img") && !page.contains("<script") && !page.contains('\u{202e}'), "{page}");
+        }
+        let whole = page(&entries);
+        assert!(whole.matches("&lt;script&gt;").count() > 20);
+        assert!(!whole.contains("<script") && !whole.contains("<img") && !whole.contains("<!--"), "{whole}");
+    }
+
+    fn story() -> Vec<Value> {
+        let out = |bytes: &[u8]| json!({"kind": "output", "id": "t1", "stream": "stdout", "data_b64": STANDARD.encode(bytes)});
+        vec![
+            json!({"kind": "attempt", "attempt": 1, "box": "b", "uid": 7}),
+            json!({"kind": "verdict", "allowed": true, "rule": "model.call", "method": "POST", "target": "/m", "why": "", "grant": "g", "model": "m"}),
+            json!({"kind": "chunk", "turn": 1, "text": "one "}),
+            json!({"kind": "chunk", "turn": 1, "text": "two"}),
+            json!({"kind": "settled", "grant": "g", "model": "m", "usage": {"input": 5}, "cost": 7, "status": 200}),
+            json!({"kind": "tool-call", "turn": 1, "id": "a", "name": "shell", "title": "make", "input": {"command": "make"}}),
+            json!({"kind": "tool-call", "turn": 1, "id": "b", "name": "edit", "title": "edit x.c", "input": {"path": "x.c"}}),
+            json!({"kind": "command", "id": "t1", "argv": ["/bin/sh", "-c", "make"], "cwd": "/workspace", "tool_call": "a"}),
+            out("h\u{e9}".as_bytes().split_at(2).0),
+            out(&[0xa9, b'\x1b', b'[']),
+            json!({"kind": "file-edit", "path": "/workspace/x.c", "created": false, "diff": "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n"}),
+            out(b"31mred"),
+            json!({"kind": "command-end", "id": "t1", "exit": {"how": "code", "code": 0}, "ms": 5}),
+            json!({"kind": "tool-result", "id": "b", "ok": true, "text": "Replaced once."}),
+            json!({"kind": "tool-result", "id": "a", "ok": true, "text": "h\u{e9}red"}),
+            json!({"kind": "chunk", "turn": 2, "text": "three"}),
+            json!({"kind": "ended", "outcome": "done"}),
+        ]
+    }
+
+    #[test]
+    fn pieces_of_a_turn_of_a_command_and_of_a_call_stand_together() {
+        let page = page(&entries(&story()));
+        for whole in ["one two", "h\u{e9}red", "5</span> in"] {
+            assert!(page.contains(whole), "{whole}: {page}");
+        }
+        assert_eq!(page.matches("<article").count(), 7, "{page}");
+        assert!(!page.contains("running"), "{page}");
+        let (call, edit) = (page.find("id=\"e7\"").unwrap(), page.find("ln add").unwrap());
+        assert!(call < edit, "the edit stands in the call that made it");
+    }
+
+    #[test]
+    fn a_new_box_leaves_nothing_running_and_takes_no_old_id_for_its_own() {
+        let mut events = story();
+        events.truncate(10);
+        events.push(json!({"kind": "attempt", "attempt": 2, "box": "c", "uid": 8}));
+        events.push(json!({"kind": "output", "id": "t1", "stream": "stdout", "data_b64": "bmV3"}));
+        let page = page(&entries(&events));
+        assert_eq!(page.matches("no answer: its box ended").count(), 3, "{page}");
+        assert!(page.contains("id=\"e12-out\">new"), "{page}");
+    }
+
+    #[test]
+    fn an_output_that_never_ends_fills_no_page() {
+        let mut events = vec![json!({"kind": "command", "id": "t", "argv": ["yes"], "cwd": "/workspace"})];
+        let piece =
+            json!({"kind": "output", "id": "t", "stream": "stdout", "data_b64": STANDARD.encode(vec![b'y'; 50_000])});
+        events.extend(vec![piece; 5]);
+        let page = page(&entries(&events));
+        assert!(page.len() < MOST_OUTPUT + 4_000, "{}", page.len());
+        assert_eq!(page.matches("longer than what is shown").count(), 1);
+    }
+
+    #[test]
+    fn a_box_that_opens_calls_without_end_is_not_remembered_without_end() {
+        let mut transcript = Transcript::default();
+        let call = |n: u64| json!({"kind": "tool-call", "turn": 1, "id": n.to_string(), "name": "x", "title": "", "input": {}});
+        for entry in entries(&(0..2000).map(call).collect::<Vec<_>>()) {
+            transcript.take(&entry);
+        }
+        assert!(transcript.tools.len() <= MOST_OPEN);
+    }
+
+    proptest! {
+        /// What a browser holds after a page, a stream, a lost connection and another stream is what a reload shows.
+        #[test]
+        fn a_page_that_was_followed_is_the_page_that_is_loaded(cuts in prop::collection::vec(0usize..=22, 0..4), hostile_too in any::<bool>()) {
+            let entries = entries(&if hostile_too { hostile() } else { story() });
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(entries.len())).collect();
+            cuts.push(entries.len());
+            cuts.sort_unstable();
+            let (mut sheet, mut from) = (Sheet::default(), 0);
+            for cut in cuts {
+                // A connection begins by reading again what is there, and sends what follows.
+                let mut transcript = Transcript::default();
+                for entry in &entries[..from] {
+                    transcript.take(entry);
+                }
+                for entry in &entries[from..cut] {
+                    sheet.apply(transcript.take(entry));
+                }
+                from = cut;
+            }
+            prop_assert_eq!(sheet.write().into_string(), page(&entries));
+        }
+    }
+}
