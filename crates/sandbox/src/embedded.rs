@@ -332,20 +332,32 @@ impl LiveBox {
         }
     }
 
-    /// Ends the box and everything it held: processes, mounts, loop device, cgroup. The image stays.
+    /// Ends the box and everything it held: processes, mounts, loop device, cgroup. The image stays. So it does when
+    /// the helper was killed; only what it knew of the box's end is lost then.
     ///
     /// # Errors
-    /// [`BoxError`]; what is left then is reaped at the operator's next start.
+    /// [`BoxError`]; [`BoxError::HelperGone`] when the helper was killed; [`BoxError::Host`] when something is left,
+    /// which the operator's next start reaps.
     pub fn end(mut self) -> Result<Ended, BoxError> {
         let order = serde_json::to_vec(&Order::End).map_err(|e| BoxError::Helper(e.to_string()))?;
         let answer = self.order(&order, &[]);
         self.control = None;
         self.helper.wait().map_err(host("wait for the box's helper"))?;
+        if !matches!(answer, Ok((Answer::Over { .. }, _))) {
+            self.reap()?;
+        }
         match answer? {
             (Answer::Over { ended }, _) => Ok(ended),
             (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
             _ => Err(BoxError::HelperGone),
         }
+    }
+
+    /// After the helper's end: ends what it could not end any more. Its mounts and its loop device went with the last
+    /// process of the box.
+    fn reap(&self) -> Result<(), BoxError> {
+        let name = self.spec.box_id.to_string();
+        read_back::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))
     }
 
     fn done(&mut self, order: &Order, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), BoxError> {
@@ -374,6 +386,9 @@ impl Drop for LiveBox {
         self.control = None;
         if let Err(e) = self.helper.wait() {
             eprintln!("wait for the helper of box {}: {e}", self.spec.box_id);
+        }
+        if let Err(e) = self.reap() {
+            eprintln!("{e}");
         }
     }
 }

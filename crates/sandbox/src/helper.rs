@@ -6,6 +6,7 @@
 
 use crate::embedded::{ChangeCount, Ended};
 use crate::harden::HardenedSpec;
+use crate::sole::Sole;
 use crate::worktree::Worktree;
 use crate::{cable, changes, oci, packet, read_back};
 use libcontainer::container::Container;
@@ -66,6 +67,8 @@ struct Made {
     container: Container,
     pid: i32,
     worktree: Worktree,
+    /// Free for the run's next box when this one's helper is gone, mounts and all.
+    _sole: Sole,
     reaped: bool,
 }
 
@@ -172,6 +175,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let what = what.to_owned();
         move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
     };
+    let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     // SAFETY: this process has one thread, so no other is surprised by the new namespace.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
         .map_err(|e| act("make a mount namespace")(e.into()))?;
@@ -211,7 +215,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     match made {
         Ok((container, pid, listener)) => {
             close_stdio()?;
-            Ok((Made { spec, container, pid, worktree, reaped: false }, listener))
+            Ok((Made { spec, container, pid, worktree, _sole: sole, reaped: false }, listener))
         }
         Err(e) => {
             worktree.unmount()?;

@@ -17,6 +17,7 @@ pub mod oci;
 pub mod packet;
 pub mod read_back;
 pub mod rootless;
+mod sole;
 pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};

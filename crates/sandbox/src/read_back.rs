@@ -298,35 +298,42 @@ pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
     found
 }
 
-/// Ends every process under `parent` and removes its groups.
+/// Ends every process under `parent` and removes its groups; gives the boxes' names.
 pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for (name, _) in boxes(parent) {
-        // A dead operator's helpers end their boxes by themselves; this is for what is slow or was orphaned.
-        for _ in 0..500 {
-            let pids = boxes(parent).remove(&name).unwrap_or_default();
-            if pids.is_empty() {
-                break;
-            }
-            for pid in pids {
-                if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
-                    && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-                    && e != rustix::io::Errno::SRCH
-                {
-                    return Err(e.into());
-                }
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        for hierarchy in hierarchies() {
-            match fs::remove_dir(hierarchy.join(&parent[1..]).join(&name)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
-        names.push(name);
+    let names: Vec<String> = boxes(parent).into_keys().collect();
+    for name in &names {
+        reap_one(parent, name)?;
     }
     Ok(names)
+}
+
+/// Ends every process of the box `name` and removes its groups. A box that is not there is no error.
+///
+/// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
+pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
+    for _ in 0..500 {
+        let lists = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name).join("cgroup.procs"));
+        let pids: String = lists.filter_map(|list| fs::read_to_string(list).ok()).collect();
+        if pids.is_empty() {
+            break;
+        }
+        for pid in pids.lines().filter_map(|line| line.parse::<u32>().ok()) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
+                && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+                && e != rustix::io::Errno::SRCH
+            {
+                return Err(e.into());
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    for hierarchy in hierarchies() {
+        match fs::remove_dir(hierarchy.join(&parent[1..]).join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Removes the installation's own group, if it is empty.
