@@ -79,6 +79,25 @@ impl Store {
         })
         .await
     }
+
+    /// Every handle that a run ever had.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn handles(&self, run: &RunId) -> Result<Vec<HandleRow>, StoreError> {
+        const ALL: &str = "SELECT run, model, expires, dead FROM handles WHERE run = $1";
+        let rows = sqlx::query(ALL).bind(run.as_str()).fetch_all(&self.read).await;
+        rows.map_err(StoreError::sql("list the handles"))?.iter().map(handle).collect()
+    }
+}
+
+fn handle(row: &AnyRow) -> Result<HandleRow, StoreError> {
+    Ok(HandleRow {
+        run: RunId::parse(row.get("run")).map_err(StoreError::corrupt("run id"))?,
+        model: row.get("model"),
+        expires: Moment(row.get("expires")),
+        dead: row.get::<i64, _>("dead") != 0,
+    })
 }
 
 impl Tx {
@@ -110,13 +129,7 @@ impl Tx {
     pub async fn handle(&mut self, sha256: &str) -> Result<Option<HandleRow>, StoreError> {
         const ONE: &str = "SELECT run, model, expires, dead FROM handles WHERE sha256 = $1";
         let row = sqlx::query(ONE).bind(sha256).fetch_optional(&mut self.conn).await;
-        let Some(row) = row.map_err(StoreError::sql("look up a handle"))? else { return Ok(None) };
-        Ok(Some(HandleRow {
-            run: RunId::parse(row.get("run")).map_err(StoreError::corrupt("run id"))?,
-            model: row.get("model"),
-            expires: Moment(row.get("expires")),
-            dead: row.get::<i64, _>("dead") != 0,
-        }))
+        row.map_err(StoreError::sql("look up a handle"))?.as_ref().map(self::handle).transpose()
     }
 
     /// Lets a handle live until `expires`.
