@@ -1,0 +1,180 @@
+//! Each victim at a chosen moment.
+
+use crate::world::{UNKNOWN, Victim, World, attempts, done, reason, results, shell, write};
+use model::{Entry, Event};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use testkit::{Platform, eventually};
+
+/// Writes a file, then runs a command that takes its time after it took effect, then ends.
+fn slow_command() -> Value {
+    json!([
+        {"text": "First a file.", "tools": [write("before")]},
+        {"text": "Then a command.", "tools": [shell("once", "3")]},
+        {"text": "Done."},
+    ])
+}
+
+/// Says much, slowly, then works.
+fn slow_model() -> Value {
+    json!([
+        {"text": "First a file.", "tools": [write("before")]},
+        {"text": "one two three four five six seven eight nine ten ".repeat(4), "pause_ms": 150,
+            "tools": [shell("once", "0.1")]},
+        {"text": "Done."},
+    ])
+}
+
+/// Kills `victim` while the command of [`slow_command`] runs, and judges.
+fn while_a_command_runs(victim: Victim) -> Vec<Entry> {
+    let mut world = World::of(&slow_command());
+    let run = world.begin();
+    world.wait_output(&run);
+    assert!(world.kill(victim), "{victim:?} was there");
+    world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript")
+}
+
+/// Kills `victim` while the model of [`slow_model`] streams its second turn, and judges.
+fn while_the_model_streams(victim: Victim) -> Vec<Entry> {
+    let mut world = World::of(&slow_model());
+    let run = world.begin();
+    world.wait(&run, "the model's words", |event| matches!(event, Event::Chunk { turn: 2, .. }).then_some(()));
+    assert!(world.kill(victim), "{victim:?} was there");
+    world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript")
+}
+
+/// The run went on in a second box, and the agent was told that it does not know what became of the command.
+fn went_on_without_repeating(entries: &[Entry]) {
+    assert!(done(entries), "{}", reason(entries));
+    assert_eq!(attempts(entries), 2);
+    let told = results(entries);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].starts_with(UNKNOWN), "{told:?}");
+}
+
+/// The run went on in a second box and asked the model again.
+fn asked_again(entries: &[Entry]) {
+    assert!(done(entries), "{}", reason(entries));
+    assert_eq!(attempts(entries), 2);
+    assert!(results(entries).iter().all(|text| !text.starts_with(UNKNOWN)), "{:?}", results(entries));
+}
+
+/// The run never noticed.
+fn went_on_in_its_box(entries: &[Entry]) {
+    assert!(done(entries), "{}", reason(entries));
+    assert_eq!(attempts(entries), 1);
+    assert!(results(entries).iter().all(|text| !text.starts_with(UNKNOWN)), "{:?}", results(entries));
+}
+
+#[test]
+fn a_gateway_killed_while_a_command_runs_costs_the_box_and_not_the_run() {
+    went_on_without_repeating(&while_a_command_runs(Victim::Gateway));
+}
+
+#[test]
+fn a_gateway_killed_while_the_model_speaks_costs_the_box_and_not_the_run() {
+    asked_again(&while_the_model_streams(Victim::Gateway));
+}
+
+#[test]
+fn an_operator_killed_while_a_command_runs_takes_the_run_up_in_a_new_box_on_its_kept_worktree() {
+    went_on_without_repeating(&while_a_command_runs(Victim::Operator));
+}
+
+#[test]
+fn an_operator_killed_while_the_model_speaks_takes_the_run_up_in_a_new_box() {
+    asked_again(&while_the_model_streams(Victim::Operator));
+}
+
+#[test]
+fn a_server_killed_while_a_command_runs_is_not_noticed_by_the_run() {
+    went_on_in_its_box(&while_a_command_runs(Victim::Server));
+}
+
+#[test]
+fn a_server_killed_while_the_model_speaks_is_not_noticed_by_the_run() {
+    went_on_in_its_box(&while_the_model_streams(Victim::Server));
+}
+
+#[test]
+fn a_runner_killed_while_a_command_runs_costs_the_box_and_not_the_run() {
+    went_on_without_repeating(&while_a_command_runs(Victim::Runner));
+}
+
+#[test]
+fn a_helper_killed_while_a_command_runs_takes_its_box_along_and_not_the_run() {
+    went_on_without_repeating(&while_a_command_runs(Victim::Helper));
+}
+
+#[test]
+fn an_agent_killed_while_a_command_runs_ends_the_run_with_the_reason() {
+    let entries = while_a_command_runs(Victim::Agent);
+    assert!(!done(&entries));
+    assert!(reason(&entries).contains("agent died"), "{}", reason(&entries));
+    assert_eq!(attempts(&entries), 1);
+}
+
+#[test]
+fn up_killed_while_a_command_runs_takes_the_run_up_when_it_is_started_again() {
+    went_on_without_repeating(&while_a_command_runs(Victim::Up));
+}
+
+#[test]
+fn up_killed_while_the_model_speaks_takes_the_run_up_when_it_is_started_again() {
+    asked_again(&while_the_model_streams(Victim::Up));
+}
+
+/// Tries for the door's port without pause, in four processes, and says so if it gets it.
+const RIVAL: &str = r#"
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+int main(void) {
+    struct sockaddr_in door = { .sin_family = AF_INET, .sin_port = htons(8080) };
+    door.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    puts("spinning");
+    fflush(stdout);
+    fork();
+    fork();
+    for (time_t end = time(0) + 100; time(0) < end;) {
+        int s = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+        setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
+        if (bind(s, (struct sockaddr *)&door, sizeof door) == 0) {
+            puts("BOUND");
+            fflush(stdout);
+        }
+        close(s);
+    }
+    return 0;
+}
+"#;
+
+#[test]
+fn no_rival_in_a_box_ever_gets_the_doors_port_when_the_gateway_is_killed() {
+    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    for _ in 0..3 {
+        let line = format!("cat > /tmp/r.c <<'END'\n{RIVAL}\nEND\ncc -w -o /tmp/rival /tmp/r.c && exec /tmp/rival");
+        let mut exec = platform
+            .command()
+            .args(["exec", "--", "sh", "-c", &line])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("volary starts");
+        let mut lines = BufReader::new(exec.stdout.take().expect("a pipe")).lines();
+        assert_eq!(lines.next().expect("a word").expect("text"), "spinning");
+        let gateway = eventually("the gateway", || platform.pid_of("gateway"));
+        let pid = rustix::process::Pid::from_raw(gateway.cast_signed()).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+        let said: Vec<String> = lines.map(|line| line.expect("text")).collect();
+        assert_eq!(said, Vec::<String>::new(), "the rival had the door");
+        assert_eq!(exec.wait().expect("its end").code(), Some(125), "the command's end is the platform's failure");
+        eventually("the gateway's return", || platform.pid_of("gateway").filter(|pid| *pid != gateway));
+    }
+    platform.down();
+}
