@@ -4,7 +4,7 @@
 //! reads what cargo says, and compares. A chore ends with an error that says what to do.
 //!
 //! Read [`layers`] (which crate may know which), [`goldens`] (what a reviewer must see change),
-//! [`docs`], then [`test`] with [`machine`] and [`qemu`].
+//! [`docs`], then [`mod@test`] with [`machine`] and [`qemu`].
 
 mod bench;
 mod cargo;
