@@ -116,8 +116,8 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
     if wish.price.is_none() {
         let price = prices::of(&wish.id).ok_or_else(|| {
             let message = format!(
-                "The price of {:?} is not in the table of {}; give it with the model (micro-dollars per million \
-                 tokens; 0 for a model of your own), since a budget without a price holds nothing.",
+                "The price of {:?} is not in the table of {}; give it with the model (`--price IN,OUT` in dollars per \
+                 million tokens; 0,0 for a model of your own), since a budget without a price holds nothing.",
                 wish.id,
                 prices::date()
             );

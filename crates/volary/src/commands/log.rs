@@ -7,7 +7,7 @@ use api::http::RunView;
 use model::event::Event;
 use model::{Moment, RunId};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 fn id(text: &str) -> anyhow::Result<RunId> {
     RunId::parse(text).with_context(|| format!("{text:?} names no run; `volary runs` lists them"))
@@ -99,9 +99,10 @@ pub async fn replay(home: &Home, run: &str, turn: u32) -> anyhow::Result<i32> {
         matches!(&entry.event, Event::Verdict(v) if v.allowed && v.body_sha256.as_deref() == Some(digest.as_str()))
     });
     let mut out = std::io::stdout();
+    // A person reads it indented; whatever else reads it gets the very bytes.
     match serde_json::from_slice::<Value>(&body) {
-        Ok(value) => writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?,
-        Err(_) => out.write_all(&body)?,
+        Ok(value) if out.is_terminal() => writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?,
+        _ => out.write_all(&body)?,
     }
     if passed {
         eprintln!("SHA-256 {digest}: the gateway passed these very bytes");

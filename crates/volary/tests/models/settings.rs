@@ -1,0 +1,119 @@
+//! Naming models and keeping keys: what works, and what is refused with the way out.
+
+use crate::shared::{all, anthropic, openai, platform, text};
+use std::net::TcpListener;
+use std::process::Output;
+use testkit::{ModelDouble, Platform, Turn};
+
+const KEY: &str = "sk-a-key-of-some-length";
+
+/// That a command failed and said all of this.
+fn refused(out: &Output, words: &[&str]) {
+    assert!(!out.status.success(), "it was not refused: {}", all(out));
+    let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in it: {}", all(out));
+    }
+}
+
+fn add(platform: &Platform, args: &[&str]) -> Output {
+    let fixed = ["model", "add", "m", "--provider", "openai-compatible"];
+    platform.cli(&[&fixed[..], args].concat())
+}
+
+#[test]
+fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
+    let platform = platform();
+    let double = ModelDouble::start(KEY, vec![Turn::says("pong"), Turn::says("pong")]);
+    anthropic(&platform, "claude", &double.url(), KEY);
+    openai(&platform, "gpt", &double.url(), KEY);
+    for model in ["claude", "gpt"] {
+        let said = platform.ok(&["model", "test", model]);
+        assert!(said.starts_with("ok: "), "{said}");
+    }
+    assert_eq!(double.requests()[0].header("x-api-key"), Some(KEY));
+    assert_eq!(double.requests()[1].header("authorization"), Some(&*format!("Bearer {KEY}")));
+
+    platform.secret("model/anthropic", "sk-not-the-right-key");
+    refused(&platform.cli(&["model", "test", "claude"]), &["failed: ", "401", "invalid x-api-key"]);
+    refused(&platform.cli(&["model", "test", "nobody"]), &["no model \"nobody\"", "model list"]);
+}
+
+#[test]
+fn a_test_of_a_model_that_cannot_be_reached_says_so() {
+    let platform = platform();
+    // Bound and gone: nothing listens there now.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    anthropic(&platform, "gone", &format!("http://{address}"), KEY);
+    refused(&platform.cli(&["model", "test", "gone"]), &["failed: ", "reached"]);
+}
+
+#[test]
+fn an_address_that_is_not_public_is_refused_unless_it_is_marked_as_internal() {
+    let platform = platform();
+    let double = ModelDouble::start(KEY, vec![Turn::says("pong")]);
+    platform.secret("model/m", KEY);
+    for base in [double.url().replace("http:", "https:"), "https://[::1]:8443".into(), "https://169.254.169.254".into()]
+    {
+        let added = add(&platform, &["--id", "x", "--secret", "model/m", "--price", "0,0", "--base", &base]);
+        assert!(added.status.success(), "{}", all(&added));
+        refused(&platform.cli(&["model", "test", "m"]), &["failed: ", "not a public one", "internal"]);
+    }
+    assert_eq!(double.requests().len(), 0);
+}
+
+#[test]
+fn a_base_that_would_send_the_key_in_the_clear_is_refused() {
+    let platform = platform();
+    for base in ["http://models.example.com", "http://203.0.113.7:8000"] {
+        let added = add(&platform, &["--id", "x", "--price", "0,0", "--base", base]);
+        refused(&added, &["in the clear", "https", "--internal"]);
+    }
+    assert_eq!(platform.json(&["model", "list", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_model_without_a_known_price_is_refused_with_the_way_to_give_one() {
+    let platform = platform();
+    let added = add(&platform, &["--id", "nobody-knows-this", "--base", "https://models.example.com"]);
+    refused(&added, &["nobody-knows-this", "--price"]);
+    let added =
+        add(&platform, &["--id", "nobody-knows-this", "--base", "https://models.example.com", "--price", "0.25,1.5"]);
+    assert!(added.status.success(), "{}", all(&added));
+    let listed = platform.json(&["model", "list", "--json"]);
+    assert_eq!((&listed[0]["price"]["input"], &listed[0]["price"]["output"]), (&250_000.into(), &1_500_000.into()));
+}
+
+#[test]
+fn secrets_are_listed_by_name_and_no_command_gives_a_value_back() {
+    let platform = platform();
+    platform.secret("model/one", "first-value-of-one");
+    platform.secret("model/one", "second-value-of-one");
+    platform.secret("model/two", "the-value-of-two");
+    let rows = platform.json(&["secret", "list", "--json"]);
+    let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["model/one", "model/two"]);
+    assert_eq!((&rows[0]["version"], &rows[1]["version"]), (&2.into(), &1.into()));
+    let person = platform.ok(&["secret", "list"]);
+    assert!(person.contains("model/one") && person.contains("model/two"), "{person}");
+    for said in [person, rows.to_string()] {
+        assert!(!said.contains("value-of"), "{said}");
+    }
+    for word in ["get", "show", "export", "read"] {
+        let out = platform.cli(&["secret", word, "model/one"]);
+        assert_eq!(out.status.code(), Some(2), "`secret {word}` exists: {}", all(&out));
+    }
+    // A value on the command line would stand in every process list.
+    assert_eq!(platform.cli(&["secret", "set", "model/one", "a-value"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_run_without_a_model_or_without_its_key_says_what_to_type() {
+    let platform = platform();
+    refused(&platform.cli(&["run", "anything"]), &["volary model add"]);
+    let added =
+        add(&platform, &["--id", "x", "--secret", "model/m", "--price", "0,0", "--base", "https://example.com"]);
+    assert!(added.status.success(), "{}", all(&added));
+    refused(&platform.cli(&["run", "anything"]), &["volary secret set model/m"]);
+    assert_eq!(platform.json(&["runs", "--json"]), serde_json::json!([]));
+}
