@@ -133,7 +133,8 @@ impl Host {
     pub fn create(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
         let uid = self.uid_of(&plan.upper_image)?;
         let spec = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
-        crate::worktree::reserve(&plan.upper_image, spec.limits.worktree_mib, self.facts.root)?;
+        let blanks = self.facts.dir.join("bin");
+        crate::worktree::reserve(&plan.upper_image, &blanks, spec.limits.worktree_mib, self.facts.root)?;
 
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
