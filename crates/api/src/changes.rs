@@ -94,7 +94,7 @@ pub fn write(to: &mut impl Write, change: &Change) -> io::Result<()> {
 /// Reads one head; the caller reads exactly `len` bytes of content after it.
 ///
 /// # Errors
-/// `InvalidData` for anything that [`write`] would not have written, and the reader's own.
+/// `InvalidData` for anything that [`write()`] would not have written, and the reader's own.
 pub fn read(from: &mut impl Read) -> io::Result<Change> {
     let mut kind = [0u8];
     from.read_exact(&mut kind)?;

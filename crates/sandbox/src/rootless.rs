@@ -87,15 +87,23 @@ pub fn cgroup_parent(label: &str) -> io::Result<String> {
     if !leaf.is_dir() {
         fs::create_dir(&leaf)?;
     }
-    for pid in fs::read_to_string(path.join("cgroup.procs"))?.lines() {
-        match fs::write(leaf.join("cgroup.procs"), pid) {
-            // It ended meanwhile.
-            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-            other => other?,
-        }
-    }
     let boxes = path.join(format!("volary-{label}"));
-    fs::write(path.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+    let mut tries = 0;
+    loop {
+        for pid in fs::read_to_string(path.join("cgroup.procs"))?.lines() {
+            match fs::write(leaf.join("cgroup.procs"), pid) {
+                // It ended meanwhile.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                other => other?,
+            }
+        }
+        match fs::write(path.join("cgroup.subtree_control"), "+memory +pids +cpu") {
+            // A process was born in the group between the look and the act: it is moved too.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && tries < 100 => tries += 1,
+            other => break other?,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     if !boxes.is_dir() {
         fs::create_dir(&boxes)?;
     }

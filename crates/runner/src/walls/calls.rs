@@ -1,7 +1,7 @@
 //! Seccomp: system calls that nothing in a box needs, each with the reason why it is refused.
 //!
 //! Three programs. [`everyone`]'s is taken by process 1 and so by all; [`child`]'s by every child on top of
-//! it; [`unimplemented`]'s answers as a kernel that lacks the call, so that the C library falls back to one
+//! it; [`fn@unimplemented`]'s answers as a kernel that lacks the call, so that the C library falls back to one
 //! whose arguments a filter can see. A call of another architecture kills the caller; an x32 call does not exist.
 
 use seccompiler::{

@@ -39,7 +39,7 @@ pub enum Act {
         /// Base URL, for openai-compatible (or a proxy of the others)
         #[arg(long, value_name = "URL")]
         base: Option<String>,
-        /// Secret that holds the key [default: model/<provider>; none for openai-compatible]
+        /// Secret that holds the key [default: model/PROVIDER; none for openai-compatible]
         #[arg(long)]
         secret: Option<String>,
         /// Allow a base that is not a public address (a model server in your own network); recorded
