@@ -79,6 +79,12 @@ pub enum ToRunner {
     },
     /// End of an exec's standard input.
     InputEnd,
+    /// The box's first `events` events stand in the host's journal. For an agent only: what it does in its box waits
+    /// for what led up to it, so that after a crash nothing was done that the record does not know of.
+    Kept {
+        /// How many, of all that the runner said so far.
+        events: u64,
+    },
     /// A person ended the run: stop the agent and its commands, then say [`Done`].
     Cancel,
 }

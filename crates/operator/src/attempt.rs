@@ -226,7 +226,8 @@ impl Attempt {
         let (stdin, stdout, stderr) = pipes(made.stdin, made.stdout, made.stderr).map_err(|e| failed(e.to_string()))?;
         let words = Own(tokio::spawn(last_words(stderr)));
         let (said, hello) = oneshot::channel();
-        let pump = Own(tokio::spawn(pump(stdout, Arc::clone(&line), Arc::clone(&self.run), said)));
+        let (keeps, kept) = watch::channel(0);
+        let pump = Own(tokio::spawn(pump(stdout, Arc::clone(&line), Arc::clone(&self.run), said, keeps)));
         live.with(|live| live.start()).await.map_err(failed)?;
         let hello = tokio::select! {
             () = line.lost() => return Err(self.broke("the gateway ended")),
@@ -237,7 +238,9 @@ impl Attempt {
             return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
         self.read_back(live, hello).await?;
-        let writer = Own(tokio::spawn(write(stdin, self.task(), Arc::clone(&self.input), self.cancelled.clone())));
+        let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
+        let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
+        let writer = Own(tokio::spawn(write(stdin, self.task(), input, kept, cancelled)));
         Ok(Working { line, pump, words, writer })
     }
 
@@ -477,21 +480,37 @@ async fn until(mut cancelled: watch::Receiver<bool>) {
     }
 }
 
-/// Tells the runner its task, then what comes for it, then a cancel; keeps the pipe open until dropped.
-async fn write(mut to: pipe::Sender, task: ToRunner, input: Arc<Input>, cancelled: watch::Receiver<bool>) {
-    let mut next = task;
+/// Tells the runner its task, then what comes for it, what of its words is kept, and a cancel; keeps the pipe open
+/// until dropped.
+async fn write(
+    mut to: pipe::Sender,
+    task: ToRunner,
+    input: Arc<Input>,
+    kept: Option<watch::Receiver<u64>>,
+    cancelled: watch::Receiver<bool>,
+) {
+    let (mut next, mut kept, mut told) = (task, kept, false);
     // A broken pipe needs no word here: the box is ending, and its output says how.
     while frame::write(&mut to, &next).await.is_ok() {
-        if next == ToRunner::Cancel {
-            break;
-        }
         next = tokio::select! {
             biased;
-            () = until(cancelled.clone()) => ToRunner::Cancel,
-            next = input.next() => next,
+            () = until(cancelled.clone()), if !told => ToRunner::Cancel,
+            events = more(&mut kept) => ToRunner::Kept { events },
+            next = input.next(), if !told => next,
         };
+        told |= next == ToRunner::Cancel;
     }
     std::future::pending().await
+}
+
+/// How many events are kept, once there are more.
+async fn more(kept: &mut Option<watch::Receiver<u64>>) -> u64 {
+    let Some(kept) = kept else { return std::future::pending().await };
+    match kept.changed().await {
+        Ok(()) => *kept.borrow_and_update(),
+        // Nothing more comes from the box.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn pipes(

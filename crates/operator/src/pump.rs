@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The kinds of events that come from a box; all others are ours or the server's.
 pub const BOX_KINDS: [&str; 9] =
@@ -48,12 +48,13 @@ enum Said {
     Over(Over),
 }
 
-/// Moves everything until the end. `hello` is answered with the first frame.
+/// Moves everything until the end. `hello` is answered with the first frame; `kept` counts the events that are durable.
 pub async fn pump(
     from: impl AsyncRead + Unpin,
     line: Arc<Attachment>,
     run: Arc<Run>,
     hello: oneshot::Sender<Hello>,
+    kept: watch::Sender<u64>,
 ) -> Over {
     let (said, heard) = mpsc::channel(WINDOW);
     let listening = async {
@@ -62,7 +63,7 @@ pub async fn pump(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        over = keep(heard, &run) => over,
+        over = keep(heard, &run, &kept) => over,
         () = listening => Over::Gone,
     }
 }
@@ -121,7 +122,7 @@ async fn understand(
     }
 }
 
-async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>) -> Over {
+async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sender<u64>) -> Over {
     let mut some = Vec::new();
     loop {
         some.clear();
@@ -143,9 +144,11 @@ async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>) -> Over {
             if run.durable() > MAX_JOURNAL {
                 return Over::Breach(format!("the box said more than {} MiB", MAX_JOURNAL >> 20));
             }
+            let count = events.len() as u64;
             if let Err(e) = run.record(By::Box, events).await {
                 return Over::Journal(e.to_string());
             }
+            kept.send_modify(|kept| *kept += count);
         }
         if let Some(over) = over {
             return over;

@@ -357,6 +357,8 @@ impl Session {
     }
 
     async fn write(&self, asked: WriteTextFileRequest) -> Result<Value, Refusal> {
+        // Its edit stands in the record afterwards; that the model asked for it must stand there before.
+        self.context.outbox.all_kept().await;
         let written = files::write(&asked.path, &asked.content).map_err(Refusal::failed)?;
         let path = asked.path.to_string_lossy().into_owned();
         let event = Event::FileEdit { path, created: written.created, diff: written.diff, diff_cut: written.cut };

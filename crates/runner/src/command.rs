@@ -38,6 +38,8 @@ pub struct Request {
     pub cwd: String,
     /// The tool call that asks.
     pub tool_call: Option<String>,
+    /// Whether it waits until the host's journal holds its words. Not for an exec, whose run is never tried again.
+    pub kept_first: bool,
     /// Whether it gets a pipe as standard input.
     pub stdin: bool,
     /// Bytes of its output's end that are kept for [`Running::tail`].
@@ -116,10 +118,14 @@ fn said(request: &Request) -> Event {
     }
 }
 
-/// Records a command, then starts it. One that cannot start ends as a shell would say it: 127 when there is no
+/// Says a command for the record, then starts it. One that cannot start ends as a shell would say it: 127 when there is no
 /// such program, 126 when it may not be executed, with the reason as its standard error.
 pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> Begun {
-    context.outbox.event_first(said(&request)).await;
+    if request.kept_first {
+        context.outbox.event_kept(said(&request)).await;
+    } else {
+        context.outbox.event_first(said(&request)).await;
+    }
     let began = Instant::now();
     let running = Rc::new(Running {
         tail: RefCell::new(Tail::new(request.keep)),

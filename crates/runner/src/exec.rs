@@ -20,7 +20,16 @@ pub async fn run(
     limits: Limits,
     inbox: mpsc::Receiver<ToRunner>,
 ) -> Done {
-    let request = Request { id: "exec".into(), argv, env: Vec::new(), cwd, tool_call: None, stdin: true, keep: 0 };
+    let request = Request {
+        id: "exec".into(),
+        argv,
+        env: Vec::new(),
+        cwd,
+        tool_call: None,
+        kept_first: false,
+        stdin: true,
+        keep: 0,
+    };
     if request.argv.is_empty() || !command::is_recordable(&request) {
         let reason = "the command is empty, or longer than the record takes (128 KiB)".to_owned();
         return Done { exit: Exit::Code { code: 126 }, task_done: false, reason };
@@ -56,7 +65,7 @@ async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sende
             ToRunner::InputEnd => stdin = None,
             ToRunner::Cancel => running.kill("killed: cancelled"),
             // Sent once, before this task began.
-            ToRunner::Agent(_) | ToRunner::Exec { .. } => {}
+            ToRunner::Agent(_) | ToRunner::Exec { .. } | ToRunner::Kept { .. } => {}
         }
     }
 }

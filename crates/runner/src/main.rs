@@ -83,12 +83,12 @@ async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String>
     let context = Rc::new(Context { outbox, reaper, walls });
 
     context.outbox.hello(&hello).await;
-    let mut inbox = listen(stdin);
+    let mut inbox = listen(stdin, context.outbox.clone());
     let done = match inbox.recv().await {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
         Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, limits, inbox).await,
         Some(ToRunner::Cancel) => cancelled_before_start(),
-        Some(ToRunner::Input { .. } | ToRunner::InputEnd) | None => {
+        Some(ToRunner::Input { .. } | ToRunner::InputEnd | ToRunner::Kept { .. }) | None => {
             return Err("the first frame is neither a task nor a command".into());
         }
     };
@@ -125,12 +125,13 @@ fn die_with_the_operator(stdin: OwnedFd) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads frames in a task of its own.
-fn listen(mut stdin: pipe::Receiver) -> mpsc::Receiver<ToRunner> {
+/// Reads frames in a task of its own. What is kept is heard at once, whoever else does not take his frames.
+fn listen(mut stdin: pipe::Receiver, outbox: Outbox) -> mpsc::Receiver<ToRunner> {
     let (to, from) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
         loop {
             match frame::read::<ToRunner>(&mut stdin).await {
+                Ok(ToRunner::Kept { events }) => outbox.are_kept(events),
                 // A mode that no longer listens has its end under way.
                 Ok(message) => drop(to.send(message).await),
                 Err(FrameError::Closed) => std::process::exit(0),

@@ -2,27 +2,34 @@
 //!
 //! Few frames wait here: when the operator is slow, whoever has something to say waits, and so does,
 //! through its pipe, the command that said it.
+//!
+//! What an agent does waits further, for the host's journal ([`Outbox::event_kept`]): a frame in a pipe is lost when
+//! the operator is killed, and the next attempt, not knowing of it, would do the same again.
 
 use crate::bound;
 use api::frame;
 use api::inbox::{Done, Hello, Kind};
 use model::Event;
 use serde::Serialize;
+use std::rc::Rc;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Frames that may wait.
 const WAITING: usize = 4;
 
 struct Parcel {
-    body: Vec<u8>,
-    written: Option<oneshot::Sender<()>>,
+    /// A frame; none to learn what was written before.
+    body: Option<Vec<u8>>,
+    /// Told the number of events written by then.
+    written: Option<oneshot::Sender<u64>>,
 }
 
 /// The way out. Clones write to the same pipe.
 #[derive(Clone)]
 pub struct Outbox {
     to: mpsc::Sender<Parcel>,
+    kept: Rc<watch::Sender<u64>>,
 }
 
 impl Outbox {
@@ -31,32 +38,58 @@ impl Outbox {
     pub fn start(mut stdout: pipe::Sender) -> Self {
         let (to, mut parcels) = mpsc::channel::<Parcel>(WAITING);
         tokio::task::spawn_local(async move {
-            while let Some(parcel) = parcels.recv().await {
-                if let Err(error) = frame::write_bytes(&mut stdout, &parcel.body).await {
-                    eprintln!("runner: the operator cannot be told: {error}");
-                    std::process::exit(70);
+            let mut events = 0;
+            while let Some(Parcel { body, written }) = parcels.recv().await {
+                if let Some(body) = body {
+                    if let Err(error) = frame::write_bytes(&mut stdout, &body).await {
+                        eprintln!("runner: the operator cannot be told: {error}");
+                        std::process::exit(70);
+                    }
+                    events += u64::from(body.first() == Some(&(Kind::Event as u8)));
                 }
-                if let Some(written) = parcel.written {
+                if let Some(written) = written {
                     // Whoever asked may have been ended meanwhile.
-                    let _ = written.send(());
+                    let _ = written.send(events);
                 }
             }
         });
-        Self { to }
+        Self { to, kept: Rc::new(watch::Sender::new(0)) }
+    }
+
+    /// The host says that its journal holds the first `events` events.
+    pub fn are_kept(&self, events: u64) {
+        self.kept.send_if_modified(|kept| {
+            let more = events > *kept;
+            *kept = events.max(*kept);
+            more
+        });
     }
 
     /// Says what happened; returns once it stands in the queue.
     pub async fn event(&self, event: Event) {
         for body in bound::frames(event) {
-            self.send(body, None).await;
+            self.send(Some(body), None).await;
         }
     }
 
     /// Says what is about to happen; returns once the operator's pipe holds it.
     pub async fn event_first(&self, event: Event) {
         for body in bound::frames(event) {
-            self.written(body).await;
+            self.written(Some(body)).await;
         }
+    }
+
+    /// Says what is about to happen; returns once the host's journal holds it, and all that was said before.
+    pub async fn event_kept(&self, event: Event) {
+        self.event(event).await;
+        self.all_kept().await;
+    }
+
+    /// Returns once the host's journal holds all that was said so far.
+    pub async fn all_kept(&self) {
+        let events = self.written(None).await;
+        // Its sender is in `self`.
+        drop(self.kept.subscribe().wait_for(|kept| *kept >= events).await);
     }
 
     /// A sentence for people.
@@ -66,22 +99,22 @@ impl Outbox {
 
     /// The first frame.
     pub async fn hello(&self, hello: &Hello) {
-        self.written(message(Kind::Hello, hello)).await;
+        self.written(Some(message(Kind::Hello, hello))).await;
     }
 
     /// The last frame; returns once it is written.
     pub async fn done(&self, done: &Done) {
-        self.written(message(Kind::Done, done)).await;
+        self.written(Some(message(Kind::Done, done))).await;
     }
 
-    async fn written(&self, body: Vec<u8>) {
+    async fn written(&self, body: Option<Vec<u8>>) -> u64 {
         let (written, seen) = oneshot::channel();
         self.send(body, Some(written)).await;
         // The writer drops this unanswered only when the process ends.
-        drop(seen.await);
+        seen.await.unwrap_or(u64::MAX)
     }
 
-    async fn send(&self, body: Vec<u8>, written: Option<oneshot::Sender<()>>) {
+    async fn send(&self, body: Option<Vec<u8>>, written: Option<oneshot::Sender<u64>>) {
         // The writer lives as long as the process.
         drop(self.to.send(Parcel { body, written }).await);
     }

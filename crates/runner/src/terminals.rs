@@ -158,7 +158,7 @@ fn request(id: String, asked: CreateTerminalRequest) -> Result<Request, Refusal>
         });
     }
     let keep = usize::try_from(asked.output_byte_limit.unwrap_or(KEEP).min(MAX_KEEP)).unwrap_or(0);
-    Ok(Request { id, argv, env, cwd, tool_call, stdin: false, keep })
+    Ok(Request { id, argv, env, cwd, tool_call, kept_first: true, stdin: false, keep })
 }
 
 /// An end, in the protocol's words; why we ended it, in ours beside.

@@ -65,6 +65,8 @@ pub struct Box {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
+    /// Events so far, each of which an agent's runner is told to be kept; none for an exec.
+    kept: Option<u64>,
     /// What it said first.
     pub hello: Hello,
 }
@@ -107,7 +109,9 @@ impl Box {
     /// Makes a box whose agent is the scripted one.
     pub async fn start_with_agent() -> Self {
         static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-        Self::make(AGENT.get_or_init(compile_agent).await).await
+        let mut made = Self::make(AGENT.get_or_init(compile_agent).await).await;
+        made.kept = Some(0);
+        made
     }
 
     async fn make(agent: &str) -> Self {
@@ -124,7 +128,7 @@ impl Box {
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
         assert_eq!(Kind::of(body[0]), Some(Kind::Hello));
         let hello = serde_json::from_slice(&body[1..]).unwrap();
-        Self { child, stdin, stdout, hello }
+        Self { child, stdin, stdout, kept: None, hello }
     }
 
     /// Sends one message.
@@ -187,7 +191,13 @@ impl Box {
 
     async fn next(&mut self) -> (Kind, Vec<u8>) {
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut self.stdout)).await.unwrap().unwrap();
-        (Kind::of(body[0]).unwrap(), body[1..].to_vec())
+        let kind = Kind::of(body[0]).unwrap();
+        if let (Kind::Event, Some(kept), Some(stdin)) = (kind, &mut self.kept, &mut self.stdin) {
+            *kept += 1;
+            // A runner that is gone needs no word.
+            drop(frame::write(stdin, &ToRunner::Kept { events: *kept }).await);
+        }
+        (kind, body[1..].to_vec())
     }
 }
 
