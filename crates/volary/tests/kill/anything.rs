@@ -2,16 +2,19 @@
 
 use crate::world::{MOST_ATTEMPTS, VICTIMS, World, attempts, done, reason, shell, write};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Names the seed to repeat; without it each time is another.
 const SEED: &str = "VOLARY_KILL_SEED";
-/// Rounds of [`AT_ONCE`] runs with [`KILLS`] kills each.
-const ROUNDS: u64 = 5;
+/// Kills in all.
+const KILLS: usize = 48;
+/// Most kills in one round, which is [`AT_ONCE`] runs from their beginning to their end.
+const MOST_A_ROUND: u64 = 5;
 const AT_ONCE: usize = 2;
-const KILLS: u64 = 8;
-/// Longest time between two kills, in milliseconds.
-const LONGEST_MS: u64 = 1800;
+/// Longest time before a kill, in milliseconds.
+const LONGEST_MS: u64 = 2500;
+/// After this no further round is begun, in seconds.
+const LONG_ENOUGH_SECS: u64 = 150;
 
 /// SplitMix64: small, and the same everywhere.
 struct Dice(u64);
@@ -47,14 +50,16 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_lost_doubled_or_left() {
     let mut dice = Dice(seed);
     let mut world = World::of(&script());
     let (mut runs, mut kills) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    let begun = Instant::now();
+    while kills.len() < KILLS && begun.elapsed() < Duration::from_secs(LONG_ENOUGH_SECS) {
         let new: Vec<String> = (0..AT_ONCE).map(|_| world.begin()).collect();
-        for _ in 0..KILLS {
+        println!("{}", new.join(" and "));
+        for _ in 0..=dice.below(MOST_A_ROUND) {
             let ms = dice.below(LONGEST_MS);
             let victim = VICTIMS[dice.below(VICTIMS.len() as u64) as usize];
             std::thread::sleep(Duration::from_millis(ms));
             let hit = world.kill(victim);
-            println!("round {round}: after {ms} ms {victim:?} {}", if hit { "killed" } else { "was not there" });
+            println!("  after {ms} ms {victim:?} {}", if hit { "is killed" } else { "is not there" });
             kills.push(hit);
         }
         for run in &new {

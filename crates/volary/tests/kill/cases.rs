@@ -125,6 +125,25 @@ fn up_killed_while_the_model_speaks_takes_the_run_up_when_it_is_started_again() 
     asked_again(&while_the_model_streams(Victim::Up));
 }
 
+#[test]
+fn a_command_that_the_host_has_not_recorded_is_not_begun() {
+    let mut world = World::of(&slow_model());
+    let run = world.begin();
+    world.wait(&run, "the model's words", |event| matches!(event, Event::Chunk { turn: 2, .. }).then_some(()));
+    // From here on the operator takes nothing down; the model's answer comes all the same, past it.
+    let operator = world.find(Victim::Operator).expect("the operator");
+    rustix::process::kill_process(operator, rustix::process::Signal::STOP).expect("it lives");
+    eventually("the end of the model's answer", || {
+        let settled = |entry: &&Entry| matches!(entry.event, Event::Settled { .. });
+        (world.entries(&run)?.iter().filter(settled).count() == 2).then_some(())
+    });
+    // Room for the mistake: the agent has all that it needs to begin the command.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(world.kill(Victim::Operator));
+    // Were it begun, the next attempt would not know, and would begin it again: twice in the file.
+    asked_again(&world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript"));
+}
+
 /// Tries for the door's port without pause, in four processes, and says so if it gets it.
 const RIVAL: &str = r#"
 #include <arpa/inet.h>

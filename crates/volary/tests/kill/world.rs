@@ -84,7 +84,7 @@ impl World {
             Victim::Operator => self.platform.pid_of("operator"),
             Victim::Runner => self.runner(),
             Victim::Agent => self.boxed().into_iter().find(|pid| is_agent(*pid)),
-            Victim::Helper => self.runner().and_then(|pid| status(pid, "PPid:")),
+            Victim::Helper => self.runner().and_then(|pid| status(pid, "PPid:")).filter(|pid| is_helper(*pid)),
             Victim::Up => None,
         };
         Pid::from_raw(pid?.cast_signed())
@@ -306,6 +306,12 @@ fn status(pid: u32, name: &str) -> Option<u32> {
 fn is_agent(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe"))
         .is_ok_and(|exe| exe.ends_with("agent") || exe == Path::new(api::inbox::AGENT_PATH))
+}
+
+/// The parent of an orphaned runner is not its helper any more.
+fn is_helper(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|word| word == b"box-helper")
 }
 
 /// The whole records of a journal: number and event. A torn record at its end was acknowledged to nobody.
