@@ -272,8 +272,8 @@ async fn search_kept(client: &Client, view: &RunView, folder: &Path, key: &Secre
                 open.push(entry?.path());
             }
         } else if about.is_file() {
-            match fs::read(&path) {
-                Ok(bytes) => found += usize::from(holds(&bytes, needle)),
+            match file_holds(&path, needle) {
+                Ok(holds) => found += usize::from(holds),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e).with_context(|| format!("search {}", path.display())),
             }
@@ -293,7 +293,41 @@ async fn search_kept(client: &Client, view: &RunView, folder: &Path, key: &Secre
 }
 
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|b| *b == needle[0]) {
+        if rest[at..].starts_with(needle) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+/// Searches a file piece by piece; holes of a sparse one (a worktree's image) are passed over.
+fn file_holds(path: &Path, needle: &[u8]) -> std::io::Result<bool> {
+    use rustix::fs::{SeekFrom, seek};
+    use std::io::Read;
+    const PIECE: usize = 1 << 20;
+    let mut file = fs::File::open(path)?;
+    let mut piece = Vec::with_capacity(PIECE + needle.len());
+    let mut at = 0;
+    loop {
+        // Back by a needle's length, so that none is missed that lies across two pieces.
+        let data = match seek(&file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
+        piece.clear();
+        let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece)?;
+        if holds(&piece, needle) {
+            return Ok(true);
+        }
+        if read < PIECE {
+            return Ok(false);
+        }
+        at = data + (PIECE - needle.len()) as u64;
+    }
 }
 
 fn tell(

@@ -84,7 +84,11 @@ pub const PROBES: &str = include_str!("probes.c");
 pub fn turns(host_home: &str) -> Vec<ScriptTurn> {
     let tool = |name: &str, input| ScriptTool { name: name.into(), input };
     let shell = |command: String| tool("shell", json!({ "command": command }));
-    let turn = |text: &str, tools| ScriptTurn { text: text.into(), tools, pause_ms: 8, ..ScriptTurn::default() };
+    // Unhurried enough to be seen; the long program of the attacks comes at once.
+    let turn = |text: &str, tools: Vec<ScriptTool>| {
+        let long = tools.iter().any(|tool| tool.input.to_string().len() > 1000);
+        ScriptTurn { text: text.into(), tools, pause_ms: if long { 0 } else { 8 }, ..ScriptTurn::default() }
+    };
     vec![
         turn(
             "I will look at the repository first.",
