@@ -411,3 +411,25 @@ impl Steps {
         self.0.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_key_is_found_across_two_pieces_and_behind_a_hole_and_only_when_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        let needle = b"sk-volary-canary-abc";
+        file.write_all_at(&vec![b's'; 2 << 20], 8 << 20).unwrap();
+        assert!(!file_holds(&path, needle).unwrap());
+        file.write_all_at(needle, (9 << 20) - 7).unwrap();
+        assert!(file_holds(&path, needle).unwrap());
+        file.write_all_at(&[0; 20], (9 << 20) - 7).unwrap();
+        file.write_all_at(needle, (64 << 20) - 20).unwrap();
+        assert!(file_holds(&path, needle).unwrap());
+    }
+}
