@@ -178,6 +178,16 @@ fn evidence(platform: &Platform) -> Vec<u8> {
     file
 }
 
+/// Waits until the operator keeps a head of all that is there, and gives the report of that. A head is signed, and
+/// sent, when nothing was recorded for a moment.
+fn witnessed(platform: &Platform) -> Value {
+    eventually("the operator's witness", || {
+        let (ok, said) = verify(platform.home(), None);
+        assert!(ok, "{said:#}");
+        (said["witnessed_records"] == said["records"]).then_some(said)
+    })
+}
+
 #[test]
 fn the_evidence_of_a_home_is_whole_while_it_is_up_and_after_and_the_operator_is_its_witness() {
     let mut platform = platform();
@@ -188,12 +198,8 @@ fn the_evidence_of_a_home_is_whole_while_it_is_up_and_after_and_the_operator_is_
     assert!(ok, "{exported:#}");
     let records = text(&file).lines().filter(|line| line.starts_with("R ")).count();
     assert_eq!((&exported["records"], &exported["signed"]), (&json!(records), &json!(records)));
-    // The operator is sent each head; it has the last one a moment later.
-    let witnessed = eventually("the operator's witness", || {
-        let (ok, said) = verify(platform.home(), None);
-        assert!(ok, "{said:#}");
-        (said["witnessed_records"].as_u64() >= Some(records as u64)).then_some(said)
-    });
+    let witnessed = witnessed(&platform);
+    assert!(witnessed["records"].as_u64() >= Some(records as u64), "{witnessed:#}");
     assert_eq!(witnessed["verifier_key"], exported["verifier_key"]);
     platform.down();
     let (ok, offline) = verify(platform.home(), None);
@@ -267,4 +273,61 @@ fn a_record_that_is_removed_swapped_doubled_changed_or_cut_off_is_found() {
     std::fs::write(&kept, whole.join("\n") + "\n").unwrap();
     let (ok, said) = verify(platform.home(), Some(&kept));
     assert!(ok && said["witnessed"] == false, "{said:#}");
+}
+
+/// Copies a folder's files; it has no folders in it that matter here.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_word_changed_in_the_database_itself_is_found() {
+    let mut platform = platform();
+    drop(evidence(&platform));
+    drop(witnessed(&platform));
+    platform.down();
+    assert!(verify(platform.home(), None).0);
+    let mut changed = 0;
+    for entry in std::fs::read_dir(platform.home().join("server")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // As long as the other, so that the database stays one.
+        while let Some(at) = bytes.windows(15).position(|window| window == b"gateway.allowed") {
+            bytes[at..at + 15].copy_from_slice(b"gateway.refused");
+            changed += 1;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    assert!(changed > 0, "no such word in the database");
+    let (ok, said) = verify(platform.home(), None);
+    assert!(!ok, "{said:#}");
+}
+
+#[test]
+fn a_database_put_back_to_an_earlier_moment_is_found_by_the_operators_witness() {
+    let mut platform = platform();
+    platform.secret("model/one", "a-value-of-some-length");
+    platform.down();
+    let (server, earlier) = (platform.home().join("server"), platform.home().join("earlier"));
+    copy(&server, &earlier);
+    platform.up(&[]);
+    platform.secret("model/two", "a-value-of-some-length");
+    drop(witnessed(&platform));
+    platform.down();
+    assert!(verify(platform.home(), None).0);
+    for entry in std::fs::read_dir(&server).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    copy(&earlier, &server);
+    let (ok, said) = verify(platform.home(), None);
+    assert!(!ok, "{said:#}");
 }

@@ -1,0 +1,14 @@
+//! What a person types, and what it does to their machine: through the real binary and real boxes.
+//!
+//! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), then `looking`
+//! (what shows how things stand).
+
+#[path = "commands/executing.rs"]
+mod executing;
+#[path = "commands/looking.rs"]
+mod looking;
+#[path = "commands/repository.rs"]
+mod repository;
+#[path = "commands/running.rs"]
+mod running;
+mod shared;

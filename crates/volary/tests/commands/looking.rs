@@ -1,0 +1,147 @@
+//! What shows how things stand: `up`, `status`, `doctor`, `reach`, `runs`; and that it stands again after a restart.
+
+use crate::shared::{VOLARY, all, anthropic, mend, platform, run, text};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use testkit::{ModelDouble, Repo, Turn, eventually};
+
+const KEY: &str = "sk-a-key-of-some-length";
+
+#[test]
+fn up_prints_one_json_line_when_it_is_ready_and_what_it_names_answers() {
+    let platform = platform();
+    let state: Value =
+        serde_json::from_str(&std::fs::read_to_string(platform.home().join("run/up.json")).unwrap()).unwrap();
+    assert_eq!(state["url"], platform.url());
+    let link = platform.ok(&["sign-in"]);
+    assert!(link.starts_with(&format!("{}/sign-in/", platform.url())), "{link}");
+    // A second one on the same home is refused, and disturbs nothing.
+    let out = platform.cli(&["up", "--port", "0", "--json"]);
+    assert_eq!(out.status.code(), Some(1), "{}", all(&out));
+    assert!(text(&out.stderr).contains("is in use"), "{}", all(&out));
+    assert_eq!(platform.json(&["status", "--json"])["all_hold"], true);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_way_out() {
+    let home = tempfile::Builder::new().prefix("volary-t-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let out = Command::new(VOLARY)
+        .arg("--home")
+        .arg(home.path())
+        .args(["up", "--json", "--port", &port])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", all(&out));
+    assert!(text(&out.stderr).contains(&port) && text(&out.stderr).contains("--port"), "{}", all(&out));
+    assert_eq!(text(&out.stdout), "");
+}
+
+#[test]
+fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
+    let (platform, repo) = (platform(), Repo::failing());
+    let status = platform.json(&["status", "--json"]);
+    assert_eq!((&status["up"], &status["all_hold"]), (&json!(true), &json!(true)), "{status:#}");
+    assert_eq!((&status["operator_linked"], &status["gateway_connected"]), (&json!(true), &json!(true)));
+    assert_eq!(status["live_runs"], 0);
+    let names: Vec<&str> =
+        status["processes"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["server", "gateway", "operator"]);
+    for process in status["processes"].as_array().unwrap() {
+        let facts = process["facts"].as_array().unwrap();
+        assert!(facts.len() >= 5 && facts.iter().all(|fact| fact["holds"] == true), "{process:#}");
+        assert_eq!(u64::from(platform.pid_of(process["name"].as_str().unwrap()).unwrap()), process["pid"]);
+    }
+
+    let double =
+        ModelDouble::start(KEY, vec![Turn::calls("shell", json!({"command": "sleep 100000", "timeout": 500}))]);
+    anthropic(&platform, "claude", &double.url(), KEY);
+    let id = platform.ok(&["run", "--background", "--repo", repo.path_str(), "wait"]).trim().to_owned();
+    eventually("the box", || platform.ok(&["status"]).contains("\nbox ").then_some(()));
+    assert_eq!(platform.json(&["status", "--json"])["live_runs"], 1);
+    drop(platform.ok(&["cancel", &id]));
+}
+
+#[test]
+fn status_of_a_home_where_nothing_is_up_says_so_and_fails() {
+    let mut platform = platform();
+    platform.down();
+    let out = platform.cli(&["status", "--json"]);
+    assert_eq!(out.status.code(), Some(1), "{}", all(&out));
+    assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap()["up"], false);
+    let out = platform.cli(&["status"]);
+    assert!(text(&out.stdout).contains("volary up"), "{}", all(&out));
+}
+
+#[test]
+fn doctor_names_every_thing_that_boxes_need() {
+    let out = Command::new(VOLARY).args(["doctor", "--json"]).output().unwrap();
+    let checks: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", all(&out)));
+    let missing: Vec<&Value> = checks.iter().filter(|check| check["ok"] != true).collect();
+    assert_eq!(out.status.code(), Some(i32::from(!missing.is_empty())), "{}", all(&out));
+    // Boxes run on this machine, or no test of this file would.
+    assert!(missing.is_empty(), "{missing:#?}");
+    let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    for name in ["kernel", "landlock", "cgroups", "overlay", "git"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    let person = Command::new(VOLARY).arg("doctor").output().unwrap();
+    for name in names {
+        assert!(text(&person.stdout).contains(name), "{}", all(&person));
+    }
+}
+
+#[test]
+fn reach_prints_files_network_keys_limits_and_what_is_not_enforced() {
+    let platform = platform();
+    let reach = platform.json(&["reach", "--json"]);
+    let headings: Vec<&String> = reach.as_object().unwrap().keys().collect();
+    for heading in ["files", "keys", "network", "profile", "not enforced here, and why"] {
+        assert!(headings.iter().any(|there| *there == heading), "{heading:?} is not among {headings:?}");
+    }
+    assert!(reach.as_object().unwrap().values().all(|lines| lines.as_array().is_some_and(|lines| !lines.is_empty())));
+    let person = platform.ok(&["reach", "default"]);
+    for line in reach.as_object().unwrap().values().flat_map(|lines| lines.as_array().unwrap()) {
+        assert!(person.contains(line.as_str().unwrap()), "{line} is not printed");
+    }
+    let out = platform.cli(&["reach", "nobody"]);
+    assert!(!out.status.success() && all(&out).contains("nobody.toml"), "{}", all(&out));
+    let out = platform.cli(&["reach", "../server/x"]);
+    assert!(!out.status.success() && all(&out).contains("no name of a profile"), "{}", all(&out));
+}
+
+#[test]
+fn after_a_restart_runs_models_secrets_and_transcripts_are_there_and_a_run_goes_on() {
+    let (mut platform, repo) = (platform(), Repo::failing());
+    let double = ModelDouble::start(
+        KEY,
+        vec![Turn::calls("edit", mend()), Turn::says("Done."), Turn::says("Nothing is left to do.")],
+    );
+    anthropic(&platform, "claude", &double.url(), KEY);
+    let ran = run(&platform, &repo, &[]);
+    let kept = |platform: &testkit::Platform| {
+        let commands: [&[&str]; 4] = [
+            &["runs", "--json"],
+            &["model", "list", "--json"],
+            &["secret", "list", "--json"],
+            &["log", &ran.run, "--json"],
+        ];
+        commands.map(|args| platform.ok(args))
+    };
+    let before = kept(&platform);
+    assert!(before[0].contains(&ran.run), "{}", before[0]);
+    platform.down();
+    platform.up(&[]);
+    assert_eq!(kept(&platform), before);
+    assert!(platform.cli(&["replay", &ran.run, "--turn", "1"]).status.success());
+    let again = run(&platform, &repo, &[]);
+    assert_eq!(again.end().0, "done", "{}", all(&again.out));
+    assert_eq!(double.requests().last().unwrap().header("x-api-key"), Some(KEY));
+    let runs = platform.json(&["runs", "--json"]);
+    let ids: Vec<&str> = runs.as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&*again.run, &*ran.run], "the newest is first");
+}
