@@ -117,3 +117,20 @@ fn a_run_without_a_model_or_without_its_key_says_what_to_type() {
     refused(&platform.cli(&["run", "anything"]), &["volary secret set model/m"]);
     assert_eq!(platform.json(&["runs", "--json"]), serde_json::json!([]));
 }
+
+#[test]
+fn a_replaced_key_is_the_one_that_the_next_call_carries_and_a_deleted_one_is_missed_by_name() {
+    let platform = platform();
+    let double = ModelDouble::start("the-second-key-is-right", vec![Turn::says("pong")]);
+    anthropic(&platform, "claude", &double.url(), "the-first-key-is-wrong");
+    refused(&platform.cli(&["model", "test", "claude"]), &["401"]);
+    platform.secret("model/anthropic", "the-second-key-is-right");
+    drop(platform.ok(&["model", "test", "claude"]));
+    let keys: Vec<_> = double.requests().iter().map(|request| request.header("x-api-key").map(str::to_owned)).collect();
+    assert_eq!(keys, [Some("the-first-key-is-wrong".into()), Some("the-second-key-is-right".into())]);
+
+    drop(platform.ok(&["secret", "delete", "model/anthropic"]));
+    refused(&platform.cli(&["model", "test", "claude"]), &["volary secret set model/anthropic"]);
+    refused(&platform.cli(&["run", "anything"]), &["volary secret set model/anthropic"]);
+    assert_eq!(double.requests().len(), 2);
+}

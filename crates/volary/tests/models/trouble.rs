@@ -1,8 +1,9 @@
 //! Providers that are overloaded, break off, talk nonsense, or cost too much.
 
 use crate::shared::{Wild, all, anthropic, head, mend, openai, platform, run, steps, text};
+use model::Usage;
 use serde_json::{Value, json};
-use testkit::{ModelDouble, Repo, Turn};
+use testkit::{ModelDouble, Platform, Repo, Turn};
 
 const KEY: &str = "sk-a-key-of-some-length";
 
@@ -62,23 +63,55 @@ fn a_provider_that_never_makes_sense_ends_the_run_with_the_reason() {
     assert_eq!(ran.of_kind("settled").len(), 6);
 }
 
+/// Writes a profile with one limit.
+fn limit(platform: &Platform, name: &str, line: &str) {
+    let file = platform.home().join("profiles").join(format!("{name}.toml"));
+    std::fs::write(file, format!("[limits]\n{line}\n")).expect("a profile is written");
+}
+
 #[test]
 fn a_call_that_could_break_the_budget_never_leaves() {
     let (platform, repo) = (platform(), Repo::failing());
-    let file = platform.home().join("profiles/poor.toml");
-    std::fs::write(file, "[limits]\ncost-micro-dollars = 100\n").unwrap();
+    limit(&platform, "poor", "cost-micro-dollars = 100");
+    limit(&platform, "terse", "tokens = 100");
     let double = ModelDouble::start(KEY, vec![Turn::says("I was never asked.")]);
     anthropic(&platform, "dear", &double.url(), KEY);
-    let ran = run(&platform, &repo, &["--profile", "poor"]);
+    for (profile, rule, words) in [
+        ("poor", "budget.cost", ["could cost $", "$0.000100 is left"]),
+        ("terse", "budget.tokens", ["could use ", " 100 are left"]),
+    ] {
+        let ran = run(&platform, &repo, &["--profile", profile]);
+        let (outcome, reason) = ran.end();
+        assert_eq!(outcome, "failed", "{}", all(&ran.out));
+        assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
+        assert_eq!(double.requests().len(), 0);
+        let verdicts = ran.of_kind("verdict");
+        assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+        assert_eq!((&verdicts[0]["allowed"], &verdicts[0]["rule"]), (&json!(false), &json!(rule)));
+        assert!(ran.of_kind("settled").is_empty());
+        assert_eq!(ran.view(&platform)["cost"], 0);
+    }
+}
+
+#[test]
+fn a_budget_that_is_used_up_ends_the_run_before_the_next_call_leaves() {
+    let (platform, repo) = (platform(), Repo::failing());
+    // One call's 16,384 tokens at 15 dollars a million (245,760) and its input fit; what is left after it does not.
+    limit(&platform, "small", "cost-micro-dollars = 300000");
+    let used = Usage { input: 1000, output: 6000, ..Usage::default() };
+    let double =
+        ModelDouble::start(KEY, vec![Turn { usage: used, ..Turn::calls("edit", mend()) }, Turn::says("Not asked.")]);
+    anthropic(&platform, "dear", &double.url(), KEY);
+    let ran = run(&platform, &repo, &["--profile", "small"]);
     let (outcome, reason) = ran.end();
     assert_eq!(outcome, "failed", "{}", all(&ran.out));
-    assert!(reason.contains("could cost $") && reason.contains("$0.000100 is left"), "{reason}");
-    assert_eq!(double.requests().len(), 0);
-    let verdicts = ran.of_kind("verdict");
-    assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
-    assert_eq!((&verdicts[0]["allowed"], &verdicts[0]["rule"]), (&json!(false), &json!("budget.cost")));
-    assert!(ran.of_kind("settled").is_empty());
-    assert_eq!(ran.view(&platform)["cost"], 0);
+    assert!(reason.contains("$0.207000 is left"), "{reason}");
+    assert_eq!(double.requests().len(), 1);
+    let words: Vec<&Value> = ran.of_kind("verdict").iter().map(|verdict| &verdict["allowed"]).collect();
+    assert_eq!(words, [&json!(true), &json!(false)]);
+    assert_eq!(ran.view(&platform)["cost"], 93_000);
+    // What was done until then is kept.
+    assert!(repo.git(&["show", &format!("volary/{}:max.c", ran.run)]).contains("a > b"));
 }
 
 #[test]
