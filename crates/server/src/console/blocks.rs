@@ -31,11 +31,14 @@ fn div_slot(id: &str, class: &str) -> Markup {
     html! { div class=(class) id=(id) { (slot(id)) } }
 }
 
-/// A text, folded when it is long.
+/// A text to be unfolded, or an `open` one.
 fn folded(summary: &str, text: &str, open: bool) -> Markup {
     let lines = text.lines().count();
+    if open {
+        return html! { pre.text.whole { "\n" (shown(text)) } };
+    }
     html! {
-        details.fold open[open] {
+        details.fold {
             summary { (summary) " " span.faint { "· " (lines) @if lines == 1 { " line" } @else { " lines" } } }
             pre.text { "\n" (shown(text)) }
         }
@@ -155,11 +158,11 @@ pub fn tool(n: u64, at: Moment, turn: u32, name: &str, title: &str, input: &Valu
                 }
                 (div_slot(&part(n, "parts"), "parts"))
                 div.folds {
+                    (div_slot(&part(n, "result"), "result"))
                     details.fold.input {
                         summary { "input " span.faint { "· turn " (turn) } }
                         pre.text { "\n" (shown(&input)) }
                     }
-                    (div_slot(&part(n, "result"), "result"))
                 }
             }
         },

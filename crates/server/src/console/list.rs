@@ -31,7 +31,7 @@ async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Markup, Tr
             noscript { a.button href="/" { "Refresh" } }
         }
         div.table-card {
-            table.runs data-live="/live" {
+            table.runs role="table" data-live="/live" {
                 thead {
                     tr {
                         th { "State" } th { "Task" } th.wide { "Model" }
@@ -52,22 +52,23 @@ async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Markup, Tr
 pub fn rows(runs: &[RunView]) -> Markup {
     html! {
         @for run in runs {
-            tr {
-                td { (badge(run.state)) }
-                td.task {
-                    a id={ "run-" (run.run) } href={ "/runs/" (run.run) } { (line(&run.task, 140)) }
+            // The roles hold where a narrow screen shows the row as a block.
+            tr role="row" {
+                td.state role="cell" { (badge(run.state)) }
+                td.task role="cell" {
+                    a id={ "run-" (run.run) } href={ "/runs/" (run.run) } { (line(&run.task, 200)) }
                     div.sub {
                         code { (run.run) }
                         @if let Some(repo) = &run.repo { " · " (line(repo.rsplit('/').next().unwrap_or(repo), 60)) }
                         span.narrow { " · " (moment(run.created)) }
                     }
-                    @if !run.reason.is_empty() { div.sub.reason { (line(&run.reason, 160)) } }
+                    @if !run.reason.is_empty() && run.reason != run.state.word() { div.sub.reason { (line(&run.reason, 160)) } }
                 }
-                td.wide { @if let Some(model) = &run.model { (line(model, 40)) } @else { span.faint { "–" } } }
-                td.num.wide { (number(run.usage.total())) }
-                td.num { (cost(run.cost)) }
-                td.wide { (moment(run.created)) }
-                td.num.wide { (took(run)) }
+                td.wide role="cell" { @if let Some(model) = &run.model { (line(model, 40)) } @else { span.faint { "–" } } }
+                td.num.wide role="cell" { (number(run.usage.total())) }
+                td.num.cost role="cell" { (cost(run.cost)) }
+                td.wide role="cell" { (moment(run.created)) }
+                td.num.wide role="cell" { (took(run)) }
             }
         }
         @if runs.is_empty() {

@@ -111,7 +111,7 @@ fn totals(view: &RunView) -> Markup {
             @if view.state.is_over() { (figure("Took", &html! { (took(view)) })) }
             @if view.attempts > 1 { (figure("Attempts", &html! { (view.attempts) })) }
         }
-        @if !view.reason.is_empty() { p.reason title=(plain(&view.reason)) { (line(&view.reason, 300)) } }
+        @if !view.reason.is_empty() && view.reason != view.state.word() { p.reason title=(plain(&view.reason)) { (line(&view.reason, 300)) } }
     }
 }
 
@@ -170,10 +170,10 @@ async fn ask(by: Viewer<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) 
         div.card.alone {
             h1 { "Cancel this run?" }
             blockquote { pre.prose { "\n" (shown(&view.task.chars().take(2_000).collect::<String>())) } }
-            p { "Its box is ended at once, with every process in it. The transcript so far is kept; what it changed does not become a branch unless it was done." }
+            p { "Its box is ended at once, with every process in it. The transcript so far is kept, and what it has changed in a repository becomes its branch." }
             form.row method="post" {
-                button.danger.solid autofocus { "Cancel the run" }
-                a.button href={ "/runs/" (run) } { "Let it run" }
+                button.danger.solid { "Cancel the run" }
+                a.button href={ "/runs/" (run) } autofocus { "Let it run" }
             }
         }
     };

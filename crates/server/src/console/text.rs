@@ -40,16 +40,52 @@ pub fn plain(text: &str) -> String {
 pub fn line(text: &str, most: usize) -> Markup {
     let end = text.char_indices().nth(most).map(|(at, _)| at);
     let (kept, rest) = text.split_at(end.unwrap_or(text.len()));
-    let kept = kept.trim_end_matches('\n').replace('\n', " ⏎ ").replace('\t', " ");
+    let kept = kept.trim_end_matches('\n').replace('\n', " ¶ ").replace('\t', " ");
     html! { (shown(&kept)) @if !rest.is_empty() { "…" } }
 }
+
+/// Names of the characters from 0 to 31. (There are pictures for them in Unicode, but not in every font.)
+const CONTROLS: [&str; 32] = [
+    "‹NUL›",
+    "‹SOH›",
+    "‹STX›",
+    "‹ETX›",
+    "‹EOT›",
+    "‹ENQ›",
+    "‹ACK›",
+    "‹BEL›",
+    "‹BS›",
+    "‹TAB›",
+    "‹LF›",
+    "‹VT›",
+    "‹FF›",
+    "‹CR›",
+    "‹SO›",
+    "‹SI›",
+    "‹DLE›",
+    "‹DC1›",
+    "‹DC2›",
+    "‹DC3›",
+    "‹DC4›",
+    "‹NAK›",
+    "‹SYN›",
+    "‹ETB›",
+    "‹CAN›",
+    "‹EM›",
+    "‹SUB›",
+    "‹ESC›",
+    "‹FS›",
+    "‹GS›",
+    "‹RS›",
+    "‹US›",
+];
 
 /// What stands for a character that does not show itself; none for one that does.
 fn hidden(c: char) -> Option<Cow<'static, str>> {
     Some(match c {
         '\n' | '\t' => return None,
-        '\0'..='\u{1f}' => Cow::Owned(char::from_u32(0x2400 + c as u32)?.to_string()),
-        '\u{7f}' => Cow::Borrowed("␡"),
+        '\0'..='\u{1f}' => Cow::Borrowed(CONTROLS[c as usize]),
+        '\u{7f}' => Cow::Borrowed("‹DEL›"),
         '\u{202a}' => Cow::Borrowed("‹LRE›"),
         '\u{202b}' => Cow::Borrowed("‹RLE›"),
         '\u{202c}' => Cow::Borrowed("‹PDF›"),
@@ -93,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_would_reorder_hide_or_steer_is_made_visible() {
-        for (hostile, name) in [('\u{202e}', "‹RLO›"), ('\u{1b}', "␛"), ('\u{9b}', "‹U+009B›"), ('\0', "␀")]
+        for (hostile, name) in
+            [('\u{202e}', "‹RLO›"), ('\u{1b}', "‹ESC›"), ('\u{9b}', "‹U+009B›"), ('\0', "‹NUL›"), ('\u{1f}', "‹US›")]
         {
             let out = shown(&format!("a{hostile}b")).into_string();
             assert!(out.contains(name) && !out.contains(hostile), "{out:?}");
@@ -104,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_of_at_most_so_many_characters() {
-        assert_eq!(line("a\nb\n", 10).into_string(), "a ⏎ b");
+        assert_eq!(line("a\nb\n", 10).into_string(), "a ¶ b");
         assert_eq!(line("ééé", 2).into_string(), "éé…");
         assert_eq!(line("éé", 2).into_string(), "éé");
     }
