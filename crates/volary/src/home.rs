@@ -5,6 +5,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+/// Room that a platform needs on its disk before it starts, in MiB: its database, journals and logs begin with a
+/// few, and what a run needs is set aside for it when it starts.
+const MIN_FREE_MIB: u64 = 32;
+
 /// An installation's folder.
 #[derive(Debug, Clone)]
 pub struct Home(PathBuf);
@@ -42,6 +46,7 @@ impl Home {
     /// Makes the folders, with the owners that their processes need.
     pub fn make(&self, server_uid: u32) -> anyhow::Result<()> {
         let root = rustix::process::geteuid().is_root();
+        self.has_room()?;
         if !self.0.exists() {
             fs::create_dir_all(&self.0).with_context(|| format!("make the home {}", self.0.display()))?;
         }
@@ -83,6 +88,21 @@ impl Home {
             if let (true, Some(uid)) = (root, uid) {
                 chown(&path, Some(uid), Some(uid))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses a disk that is full, before anything on it is half written.
+    fn has_room(&self) -> anyhow::Result<()> {
+        let there = self.0.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        let disk = rustix::fs::statvfs(there).with_context(|| format!("look at the disk of {}", there.display()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize) >> 20;
+        if free < MIN_FREE_MIB {
+            bail!(
+                "the disk that holds the home {} has {free} MiB free; the platform needs {MIN_FREE_MIB}: free some space, \
+                 or give another --home",
+                self.0.display()
+            );
         }
         Ok(())
     }

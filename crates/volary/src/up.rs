@@ -79,6 +79,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         cgroup_parent: cgroup_parent.clone(),
         server_uid,
         gateway_uid,
+        up: std::process::id(),
         extra_roots: options.extra_roots.clone(),
     };
     let config = serde_json::to_string(&config)?;
@@ -221,7 +222,7 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
         if changed {
             write_state(home, state, parts)?;
         }
-        if !told && client.health().await.is_some_and(|h| h.operator && h.gateway) {
+        if !told && ready(&client).await {
             told = true;
             tick = tokio::time::interval(Duration::from_secs(1));
             tell_ready(options, &state.url, &client).await?;
@@ -236,6 +237,12 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
             }
         }
     }
+}
+
+/// Whether all three answer. The socket is ours and takes connections while no server lives, so the wait has an end.
+async fn ready(client: &Client) -> bool {
+    let health = tokio::time::timeout(Duration::from_millis(500), client.health()).await;
+    health.is_ok_and(|health| health.is_some_and(|h| h.operator && h.gateway))
 }
 
 async fn tell_ready(options: &Options, url: &str, client: &Client) -> anyhow::Result<()> {
