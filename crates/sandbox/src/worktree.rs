@@ -213,7 +213,9 @@ impl Worktree {
             stage.join("disk"),
             "ext4",
             MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
-            None,
+            // Without barriers: mount and unmount need not wait for the host's disk (2 to 40 ms each). The image has no
+            // journal, so after a power cut its last changes are not to be counted on either way; a killed process loses none.
+            Some(c"barrier=0"),
         )
         .map_err(act("mount the run's image"))?;
         drop(device);
