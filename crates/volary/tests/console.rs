@@ -106,6 +106,13 @@ fn a_person_signs_in_by_a_link_once_and_watches_a_run_as_it_happens() {
     assert!(!output.contains("second") && !output.contains("[31m"), "{output}");
     assert_eq!(browser.text("#state").as_deref(), Some("running"));
 
+    // The server dies while the run goes on: the page comes back by itself, and goes on where it was.
+    let server = platform.pid_of("server").expect("the server's pid");
+    let pid = rustix::process::Pid::from_raw(server.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    browser.wait_for_text("#live-state", "reconnecting");
+    browser.wait_until("the page is live again", |b| b.text("#live-state").as_deref() == Some("live"));
+
     gate.open();
     browser.wait_until("the command's last line", |b| b.text(".output").is_some_and(|t| t.contains("second")));
     browser.wait_for_text("#state", "done");
