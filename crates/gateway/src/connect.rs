@@ -130,19 +130,19 @@ impl Outlet {
             Place::Url { internal, .. } => *internal,
         };
         let addresses = resolve(to).await?;
-        if !internal {
-            if !addresses.iter().all(|a| policy::egress::is_public(a.ip())) {
-                return Err(Refusal::policy(
-                    "egress.private",
-                    "The model's address is not a public one, and no administrator marked it as internal.",
-                ));
-            }
-            if !to.tls {
-                return Err(Refusal::policy(
-                    "egress.plain",
-                    "The model's address is a public one without TLS; no credential goes there.",
-                ));
-            }
+        let public = |a: &SocketAddr| policy::egress::is_public(a.ip());
+        if !internal && !addresses.iter().all(public) {
+            return Err(Refusal::policy(
+                "egress.private",
+                "The model's address is not a public one, and no administrator marked it as internal.",
+            ));
+        }
+        // Also when it was marked as internal: that word is for one's own network, not for a key in the clear on the way out.
+        if !to.tls && addresses.iter().any(public) {
+            return Err(Refusal::policy(
+                "egress.plain",
+                "The model's address is a public one without TLS; no credential goes there.",
+            ));
         }
         let stream = dial(&addresses).await?;
         if !to.tls {

@@ -34,6 +34,8 @@ pub struct Inner {
     pub port: u16,
     /// Who waits for new lines of transcripts.
     pub live: Live,
+    /// Signed heads: when one is wanted at once, and which was witnessed last.
+    pub heads: crate::heads::Heads,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
     operator: Mutex<Option<LinkHandle>>,
@@ -60,6 +62,7 @@ impl App {
             administrator_name: name,
             port,
             live: Live::default(),
+            heads: crate::heads::Heads::default(),
             placing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
             gateway: Mutex::new(None),

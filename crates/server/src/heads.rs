@@ -6,13 +6,43 @@ use api::link::Down;
 use std::time::Duration;
 use store::chain::HeadRow;
 use store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Records after which a head is signed at the latest.
 pub const EVERY: u64 = 256;
 
 /// How long the chain has to be quiet for a head to be signed before that.
 pub const QUIET: Duration = Duration::from_secs(2);
+
+/// How long an ending server waits for the operator's word that it keeps the last head.
+pub const PARTING: Duration = Duration::from_millis(500);
+
+/// What others say to this part.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// A head is wanted at once: a run has ended.
+    pub wanted: Notify,
+    /// The head that the operator said last that it keeps.
+    pub witnessed: watch::Sender<String>,
+}
+
+/// The last act of a server that ends in order: its last records are signed, and the operator keeps the head.
+pub async fn part(app: &App) {
+    let mut witnessed = app.heads.witnessed.subscribe();
+    let signed = app.store.last_head().await.ok().flatten().map_or(0, |head| head.n);
+    if app.store.chain().borrow().n <= signed {
+        return;
+    }
+    match (sign(app).await, app.operator()) {
+        (Ok(head), Some(link)) => {
+            link.tell(&Down::Head { head: head.note.clone() });
+            // Without an answer the head is signed all the same, and not witnessed.
+            drop(tokio::time::timeout(PARTING, witnessed.wait_for(|note| *note == head.note)).await);
+        }
+        (Ok(_), None) => {}
+        (Err(e), _) => tracing::error!("the last head of the evidence was not signed: {e}"),
+    }
+}
 
 /// Signs heads as the chain grows; ends with the store.
 pub async fn serve(app: App) {
@@ -24,7 +54,7 @@ pub async fn serve(app: App) {
             0
         }
     };
-    while due(&mut chain, signed).await {
+    while due(&app.heads.wanted, &mut chain, signed).await {
         match sign(&app).await {
             Ok(head) => {
                 signed = head.n;
@@ -41,17 +71,17 @@ pub async fn serve(app: App) {
 }
 
 /// Waits until a head is to be signed; false when the chain will never grow again.
-async fn due(chain: &mut watch::Receiver<store::chain::Chain>, signed: u64) -> bool {
+async fn due(wanted: &Notify, chain: &mut watch::Receiver<store::chain::Chain>, signed: u64) -> bool {
     loop {
         let n = chain.borrow_and_update().n;
         if n >= signed + EVERY {
             return true;
         }
         if n > signed {
-            match tokio::time::timeout(QUIET, chain.changed()).await {
-                Err(_) => return true,
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return false,
+            tokio::select! {
+                () = wanted.notified() => return true,
+                () = tokio::time::sleep(QUIET) => return true,
+                grown = chain.changed() => if grown.is_err() { return false },
             }
         } else if chain.changed().await.is_err() {
             return false;

@@ -132,6 +132,12 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
     let router = routes::all().into_router();
     let people = axum::serve(tcp, doors::at(Door::Tcp, router.clone(), &app));
     let home = axum::serve(api, doors::at(Door::Home, router, &app));
+    // Everything else goes on until the last head is signed and kept.
+    let parting = async {
+        stop.await;
+        tracing::info!("the server ends");
+        heads::part(&app).await;
+    };
     tracing::info!("the server is ready at http://127.0.0.1:{port}");
     tokio::select! {
         result = people => result.context("serving the console")?,
@@ -140,7 +146,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
         () = gateway::serve(app.clone(), gateway) => {}
         () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
         () = renew(&app) => {}
-        () = stop => tracing::info!("the server ends"),
+        () = parting => {}
     }
     Ok(())
 }

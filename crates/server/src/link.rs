@@ -220,7 +220,6 @@ async fn greet(app: &App, link: &LinkHandle, known: Vec<Known>, open: &mut Open)
                 link.tell(&Down::Resend { run, after });
             }
             Step::Cancel { run } => link.tell(&Down::Cancel { run }),
-            Step::Settle { run } => link.tell(&Down::Settle { run }),
             Step::When { run, seq, then } => {
                 let here = ours.iter().find(|o| o.run == run).map_or(0, |o| o.operator_seq);
                 if here >= seq {
@@ -239,6 +238,10 @@ async fn carry_out(app: &App, link: &LinkHandle, run: &RunId, then: Then) -> Res
         Then::Launch { attempt } => runs::launch(app, link, run, attempt, None).await,
         Then::Fail { reason } => runs::end(app, run, Outcome::Failed, &reason).await,
         Then::End => runs::end(app, run, Outcome::Cancelled, "A person ended the run.").await,
+        Then::Settle => {
+            link.tell(&Down::Settle { run: run.clone() });
+            Ok(())
+        }
     }
 }
 
@@ -296,7 +299,7 @@ async fn take(app: &App, link: &LinkHandle, batch: impl Iterator<Item = Up>, ope
                 let (raw, event) = incoming(&scrubber, &event);
                 events.push(Incoming { run, seq, at, raw, event });
             }
-            Up::Witnessed { head } => tracing::debug!("a head was witnessed: {} bytes", head.len()),
+            Up::Witnessed { head } => drop(app.heads.witnessed.send_replace(head)),
             Up::Hello { .. } => tracing::warn!("a second hello on one link; it is ignored"),
         }
     }
@@ -335,6 +338,7 @@ async fn take(app: &App, link: &LinkHandle, batch: impl Iterator<Item = Up>, ope
         if one.ended {
             open.when.remove(&run);
             runs::over(app, &run, one.last);
+            app.heads.wanted.notify_one();
             link.tell(&Down::Settle { run: run.clone() });
         } else if one.last > 0 {
             app.live.tell(&run, one.last);

@@ -308,9 +308,10 @@ fn write_state(home: &Home, state: &State, parts: &[Part; 3]) -> anyhow::Result<
     Ok(())
 }
 
-/// Ends all three, the operator first, and waits until no box and no helper is left.
+/// Ends all three, and waits until no box and no helper is left.
 fn end(parts: &mut [Part; 3], home: &Home, state: &State) -> anyhow::Result<()> {
-    for name in ["operator", "gateway", "server"] {
+    // The server first: its last act is to sign the evidence, and the operator keeps that head.
+    for name in ["server", "operator", "gateway"] {
         let Some(part) = parts.iter_mut().find(|part| part.name == name) else { continue };
         let Some(pid) = part.pid.take() else { continue };
         signal_to(pid, Signal::TERM)?;
