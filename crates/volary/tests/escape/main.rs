@@ -5,10 +5,11 @@
 //! Nothing here may hang: programs carry an alarm, commands a limit, and waits an end.
 //!
 //! Read [`support`] (how a program gets into the box), [`walls`] (what a call meets), [`limits`] (what floods meet),
-//! [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository).
+//! [`siblings`] (what commands of one agent meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository).
 
 mod life;
 mod limits;
 mod result;
+mod siblings;
 mod support;
 mod walls;
