@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromGateway {
+    /// First message after the dial.
+    Hello {
+        /// Granted calls that this gateway has under way, or whose [`FromGateway::Settle`] follows. Nobody will ever
+        /// say what any other open grant cost.
+        open: Vec<GrantId>,
+    },
     /// May this run make this model call now?
     Ask {
         /// Question number.
@@ -17,7 +23,7 @@ pub enum FromGateway {
         /// The call.
         call: ModelCall,
     },
-    /// A granted call is over. Sent once for each grant, also when it failed.
+    /// A granted call is over. Sent for each grant, also when it failed; once, or again after a new dial.
     Settle {
         /// The grant.
         grant: GrantId,

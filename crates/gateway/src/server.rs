@@ -2,7 +2,9 @@
 //!
 //! While it is down nothing is asked and every call is refused. What must not be lost (a settled grant, a
 //! refusal's record) waits here and is sent first after the next dial. A message stays in the queue until
-//! its whole frame is written, so a cut neither loses nor doubles it.
+//! its whole frame is written. A server that is killed may not have read it then: so what was settled lately is
+//! said again after the next dial, which changes nothing where it was heard; and the first word after a dial is
+//! which calls are under way, so that the server settles none of them by guess.
 //!
 //! Read [`Server::ask`], [`Lease`] (a grant that settles itself), then [`Server::dial`].
 
@@ -10,7 +12,7 @@ use crate::meter::Meter;
 use api::frame;
 use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
 use model::{GrantId, RunId, Usage, event::Verdict};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,9 @@ const WRITE_SECS: u64 = 10;
 const BACKOFF_MS: (u64, u64) = (20, 1000);
 /// Records of refusals kept while the server is away; a box that goes on knocking is not remembered further.
 const KEPT_REFUSALS: usize = 1024;
+
+/// Settlements that are said again after a cut.
+const KEPT_SETTLED: usize = 256;
 
 /// What the server says by itself.
 pub(crate) enum Order {
@@ -67,6 +72,10 @@ struct Shared {
     questions: HashMap<u64, oneshot::Sender<Word>>,
     queue: VecDeque<Queued>,
     refusals: usize,
+    /// Calls under way, by grant.
+    open: BTreeSet<GrantId>,
+    /// The last settlements that were written on this connection, oldest first.
+    settled: VecDeque<FromGateway>,
 }
 
 struct Queued {
@@ -150,9 +159,10 @@ impl Server {
                     wait = BACKOFF_MS.0;
                     self.shared().up = true;
                     let (from, to) = stream.into_split();
+                    let hello = self.hello();
                     let end = tokio::select! {
                         end = self.read(from, &said) => end,
-                        end = self.write(to) => end,
+                        end = self.write(to, hello) => end,
                     };
                     self.forget();
                     tracing::warn!(error = %end, "the server's grants connection ended; every call is refused until it is back");
@@ -164,6 +174,15 @@ impl Server {
         }
     }
 
+    fn hello(&self) -> FromGateway {
+        let shared = self.shared();
+        let settling = shared.queue.iter().filter_map(|queued| match &queued.message {
+            FromGateway::Settle { grant, .. } => Some(grant.clone()),
+            _ => None,
+        });
+        FromGateway::Hello { open: shared.open.iter().cloned().chain(settling).collect() }
+    }
+
     /// The connection is gone: nobody waits for its answers any more.
     fn forget(&self) {
         let mut shared = self.shared();
@@ -172,6 +191,10 @@ impl Server {
         shared.queue.retain(|q| matches!(q.message, FromGateway::Settle { .. } | FromGateway::Refused { .. }));
         for queued in &mut shared.queue {
             queued.written = None;
+        }
+        let again = std::mem::take(&mut shared.settled);
+        for message in again.into_iter().rev() {
+            shared.queue.push_front(Queued { message, written: None });
         }
         shared.questions.clear();
     }
@@ -207,6 +230,7 @@ impl Server {
     fn answered(self: &Arc<Self>, id: u64, answer: Answer) {
         let word = match answer {
             Answer::Granted { grant, upstream, reserved: _ } => {
+                self.shared().open.insert(grant.clone());
                 let lease = Lease { server: self.clone(), grant, status: 0, meter: None, whole: false };
                 Word::Granted(Box::new(Granted { lease, upstream }))
             }
@@ -219,7 +243,10 @@ impl Server {
         }
     }
 
-    async fn write(&self, mut to: impl AsyncWrite + Unpin) -> frame::FrameError {
+    async fn write(&self, mut to: impl AsyncWrite + Unpin, hello: FromGateway) -> frame::FrameError {
+        if let Err(end) = frame::write(&mut to, &hello).await {
+            return end;
+        }
         loop {
             // The message stays in front until it is written whole; only this loop takes from the front.
             let bytes = {
@@ -261,8 +288,15 @@ impl Shared {
 
     fn front_is_written(&mut self) {
         let Some(front) = self.queue.pop_front() else { return };
-        if matches!(front.message, FromGateway::Refused { .. }) {
-            self.refusals -= 1;
+        match front.message {
+            FromGateway::Refused { .. } => self.refusals -= 1,
+            settled @ FromGateway::Settle { .. } => {
+                if self.settled.len() == KEPT_SETTLED {
+                    self.settled.pop_front();
+                }
+                self.settled.push_back(settled);
+            }
+            _ => {}
         }
         if let Some(written) = front.written {
             // Whoever waited may have gone; the record is written all the same.
@@ -301,5 +335,6 @@ impl Drop for Lease {
             status: self.status,
             interrupted: !whole,
         });
+        self.server.shared().open.remove(&self.grant);
     }
 }

@@ -6,6 +6,7 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::grants;
+use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::grants::{FromGateway, ToGateway, Upstream};
 use model::RunId;
@@ -22,6 +23,9 @@ const AT_ONCE: usize = 256;
 
 /// Frames that may wait for the gateway.
 const WAITING: usize = 1024;
+
+/// How long a gateway may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// How long a probe of a model may take.
 const PROBE: Duration = Duration::from_secs(90);
@@ -101,10 +105,14 @@ pub async fn serve(app: App, listener: UnixListener) {
 }
 
 async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()> {
-    // What an earlier gateway was granted and did not settle: nobody will ever say what it cost.
-    let left = grants::settle_left(app).await?;
-    tracing::info!("a gateway is connected; {left} calls of an earlier one were settled at their reservation");
     let (mut from, mut to) = stream.into_split();
+    let hello = tokio::time::timeout(HELLO, frame::read(&mut from)).await.context("it said no hello in time")??;
+    let FromGateway::Hello { open } = hello else { bail!("its first word is no hello") };
+    let left = grants::settle_left(app, &open).await?;
+    tracing::info!(
+        "a gateway is connected; {} calls are under way, {left} of an earlier one were settled at their reservation",
+        open.len()
+    );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
     let probes = Probes::default();
     app.set_gateway(Some(GatewayHandle { id, out: out.clone(), probes: probes.clone() }));
@@ -137,6 +145,10 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
 
 async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, probes: &Probes) {
     let done = match message {
+        FromGateway::Hello { .. } => {
+            tracing::warn!("a second hello on one connection of the gateway; it is ignored");
+            Ok(())
+        }
         FromGateway::Ask { id, call } => match grants::ask(app, call).await {
             // A gateway that is gone by now leaves its reservation behind, which the next one settles.
             Ok(answer) => out.send(ToGateway::Answer { id, answer }).await.map_err(|_| None),

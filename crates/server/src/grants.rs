@@ -270,23 +270,24 @@ pub async fn settle(app: &App, grant: &GrantId, usage: Usage, status: u16, inter
         .map_err(|e: StoreError| Fault::from(e))?;
     match told {
         Some((run, n)) => app.live.tell(&run, n),
-        None => tracing::warn!("the gateway settled a grant that is not open: {grant}"),
+        // After a cut the gateway says again what it said shortly before.
+        None => tracing::debug!("the gateway settled a grant that is not open: {grant}"),
     }
     Ok(())
 }
 
-/// Settles every open grant at its reservation: what the calls really used is not known any more.
+/// Settles every open grant but these at its reservation: what the calls really used is not known any more.
 ///
 /// # Errors
 /// The store's.
-pub async fn settle_left(app: &App) -> Result<usize, Fault> {
-    let at = now();
+pub async fn settle_left(app: &App, but: &[GrantId]) -> Result<usize, Fault> {
+    let (at, but) = (now(), but.to_vec());
     let told = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let mut told = Vec::new();
-                for grant in tx.open_grants().await? {
+                for grant in tx.open_grants().await?.into_iter().filter(|grant| !but.contains(&grant.id)) {
                     told.extend(settle_in(tx, &grant, at, None, 0, true).await?);
                 }
                 Ok::<_, StoreError>(told)

@@ -272,7 +272,9 @@ fn serve_grants(
                         answers.send(ToGateway::Answer { id: *id, answer }).expect("the writer lives");
                     }
                 }
-                heard.send(message).expect("the test listens");
+                if !matches!(message, FromGateway::Hello { .. }) {
+                    heard.send(message).expect("the test listens");
+                }
             }
         };
         let writing = async {

@@ -188,6 +188,23 @@ async fn what_a_lost_gateway_left_open_is_settled_at_its_reservation() {
 }
 
 #[tokio::test]
+async fn what_a_gateway_has_under_way_when_the_connection_is_cut_is_settled_at_what_it_used() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (grant, _) = granted(ask(&mut gateway, 1, call(&launch)).await);
+    drop(gateway);
+    let mut again = stage.gateway_with(vec![grant.clone()]).await;
+    let usage = Usage { input: 3, output: 4, ..Usage::default() };
+    again.say(&FromGateway::Settle { grant, usage, status: 200, interrupted: false }).await;
+    let mut seen = stage.get(&launch.run).await;
+    while seen.calls == 0 {
+        seen = stage.get(&launch.run).await;
+    }
+    assert_eq!((seen.calls, seen.usage.total()), (1, 7));
+}
+
+#[tokio::test]
 async fn what_the_gateway_refuses_by_itself_is_in_the_transcript() {
     let stage = Stage::start();
     let (_operator, launch) = running(&stage, "").await;

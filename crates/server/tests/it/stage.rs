@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::run::RunKind;
-use model::{Event, Moment, RunId};
+use model::{Event, GrantId, Moment, RunId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixListener;
@@ -153,7 +153,13 @@ impl Stage {
     }
 
     pub async fn gateway(&self) -> Gateway {
-        let gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap());
+        self.gateway_with(Vec::new()).await
+    }
+
+    /// A gateway that has these calls under way.
+    pub async fn gateway_with(&self, open: Vec<GrantId>) -> Gateway {
+        let mut gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap());
+        gateway.say(&FromGateway::Hello { open }).await;
         loop {
             let health: api::http::Health = self.home(Method::GET, "/api/health", None).await.json();
             if health.gateway {
