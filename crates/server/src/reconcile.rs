@@ -52,11 +52,6 @@ pub enum Step {
         /// The run.
         run: RunId,
     },
-    /// Drop its journal and worktree.
-    Settle {
-        /// The run.
-        run: RunId,
-    },
 }
 
 /// What to do about a run that has no box any more.
@@ -74,6 +69,8 @@ pub enum Then {
     },
     /// It ends as a person asked.
     End,
+    /// The host drops its journal and worktree; the run is over.
+    Settle,
 }
 
 /// The steps, run by run.
@@ -95,10 +92,7 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
     let run = || ours.run.clone();
     if ours.over {
         if let Some(known) = known {
-            if known.live {
-                steps.push(Step::Cancel { run: run() });
-            }
-            steps.push(Step::Settle { run: run() });
+            settle(ours, known, steps);
         }
         return;
     }
@@ -126,6 +120,20 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
     } else if !behind {
         let reason = "The host says that the run is over, in words that could not be read. Start a new run.";
         steps.push(Step::When { run: run(), seq: 0, then: Then::Fail { reason: reason.into() } });
+    }
+}
+
+/// A run that is over, on a host that still has it: what its journal holds comes first, for it happened.
+fn settle(ours: &Held, known: &Known, steps: &mut Vec<Step>) {
+    let run = || ours.run.clone();
+    if known.last_seq > ours.operator_seq {
+        steps.push(Step::Resend { run: run(), after: ours.operator_seq });
+    }
+    if known.live {
+        // Its end is the last event of its journal, and is answered with the word to settle.
+        steps.push(Step::Cancel { run: run() });
+    } else {
+        steps.push(Step::When { run: run(), seq: known.last_seq, then: Then::Settle });
     }
 }
 
@@ -239,10 +247,7 @@ mod tests {
 
     fn of<'a>(steps: &'a [Step], run: &RunId) -> Vec<&'a Step> {
         let about = |step: &&Step| match step {
-            Step::Resend { run: r, .. }
-            | Step::When { run: r, .. }
-            | Step::Cancel { run: r }
-            | Step::Settle { run: r } => r == run,
+            Step::Resend { run: r, .. } | Step::When { run: r, .. } | Step::Cancel { run: r } => r == run,
         };
         steps.iter().filter(about).collect()
     }
@@ -263,19 +268,29 @@ mod tests {
                 let theirs = known.iter().find(|k| k.run == ours.run);
                 let decided = steps.iter().filter(|step| matches!(step, Step::When { .. })).count();
                 if ours.over {
-                    // Never launched again; forgotten by a host that has it; no box of it lives on.
-                    prop_assert_eq!(decided, 0);
-                    prop_assert_eq!(steps.iter().any(|s| matches!(s, Step::Settle { .. })), theirs.is_some());
+                    // Never launched again; no box of it lives on; forgotten by a host that has it, once all that its
+                    // journal holds is here.
+                    let forgotten = Step::When {
+                        run: ours.run.clone(),
+                        seq: theirs.map_or(0, |k| k.last_seq),
+                        then: Then::Settle,
+                    };
+                    let ended = Step::Cancel { run: ours.run.clone() };
+                    let live = theirs.is_some_and(|k| k.live);
+                    prop_assert_eq!(decided, usize::from(theirs.is_some() && !live));
+                    prop_assert_eq!(steps.contains(&&forgotten), theirs.is_some() && !live);
+                    prop_assert_eq!(steps.contains(&&ended), live);
                     prop_assert_eq!(
-                        steps.iter().any(|s| matches!(s, Step::Cancel { .. })),
-                        theirs.is_some_and(|k| k.live)
+                        steps.iter().any(|s| matches!(s, Step::Resend { .. })),
+                        theirs.is_some_and(|k| k.last_seq > ours.operator_seq)
                     );
                 } else {
                     // It has a box, or its end is on the way, or something is decided: exactly one of them.
                     let lives = theirs.is_some_and(|k| k.live && k.last_seq >= ours.operator_seq);
                     let ending = theirs.is_some_and(|k| k.ended && k.last_seq > ours.operator_seq);
                     prop_assert_eq!(usize::from(lives) + usize::from(ending) + decided, 1);
-                    prop_assert!(!steps.iter().any(|s| matches!(s, Step::Settle { .. })), "settled too early");
+                    let settled = |s: &&Step| matches!(s, Step::When { then: Then::Settle, .. });
+                    prop_assert!(!steps.iter().any(settled), "settled too early");
                 }
                 for step in steps {
                     if let Step::When { seq, then: Then::Launch { attempt }, .. } = step {

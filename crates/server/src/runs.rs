@@ -317,7 +317,7 @@ async fn history(app: &App, run: &RunId) -> Result<Vec<Value>, StoreError> {
 }
 
 /// Ends a run on the server's own word; one that is over stays as it ended. The host, where it has the run,
-/// is told to end and forget it.
+/// is told to forget it, which ends a box of it first.
 ///
 /// # Errors
 /// The store's.
@@ -339,7 +339,7 @@ pub async fn end(app: &App, run: &RunId, outcome: Outcome, reason: &str) -> Resu
     if let Some(entry) = entry {
         over(app, run, entry.n);
         if let Some(link) = app.operator() {
-            link.tell(&Down::Cancel { run: run.clone() });
+            // No cancel: a host without a box would write an end of its own into the journal, as a second one.
             link.tell(&Down::Settle { run: run.clone() });
         }
     }

@@ -100,7 +100,6 @@ async fn a_run_whose_box_is_gone_goes_on_in_a_new_one_from_its_history_with_a_ne
     let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
     assert_eq!(operator.launch().await.attempt, 3);
     let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
-    assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
     assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
     let seen = stage.get(&run).await;
     assert_eq!(seen.state, RunState::Failed);
@@ -115,7 +114,7 @@ async fn a_command_that_was_interrupted_is_not_run_again() {
     let launch = operator.launch().await;
     operator.begin(&launch, 1).await;
     let mut operator = stage.operator(vec![known(&run, 1, false, false)]).await;
-    assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
+    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
     let seen = stage.get(&run).await;
     assert_eq!(seen.state, RunState::Failed);
     assert!(seen.reason.contains("outcome is unknown"), "{}", seen.reason);
@@ -134,10 +133,36 @@ async fn a_run_that_is_over_here_or_unknown_here_loses_its_box_there() {
     let cancelled = stage.home(Method::POST, &format!("/api/runs/{run}/cancel"), None).await;
     assert_eq!(cancelled.json::<RunView>().state, RunState::Cancelled);
     let stranger: RunId = "stranger".parse().unwrap();
-    let mut operator = stage.operator(vec![known(&run, 1, true, false), known(&stranger, 9, true, false)]).await;
+    let mut operator = stage.operator(vec![known(&run, 2, true, false), known(&stranger, 9, true, false)]).await;
+    // What happened before the box heard of its end is taken all the same, and its end settles it.
+    assert_eq!(operator.hear().await, Down::Resend { run: run.clone(), after: 1 });
     assert_eq!(operator.hear().await, Down::Cancel { run: run.clone() });
-    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
     assert_eq!(operator.hear().await, Down::Cancel { run: stranger });
+    operator.event(&run, 2, &Event::Note { text: "late".into() }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 2 });
+    operator.event(&run, 3, &Event::Ended { outcome: Outcome::Failed, reason: "x".into(), exit: None }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 3 });
+    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
+    assert_eq!(stage.get(&run).await.state, RunState::Cancelled);
+    assert!(stage.transcript(&run).await.iter().any(|line| line.event == Event::Note { text: "late".into() }));
+}
+
+#[tokio::test]
+async fn a_run_that_ended_while_its_host_was_away_is_forgotten_there_once_its_journal_is_here() {
+    let mut stage = Stage::start();
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["sleep"])).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    drop(operator);
+    stage.again();
+    let cancelled = stage.home(Method::POST, &format!("/api/runs/{run}/cancel"), None).await;
+    assert_eq!(cancelled.json::<RunView>().state, RunState::Cancelled);
+    let mut operator = stage.operator(vec![known(&run, 2, false, false)]).await;
+    assert_eq!(operator.hear().await, Down::Resend { run: run.clone(), after: 1 });
+    operator.event(&run, 2, &Event::Note { text: "late".into() }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 2 });
+    assert_eq!(operator.hear().await, Down::Settle { run });
 }
 
 #[tokio::test]
