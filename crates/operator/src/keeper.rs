@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::input::Input;
 use crate::link::Orders;
 use crate::repo::RepoProcess;
-use crate::runs::{Run, Runs, locked};
+use crate::runs::{Coming, Run, Runs, locked};
 use api::link::{Down, Launch};
 use model::{Event, Outcome, RunId};
 use std::collections::HashMap;
@@ -74,16 +74,16 @@ impl Keeper {
         let input = Arc::new(Input::default());
         live.insert(launch.run.clone(), Reins { cancel, input: Arc::clone(&input), over });
         drop(live);
-        let keeper = self.clone();
+        let (keeper, coming) = (self.clone(), self.means.runs.comes());
         tokio::spawn(async move {
             let id = launch.run.clone();
-            keeper.carry(launch, cancelled, input).await;
+            keeper.carry(launch, coming, cancelled, input).await;
             locked(&keeper.live).remove(&id);
             drop(done);
         });
     }
 
-    async fn carry(&self, launch: Launch, cancelled: watch::Receiver<bool>, input: Arc<Input>) {
+    async fn carry(&self, launch: Launch, coming: Coming, cancelled: watch::Receiver<bool>, input: Arc<Input>) {
         let (means, id) = (Arc::clone(&self.means), launch.run.clone());
         let run = match crate::blocking(move || means.runs.take(&id)).await {
             Ok(run) => run,
@@ -99,6 +99,7 @@ impl Keeper {
             return;
         }
         run.begin();
+        drop(coming);
         let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, cancelled, input).carry().await;
         let (event, broken) = match finish {
             Finish::Ended(event) => (event, false),

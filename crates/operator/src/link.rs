@@ -82,6 +82,7 @@ enum Over {
 
 async fn session(stream: UnixStream, host: &str, heads: &Path, runs: &Arc<Runs>, orders: &Arc<dyn Orders>) -> String {
     let (from, mut to) = stream.into_split();
+    runs.settled().await;
     // Before the hello is written: what breaks later is not in it.
     let stale = runs.stale.subscribe();
     let known: Vec<Known> = runs.all().iter().map(|run| run.known()).collect();

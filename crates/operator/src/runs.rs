@@ -183,6 +183,8 @@ pub struct Runs {
     map: Mutex<BTreeMap<RunId, Arc<Run>>>,
     /// Something was recorded.
     pub news: Arc<Notify>,
+    /// Launches that were taken and whose runs are not known yet.
+    coming: watch::Sender<usize>,
     /// Counts up when a run is no longer live and not ended: the server must be told how things stand, by a new hello.
     pub stale: watch::Sender<u64>,
 }
@@ -196,8 +198,13 @@ impl Runs {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        let runs =
-            Self { dir: dir.to_path_buf(), map: Mutex::default(), news: Arc::default(), stale: watch::Sender::new(0) };
+        let runs = Self {
+            dir: dir.to_path_buf(),
+            map: Mutex::default(),
+            news: Arc::default(),
+            coming: watch::Sender::new(0),
+            stale: watch::Sender::new(0),
+        };
         for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
             let name = entry?.file_name();
             match name.to_str().map(RunId::parse) {
@@ -250,6 +257,20 @@ impl Runs {
         std::fs::remove_dir_all(&run.dir)
     }
 
+    /// A launch was taken; the run is known, or is not to be, when what is returned is dropped.
+    #[must_use]
+    pub fn comes(self: &Arc<Self>) -> Coming {
+        self.coming.send_modify(|count| *count += 1);
+        Coming(Arc::clone(self))
+    }
+
+    /// Returns once every launch that was taken is a run that is known: a hello without it would be answered by a
+    /// second launch, whose handle ends the first one's.
+    pub async fn settled(&self) {
+        // Its sender is in `self`.
+        drop(self.coming.subscribe().wait_for(|count| *count == 0).await);
+    }
+
     /// A run is no longer live and not ended.
     pub fn are_stale(&self) {
         self.stale.send_modify(|count| *count += 1);
@@ -259,6 +280,16 @@ impl Runs {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Run>> {
         locked(&self.map).values().cloned().collect()
+    }
+}
+
+/// A launch on its way into a journal; see [`Runs::comes`].
+#[derive(Debug)]
+pub struct Coming(Arc<Runs>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.send_modify(|count| *count -= 1);
     }
 }
 

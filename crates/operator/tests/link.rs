@@ -230,3 +230,18 @@ async fn an_exec_that_an_operator_left_running_is_ended_with_its_outcome_unknown
     assert_eq!(ended, [("agent".into(), false), ("sent".into(), true), ("unsent".into(), false)]);
     assert_eq!(RunState::Running.after(&operator::runs::interrupted()), RunState::Failed);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_hello_waits_for_a_launch_that_is_on_its_way_into_a_journal() {
+    let stage = stage();
+    let coming = stage.runs.comes();
+    let (mut stream, _) = stage.server.accept().await.unwrap();
+    // Room for the mistake: without the wait the hello would be on its way by now, and would not name the run.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    stage.runs.take(&id("a")).unwrap().begin();
+    drop(coming);
+    let Up::Hello { runs, .. } = frame::read(&mut stream).await.unwrap() else { panic!("no hello") };
+    assert_eq!(runs.iter().map(|k| (k.run.as_str(), k.live)).collect::<Vec<_>>(), [("a", true)]);
+}
