@@ -153,7 +153,14 @@ impl Life {
         self.finish(listening, grumbling).await;
         // Read only now: its last words may have lain in the pipe.
         let words = self.words.borrow().text().0;
-        died(exit, &format!("the agent died before it answered; it said last: {words}"))
+        let how = match &exit {
+            Exit::Code { code } => format!(" with status {code}"),
+            Exit::Signal { signal } => format!(" by signal {signal}"),
+            Exit::Killed { why } => format!(" ({why})"),
+            Exit::Unknown => String::new(),
+        };
+        let words = if words.is_empty() { String::new() } else { format!("; it said last: {words}") };
+        died(exit, &format!("the agent died{how} before it answered{words}"))
     }
 
     /// After the agent's end: everything that it said is recorded, everything that it started is over.
