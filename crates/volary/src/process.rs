@@ -26,6 +26,8 @@ pub struct Config {
     pub server_uid: u32,
     /// The gateway's uid, when root.
     pub gateway_uid: u32,
+    /// The process id of `up`; a process that it no longer is the parent of does not begin.
+    pub up: u32,
     /// A file of further CA roots for the gateway.
     pub extra_roots: Option<PathBuf>,
 }
@@ -55,6 +57,10 @@ pub fn main(args: &[OsString]) -> ExitCode {
 fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
     let config = config.and_then(|text| text.to_str()).context("a process needs its configuration")?;
     let config: Config = serde_json::from_str(config)?;
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
+    if parent != config.up {
+        bail!("`volary up`, which started this process, is gone");
+    }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
