@@ -70,7 +70,7 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_lost_doubled_or_left() {
     let transcripts = world.judge(&runs);
     for (run, entries) in &transcripts {
         println!("{run}: {} boxes, {}", attempts(entries), if done(entries) { "done" } else { reason(entries) });
-        let spent = attempts(entries) == MOST_ATTEMPTS && reason(entries).contains("attempts");
+        let spent = reason(entries).contains(&format!("in each of {MOST_ATTEMPTS} attempts"));
         let killed = reason(entries).contains("agent died");
         assert!(done(entries) || spent || killed, "{run} failed for no reason of ours: {}", reason(entries));
     }

@@ -1,7 +1,7 @@
 //! Each victim at a chosen moment.
 
 use crate::world::{UNKNOWN, Victim, World, attempts, done, reason, results, shell, write};
-use model::{Entry, Event};
+use model::{Entry, Event, Outcome};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -111,7 +111,7 @@ fn a_helper_killed_while_a_command_runs_takes_its_box_along_and_not_the_run() {
 fn an_agent_killed_while_a_command_runs_ends_the_run_with_the_reason() {
     let entries = while_a_command_runs(Victim::Agent);
     assert!(!done(&entries));
-    assert!(reason(&entries).contains("agent died"), "{}", reason(&entries));
+    assert!(reason(&entries).contains("the agent died by signal 9"), "{}", reason(&entries));
     assert_eq!(attempts(&entries), 1);
 }
 
@@ -123,6 +123,24 @@ fn up_killed_while_a_command_runs_takes_the_run_up_when_it_is_started_again() {
 #[test]
 fn up_killed_while_the_model_speaks_takes_the_run_up_when_it_is_started_again() {
     asked_again(&while_the_model_streams(Victim::Up));
+}
+
+#[test]
+fn a_run_that_a_person_ends_while_its_host_is_away_leaves_no_box_and_keeps_what_happened() {
+    let mut world = World::of(&slow_command());
+    let run = world.begin();
+    world.wait_output(&run);
+    // A stopped `up` starts nothing again.
+    world.stop_up(true);
+    assert!(world.kill(Victim::Operator));
+    eventually("the cancel while the host is away", || {
+        let out = world.platform.cli(&["cancel", &run]);
+        out.status.success().then_some(())
+    });
+    world.stop_up(false);
+    let entries = world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript");
+    assert!(entries.iter().any(|e| matches!(e.event, Event::Ended { outcome: Outcome::Cancelled, .. })));
+    assert_eq!(attempts(&entries), 1);
 }
 
 #[test]

@@ -114,6 +114,15 @@ impl World {
         killed
     }
 
+    /// Stops `volary up`, so that it starts nothing again, or lets it go on.
+    pub fn stop_up(&self, stopped: bool) {
+        let state = fs::read_to_string(self.platform.home().join("run/up.json")).expect("the platform is up");
+        let state: Value = serde_json::from_str(&state).expect("its state is JSON");
+        let pid = i32::try_from(state["pid"].as_i64().expect("a number")).ok().and_then(Pid::from_raw);
+        let signal = if stopped { Signal::STOP } else { Signal::CONT };
+        kill_process(pid.expect("a process"), signal).expect("volary up lives");
+    }
+
     /// Remembers every whole record of every journal: from now on it must never be lost, changed or doubled.
     fn look_into_journals(&mut self) {
         for folder in fs::read_dir(self.platform.home().join("operator/runs")).into_iter().flatten().flatten() {
@@ -158,6 +167,8 @@ impl World {
             assert!(["done", "failed", "cancelled"].contains(&state), "in limbo: {view:#}");
             assert!(runs.iter().any(|run| view["run"] == run.as_str()), "nobody asked for {view:#}");
         }
+        let refs = self.repo.git(&["for-each-ref", "--format=%(refname)", "refs/volary"]);
+        assert_eq!(refs, "", "half an import is left");
         drop(self.platform.ok(&["verify"]));
         self.platform.down();
         no_handle_lives(self.platform.home(), &transcripts);
