@@ -8,7 +8,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use testkit::{Platform, Repo};
+use testkit::{ModelDouble, Platform, Repo, Turn};
 
 /// A server that says the same to every request, however wrong.
 struct Wrong {
@@ -131,19 +131,33 @@ fn an_answer_that_never_ends_is_ended_by_the_runs_time() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_asked_for_again() {
+fn a_stream_that_breaks_off_is_asked_for_again_and_the_run_goes_on() {
     let platform = platform();
-    let turns = json!([
-        {"text": "A sentence long enough to be broken off in its middle, as streams are.", "cut": true},
-        {"text": "Whole this time."},
-        {"text": "And more."},
-    ]);
-    platform.script("worker", &turns, "sk-a-key-of-the-worker-model");
+    let key = "sk-a-key-of-the-worker-model";
+    let broken =
+        Turn { cut: true, ..Turn::says("A sentence long enough to be broken off in its middle, as streams are.") };
+    let double = ModelDouble::start(key, vec![broken, Turn::says("Whole this time.")]);
+    platform.secret("model/worker", key);
+    let add = ["model", "add", "worker", "--provider", "openai-compatible", "--id", "m", "--internal"];
+    let more = ["--price", "1,1", "--secret", "model/worker", "--base", &double.url()];
+    drop(platform.ok(&[&add[..], &more[..]].concat()));
     let repo = Repo::failing();
     let (out, events) = run(&platform, repo.path_str(), &[]);
-    let (outcome, reason) = end(&events);
-    // Either it is asked again and the run goes on, or it ends and says that the stream broke.
-    assert!(outcome == "done" || outcome == "failed" && reason.contains("broke"), "{outcome}: {reason}\n{}", all(&out));
+    assert_eq!(end(&events), ("done".to_owned(), String::new()), "{}", all(&out));
+    assert!(text(&out.stdout).contains("Whole this time."), "{}", all(&out));
+    assert_eq!(double.requests().len(), 2);
+}
+
+#[test]
+fn a_stream_that_always_breaks_off_is_given_up_in_the_end() {
+    let platform = platform();
+    let turns = json!([{"text": "Broken off in its middle each time that it is asked for.", "cut": true}]);
+    platform.script("worker", &turns, "sk-a-key-of-the-worker-model");
+    profile(&platform, "brief", "[limits]\nseconds = 8\n");
+    let repo = Repo::failing();
+    let (out, events) = run(&platform, repo.path_str(), &["--profile", "brief"]);
+    let reason = failed(&out, &events);
+    assert!(reason.contains("limits.seconds") || reason.contains("broke off"), "{reason}");
 }
 
 #[test]
