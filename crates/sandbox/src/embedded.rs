@@ -16,10 +16,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// First uid of boxes; the range is not allocated by Debian or systemd to anyone.
+/// First uid of boxes on any installation; the range is not allocated by Debian or systemd to anyone.
 const FIRST_UID: u32 = 0x7000_0000;
-/// One past the last.
-const END_UID: u32 = 0x7800_0000;
+/// Uids of one installation. Its block is one of 1,024, chosen by its folder, so that two on one host share none.
+const UIDS: u32 = 1 << 17;
 
 /// Why a box could not be made, used or ended.
 #[derive(Debug, thiserror::Error)]
@@ -216,10 +216,12 @@ impl Host {
         if !self.facts.root {
             return Ok(rustix::process::geteuid().as_raw());
         }
+        let first = FIRST_UID + (digest(self.facts.dir.as_os_str().as_encoded_bytes()) & 1023) as u32 * UIDS;
+        let block = first..first + UIDS;
         let own = uid_file(image);
         if let Ok(text) = fs::read_to_string(&own)
             && let Ok(uid) = text.trim().parse::<u32>()
-            && (FIRST_UID..END_UID).contains(&uid)
+            && block.contains(&uid)
         {
             return Ok(uid);
         }
@@ -235,8 +237,8 @@ impl Host {
             .map_err(host(act()))?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| host(act())(e.into()))?;
         let text = fs::read_to_string(&counter).map_err(host(act()))?;
-        let next = text.trim().parse::<u32>().ok().filter(|n| (FIRST_UID..END_UID).contains(n)).unwrap_or(FIRST_UID);
-        let after = if next + 1 < END_UID { next + 1 } else { FIRST_UID };
+        let next = text.trim().parse::<u32>().ok().filter(|n| block.contains(n)).unwrap_or(first);
+        let after = if block.contains(&(next + 1)) { next + 1 } else { first };
         file.set_len(0).and_then(|()| write!(file, "{after}")).map_err(host(act()))?;
         fs::write(&own, next.to_string()).map_err(host(act()))?;
         Ok(next)
@@ -254,10 +256,14 @@ fn uid_file(image: &Path) -> PathBuf {
     image.with_extension("uid")
 }
 
+/// FNV-1a: for names only.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// Writes an executable that goes into boxes, under its own content's name, once.
 fn carried(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, BoxError> {
-    let digest = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-    let path = dir.join("bin").join(format!("{name}-{digest:016x}"));
+    let path = dir.join("bin").join(format!("{name}-{:016x}", digest(bytes)));
     let act = || format!("write {}", path.display());
     if fs::read(&path).is_ok_and(|held| held == bytes) {
         return Ok(path);

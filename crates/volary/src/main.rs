@@ -137,7 +137,13 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "process") {
         return process::main(&args[1..]);
     }
-    match start(Cli::parse()) {
+    let cli = Cli::parse();
+    if !matches!(cli.command, Command::Up { .. }) {
+        // A reader that goes away (`volary runs | head`) ends the command, as it ends others; no panic.
+        // SAFETY: one thread, and no handler of ours is replaced.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    match start(cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(e) => {
             eprintln!("volary: {e:#}");
