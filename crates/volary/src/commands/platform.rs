@@ -49,6 +49,18 @@ pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
             Err(std::io::Error::last_os_error())
         });
     }
+    let parent = rustix::process::getpid();
+    // SAFETY: plain system calls, which allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            // Killed, this command cannot end it: then the kernel says so to it.
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            if rustix::process::getppid() == Some(parent) {
+                return Ok(());
+            }
+            Err(std::io::Error::other("the command that this platform was for is gone"))
+        });
+    }
     let mut child = command.spawn().context("start a platform for this command")?;
     loop {
         if let Some(status) = child.try_wait()? {
