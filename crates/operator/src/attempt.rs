@@ -261,7 +261,7 @@ impl Attempt {
     /// Ends the box; gives the limit that had ended it before.
     async fn end(&self, live: Boxed) -> Option<String> {
         live.end().await.unwrap_or_else(|cause| {
-            tracing::error!(run = %self.run.id, cause, "a box did not end in order; the next start reaps it");
+            tracing::error!(run = %self.run.id, cause, "a box did not end in order");
             None
         })
     }
