@@ -162,6 +162,57 @@ fn a_command_that_the_host_has_not_recorded_is_not_begun() {
     asked_again(&world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript"));
 }
 
+/// `volary exec` of a command that says a word and takes its time; gives the process and the lines that it prints.
+fn slow_exec(platform: &Platform) -> (std::process::Child, std::io::Lines<BufReader<std::process::ChildStdout>>) {
+    let mut exec = platform
+        .command()
+        .args(["exec", "--", "sh", "-c", "echo begun; sleep 30; echo ended"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("volary starts");
+    let mut lines = BufReader::new(exec.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a word").expect("text"), "begun");
+    (exec, lines)
+}
+
+#[test]
+fn a_command_of_a_person_is_never_run_again_and_the_person_is_told_that_its_outcome_is_unknown() {
+    let mut world = World::of(&slow_command());
+    for victim in [Victim::Gateway, Victim::Operator, Victim::Runner, Victim::Helper] {
+        let (exec, lines) = slow_exec(&world.platform);
+        assert!(world.kill(victim), "{victim:?} was there");
+        assert_eq!(lines.map(|line| line.expect("text")).collect::<Vec<_>>(), Vec::<String>::new(), "{victim:?}");
+        let out = exec.wait_with_output().expect("its end");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(125), "{victim:?}: {said}");
+        assert!(said.contains("it may have finished, or not"), "{victim:?}: {said}");
+    }
+    let runs = world.platform.json(&["runs", "--json"]);
+    let runs: Vec<String> =
+        runs.as_array().into_iter().flatten().map(|run| run["run"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!(runs.len(), 4);
+    for run in &runs {
+        let entries = world.over(run);
+        let begun = entries.iter().filter(|entry| matches!(entry.event, Event::Command { .. })).count();
+        assert_eq!((begun, attempts(&entries)), (1, 1), "{run}");
+    }
+    world.platform.down();
+}
+
+#[test]
+fn a_platform_that_a_command_started_for_itself_ends_also_when_the_command_is_killed() {
+    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    platform.down();
+    let (mut exec, lines) = slow_exec(&platform);
+    exec.kill().expect("it lives");
+    exec.wait().expect("its end");
+    drop(lines);
+    eventually("the end of all that it started", || {
+        testkit::leftovers(platform.home(), platform.label()).is_empty().then_some(())
+    });
+}
+
 /// Tries for the door's port without pause, in four processes, and says so if it gets it.
 const RIVAL: &str = r#"
 #include <arpa/inet.h>
