@@ -213,17 +213,21 @@ fn a_platform_that_a_command_started_for_itself_ends_also_when_the_command_is_ki
     });
 }
 
-/// Tries for the door's port without pause, in four processes, and says so if it gets it.
+/// Tries for the door's port without pause, in four processes, and says so if it gets it, or meets anything but that
+/// the port is taken. First it shows that another port can be had.
 const RIVAL: &str = r#"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 int main(void) {
-    struct sockaddr_in door = { .sin_family = AF_INET, .sin_port = htons(8080) };
+    struct sockaddr_in door = { .sin_family = AF_INET, .sin_port = htons(8081) };
     door.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&door, sizeof door) != 0) return 1;
+    door.sin_port = htons(8080);
     puts("spinning");
     fflush(stdout);
     fork();
@@ -234,6 +238,9 @@ int main(void) {
         setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
         if (bind(s, (struct sockaddr *)&door, sizeof door) == 0) {
             puts("BOUND");
+            fflush(stdout);
+        } else if (errno != EADDRINUSE) {
+            printf("%d\n", errno);
             fflush(stdout);
         }
         close(s);
