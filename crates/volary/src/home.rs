@@ -50,6 +50,7 @@ impl Home {
         if !self.0.exists() {
             fs::create_dir_all(&self.0).with_context(|| format!("make the home {}", self.0.display()))?;
         }
+        self.is_ours()?;
         let owner = fs::metadata(&self.0)?.uid();
         if owner != rustix::process::geteuid().as_raw() {
             bail!(
@@ -87,6 +88,22 @@ impl Home {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             if let (true, Some(uid)) = (root, uid) {
                 chown(&path, Some(uid), Some(uid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder that holds anything but a home's own: its modes and owners would be changed.
+    fn is_ours(&self) -> anyhow::Result<()> {
+        const OURS: [&str; 5] = ["server", "operator", "profiles", "run", "log"];
+        for entry in fs::read_dir(&self.0).with_context(|| format!("look into the home {}", self.0.display()))? {
+            let name = entry?.file_name();
+            if !OURS.iter().any(|ours| name == *ours) {
+                bail!(
+                    "the folder {} is no home: it holds {:?}; give --home a folder of its own (it is made if it is not there)",
+                    self.0.display(),
+                    name
+                );
             }
         }
         Ok(())

@@ -113,6 +113,9 @@ enum Command {
     Verify {
         /// An evidence file; this home's own when absent
         file: Option<PathBuf>,
+        /// The key that its heads must be signed under, as an earlier `verify` printed it
+        #[arg(long)]
+        key: Option<String>,
         /// For machines
         #[arg(long)]
         json: bool,
@@ -138,8 +141,9 @@ fn main() -> ExitCode {
         return process::main(&args[1..]);
     }
     let cli = Cli::parse();
-    if !matches!(cli.command, Command::Up { .. }) {
-        // A reader that goes away (`volary runs | head`) ends the command, as it ends others; no panic.
+    if !matches!(cli.command, Command::Up { .. } | Command::Run(_) | Command::Exec(_) | Command::Demo(_)) {
+        // A reader that goes away (`volary runs | head`) ends the command, as it ends others. Those that have a run to
+        // end, or a folder to remove, see it as an error and do that first.
         // SAFETY: one thread, and no handler of ours is replaced.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
@@ -161,7 +165,7 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
         }
         Command::Doctor { json } => commands::doctor::main(json),
         Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),
-        Command::Verify { file, json } => commands::verify::main(&home, file.as_deref(), json),
+        Command::Verify { file, key, json } => commands::verify::main(&home, file.as_deref(), key.as_deref(), json),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(person(&home, command))

@@ -98,18 +98,18 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     ended
 }
 
-/// One `up` per home.
+/// One `up` per home: the lock is on the folder itself, which no clean-up takes away.
 fn lock(home: &Home) -> anyhow::Result<File> {
-    let path = home.run("up.json");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+    let folder = File::open(home.path())?;
+    if rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let state = fs::read_to_string(home.run("up.json")).unwrap_or_default();
         bail!(
             "the home {} is in use: a platform runs on it ({}); stop that one, or give another --home",
             home.path().display(),
-            fs::read_to_string(&path).unwrap_or_default().trim()
+            state.trim()
         );
     }
-    Ok(file)
+    Ok(folder)
 }
 
 fn socket(home: &Home, name: &str, uid: Option<u32>) -> anyhow::Result<UnixListener> {
@@ -155,6 +155,8 @@ impl Part {
         command.arg0(format!("volary-{}", self.name));
         command.args(["process", self.name, config]).stdin(Stdio::null()).stdout(Stdio::null());
         let log = File::options().create(true).append(true).open(home.path().join("log").join(self.name))?;
+        // A group of its own: Ctrl-C is for `up`, which ends its parts in order.
+        command.process_group(0);
         command.stderr(log).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
         let fds: Vec<i32> = self.fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
         // SAFETY: only fcntl and dup2, which are async-signal-safe; no allocation.
@@ -303,8 +305,9 @@ fn write_state(home: &Home, state: &State, parts: &[Part; 3]) -> anyhow::Result<
     let pids: serde_json::Map<String, serde_json::Value> =
         parts.iter().filter_map(|part| Some((part.name.to_owned(), part.pid?.as_raw_nonzero().get().into()))).collect();
     let state = json!({"pid": std::process::id(), "url": state.url, "cgroup": state.cgroup_parent, "processes": pids});
-    // In place: the lock is on this very file.
-    fs::write(home.run("up.json"), format!("{state}\n"))?;
+    let draft = home.run("up.json.tmp");
+    fs::write(&draft, format!("{state}\n"))?;
+    fs::rename(&draft, home.run("up.json"))?;
     Ok(())
 }
 

@@ -268,11 +268,29 @@ fn a_record_that_is_removed_swapped_doubled_changed_or_cut_off_is_found() {
     let changed = file.replace("gateway.allowed", "gateway.refused");
     assert_ne!(changed, file);
     found("another word", &changed.lines().collect::<Vec<_>>());
-    // Cut with its heads and a count of its own: only a head kept elsewhere could tell; the report says so.
-    let whole: Vec<&str> = lines.clone();
-    std::fs::write(&kept, whole.join("\n") + "\n").unwrap();
+    // Without its heads nothing binds what is left, whatever it says.
+    let forged: Vec<String> = records[..records.len() / 2]
+        .iter()
+        .map(|at| lines[*at].replace("administrator", "mallory"))
+        .chain([format!("E {} 0", records.len() / 2)])
+        .collect();
+    let forged: Vec<&str> = lines[..3].iter().copied().chain(forged.iter().map(String::as_str)).collect();
+    found("a history written anew without heads", &forged);
+    // Under a key of the forger's own, every signature may hold: the home's operator knows another.
+    let other = shared::platform();
+    let foreign = text(&evidence(&other));
+    found("the evidence of another installation", &foreign.lines().collect::<Vec<_>>());
+    // An earlier export, cut at a head, is what it says, and that this home knows more is said too.
+    let until = heads[0];
+    let mut earlier: Vec<&str> = lines[..=until].to_vec();
+    let end = format!("E {} 1", records.iter().filter(|at| **at < until).count());
+    earlier.push(&end);
+    std::fs::write(&kept, earlier.join("\n") + "\n").unwrap();
     let (ok, said) = verify(platform.home(), Some(&kept));
-    assert!(ok && said["witnessed"] == false, "{said:#}");
+    assert!(ok, "{said:#}");
+    std::fs::write(&kept, &file).unwrap();
+    let (ok, said) = verify(platform.home(), Some(&kept));
+    assert!(ok, "{said:#}");
 }
 
 /// Copies a folder's files; it has no folders in it that matter here.

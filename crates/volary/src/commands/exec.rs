@@ -35,7 +35,7 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let platform = platform::reach(home).await?;
     let client = &platform.client;
     let repo = args.repo.as_deref().map(super::run::absolute).transpose()?;
-    let view = client
+    let made = client
         .create(&CreateRun {
             kind: RunKind::Exec,
             task: String::new(),
@@ -44,7 +44,14 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             profile: Some(args.profile.clone()),
             argv: args.command.clone(),
         })
-        .await?;
+        .await;
+    let view = match made {
+        Ok(view) => view,
+        Err(e) => {
+            eprintln!("volary: {e:#}");
+            return Ok(PLATFORM_FAILED);
+        }
+    };
     let mut follow = client.follow(&view.run, 0).await;
     let mut stdin = tokio::io::stdin();
     let mut buffer = vec![0; 32 * 1024];
@@ -55,14 +62,21 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     }
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut status = PLATFORM_FAILED;
+    let mut shown = true;
     loop {
         tokio::select! {
             entry = follow.next() => match entry? {
                 None => break,
                 Some(entry) => match entry.event {
-                    Event::Output { stream, data_b64, .. } => print(stream, &data_b64)?,
-                    Event::Ended { exit, reason, .. } => status = tell(exit, &reason),
+                    // Whoever read the output is gone, as after `| head`: the run is ended in order.
+                    Event::Output { stream, data_b64, .. } if shown && print(stream, &data_b64).is_err() => {
+                        shown = false;
+                        client.cancel(&view.run).await?;
+                    }
+                    Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason),
+                    Event::Ended { .. } => status = 141,
                     _ => {}
                 },
             },
@@ -77,9 +91,10 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             }
             _ = interrupt.recv() => client.cancel(&view.run).await?,
             _ = terminate.recv() => client.cancel(&view.run).await?,
+            _ = hangup.recv() => client.cancel(&view.run).await?,
         }
     }
-    drop(platform);
+    platform.finish().await;
     // The runtime would wait for a read of standard input that may never come.
     std::process::exit(status)
 }

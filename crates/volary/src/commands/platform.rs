@@ -68,6 +68,10 @@ pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
             if let Some(mut stderr) = child.stderr.take() {
                 std::io::Read::read_to_string(&mut stderr, &mut said)?;
             }
+            // Another command was faster and starts one on this very home: its platform is as good.
+            if said.contains("is in use") && joined(&client).await {
+                return Ok(Platform { client, own: None });
+            }
             bail!("the platform did not start ({status}): {}", said.trim().trim_start_matches("volary: "));
         }
         if client.health().await.is_some_and(|h| h.operator && h.gateway) {
@@ -77,7 +81,29 @@ pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
     }
 }
 
+async fn joined(client: &Client) -> bool {
+    for _ in 0..400 {
+        if client.health().await.is_some_and(|h| h.operator && h.gateway) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    false
+}
+
 impl Platform {
+    /// Ends the platform that was started for this command, once no other command's run uses it.
+    pub async fn finish(self) {
+        let mut said = false;
+        while self.own.is_some() && self.client.health().await.is_some_and(|h| h.live_runs > 0) {
+            if !said {
+                eprintln!("volary: other runs use the platform that this command started; it ends after them");
+                said = true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Whether it lives only for this command.
     pub fn is_own(&self) -> bool {
         self.own.is_some()

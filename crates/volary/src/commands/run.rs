@@ -56,6 +56,9 @@ pub fn local(repo: &str) -> anyhow::Result<String> {
 /// Runs it; returns 0 when the task was done.
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let repo = args.repo.as_deref().map(local).transpose()?;
+    if repo.is_none() {
+        eprintln!("volary: no --repo: the run has an empty worktree, and what it writes there is not kept");
+    }
     let platform = platform::reach(home).await?;
     if args.background && platform.is_own() {
         bail!("a background run needs a platform that stays up: start one with `volary up`");
@@ -77,16 +80,23 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut follow = client.follow(&view.run, 0).await;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut live = Live::new(args.json);
     let mut status = 1;
+    let mut shown = true;
     loop {
         let entry = tokio::select! {
             entry = follow.next() => entry?,
             _ = interrupt.recv() => { client.cancel(&view.run).await?; continue }
             _ = terminate.recv() => { client.cancel(&view.run).await?; continue }
+            _ = hangup.recv() => { client.cancel(&view.run).await?; continue }
         };
         let Some(entry) = entry else { break };
-        live.show(&entry)?;
+        // Whoever read this is gone: that is Ctrl-C by another name, and the run is ended in order.
+        if shown && live.show(&entry).is_err() {
+            shown = false;
+            client.cancel(&view.run).await?;
+        }
         if let Event::Ended { outcome, .. } = &entry.event {
             status = match outcome {
                 Outcome::Done => 0,
@@ -96,7 +106,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
         }
     }
     live.close();
-    Ok(status)
+    platform.finish().await;
+    Ok(if shown { status } else { 141 })
 }
 
 /// The live view: lines as they come, and one line below them that says what is going on and what it has cost.

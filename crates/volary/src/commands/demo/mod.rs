@@ -128,8 +128,7 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
 /// The signed heads that the operator has kept; an export signs one, which takes the link a moment.
 async fn kept_heads(home: &Home) -> Vec<String> {
     for _ in 0..200 {
-        let kept = fs::read_to_string(home.operator().join("heads")).unwrap_or_default();
-        let heads = super::verify::witnessed(&kept);
+        let heads = super::verify::kept_heads(home);
         if !heads.is_empty() {
             return heads;
         }
