@@ -121,7 +121,7 @@ impl Cable {
             }
             ToCable::Scrub { id, text } => {
                 let scrubber = self.gate.recent.scrubber(Instant::now());
-                Ok(Some(FromCable::Scrubbed { id, text: scrubber.scrub_str(&text).into_owned() }))
+                Ok(Some(FromCable::Scrubbed { id, text: scrub::event::scrub_event(&scrubber, &text) }))
             }
         }
     }

@@ -7,9 +7,10 @@
 //! lines, or spelled in an encoding that is not in [`Scrubber`]'s list. Leaving no live secret where
 //! an agent can read it is the wall; this is the net below.
 //!
-//! Read [`Scrubber`], then [`Stream`] (the same over pieces as they arrive).
+//! Read [`Scrubber`], then [`Stream`] (the same over pieces as they arrive), then [`event`] (what a box says).
 
 mod encodings;
+pub mod event;
 mod matcher;
 mod stream;
 

@@ -258,7 +258,7 @@ struct Incoming {
 ///
 /// Events that only the server may write are kept as unknown ones, so that no box speaks in the gateway's name.
 fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
-    let text = scrubber.scrub_str(raw.get());
+    let text = scrub::event::scrub_event(scrubber, raw.get());
     let unknown = |why: &str| {
         let cut: String = text.chars().take(KEPT_OF_LONGER).collect();
         let kept = json!({ "kind": "unknown", "why": why, "bytes": text.len(), "raw": cut });
@@ -272,7 +272,7 @@ fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
         Ok(Event::Accepted { .. } | Event::Verdict(_) | Event::Settled { .. }) => {
             unknown("an event that only the server writes")
         }
-        Ok(event) => match RawValue::from_string(text.clone().into_owned()) {
+        Ok(event) => match RawValue::from_string(text.clone()) {
             Ok(raw) => (raw, event),
             Err(_) => unknown("not JSON"),
         },

@@ -3,7 +3,9 @@
 use crate::house::{House, KEY, call, url};
 use crate::provider::{Provider, chunked, whole};
 use api::cable::{FromCable, ToCable};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use model::Dialect;
+use model::event::{Event, Stream};
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -63,4 +65,17 @@ async fn what_a_box_says_is_scrubbed_of_keys_that_were_leased_and_answered_in_or
             other => panic!("not an answer: {other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_output_of_a_box_is_scrubbed_in_its_bytes_and_stays_an_output() {
+    let provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    call(house.door, "/v1/messages", BODY).await;
+    let data_b64 = STANDARD.encode(format!("it is {KEY}\n"));
+    let output = Event::Output { id: "t1".into(), stream: Stream::Stdout, data_b64 };
+    house.send(&ToCable::Scrub { id: 7, text: serde_json::to_string(&output).unwrap() }, None);
+    let FromCable::Scrubbed { id: 7, text } = house.receive().await else { panic!("not an answer") };
+    let Event::Output { data_b64, .. } = serde_json::from_str(&text).unwrap() else { panic!("not an output: {text}") };
+    assert_eq!(STANDARD.decode(data_b64).unwrap(), b"it is [scrubbed:model-key]\n");
 }

@@ -20,6 +20,9 @@ pub const LOG: &str = "log";
 /// Output of one command that is shown, in bytes of text; the record holds all of it.
 const MOST_OUTPUT: usize = 64 * 1024;
 
+/// Stands in the place of an output whose bytes cannot be decoded.
+const UNDECODABLE: &[u8] = b"[an output that cannot be decoded]\n";
+
 /// Tool calls, commands and model calls that are remembered while they are open, of each. A box chooses how many
 /// it opens; what is forgotten is shown as a block of its own.
 const MOST_OPEN: usize = 512;
@@ -126,7 +129,8 @@ impl Transcript {
             },
             Event::Command { id, argv, cwd, tool_call } => self.command(n, at, id, &argv, &cwd, tool_call.as_deref()),
             Event::Output { id, stream, data_b64 } => {
-                self.output(n, at, &id, stream, &STANDARD.decode(data_b64).unwrap_or_default())
+                let bytes = STANDARD.decode(data_b64);
+                self.output(n, at, &id, stream, bytes.as_deref().unwrap_or(UNDECODABLE))
             }
             Event::CommandEnd { id, exit, ms } => self.command_end(&id, &exit, ms),
             Event::FileEdit { path, created, diff, diff_cut } => self.edit(n, at, &path, created, &diff, diff_cut),
@@ -397,6 +401,12 @@ mod tests {
         let whole = page(&entries);
         assert!(whole.matches("&lt;script&gt;").count() > 20);
         assert!(!whole.contains("<script") && !whole.contains("<img") && !whole.contains("<!--"), "{whole}");
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_decoded_is_said_to_be_there() {
+        let broken = json!({"kind": "output", "id": "t", "stream": "stdout", "data_b64": "aGk[scrubbed:key]"});
+        assert!(page(&entries(&[broken])).contains("[an output that cannot be decoded]"));
     }
 
     fn story() -> Vec<Value> {

@@ -3,7 +3,9 @@
 use crate::stage::{KEY, Stage, agent, exec};
 use api::http::RunView;
 use api::link::{Down, Known};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::Method;
+use model::event::Stream;
 use model::{Event, Outcome, RunId, RunState};
 use serde_json::json;
 
@@ -71,8 +73,16 @@ async fn a_models_key_never_reaches_the_transcript() {
     operator.launch().await;
     operator.event(&run, 1, &Event::Note { text: format!("key={KEY};") }).await;
     operator.hear().await;
-    let lines = stage.home(Method::GET, &format!("/api/runs/{run}/events"), None).await.text();
-    assert!(!lines.contains(KEY) && lines.contains("[scrubbed:"), "{lines}");
+    let data_b64 = STANDARD.encode(format!("\u{fffd} key={KEY};\n"));
+    operator.event(&run, 2, &Event::Output { id: "t1".into(), stream: Stream::Stdout, data_b64 }).await;
+    operator.hear().await;
+    let lines = stage.home(Method::GET, &format!("/api/runs/{run}/events?after=1"), None).await.text();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let note = lines[0]["event"]["text"].as_str().unwrap();
+    let output = STANDARD.decode(lines[1]["event"]["data_b64"].as_str().unwrap()).unwrap();
+    let output = String::from_utf8(output).unwrap();
+    assert!(note.starts_with("key=[scrubbed:") && note.ends_with("];"), "{note}");
+    assert!(output.starts_with("\u{fffd} key=[scrubbed:") && output.ends_with("];\n"), "{output}");
 }
 
 #[tokio::test]
