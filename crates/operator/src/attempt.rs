@@ -2,7 +2,8 @@
 //!
 //! In order: room on the disk, a gateway, the repository's files, the box, its door at the gateway, the runner's
 //! hello, the reading back of every wall, the task; then the box's events until its end; then the changes, brought
-//! into the repository; then the end. Whatever fails, the box is ended, and the reason is whole.
+//! into the repository; then the end. Whatever fails, the box is ended, and the reason is whole; changes that cannot
+//! be brought into the repository are kept, and the reason says where ([`crate::rescue`]).
 //!
 //! Read [`Attempt::carry`].
 
@@ -143,13 +144,21 @@ impl Attempt {
 
     /// Carries it out.
     pub async fn carry(mut self) -> Finish {
+        let earlier = self.imports() && self.run.started();
         match self.whole().await {
+            // It did not come to its work, but an attempt before it did, and nobody has the changes of that.
+            Err(Finish::Ended(Event::Ended { outcome, reason, exit })) if earlier => {
+                let reason = reason.trim_end_matches('.');
+                ended(outcome, format!("{reason}. {}", self.keep_changes().await), exit)
+            }
             Ok(finish) | Err(finish) => finish,
         }
     }
 
     async fn whole(&mut self) -> Result<Finish, Finish> {
-        let (means, image) = (Arc::clone(&self.means), self.run.image());
+        let (means, run, image) = (Arc::clone(&self.means), Arc::clone(&self.run), self.run.image());
+        let back = crate::blocking(move || crate::rescue::take_back(&run)).await;
+        back.map_err(|e| failed(format!("its worktree, which was kept, cannot be taken back: {e}")))?;
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
         let checkout = self.unless_cancelled(self.prepare()).await??;
@@ -192,6 +201,9 @@ impl Attempt {
         let checkout = crate::blocking(get).await.map_err(|problem| failed(problem.message))?;
         if kept.base.is_none() {
             let head = &checkout.head;
+            if let Some(why) = head.obstacle.as_ref().filter(|_| self.imports()) {
+                return Err(failed(why));
+            }
             kept.base = Some(head.commit.clone());
             let event = Event::Base {
                 commit: head.commit.clone(),
@@ -321,15 +333,20 @@ impl Attempt {
             over => over,
         };
         drop(working.writer);
-        let takes_result = killed.is_ok() && !matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone));
-        let imported = if takes_result { self.bring_home(&mut live, &working.line).await } else { Ok(()) };
+        let imported = match killed {
+            _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone)) || !self.imports() => Ok(()),
+            Err(why) => Err(format!("its box was lost before its changes could be read: {why}")),
+            Ok(()) => self.bring_home(&mut live, &working.line).await,
+        };
         let finish = self.judge_end(stop, live, &working.line, working.words).await;
         match (imported, finish) {
             (Ok(()), finish) => finish,
             (Err(why), Finish::Ended(Event::Ended { outcome, reason, exit })) => {
                 let before = if reason.is_empty() { "the agent says the task is done".to_owned() } else { reason };
                 let outcome = if outcome == Outcome::Cancelled { outcome } else { Outcome::Failed };
-                ended(outcome, format!("{before}; but the result is not in the repository: {why}"), exit)
+                let (before, why) = (before.trim_end_matches('.'), why.trim_end_matches('.'));
+                let kept = self.keep_changes().await;
+                ended(outcome, format!("{before}; but the result is not in the repository: {why}. {kept}"), exit)
             }
             (Err(why), Finish::Broken(text)) => Finish::Broken(format!("{text} ({why})")),
             (Err(_), finish) => finish,
@@ -395,6 +412,21 @@ impl Attempt {
         }
     }
 
+    /// Whether what it changes is to come into a repository.
+    fn imports(&self) -> bool {
+        self.launch.import && self.launch.repo.is_some() && self.launch.agent.is_some()
+    }
+
+    /// Keeps the worktree of a run that is about to end, whose box is gone; says where, and what to do.
+    async fn keep_changes(&self) -> String {
+        let run = Arc::clone(&self.run);
+        let kept = crate::blocking(move || {
+            let base = run.kept().and_then(|kept| kept.base).unwrap_or_default();
+            crate::rescue::keep(&run).map(|place| crate::rescue::way_out(&place, &base))
+        });
+        kept.await.unwrap_or_else(|e| format!("The agent's changes could not be kept: {e}."))
+    }
+
     /// Brings what an agent changed into the repository, as `volary/<run>`; the box's processes are dead by now.
     async fn bring_home(&self, live: &mut Boxed, line: &Attachment) -> Result<(), String> {
         let kept = self.run.kept();
@@ -408,9 +440,13 @@ impl Attempt {
                 let mut importing = means.repo.import(&repo, &id, &base, &model).map_err(|problem| problem.message)?;
                 let stdin = importing.stdin().ok_or("the importing process has no input")?;
                 let written = live.write_changes(OwnedFd::from(stdin));
-                let imported = importing.finish();
-                let left_out = written?;
-                Ok::<_, String>((imported.map_err(|problem| problem.message)?, left_out))
+                match (written, importing.finish()) {
+                    (Ok(left_out), Ok(imported)) => Ok((imported, left_out)),
+                    // Of a stream that was cut the writer knows why; of one that was not taken, the importer.
+                    (Err(why), Err(problem)) if problem.code == "repo.changes" => Err(why),
+                    (_, Err(problem)) => Err(problem.message),
+                    (Err(why), Ok(_)) => Err(why),
+                }
             })
             .await?;
         for text in left_out.chunks(10).map(|some| format!("not brought along: {}", some.join("; "))) {

@@ -18,6 +18,7 @@ pub mod keeper;
 pub mod link;
 pub mod pump;
 pub mod repo;
+pub mod rescue;
 pub mod runs;
 
 use anyhow::Context;

@@ -147,6 +147,20 @@ impl Git {
         Ok(String::from_utf8_lossy(&said.stdout).trim_end_matches('\n').to_owned())
     }
 
+    /// Where the repository keeps `name`, e.g. `objects`: a linked worktree's is elsewhere.
+    ///
+    /// # Errors
+    /// [`Problem`] with git's own last words.
+    pub fn inside(&self, name: &str) -> Result<PathBuf, Problem> {
+        let args = ["rev-parse", "--git-path", name];
+        let said = self.run(&args)?;
+        if !said.status.success() {
+            return Err(failed(&args, &said.stderr));
+        }
+        let path = said.stdout.strip_suffix(b"\n").unwrap_or(&said.stdout);
+        Ok(self.at.join(OsString::from_vec(path.to_vec())))
+    }
+
     /// Runs a command that lists paths with `-z`, and hands each over.
     ///
     /// # Errors

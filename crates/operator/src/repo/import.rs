@@ -6,7 +6,9 @@
 //! run's own, left by an import that was interrupted before it was recorded. A stream that was cut makes nothing.
 
 use super::git::{Git, bounded, failed, is_object, last_words, missing, taken};
+use super::leftover::Leftovers;
 use super::owner::become_owner;
+use super::preflight;
 use super::{Imported, MAX_DIFF, Problem, close};
 use api::changes::{self, Change};
 use model::RunId;
@@ -36,6 +38,7 @@ fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read)
     }
     let path = become_owner(path)?;
     let git = Git::open(&path)?;
+    preflight::room(&git)?;
     let draft = format!("refs/volary/import/{run}");
     let made = build(&git, &draft, &message(&run, model), base, from);
     let done = made.and_then(|()| publish(&git, &run, &draft, base));
@@ -55,6 +58,7 @@ fn message(run: &RunId, model: &str) -> String {
 fn build(git: &Git, draft: &str, message: &str, base: &str, from: &mut impl Read) -> Result<(), Problem> {
     let who = identity(git)?;
     let args = ["fast-import", "--quiet", "--force", "--done", "--date-format=raw"];
+    let leftovers = Leftovers::before(git)?;
     let mut child = git.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(missing)?;
     let mut to = BufWriter::with_capacity(1 << 16, taken(child.stdin.take())?);
     let mut stderr = taken(child.stderr.take())?;
@@ -64,6 +68,12 @@ fn build(git: &Git, draft: &str, message: &str, base: &str, from: &mut impl Read
     // The end of the pipe without `done` makes git throw everything away.
     drop(to);
     let status = child.wait().map_err(Problem::io("wait for git"))?;
+    if (fed.is_err() || !status.success())
+        && let Err(problem) = leftovers.remove(git, child.id())
+    {
+        // Why the import failed is what is told; this line goes before it.
+        eprintln!("{problem}");
+    }
     let said = listener.join().map_err(|_| Problem::new("repo.io", "the thread that listens to git panicked"))?;
     let said = said.map_err(Problem::io("read from git"))?;
     match fed {

@@ -11,7 +11,9 @@
 
 pub mod git;
 pub mod import;
+pub mod leftover;
 pub mod owner;
+pub mod preflight;
 pub mod process;
 pub mod read;
 
@@ -44,6 +46,9 @@ pub struct Head {
     pub bytes: u64,
     /// Sentences for people, e.g. that submodules are empty.
     pub notes: Vec<String>,
+    /// Why a result could not be imported as things are: whole sentences with the way out.
+    #[serde(default)]
+    pub obstacle: Option<String>,
 }
 
 /// What [`import`] made.

@@ -62,6 +62,7 @@ fn read(path: &Path, commit: Option<&str>, to: &mut impl Write) -> Result<(), Pr
         files: leaves.len() as u64,
         bytes: leaves.iter().map(|leaf| leaf.size).sum(),
         notes,
+        obstacle: super::preflight::obstacle(&git, &path),
     };
     let out = |e| Problem::io("write the tree")(e);
     serde_json::to_writer(&mut *to, &head).map_err(|e| out(e.into()))?;

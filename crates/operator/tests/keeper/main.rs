@@ -268,10 +268,7 @@ async fn an_execs_input_reaches_it_in_order_also_what_came_before_the_box() {
 async fn an_agents_work_becomes_a_branch_and_a_scrubbed_diff() {
     let stage = Stage::new();
     let _gateway = stage.gateway().await;
-    let repo = stage.dir.path().canonicalize().unwrap().join("repo");
-    let script = "mkdir repo && cd repo && git init -q -b main && echo one > a && git add a && \
-                  git -c user.name=A -c user.email=a commit -q -m x && echo dirty > b";
-    assert!(Command::new("sh").current_dir(stage.dir.path()).args(["-ec", script]).status().unwrap().success());
+    let repo = stage.repo("echo dirty > b");
     *stage.engine.changes.lock().unwrap() = vec![(b"a".to_vec(), format!("two {KEY}\n"))];
     let (told, task) = std::sync::mpsc::channel();
     stage.play(move |mut runner| {
@@ -294,6 +291,82 @@ async fn an_agents_work_becomes_a_branch_and_a_scrubbed_diff() {
     // The handle is nowhere on the disk.
     let grep = Command::new("grep").args(["-r", "handle-of-r1"]).arg(stage.dir.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn changes_that_cannot_be_imported_outlive_the_run_and_its_end_says_where_they_are() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    let repo = stage.repo("git rev-parse HEAD > ../base");
+    let base = std::fs::read_to_string(stage.dir.path().join("base")).unwrap();
+    *stage.engine.changes.lock().unwrap() = vec![(b"a".to_vec(), "two\n".into())];
+    let moved = repo.clone();
+    stage.play(move |mut runner| {
+        runner.hello();
+        runner.order();
+        std::fs::rename(&moved, moved.with_file_name("elsewhere")).unwrap();
+        runner.done(DONE, true, "");
+    });
+    stage.launch(agent(Some(repo.clone())));
+    let (outcome, reason, _) = end(&stage.events().await);
+    assert_eq!(outcome, Outcome::Failed);
+    let kept = stage.dir.path().join("kept/r1.img");
+    assert!(reason.contains(&format!("{} is not there", repo.display())), "{reason}");
+    assert!(reason.contains(&format!("`mount -o loop,ro {} /mnt`", kept.display())), "{reason}");
+    assert!(reason.contains(&format!("over commit {};", base.trim())), "{reason}");
+    stage.settle().await;
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "an image");
+    assert_eq!(std::fs::read_to_string(kept.with_extension("uid")).unwrap(), "7");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn changes_of_an_earlier_attempt_are_kept_when_the_next_one_finds_no_repository() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    let repo = stage.repo("true");
+    stage.play(|mut runner| {
+        runner.hello();
+        runner.order();
+        runner.die();
+    });
+    let mut stale = stage.runs.stale.subscribe();
+    stage.launch(agent(Some(repo.clone())));
+    stale.changed().await.unwrap();
+    std::fs::rename(&repo, repo.with_file_name("elsewhere")).unwrap();
+    stage.over().await;
+    stage.launch(api::link::Launch { attempt: 2, ..agent(Some(repo)) });
+    while !stage.over().await.ended() {
+        tokio::task::yield_now().await;
+    }
+    let (_, reason, _) = end(&stage.events().await);
+    assert!(reason.contains("is not there") && reason.contains("kept/r1.img /mnt`"), "{reason}");
+    assert!(stage.dir.path().join("kept/r1.img").is_file());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_branch_named_volary_is_refused_before_the_agent_works() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    stage.launch(agent(Some(stage.repo("git branch volary"))));
+    let (outcome, reason, _) = end(&stage.events().await);
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(reason.contains("git branch -m volary"), "{reason}");
+    assert!(stage.engine.plans.lock().unwrap().is_empty());
+    assert!(!stage.dir.path().join("kept").exists());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_branch_named_volary_is_nothing_to_a_run_that_brings_nothing_back() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    stage.play(|mut runner| {
+        runner.hello();
+        runner.order();
+        runner.done(DONE, true, "");
+    });
+    let launch = agent(Some(stage.repo("git branch volary")));
+    stage.launch(api::link::Launch { import: false, ..launch });
+    assert_eq!(end(&stage.events().await).0, Outcome::Done);
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -365,6 +438,14 @@ async fn an_order_for_a_run_that_ended_changes_nothing() {
 }
 
 impl Stage {
+    /// A repository with one commit, after `more` in it.
+    fn repo(&self, more: &str) -> std::path::PathBuf {
+        let script = "mkdir repo && cd repo && git init -q -b main && echo one > a && git add a && \
+                      git -c user.name=A -c user.email=a commit -q -m x";
+        let script = format!("{script} && {more}");
+        assert!(Command::new("sh").current_dir(self.dir.path()).args(["-ec", &script]).status().unwrap().success());
+        self.dir.path().canonicalize().unwrap().join("repo")
+    }
     fn keeper_cancel(&self) {
         operator::link::Orders::obey(&self.keeper, Down::Cancel { run: id() });
     }

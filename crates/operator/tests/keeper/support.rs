@@ -111,6 +111,8 @@ impl Engine for FakeEngine {
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         self.doors.lock().unwrap().push(door.local_addr().unwrap());
         self.plans.lock().unwrap().push(plan.clone());
+        std::fs::write(&plan.upper_image, "an image").unwrap();
+        std::fs::write(plan.upper_image.with_extension("uid"), "7").unwrap();
         let (stdin, ours_in) = std::io::pipe().unwrap();
         let (ours_out, stdout) = std::io::pipe().unwrap();
         let (stderr, words) = std::io::pipe().unwrap();

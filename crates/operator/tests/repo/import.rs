@@ -3,6 +3,7 @@ use api::changes::Change;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 fn show(at: &Path, path: &str) -> String {
     git(at, &["show", &format!("volary/r1:{path}")])
@@ -113,6 +114,87 @@ fn a_branch_named_volary_is_in_the_way_and_is_named() {
     git(&place.work, &["branch", "volary"]);
     let problem = import(&place.work, &[file(b"a.txt", "two\n")]).unwrap_err();
     assert!(problem.message.contains("refs/heads/volary'"), "{problem}");
+}
+
+/// A disk of its own in memory, for as long as it lives.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// With this many MiB, and a repository `work` in it.
+    fn new(mib: u32) -> (Self, std::path::PathBuf) {
+        assert!(rustix::process::geteuid().is_root(), "run as root");
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).status();
+        assert!(mounted.unwrap().success());
+        let disk = Self(dir);
+        let work = disk.0.path().canonicalize().unwrap().join("work");
+        git(disk.0.path(), &["init", "-q", "work"]);
+        fs::write(work.join("a.txt"), "one\n").unwrap();
+        git(&work, &["add", "."]);
+        commit(&work);
+        (disk, work)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+/// Everything git keeps beside objects, references and their logs.
+fn temporary(at: &Path) -> Vec<String> {
+    let mut all = vec![];
+    for folder in [".git", ".git/objects/pack"] {
+        let names = fs::read_dir(at.join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        all.extend(names.filter(|name| name.starts_with("tmp_") || name.starts_with("fast_import_crash_")));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_disk_without_room_is_named_before_anything_is_written() {
+    let (_disk, work) = SmallDisk::new(32);
+    let problem = import(&work, &[file(b"a.txt", "two\n")]).unwrap_err();
+    assert_eq!(problem.code, "disk.full", "{problem}");
+    assert!(problem.message.contains("needs at least 64 MiB. Free some"), "{problem}");
+    assert_eq!(checkout(&work, None).unwrap().0.head.obstacle, Some(problem.message));
+}
+
+#[test]
+fn a_disk_that_fills_up_keeps_nothing_of_a_failed_import_and_all_of_what_is_others() {
+    let (_disk, work) = SmallDisk::new(80);
+    let pack = work.join(".git/objects/pack");
+    fs::write(pack.join("tmp_pack_old"), "").unwrap();
+    // Bytes that do not get smaller.
+    let noise: Vec<u8> =
+        (0..40u32 << 18).flat_map(|n| n.wrapping_mul(0x9E37_79B9).rotate_left(n % 31).to_le_bytes()).collect();
+    let change = |path: &[u8]| Change::File { path: path.to_vec(), executable: false, len: noise.len() as u64 };
+    let wire = stream(&[(change(b"first"), &noise), (change(b"second"), &noise), (change(b"third"), &noise)]);
+    let problem = import_bytes(&work, &head(&work), &wire).unwrap_err();
+    assert!(problem.message.contains("tmp_pack_"), "the disk was not filled: {problem}");
+    assert_eq!(temporary(&work), ["tmp_pack_old"]);
+}
+
+#[test]
+fn a_half_written_pack_that_another_git_has_open_stays() {
+    let place = simple();
+    let path = place.work.join(".git/objects/pack/tmp_pack_other");
+    let mut importing =
+        process().import(&place.work, &model::RunId::parse("r1").unwrap(), &head(&place.work), "m").unwrap();
+    let mut stdin = importing.stdin().unwrap();
+    // Larger than every buffer on the way: once it is through, git is at work.
+    let wire = stream(&[file(b"a.txt", &"x".repeat(4 << 20))]);
+    std::io::Write::write_all(&mut stdin, &wire[..wire.len() - 20]).unwrap();
+    let open = fs::File::create(&path).unwrap();
+    let shut = path.with_file_name("tmp_pack_shut");
+    fs::write(&shut, "").unwrap();
+    drop(stdin);
+    importing.finish().unwrap_err();
+    assert_eq!(temporary(&place.work), ["tmp_pack_other"]);
+    drop(open);
 }
 
 #[test]

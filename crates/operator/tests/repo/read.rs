@@ -215,6 +215,11 @@ fn a_path_that_names_git_is_refused_with_its_name() {
     assert!(problem.message.contains(".GIT"), "{problem}");
 }
 
+/// Only root can become someone else; a test of that which passed without it would show nothing.
+fn as_root() {
+    assert!(rustix::process::geteuid().is_root(), "run as root");
+}
+
 /// Gives everything under `at` to `uid`.
 fn give(at: &Path, uid: u32) {
     let status = Command::new("chown").args(["-R", &format!("{uid}:{uid}")]).arg(at).status().unwrap();
@@ -223,9 +228,7 @@ fn give(at: &Path, uid: u32) {
 
 #[test]
 fn a_repository_under_a_closed_home_is_read_and_written_as_its_owner() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become someone else; without it the process stays who it is.
-    }
+    as_root();
     let place = simple();
     let home = place.work.parent().unwrap().to_path_buf();
     give(&home, 12345);
@@ -240,9 +243,7 @@ fn a_repository_under_a_closed_home_is_read_and_written_as_its_owner() {
 
 #[test]
 fn a_folder_that_the_owner_cannot_enter_is_named() {
-    if !rustix::process::geteuid().is_root() {
-        return; // As above.
-    }
+    as_root();
     let place = simple();
     give(&place.work, 12345);
     let closed = place.work.parent().unwrap();
@@ -254,9 +255,7 @@ fn a_folder_that_the_owner_cannot_enter_is_named() {
 
 #[test]
 fn a_repository_whose_inside_belongs_to_another_is_refused() {
-    if !rustix::process::geteuid().is_root() {
-        return; // As above.
-    }
+    as_root();
     let place = simple();
     fs::set_permissions(place.work.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
     chown(&place.work, Some(12345), Some(12345)).unwrap();
