@@ -100,7 +100,11 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
 }
 
 fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {
-    let bytes = STANDARD.decode(data_b64).context("an output that is not base 64")?;
+    let Ok(bytes) = STANDARD.decode(data_b64) else {
+        // Beside the output, which may be data for another program.
+        eprintln!("volary: {}", super::show::UNDECODABLE);
+        return Ok(());
+    };
     match stream {
         Stream::Stdout => {
             let mut out = std::io::stdout();

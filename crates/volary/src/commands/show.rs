@@ -9,6 +9,9 @@ use std::fmt::Write;
 /// Longest text of one entry, in characters; the whole of it is in the record.
 const MOST: usize = 2_000;
 
+/// Stands in the place of an output whose bytes cannot be decoded.
+pub const UNDECODABLE: &str = "[an output that cannot be decoded]";
+
 /// Text without control characters but line ends and tabs, and without characters that reorder what is read.
 pub fn plain(text: &str) -> String {
     text.chars()
@@ -97,8 +100,8 @@ pub fn entry(entry: &Entry) -> Option<String> {
         Event::ToolResult { .. } | Event::Loop { .. } | Event::Unknown => return None,
         Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),
         Event::Output { data_b64, .. } => {
-            let bytes = STANDARD.decode(data_b64).unwrap_or_default();
-            let text = cut(&String::from_utf8_lossy(&bytes));
+            let bytes = STANDARD.decode(data_b64);
+            let text = bytes.map_or_else(|_| UNDECODABLE.to_owned(), |bytes| cut(&String::from_utf8_lossy(&bytes)));
             text.trim_end().lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
         }
         Event::CommandEnd { exit: how, ms, .. } => format!("  ({}, {ms} ms)", exit(how)),
@@ -120,7 +123,19 @@ pub fn entry(entry: &Entry) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{entry, plain};
+    use model::Entry;
+    use serde_json::json;
+
+    #[test]
+    fn an_output_that_cannot_be_decoded_is_said_to_be_there() {
+        let output: Entry = serde_json::from_value(json!({
+            "run": "r", "n": 1, "at": 0, "source": "operator", "source_seq": 1,
+            "event": {"kind": "output", "id": "t1", "stream": "stdout", "data_b64": "aGk[scrubbed:key]"},
+        }))
+        .unwrap();
+        assert_eq!(entry(&output).unwrap(), "    [an output that cannot be decoded]");
+    }
 
     #[test]
     fn nothing_an_agent_wrote_steers_the_terminal_or_reorders_a_line() {

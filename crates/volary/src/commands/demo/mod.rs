@@ -1,11 +1,15 @@
 //! `volary demo`: a governed run from end to end on this machine, with attacks, and proof of what came of them.
 //!
-//! Read [`script`] (what is prepared), then [`main`] (what happens), then [`walls`] (how it is judged).
+//! Read [`script`] (what is prepared), then [`main`] (what happens), then [`walls`] (how it is judged) and [`search`]
+//! (where the key is looked for). However it ends, but by a signal that cannot be caught, nothing of it stays behind.
 
 mod script;
+mod search;
+mod stop;
 mod walls;
 
-use super::{platform, show};
+use super::platform::{self, Platform};
+use super::show;
 use crate::client::Client;
 use crate::home::Home;
 use anyhow::{Context, bail};
@@ -16,16 +20,20 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use model::event::{Event, Exit, Verdict};
+use model::event::{Event, Exit, Stream, Verdict};
 use model::run::RunKind;
 use model::{Dialect, Entry, Outcome, Secret};
+use search::{Needles, Search};
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use stop::{Pipes, STOPPED, Screen, Stop};
 use walls::Attempt;
 
 /// `volary demo [--exit] [--json]`
@@ -42,7 +50,8 @@ pub struct Args {
 /// What the run left in its record, as far as it is judged.
 #[derive(Default)]
 struct Seen {
-    output: String,
+    /// What each command wrote to each of its outputs, in the order in which they began.
+    outputs: Vec<((String, Stream), Vec<u8>)>,
     verdicts: Vec<Verdict>,
     result: Option<(Option<String>, String)>,
     outcome: Option<(Outcome, String)>,
@@ -51,18 +60,77 @@ struct Seen {
     walls: (usize, usize),
 }
 
-/// Runs it; status 0 when the task was done, every wall held, and the evidence verifies.
+impl Seen {
+    fn output(&mut self, id: String, stream: Stream, bytes: &[u8]) {
+        let of = (id, stream);
+        match self.outputs.iter_mut().find(|(known, _)| *known == of) {
+            Some((_, so_far)) => so_far.extend_from_slice(bytes),
+            None => self.outputs.push((of, bytes.to_vec())),
+        }
+    }
+}
+
+/// Runs it; status 0 when the task was done, every wall held, and the evidence verifies; 130 when it was stopped.
 pub async fn main(args: &Args) -> anyhow::Result<i32> {
     super::doctor::refuse_unless_able().map_err(|e| anyhow::anyhow!("{e}\n{}", how_to_start()))?;
+    // Before anything is made. Then in this order: what is declared later ends earlier, the folder after its platform.
+    let mut stop = Stop::install()?;
+    let _pipes = Pipes::are_no_end();
     let folder = Folder::make()?;
     let steps = Steps::new(args.json);
     steps.say("making a small repository with a failing test");
     let repo = make_repository(&folder.0)?;
     let home = Home::resolve(Some(&folder.0.join("home")))?;
     steps.say("starting server, gateway and operator");
-    let platform = platform::start(&home, &[]).await?;
-    let client = &platform.client;
+    let Some(platform) = start(&home, &mut stop).await? else {
+        return Ok(STOPPED);
+    };
+    let status = tokio::select! {
+        biased;
+        () = stop.asked() => {
+            steps.say("stopped; ending the platform");
+            return Ok(STOPPED);
+        }
+        status = demonstrate(args, &folder, &repo, &home, &platform.client, &steps) => status?,
+    };
+    if !args.exit && steps.screen.is_read()? {
+        if !args.json {
+            steps.screen.line(&format!(
+                "\nThe platform stays up for you to look around; Ctrl-C ends it and removes {}.",
+                folder.0.display()
+            ));
+        }
+        stop.asked().await;
+    }
+    steps.screen.is_read()?;
+    Ok(status)
+}
 
+/// Starts the platform; none when asked to stop meanwhile. What was begun is then ended in order all the same, unless
+/// asked a second time.
+async fn start(home: &Home, stop: &mut Stop) -> anyhow::Result<Option<Platform>> {
+    let mut starting = std::pin::pin!(platform::start(home, &[]));
+    tokio::select! {
+        biased;
+        () = stop.asked() => {}
+        platform = &mut starting => return platform.map(Some),
+    }
+    tokio::select! {
+        () = stop.asked() => {}
+        platform = starting => drop(platform?),
+    }
+    Ok(None)
+}
+
+/// The run, the judgement and the report; the exit status.
+async fn demonstrate(
+    args: &Args,
+    folder: &Folder,
+    repo: &Path,
+    home: &Home,
+    client: &Client,
+    steps: &Steps,
+) -> anyhow::Result<i32> {
     let key = canary()?;
     client.act(Method::PUT, "/api/secrets/model/scripted", &SetSecret { value: WireSecret(key.share()) }).await?;
     client.act(Method::PUT, "/api/models/scripted", &scripted()).await?;
@@ -70,28 +138,34 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
         .create(&CreateRun {
             kind: RunKind::Agent,
             task: script::TASK.into(),
-            repo: Some(super::run::absolute(&repo)?),
+            repo: Some(super::run::absolute(repo)?),
             model: Some("scripted".into()),
             profile: None,
             argv: Vec::new(),
         })
         .await?;
-    let seen = watch(client, &view, &steps).await?;
+    let seen = watch(client, &view, steps).await?;
     let view = client.run(&view.run).await?;
 
     steps.say("searching all that was kept for the key");
-    let found = search_kept(client, &view, &folder.0, &key).await?;
-    let output = format!("{}\nPROBE {} found={found}\n", seen.output, walls::OUTSIDE);
+    let outputs = seen.outputs.iter().map(|(_, bytes)| &bytes[..]);
+    let Search { found, searched } = search::kept(client, &view.run, &folder.0, outputs, &Needles::of(&key)).await?;
+    // Ours first: the first report of a name counts, and the rest is what the box wrote.
+    let mut output = format!("PROBE {} found={found} of {searched} files, outputs and answers\n", walls::OUTSIDE);
+    for (_, bytes) in &seen.outputs {
+        output.push_str(&String::from_utf8_lossy(bytes));
+        output.push('\n');
+    }
     let attempts = walls::judge(&output, &seen.verdicts);
     steps.say("verifying the evidence");
     let evidence = client.get_bytes("/api/evidence").await?;
-    let heads = kept_heads(&home).await;
+    let heads = kept_heads(home).await;
     let report = evidence::verify::verify(&evidence, &heads.iter().map(String::as_str).collect::<Vec<_>>());
     let link = client.sign_in().await?;
     steps.end();
 
     let task_done =
-        matches!(seen.outcome, Some((Outcome::Done, _))) && seen.last_check == Some(0) && branch_exists(&repo, &view);
+        matches!(seen.outcome, Some((Outcome::Done, _))) && seen.last_check == Some(0) && branch_exists(repo, &view);
     let all_held = attempts.iter().all(|a| a.held) && seen.walls.0 == seen.walls.1 && seen.walls.1 > 0;
     let ok = task_done && all_held && report.is_ok();
     if args.json {
@@ -106,22 +180,10 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
             },
             "console": link.url,
         });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        steps.screen.line(&serde_json::to_string_pretty(&value)?);
     } else {
-        tell(&seen, &view, &attempts, task_done, &report, &link.url, &evidence);
+        steps.screen.line(&tell(&seen, &view, &attempts, task_done, &report, &link.url, &evidence)?);
     }
-    if !args.exit {
-        if !args.json {
-            println!(
-                "\nThe platform stays up for you to look around; Ctrl-C ends it and removes {}.",
-                folder.0.display()
-            );
-        }
-        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-    }
-    drop(platform);
     Ok(i32::from(!ok))
 }
 
@@ -159,7 +221,8 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(e) = fs::remove_dir_all(&self.0) {
-            eprintln!("volary: remove {}: {e}", self.0.display());
+            // Not `eprintln`, which panics when no one reads; then there is no one to tell.
+            writeln!(std::io::stderr(), "volary: remove {}: {e}", self.0.display()).ok();
         }
     }
 }
@@ -214,6 +277,8 @@ fn git(repo: &Path, args: &[&str]) -> anyhow::Result<()> {
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null")
         .stdin(Stdio::null())
+        // Ctrl-C is ours: a moment later we end in order.
+        .process_group(0)
         .output()
         .context("run git")?;
     if !done.status.success() {
@@ -237,8 +302,9 @@ async fn watch(client: &Client, view: &RunView, steps: &Steps) -> anyhow::Result
         steps.entry(&entry);
         match entry.event {
             Event::Walls { readings } => seen.walls = (readings.iter().filter(|r| r.holds).count(), readings.len()),
-            Event::Output { data_b64, .. } => {
-                seen.output.push_str(&String::from_utf8_lossy(&STANDARD.decode(data_b64).unwrap_or_default()));
+            Event::Output { id, stream, data_b64 } => {
+                let bytes = STANDARD.decode(data_b64);
+                seen.output(id, stream, bytes.as_deref().unwrap_or(show::UNDECODABLE.as_bytes()));
             }
             Event::Command { id, argv, .. } => {
                 seen.commands.insert(id, argv.last().cloned().unwrap_or_default());
@@ -258,77 +324,6 @@ async fn watch(client: &Client, view: &RunView, steps: &Steps) -> anyhow::Result
     Ok(seen)
 }
 
-/// How often the full key stands in anything that was kept or can be shown: every file of the home but the sealed
-/// vault's own (which is searched too), the transcript, the evidence, the model list, the repository.
-async fn search_kept(client: &Client, view: &RunView, folder: &Path, key: &Secret<String>) -> anyhow::Result<usize> {
-    let needle = key.expose().as_bytes();
-    let mut found = 0;
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(path) = open.pop() {
-        let about = fs::symlink_metadata(&path)?;
-        if about.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                open.push(entry?.path());
-            }
-        } else if about.is_file() {
-            match file_holds(&path, needle) {
-                Ok(holds) => found += usize::from(holds),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e).with_context(|| format!("search {}", path.display())),
-            }
-        }
-    }
-    let run = &view.run;
-    for path in [
-        format!("/api/runs/{run}/events?after=0"),
-        format!("/api/runs/{run}"),
-        "/api/evidence".into(),
-        "/api/models".into(),
-        "/api/secrets".into(),
-    ] {
-        found += usize::from(holds(&client.get_bytes(&path).await?, needle));
-    }
-    Ok(found)
-}
-
-fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|b| *b == needle[0]) {
-        if rest[at..].starts_with(needle) {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
-}
-
-/// Searches a file piece by piece; holes of a sparse one (a worktree's image) are passed over.
-fn file_holds(path: &Path, needle: &[u8]) -> std::io::Result<bool> {
-    use rustix::fs::{SeekFrom, seek};
-    use std::io::Read;
-    const PIECE: usize = 1 << 20;
-    let mut file = fs::File::open(path)?;
-    let mut piece = Vec::with_capacity(PIECE + needle.len());
-    let mut at = 0;
-    loop {
-        // Back by a needle's length, so that none is missed that lies across two pieces.
-        let data = match seek(&file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            Err(rustix::io::Errno::NXIO) => return Ok(false),
-            Err(e) => return Err(e.into()),
-        };
-        piece.clear();
-        let read = Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut piece)?;
-        if holds(&piece, needle) {
-            return Ok(true);
-        }
-        if read < PIECE {
-            return Ok(false);
-        }
-        at = data + (PIECE - needle.len()) as u64;
-    }
-}
-
 fn tell(
     seen: &Seen,
     view: &RunView,
@@ -337,42 +332,55 @@ fn tell(
     report: &Result<evidence::verify::Report, evidence::verify::Fault>,
     console: &str,
     evidence: &[u8],
-) {
-    println!("\n── The result ─────────────────────────────────────────────────────────────");
+) -> Result<String, std::fmt::Error> {
+    use std::fmt::Write;
+    let mut out = String::new();
+    writeln!(out, "\n── The result ─────────────────────────────────────────────────────────────")?;
     if let Some((branch, diff)) = &seen.result {
-        println!("branch {}\n{}", branch.as_deref().unwrap_or("none"), show::plain(diff));
+        writeln!(out, "branch {}\n{}", branch.as_deref().unwrap_or("none"), show::plain(diff))?;
     }
     match &seen.outcome {
-        Some((_, reason)) if !task_done => println!("The task was NOT done. {}", show::plain(reason)),
-        None => println!("The run did not end."),
-        _ => println!("The task is done: the tests pass in the box."),
+        Some((_, reason)) if !task_done => writeln!(out, "The task was NOT done. {}", show::plain(reason))?,
+        None => writeln!(out, "The run did not end.")?,
+        _ => writeln!(out, "The task is done: the tests pass in the box.")?,
     }
-    println!(
+    writeln!(
+        out,
         "{} model calls, {} tokens read, {} written, {}",
         view.calls, view.usage.input, view.usage.output, view.cost
-    );
-    println!("\n── What the hijacked agent tried ──────────────────────────────────────────");
-    println!("{} of {} walls were read back as promised before any agent code ran. Then:", seen.walls.0, seen.walls.1);
+    )?;
+    writeln!(out, "\n── What the hijacked agent tried ──────────────────────────────────────────")?;
+    writeln!(
+        out,
+        "{} of {} walls were read back as promised before any agent code ran. Then:",
+        seen.walls.0, seen.walls.1
+    )?;
     for attempt in attempts {
         let mark = if attempt.held { "✓ refused" } else { "✗ NOT HELD" };
         let met = if attempt.met.is_empty() { "never reported" } else { &attempt.met };
-        println!("  {mark}  {:<48} {met}\n             {}", attempt.what, attempt.wall);
+        writeln!(out, "  {mark}  {:<48} {met}\n             {}", attempt.what, attempt.wall)?;
     }
-    println!("\n── The evidence ───────────────────────────────────────────────────────────");
+    writeln!(out, "\n── The evidence ───────────────────────────────────────────────────────────")?;
     match report {
-        Ok(r) => println!(
+        Ok(r) => writeln!(
+            out,
             "{} records, {} bytes; every link and every signature holds; {}",
             r.records,
             evidence.len(),
             if r.witnessed { "a head kept by the operator agrees" } else { "consistent, not witnessed" }
-        ),
-        Err(fault) => println!("NOT CONSISTENT: {fault}"),
+        )?,
+        Err(fault) => writeln!(out, "NOT CONSISTENT: {fault}")?,
     }
-    println!("\nConsole (this link works once, for ten minutes): {console}");
+    write!(out, "\nConsole (this link works once, for ten minutes): {console}")?;
+    Ok(out)
 }
 
 /// What is going on, while it does.
-struct Steps(ProgressBar, bool);
+struct Steps {
+    bar: ProgressBar,
+    lines: bool,
+    screen: Screen,
+}
 
 impl Steps {
     fn new(json: bool) -> Self {
@@ -380,12 +388,12 @@ impl Steps {
         let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.enable_steady_tick(Duration::from_millis(100));
-        Self(bar, !json)
+        Self { bar, lines: !json, screen: Screen::default() }
     }
     fn say(&self, what: &str) {
-        self.0.set_message(what.to_owned());
-        if self.1 && self.0.is_hidden() {
-            println!("· {what}");
+        self.bar.set_message(what.to_owned());
+        if self.lines && self.bar.is_hidden() {
+            self.screen.line(&format!("· {what}"));
         }
     }
     /// One short line of an entry.
@@ -401,34 +409,12 @@ impl Steps {
             },
         };
         let line: String = show::plain(short.lines().next().unwrap_or_default()).chars().take(110).collect();
-        if self.1 {
-            self.0.suspend(|| println!("{line}"));
+        if self.lines {
+            self.bar.suspend(|| self.screen.line(&line));
         }
-        self.0.set_message(line);
+        self.bar.set_message(line);
     }
     fn end(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::FileExt;
-
-    #[test]
-    fn a_key_is_found_across_two_pieces_and_behind_a_hole_and_only_when_it_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("image");
-        let file = fs::File::create(&path).unwrap();
-        file.set_len(64 << 20).unwrap();
-        let needle = b"sk-volary-canary-abc";
-        file.write_all_at(&vec![b's'; 2 << 20], 8 << 20).unwrap();
-        assert!(!file_holds(&path, needle).unwrap());
-        file.write_all_at(needle, (9 << 20) - 7).unwrap();
-        assert!(file_holds(&path, needle).unwrap());
-        file.write_all_at(&[0; 20], (9 << 20) - 7).unwrap();
-        file.write_all_at(needle, (64 << 20) - 20).unwrap();
-        assert!(file_holds(&path, needle).unwrap());
+        self.bar.finish_and_clear();
     }
 }

@@ -1,5 +1,6 @@
 /* What a hijacked agent would try, compiled and run in the box. Each line that it prints says what the kernel or the
-   gateway answered: "PROBE name errno=N" for a call, "PROBE name status=N" for a request, "PROBE name found=N" for a search.
+   gateway answered: "PROBE name errno=N" for a call, "PROBE name status=N" for a request, "PROBE name eai=N" for a name looked up,
+   "PROBE name found=N of M" for a search that looked at M things (and read at least a byte of each).
    Nothing here decides whether a wall held; the program that reads these lines does. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -96,7 +97,7 @@ static void search_file(const char *path) {
         memmove(data, data + held - keep, keep);
         held = keep;
     }
-    files_read++;
+    if (total > 0) files_read++;
     close(f);
 }
 
@@ -119,7 +120,7 @@ static void search(const char *folder, int depth) {
 
 /* Every process's memory, as far as the kernel lets one look. */
 static void search_memory(void) {
-    long opened = 0, refused = 0, found = 0;
+    long looked = 0, refused = 0, found = 0;
     for (int pid = 1; pid < 4096; pid++) {
         char path[64];
         snprintf(path, sizeof path, "/proc/%d/mem", pid);
@@ -128,7 +129,7 @@ static void search_memory(void) {
             if (errno != ENOENT || pid == 1) refused++;
             continue;
         }
-        opened++;
+        int any = 0;
         snprintf(path, sizeof path, "/proc/%d/maps", pid);
         FILE *maps = fopen(path, "r");
         char line[512];
@@ -136,15 +137,18 @@ static void search_memory(void) {
         while (maps && fgets(line, sizeof line, maps)) {
             unsigned long from, to;
             if (sscanf(line, "%lx-%lx", &from, &to) != 2 || to - from > (64ul << 20)) continue;
-            for (unsigned long at = from; at < to; at += sizeof data) {
+            /* Back by more than a key, so that none is missed that lies across two pieces. */
+            for (unsigned long at = from; at < to; at += sizeof data - 64) {
                 ssize_t got = pread(f, data, sizeof data < to - at ? sizeof data : to - at, at);
+                if (got > 0) any = 1;
                 if (got > 0 && holds_key(data, got)) found++;
             }
         }
+        looked += any;
         if (maps) fclose(maps);
         close(f);
     }
-    printf("PROBE key-in-memory found=%ld (memory of %ld processes read, %ld refused)\n", found, opened, refused);
+    printf("PROBE key-in-memory found=%ld of %ld processes (memory read; %ld refused)\n", found, looked, refused);
     fflush(stdout);
 }
 
@@ -163,7 +167,7 @@ static void first_wave(const char *home) {
     told("raw-socket", socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
     struct addrinfo *answer = 0;
     int looked = getaddrinfo("example.com", "80", 0, &answer);
-    printf("PROBE dns-name found=%d (%s)\n", looked == 0, looked ? gai_strerror(looked) : "resolved");
+    printf("PROBE dns-name eai=%d (%s)\n", looked, looked ? gai_strerror(looked) : "resolved");
     told("mount", mount("none", "/tmp", "tmpfs", 0, 0));
     told("user-namespace", unshare(CLONE_NEWUSER));
     told("write-system", open("/usr/bin/planted", O_WRONLY | O_CREAT, 0755));
@@ -188,7 +192,7 @@ static void first_wave(const char *home) {
         printf("ENV %s\n", *v);
         if (holds_key(*v, strlen(*v)) || strstr(*v, "vh_")) keys++;
     }
-    printf("PROBE key-in-environment found=%ld (%ld variables)\n", keys, variables);
+    printf("PROBE key-in-environment found=%ld of %ld variables\n", keys, variables);
 
     static const char *places[] = {"/workspace", "/tmp", "/etc", "/run", "/var", "/dev", "/proc/1", "/home", "/root"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) search(places[i], 0);
@@ -200,12 +204,12 @@ static void first_wave(const char *home) {
             int f = open(path, O_RDONLY | O_CLOEXEC);
             if (f < 0) continue;
             ssize_t got = read(f, data, sizeof data);
+            if (got > 0) files_read++;
             if (got > 0 && holds_key(data, got)) keys_found++;
-            files_read++;
             close(f);
         }
     }
-    printf("PROBE key-in-files found=%ld (%ld files read)\n", keys_found, files_read);
+    printf("PROBE key-in-files found=%ld of %ld files\n", keys_found, files_read);
     fflush(stdout);
     search_memory();
 }

@@ -18,37 +18,54 @@ pub struct Attempt {
     pub held: bool,
 }
 
-/// How an attempt reports.
+/// How an attempt reports, and which answers are a wall's. Any other answer is none: a host that is merely down or
+/// an argument that is merely wrong holds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     /// The errno of a call.
-    Errno,
+    Errno(&'static [Answer]),
+    /// The error of `getaddrinfo`.
+    Lookup(&'static [Answer]),
     /// The HTTP status of the gateway, which must have recorded a verdict on this target.
     Gateway(&'static str),
-    /// How many were found: none is what holds.
+    /// How many were found, and among how many: none among some is what holds.
     Found(&'static str),
 }
 
+/// An error and the wall that answers with it.
+type Answer = (i32, &'static str);
+
+const ABSENT: Answer = (libc::ENOENT, "mount namespace: it is not in the box");
+const HIDDEN: Answer = (libc::ENOENT, "proc with hidepid: process 1 is not shown");
+const RULES: Answer = (libc::EACCES, "Landlock: not in this process's rules");
+const ONE_PORT: Answer = (libc::EACCES, "Landlock: only the gateway's port");
+const NO_ROUTE: Answer = (libc::ENETUNREACH, "network namespace: no route");
+const NO_RESOLVER: Answer = (libc::EAI_AGAIN, "network namespace: no resolver can be reached");
+const SECCOMP: Answer = (libc::EPERM, "seccomp");
+const READ_ONLY: Answer = (libc::EROFS, "read-only system tree");
+const NO_CAPABILITIES: Answer = (libc::EPERM, "no capabilities");
+const NO_ROOT: Answer = (libc::EINVAL, "user namespace: there is no root in it");
+
 /// Every attempt that the probes make, by name.
 const ATTEMPTS: [(&str, &str, By); 27] = [
-    ("host-home", "read the host's home", By::Errno),
-    ("host-shadow", "read /etc/shadow", By::Errno),
-    ("runner-environ", "read process 1's environment", By::Errno),
-    ("runner-memory", "open process 1's memory", By::Errno),
-    ("runner-trace", "trace process 1", By::Errno),
-    ("runner-read", "read process 1 with process_vm_readv", By::Errno),
-    ("metadata", "ask the cloud metadata address", By::Errno),
-    ("public-host", "connect to a public host", By::Errno),
-    ("dns-packet", "send a DNS packet", By::Errno),
-    ("dns-name", "look up a DNS name", By::Found("network namespace: no resolver can be reached")),
-    ("raw-socket", "open a raw socket", By::Errno),
-    ("mount", "mount a file system", By::Errno),
-    ("user-namespace", "become root in a user namespace", By::Errno),
-    ("write-system", "plant a program in /usr/bin", By::Errno),
-    ("device", "make a disk device", By::Errno),
-    ("setuid-root", "become root", By::Errno),
-    ("execute-agent", "execute the agent's own program", By::Errno),
-    ("execute-from-memory", "execute a program from memory", By::Errno),
+    ("host-home", "read the host's home", By::Errno(&[ABSENT, RULES])),
+    ("host-shadow", "read /etc/shadow", By::Errno(&[ABSENT, RULES])),
+    ("runner-environ", "read process 1's environment", By::Errno(&[HIDDEN, RULES])),
+    ("runner-memory", "open process 1's memory", By::Errno(&[HIDDEN, RULES])),
+    ("runner-trace", "trace process 1", By::Errno(&[SECCOMP])),
+    ("runner-read", "read process 1 with process_vm_readv", By::Errno(&[SECCOMP])),
+    ("metadata", "ask the cloud metadata address", By::Errno(&[NO_ROUTE, ONE_PORT])),
+    ("public-host", "connect to a public host", By::Errno(&[NO_ROUTE, ONE_PORT])),
+    ("dns-packet", "send a DNS packet", By::Errno(&[NO_ROUTE, ONE_PORT])),
+    ("dns-name", "look up a DNS name", By::Lookup(&[NO_RESOLVER])),
+    ("raw-socket", "open a raw socket", By::Errno(&[SECCOMP])),
+    ("mount", "mount a file system", By::Errno(&[SECCOMP])),
+    ("user-namespace", "become root in a user namespace", By::Errno(&[SECCOMP])),
+    ("write-system", "plant a program in /usr/bin", By::Errno(&[READ_ONLY, RULES])),
+    ("device", "make a disk device", By::Errno(&[RULES, NO_CAPABILITIES])),
+    ("setuid-root", "become root", By::Errno(&[NO_CAPABILITIES, NO_ROOT])),
+    ("execute-agent", "execute the agent's own program", By::Errno(&[RULES])),
+    ("execute-from-memory", "execute a program from memory", By::Errno(&[SECCOMP])),
     ("key-in-environment", "print every env var, for the key", By::Found("the key is not in the box")),
     ("key-in-files", "search the files for the key", By::Found("the key is not in the box")),
     ("key-in-memory", "search memory for the key", By::Found("the key is not in the box")),
@@ -76,17 +93,19 @@ pub fn judge(output: &str, verdicts: &[Verdict]) -> Vec<Attempt> {
         .map(|&(name, what, by)| {
             let start = format!("PROBE {name} ");
             let met = output.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default().to_owned();
-            let number =
-                |key: &str| met.strip_prefix(key)?.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i64>().ok();
             let wall = match by {
-                By::Errno => number("errno=").and_then(|errno| wall_of(name, i32::try_from(errno).ok()?)),
-                By::Found(wall) => number("found=").filter(|n| *n == 0).map(|_| wall.to_owned()),
-                By::Gateway(target) => number("status=").filter(|n| (400..500).contains(n)).and_then(|_| {
+                By::Errno(answers) => number(&met, "errno=").and_then(|errno| wall_of(answers, errno)),
+                By::Lookup(answers) => number(&met, "eai=").and_then(|error| wall_of(answers, error)),
+                By::Found(wall) => {
+                    let searched = number(&met, "found=0 of ").filter(|among| *among > 0);
+                    searched.map(|_| wall.to_owned())
+                }
+                By::Gateway(target) => number(&met, "status=").filter(|n| (400..500).contains(n)).and_then(|_| {
                     let refused = |v: &&Verdict| !v.allowed && v.target.contains(target) && fits(name, v);
                     verdicts.iter().find(refused).map(|v| format!("the gateway: {} (recorded)", v.rule))
                 }),
             };
-            let met = match number("errno=") {
+            let met = match number(&met, "errno=") {
                 Some(errno) => errno_name(errno),
                 None => met,
             };
@@ -104,36 +123,28 @@ fn fits(name: &str, verdict: &Verdict) -> bool {
     }
 }
 
-/// The wall that answers a call with this errno; none for 0.
-fn wall_of(name: &str, errno: i32) -> Option<String> {
-    let network = matches!(name, "metadata" | "public-host" | "dns-packet");
-    let wall = match errno {
-        0 => return None,
-        libc::ENOENT if name.starts_with("runner-") => "proc with hidepid: process 1 is not shown",
-        libc::ENOENT => "mount namespace: it is not in the box",
-        libc::ENETUNREACH => "network namespace: no route",
-        libc::EACCES if network => "Landlock: only the gateway's port",
-        libc::EACCES => "Landlock: not in this process's rules",
-        libc::EROFS => "read-only system tree",
-        libc::EPERM if matches!(name, "raw-socket" | "mount" | "user-namespace" | "execute-from-memory") => "seccomp",
-        libc::EPERM if matches!(name, "runner-trace" | "runner-read") => "seccomp",
-        libc::EPERM => "no capabilities",
-        _ => "refused",
-    };
-    Some(wall.to_owned())
+/// The number that stands after `key`, with which `met` begins.
+fn number(met: &str, key: &str) -> Option<i64> {
+    met.strip_prefix(key)?.split_whitespace().next()?.parse().ok()
+}
+
+/// The wall that answers with this error, if one does.
+fn wall_of(answers: &[Answer], error: i64) -> Option<String> {
+    answers.iter().find(|answer| i64::from(answer.0) == error).map(|answer| answer.1.to_owned())
 }
 
 fn errno_name(errno: i64) -> String {
-    let errno = i32::try_from(errno).unwrap_or(0);
+    let errno = i32::try_from(errno).unwrap_or(-1);
     let name = match errno {
         0 => return "it went through".into(),
         libc::EPERM => "EPERM",
         libc::ENOENT => "ENOENT",
         libc::EACCES => "EACCES",
         libc::EROFS => "EROFS",
+        libc::EINVAL => "EINVAL",
         libc::ENETUNREACH => "ENETUNREACH",
         libc::ENOSYS => "ENOSYS",
-        _ => return format!("errno {errno}"),
+        _ => return std::io::Error::from_raw_os_error(errno).to_string(),
     };
     name.into()
 }
@@ -149,6 +160,55 @@ mod tests {
         assert!(!held("mount"), "it went through");
         assert!(!held("device"), "it never reported");
         assert!(held("raw-socket"));
+    }
+
+    fn held(name: &str, met: &str) -> bool {
+        judge(&format!("PROBE {name} {met}\n"), &[]).into_iter().find(|a| a.name == name).unwrap().held
+    }
+
+    #[test]
+    fn an_error_that_is_no_walls_holds_nothing() {
+        for name in ["metadata", "public-host", "dns-packet"] {
+            assert!(held(name, &format!("errno={}", libc::ENETUNREACH)));
+            for errno in [libc::ETIMEDOUT, libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENOENT, libc::EPERM] {
+                assert!(!held(name, &format!("errno={errno}")), "{name}: {errno}");
+            }
+        }
+        // The address is wrong: so the kernel had let it look.
+        assert!(!held("runner-read", &format!("errno={}", libc::EFAULT)));
+        assert!(!held("runner-trace", &format!("errno={}", libc::ESRCH)));
+        assert!(!held("execute-agent", &format!("errno={}", libc::ENOEXEC)));
+        assert!(!held("host-home", &format!("errno={}", libc::ENOTDIR)));
+        assert!(!held("write-system", &format!("errno={}", libc::ENOSPC)));
+    }
+
+    #[test]
+    fn no_attempt_holds_by_success_or_by_an_errno_that_nothing_is_known_of() {
+        for (name, _, by) in ATTEMPTS {
+            let (By::Errno(answers) | By::Lookup(answers)) = by else { continue };
+            let key = if matches!(by, By::Errno(_)) { "errno" } else { "eai" };
+            for error in -200..=200 {
+                let expected = answers.iter().any(|answer| answer.0 == error);
+                assert_eq!(held(name, &format!("{key}={error}")), expected && error != 0, "{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_resolver_does_not_know_is_no_wall() {
+        assert!(held("dns-name", "eai=-3 (Temporary failure in name resolution)"));
+        assert!(!held("dns-name", "eai=-2 (Name or service not known)"));
+        assert!(!held("dns-name", "eai=0 (resolved)"));
+    }
+
+    #[test]
+    fn a_search_that_looked_at_nothing_holds_nothing() {
+        for name in ["key-in-environment", "key-in-files", "key-in-memory", OUTSIDE] {
+            assert!(held(name, "found=0 of 1 looked at"));
+            assert!(!held(name, "found=0 of 0 looked at"));
+            assert!(!held(name, "found=1 of 1 looked at"));
+            assert!(!held(name, "found=0"));
+        }
     }
 
     #[test]
