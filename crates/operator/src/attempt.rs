@@ -9,7 +9,7 @@
 
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::Live;
+use crate::engine::{Live, Trouble};
 use crate::input::Input;
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
@@ -229,7 +229,7 @@ impl Attempt {
             upper_image: self.run.image(),
         };
         let engine = Arc::clone(&self.means.engine);
-        let made = crate::blocking(move || engine.create(&plan)).await.map_err(failed)?;
+        let made = crate::blocking(move || engine.create(&plan)).await.map_err(|e| self.trouble(e))?;
         let (live, uid) = (slot.insert(Boxed(Some(made.live))), made.uid);
         let (attempt, box_id) = (self.launch.attempt, self.launch.box_id.clone());
         self.say(&Event::Attempt { attempt, box_id, uid }).await?;
@@ -240,7 +240,7 @@ impl Attempt {
         let (said, hello) = oneshot::channel();
         let (keeps, kept) = watch::channel(0);
         let pump = Own(tokio::spawn(pump(stdout, Arc::clone(&line), Arc::clone(&self.run), said, keeps)));
-        live.with(|live| live.start()).await.map_err(failed)?;
+        live.with(|live| live.start()).await.map_err(|e| self.trouble(e))?;
         let hello = tokio::select! {
             () = line.lost() => return Err(self.broke("the gateway ended")),
             hello = timeout(HELLO, hello) => hello,
@@ -338,9 +338,12 @@ impl Attempt {
             Err(why) => Err(format!("its box was lost before its changes could be read: {why}")),
             Ok(()) => self.bring_home(&mut live, &working.line).await,
         };
+        // Another attempt finds the agent at its end, and brings home what lies in the image.
+        let lost = imported.is_err() && live.with(|live| live.is_lost()).await;
         let finish = self.judge_end(stop, live, &working.line, working.words).await;
         match (imported, finish) {
             (Ok(()), finish) => finish,
+            (Err(why), Finish::Ended(Event::Ended { outcome: Outcome::Done, .. })) if lost => self.broke(why),
             (Err(why), Finish::Ended(Event::Ended { outcome, reason, exit })) => {
                 let before = if reason.is_empty() { "the agent says the task is done".to_owned() } else { reason };
                 let outcome = if outcome == Outcome::Cancelled { outcome } else { Outcome::Failed };
@@ -399,6 +402,10 @@ impl Attempt {
         let reason = if reason.is_empty() { describe(&exit) } else { reason };
         let reason = limit.map_or(reason.clone(), |limit| format!("{reason}; {limit}"));
         ended(Outcome::Failed, reason, Some(exit))
+    }
+
+    fn trouble(&self, trouble: Trouble) -> Finish {
+        if trouble.lost { self.broke(trouble.what) } else { failed(trouble.what) }
     }
 
     /// The end of an attempt that was nobody's wish. See the keeper for what follows.

@@ -8,13 +8,34 @@ use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+/// Why a box could not be made or started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// One sentence.
+    pub what: String,
+    /// Something was killed in the middle: nobody's fault, and worth another attempt.
+    pub lost: bool,
+}
+
+impl From<&str> for Trouble {
+    fn from(what: &str) -> Self {
+        Self { what: what.to_owned(), lost: false }
+    }
+}
+
+impl From<sandbox::BoxError> for Trouble {
+    fn from(e: sandbox::BoxError) -> Self {
+        Self { what: e.to_string(), lost: matches!(e, sandbox::BoxError::HelperGone) }
+    }
+}
+
 /// Makes boxes.
 pub trait Engine: Send + Sync + 'static {
     /// Makes a box with its door bound; nothing of it runs yet.
     ///
     /// # Errors
-    /// One sentence; nothing is left behind then.
-    fn create(&self, plan: &BoxPlan) -> Result<Made, String>;
+    /// [`Trouble`]; nothing is left behind then.
+    fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble>;
     /// Removes a run's image. Its box is gone.
     ///
     /// # Errors
@@ -43,10 +64,14 @@ pub trait Live: Send + 'static {
     /// Lets process 1 run.
     ///
     /// # Errors
-    /// One sentence.
-    fn start(&mut self) -> Result<(), String>;
+    /// [`Trouble`].
+    fn start(&mut self) -> Result<(), Trouble>;
     /// What the kernel says of the box, line by line against the promise.
     fn read_back(&self, hello: &Hello) -> Vec<Reading>;
+    /// Whether it was lost: somebody killed what holds it. Its image stays.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// Ends every process of the box; its worktree stays.
     ///
     /// # Errors
@@ -65,8 +90,8 @@ pub trait Live: Send + 'static {
 }
 
 impl Engine for sandbox::Host {
-    fn create(&self, plan: &BoxPlan) -> Result<Made, String> {
-        let made = Self::create(self, plan).map_err(|e| e.to_string())?;
+    fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble> {
+        let made = Self::create(self, plan)?;
         Ok(Made {
             uid: made.live.uid(),
             live: Box::new(made.live),
@@ -82,11 +107,14 @@ impl Engine for sandbox::Host {
 }
 
 impl Live for sandbox::LiveBox {
-    fn start(&mut self) -> Result<(), String> {
-        Self::start(self).map_err(|e| e.to_string())
+    fn start(&mut self) -> Result<(), Trouble> {
+        Ok(Self::start(self)?)
     }
     fn read_back(&self, hello: &Hello) -> Vec<Reading> {
         Self::read_back(self, hello)
+    }
+    fn is_lost(&self) -> bool {
+        Self::is_lost(self)
     }
     fn kill(&mut self) -> Result<(), String> {
         Self::kill(self).map_err(|e| e.to_string())

@@ -10,11 +10,11 @@ use model::event::Reading;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// First uid of boxes on any installation; the range is not allocated by Debian or systemd to anyone.
 const FIRST_UID: u32 = 0x7000_0000;
@@ -80,6 +80,8 @@ pub struct LiveBox {
     pid: u32,
     helper: Child,
     control: Option<OwnedFd>,
+    /// How the helper ended, once it and what it left are gone.
+    over: Option<ExitStatus>,
 }
 
 /// How many changes a run made, and what could not be carried.
@@ -148,6 +150,8 @@ impl Host {
         let raw = theirs.as_raw_fd();
         let mut command = Command::new(&self.exe);
         command.args(["process", "box-helper"]).env_clear();
+        // A group of its own: what it forks while it makes a box is ended with it, also when it is killed.
+        command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: dup2 and fcntl are async-signal-safe, and nothing here allocates.
         unsafe {
@@ -166,7 +170,7 @@ impl Host {
         drop(theirs);
         let pipes = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(BoxError::HelperGone) };
-        let mut live = LiveBox { spec, pid: 0, helper, control: Some(ours) };
+        let mut live = LiveBox { spec, pid: 0, helper, control: Some(ours), over: None };
         let order = serde_json::to_vec(&Order::Make(Box::new(live.spec.clone())))
             .map_err(|e| BoxError::Helper(format!("a path of the plan is not UTF-8: {e}")))?;
         let listener = match live.order(&order, &[]) {
@@ -175,7 +179,14 @@ impl Host {
                 fds.remove(0)
             }
             Ok((Answer::Failed { what }, _)) => return Err(BoxError::Helper(what)),
-            Err(BoxError::HelperGone) => return Err(BoxError::Helper(last_words(stderr.into()))),
+            Err(BoxError::HelperGone) => {
+                // What it left is ended first: it holds the pipe of the last words too.
+                let status = live.finish()?;
+                return Err(match status.signal() {
+                    Some(_) => BoxError::HelperGone,
+                    None => BoxError::Helper(last_words(stderr.into())),
+                });
+            }
             Ok(_) => return Err(BoxError::HelperGone),
             Err(e) => return Err(e),
         };
@@ -316,6 +327,15 @@ impl LiveBox {
         read_back::all(&self.spec, self.pid, hello)
     }
 
+    /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let Some(pid) = Pid::from_raw(self.helper.id().cast_signed()) else { return true };
+        self.over.is_some() || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+    }
+
     /// Ends every process of the box; its worktree stays mounted for [`LiveBox::write_changes`].
     ///
     /// # Errors
@@ -348,11 +368,7 @@ impl LiveBox {
     pub fn end(mut self) -> Result<Ended, BoxError> {
         let order = serde_json::to_vec(&Order::End).map_err(|e| BoxError::Helper(e.to_string()))?;
         let answer = self.order(&order, &[]);
-        self.control = None;
-        self.helper.wait().map_err(host("wait for the box's helper"))?;
-        if !matches!(answer, Ok((Answer::Over { .. }, _))) {
-            self.reap()?;
-        }
+        self.finish()?;
         match answer? {
             (Answer::Over { ended }, _) => Ok(ended),
             (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
@@ -360,14 +376,62 @@ impl LiveBox {
         }
     }
 
-    /// After the helper's end: ends what it could not end any more. Its mounts and its loop device went with the last
-    /// process of the box.
-    fn reap(&self) -> Result<(), BoxError> {
-        let name = self.spec.box_id.to_string();
-        read_back::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))
+    /// Waits until the helper has answered or has ended. The end of the socket is not enough: what a killed helper had
+    /// forked holds it open.
+    fn answer_or_end(&self, control: BorrowedFd<'_>) -> Result<(), BoxError> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = Pid::from_raw(self.helper.id().cast_signed()).ok_or(BoxError::HelperGone)?;
+        let life = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| BoxError::HelperGone)?;
+        loop {
+            let mut both = [PollFd::from_borrowed_fd(control, PollFlags::IN), PollFd::new(&life, PollFlags::IN)];
+            match poll(&mut both, None) {
+                Ok(_) if !both[0].revents().is_empty() => return Ok(()),
+                // It may have answered with its last breath.
+                Ok(_) if !both[1].revents().is_empty() => {
+                    let mut one = [PollFd::from_borrowed_fd(control, PollFlags::IN)];
+                    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+                    let answered = poll(&mut one, Some(&now)).is_ok_and(|ready| ready > 0);
+                    return if answered { Ok(()) } else { Err(BoxError::HelperGone) };
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(host("wait for the box's helper")(e.into())),
+            }
+        }
     }
 
-    fn done(&mut self, order: &Order, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), BoxError> {
+    /// Lets the helper end, and ends what it could not end any more because it was killed: what it had forked is in
+    /// its process group until it is in the box's control group. Mounts and loop device go with the last of them.
+    fn finish(&mut self) -> Result<ExitStatus, BoxError> {
+        use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+        self.control = None;
+        if let Some(status) = self.over {
+            return Ok(status);
+        }
+        if let Some(pid) = Pid::from_raw(self.helper.id().cast_signed()) {
+            // Not collected yet: until then nobody else can have its number.
+            let ended = loop {
+                match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    other => break other,
+                }
+            };
+            ended.map_err(|e| host("wait for the box's helper")(e.into()))?;
+            match kill_process_group(pid, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => return Err(host("end what the box's helper left")(e.into())),
+            }
+        }
+        let status = self.helper.wait().map_err(host("wait for the box's helper"))?;
+        self.over = Some(status);
+        if !status.success() {
+            let name = self.spec.box_id.to_string();
+            read_back::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
+        }
+        Ok(status)
+    }
+
+    fn done(&mut self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<(), BoxError> {
         let order = serde_json::to_vec(order).map_err(|e| BoxError::Helper(e.to_string()))?;
         match self.order(&order, fds)? {
             (Answer::Did, _) => Ok(()),
@@ -376,9 +440,10 @@ impl LiveBox {
         }
     }
 
-    fn order(&mut self, body: &[u8], fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<(Answer, Vec<OwnedFd>), BoxError> {
+    fn order(&mut self, body: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(Answer, Vec<OwnedFd>), BoxError> {
         let control = self.control.as_ref().ok_or(BoxError::HelperGone)?;
         packet::send(control.as_fd(), body, fds).map_err(|_| BoxError::HelperGone)?;
+        self.answer_or_end(control.as_fd())?;
         let (said, fds) = packet::receive(control.as_fd()).map_err(|_| BoxError::HelperGone)?;
         if said.is_empty() {
             return Err(BoxError::HelperGone);
@@ -390,12 +455,8 @@ impl LiveBox {
 impl Drop for LiveBox {
     fn drop(&mut self) {
         // The end of the socket is the end of the box; the helper ends by itself and is only collected here.
-        self.control = None;
-        if let Err(e) = self.helper.wait() {
-            eprintln!("wait for the helper of box {}: {e}", self.spec.box_id);
-        }
-        if let Err(e) = self.reap() {
-            eprintln!("{e}");
+        if let Err(e) = self.finish() {
+            eprintln!("the helper of box {}: {e}", self.spec.box_id);
         }
     }
 }

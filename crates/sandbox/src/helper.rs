@@ -108,6 +108,11 @@ pub fn main() -> i32 {
         };
         let (answer, listener, last) = carry_out(order, fds, &mut made);
         let failed = matches!(answer, Answer::Failed { .. });
+        if failed && made.as_ref().is_some_and(Made::was_killed) {
+            // Not the box's fault, and nothing that a next one would meet again: it is as lost as with this helper.
+            drop(made.take().map(Made::end));
+            return 3;
+        }
         let body = serde_json::to_vec(&answer).unwrap_or_default();
         let fds: Vec<BorrowedFd<'_>> = listener.iter().map(AsFd::as_fd).collect();
         let sent = packet::send(control.as_fd(), &body, &fds);
@@ -237,6 +242,16 @@ fn close_stdio() -> io::Result<()> {
 }
 
 impl Made {
+    /// Whether somebody else killed process 1.
+    fn was_killed(&self) -> bool {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !self.reaped
+            && Pid::from_raw(self.pid).is_some_and(|pid| {
+                waitid(WaitId::Pid(pid), look).is_ok_and(|status| status.is_some_and(|status| status.killed()))
+            })
+    }
+
     fn kill(&mut self) -> io::Result<()> {
         if self.reaped {
             return Ok(());

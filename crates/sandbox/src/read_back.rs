@@ -311,13 +311,11 @@ pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
 ///
 /// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
 pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
-    for _ in 0..500 {
-        let lists = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name).join("cgroup.procs"));
-        let pids: String = lists.filter_map(|list| fs::read_to_string(list).ok()).collect();
-        if pids.is_empty() {
-            break;
-        }
-        for pid in pids.lines().filter_map(|line| line.parse::<u32>().ok()) {
+    let groups: Vec<PathBuf> = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name)).collect();
+    let mut tries = 0;
+    loop {
+        let lists = groups.iter().filter_map(|group| fs::read_to_string(group.join("cgroup.procs")).ok());
+        for pid in lists.collect::<String>().lines().filter_map(|line| line.parse::<u32>().ok()) {
             if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
                 && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
                 && e != rustix::io::Errno::SRCH
@@ -325,15 +323,19 @@ pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
                 return Err(e.into());
             }
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    for hierarchy in hierarchies() {
-        match fs::remove_dir(hierarchy.join(&parent[1..]).join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        let removed = groups.iter().map(|group| match fs::remove_dir(group) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        });
+        tries += 1;
+        match removed.fold(Ok(()), io::Result::and) {
+            // Killed is not yet gone; and one that was killed on its way into a group may still come to it.
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            done => return done,
         }
     }
-    Ok(())
 }
 
 /// Removes the installation's own group, if it is empty.

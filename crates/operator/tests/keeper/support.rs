@@ -10,7 +10,7 @@ use model::{BoxId, Profile, RunId};
 use operator::cable::Cable;
 use operator::checkout::Checkouts;
 use operator::disk::Disk;
-use operator::engine::{Engine, Live, Made};
+use operator::engine::{Engine, Live, Made, Trouble};
 use operator::journal::Tail;
 use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
@@ -106,7 +106,7 @@ impl Drop for FakeBox {
 }
 
 impl Engine for FakeEngine {
-    fn create(&self, plan: &BoxPlan) -> Result<Made, String> {
+    fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble> {
         let play = self.plays.lock().unwrap().pop().ok_or("no play for this box")?;
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         self.doors.lock().unwrap().push(door.local_addr().unwrap());
@@ -149,7 +149,7 @@ impl Engine for FakeEngine {
 }
 
 impl Live for FakeBox {
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<(), Trouble> {
         Ok(())
     }
     fn read_back(&self, _: &Hello) -> Vec<Reading> {
