@@ -6,15 +6,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Names the seed to repeat; without it each time is another.
 const SEED: &str = "VOLARY_KILL_SEED";
-/// Kills in all.
-const KILLS: usize = 48;
-/// Most kills in one round, which is [`AT_ONCE`] runs from their beginning to their end.
-const MOST_A_ROUND: u64 = 5;
-const AT_ONCE: usize = 2;
-/// Longest time before a kill, in milliseconds.
-const LONGEST_MS: u64 = 2500;
 /// After this no further round is begun, in seconds.
 const LONG_ENOUGH_SECS: u64 = 150;
+
+/// What is killed, and when.
+struct Storm {
+    script: Value,
+    /// Kills in all.
+    kills: usize,
+    /// Runs of a round, from their beginning to their end.
+    at_once: usize,
+    /// Most kills in one round.
+    most_a_round: u64,
+    /// Longest time before a kill, in milliseconds.
+    longest_ms: u64,
+}
 
 /// SplitMix64: small, and the same everywhere.
 struct Dice(u64);
@@ -40,39 +46,51 @@ fn script() -> Value {
     turns.into()
 }
 
+impl Storm {
+    fn blow(self) {
+        let seed = std::env::var(SEED).ok().map_or_else(
+            || SystemTime::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_nanos() as u64),
+            |text| text.parse().expect("a number"),
+        );
+        println!("to repeat: {SEED}={seed}");
+        let mut dice = Dice(seed);
+        let mut world = World::of(&self.script);
+        let (mut runs, mut kills) = (Vec::new(), Vec::new());
+        let begun = Instant::now();
+        while kills.len() < self.kills && begun.elapsed() < Duration::from_secs(LONG_ENOUGH_SECS) {
+            let new: Vec<String> = (0..self.at_once).map(|_| world.begin()).collect();
+            println!("{}", new.join(" and "));
+            for _ in 0..=dice.below(self.most_a_round) {
+                let ms = dice.below(self.longest_ms);
+                let victim = VICTIMS[dice.below(VICTIMS.len() as u64) as usize];
+                std::thread::sleep(Duration::from_millis(ms));
+                let hit = world.kill(victim);
+                println!("  after {ms} ms {victim:?} {}", if hit { "is killed" } else { "is not there" });
+                kills.push(hit);
+            }
+            for run in &new {
+                drop(world.over(run));
+            }
+            runs.extend(new);
+        }
+        for (run, entries) in &world.judge(&runs) {
+            println!("{run}: {} boxes, {}", attempts(entries), if done(entries) { "done" } else { reason(entries) });
+            let spent = reason(entries).contains(&format!("in each of {MOST_ATTEMPTS} attempts"));
+            let killed = reason(entries).contains("the agent died by signal 9");
+            assert!(done(entries) || spent || killed, "{run} failed for no reason of ours: {}", reason(entries));
+        }
+        let hits = kills.iter().filter(|hit| **hit).count();
+        assert!(hits * 3 > kills.len(), "only {hits} of {} victims were there", kills.len());
+    }
+}
+
 #[test]
 fn whoever_is_killed_at_whatever_moment_nothing_is_lost_doubled_or_left() {
-    let seed = std::env::var(SEED).ok().map_or_else(
-        || SystemTime::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_nanos() as u64),
-        |text| text.parse().expect("a number"),
-    );
-    println!("to repeat: {SEED}={seed}");
-    let mut dice = Dice(seed);
-    let mut world = World::of(&script());
-    let (mut runs, mut kills) = (Vec::new(), Vec::new());
-    let begun = Instant::now();
-    while kills.len() < KILLS && begun.elapsed() < Duration::from_secs(LONG_ENOUGH_SECS) {
-        let new: Vec<String> = (0..AT_ONCE).map(|_| world.begin()).collect();
-        println!("{}", new.join(" and "));
-        for _ in 0..=dice.below(MOST_A_ROUND) {
-            let ms = dice.below(LONGEST_MS);
-            let victim = VICTIMS[dice.below(VICTIMS.len() as u64) as usize];
-            std::thread::sleep(Duration::from_millis(ms));
-            let hit = world.kill(victim);
-            println!("  after {ms} ms {victim:?} {}", if hit { "is killed" } else { "is not there" });
-            kills.push(hit);
-        }
-        for run in &new {
-            drop(world.over(run));
-        }
-        runs.extend(new);
-    }
-    let transcripts = world.judge(&runs);
-    for (run, entries) in &transcripts {
-        println!("{run}: {} boxes, {}", attempts(entries), if done(entries) { "done" } else { reason(entries) });
-        let spent = reason(entries).contains(&format!("in each of {MOST_ATTEMPTS} attempts"));
-        let killed = reason(entries).contains("agent died");
-        assert!(done(entries) || spent || killed, "{run} failed for no reason of ours: {}", reason(entries));
-    }
-    assert!(kills.iter().filter(|hit| **hit).count() * 2 > kills.len(), "most victims were there");
+    Storm { script: script(), kills: 48, at_once: 2, most_a_round: 5, longest_ms: 2500 }.blow();
+}
+
+#[test]
+fn whoever_is_killed_while_a_box_is_made_or_a_branch_is_nothing_is_lost_doubled_or_left() {
+    let script = json!([{"text": "One command.", "tools": [shell("once", "0.05"), write("file")]}, {"text": "Done."}]);
+    Storm { script, kills: 30, at_once: 1, most_a_round: 1, longest_ms: 600 }.blow();
 }

@@ -108,6 +108,22 @@ fn a_helper_killed_while_a_command_runs_takes_its_box_along_and_not_the_run() {
 }
 
 #[test]
+fn a_helper_killed_while_it_makes_the_box_leaves_nothing_of_it_and_the_run_gets_another() {
+    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "0.05")]}, {"text": "Done."}]));
+    let mut runs = Vec::new();
+    // Earlier and later in the making, which takes some 20 ms.
+    for ms in [0, 2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 30, 40] {
+        let run = world.begin();
+        eventually("a helper", || world.find(Victim::Helper));
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+        world.kill(Victim::Helper);
+        assert!(done(&world.over(&run)), "{ms} ms: {}", reason(&world.over(&run)));
+        runs.push(run);
+    }
+    drop(world.judge(&runs));
+}
+
+#[test]
 fn an_agent_killed_while_a_command_runs_ends_the_run_with_the_reason() {
     let entries = while_a_command_runs(Victim::Agent);
     assert!(!done(&entries));

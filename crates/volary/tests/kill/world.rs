@@ -84,7 +84,7 @@ impl World {
             Victim::Operator => self.platform.pid_of("operator"),
             Victim::Runner => self.runner(),
             Victim::Agent => self.boxed().into_iter().find(|pid| is_agent(*pid)),
-            Victim::Helper => self.runner().and_then(|pid| status(pid, "PPid:")).filter(|pid| is_helper(*pid)),
+            Victim::Helper => self.helper(),
             Victim::Up => None,
         };
         Pid::from_raw(pid?.cast_signed())
@@ -96,6 +96,15 @@ impl World {
 
     fn runner(&self) -> Option<u32> {
         self.boxed().into_iter().find(|pid| status(*pid, "NSpid:") == Some(1))
+    }
+
+    /// A helper is there before there is anything in its box.
+    fn helper(&self) -> Option<u32> {
+        let operator = self.platform.pid_of("operator")?;
+        let threads = fs::read_dir(format!("/proc/{operator}/task")).ok()?.flatten();
+        let lists: String =
+            threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+        lists.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_helper(*pid))
     }
 
     /// Kills it without a warning; false when it is not there. `up` is started again at once, as a person would;
@@ -213,9 +222,16 @@ impl World {
         if !done(entries) {
             return;
         }
+        // A run that changed nothing has no branch, and says so; then nothing may have taken effect.
+        let branch = entries.iter().rev().find_map(|entry| match &entry.event {
+            Event::Result { branch, .. } => Some(branch.clone()),
+            _ => None,
+        });
+        let branch = branch.unwrap_or_else(|| panic!("{run} is done and has no result"));
         let shown = |path: &str| {
-            let listed = self.repo.git(&["ls-tree", "-r", "--name-only", &format!("volary/{run}")]);
-            listed.lines().any(|name| name == path).then(|| self.repo.git(&["show", &format!("volary/{run}:{path}")]))
+            let branch = branch.as_deref()?;
+            let listed = self.repo.git(&["ls-tree", "-r", "--name-only", branch]);
+            listed.lines().any(|name| name == path).then(|| self.repo.git(&["show", &format!("{branch}:{path}")]))
         };
         let log = shown("log").unwrap_or_default();
         for (id, (name, input)) in &calls {
@@ -319,7 +335,7 @@ fn is_agent(pid: u32) -> bool {
         .is_ok_and(|exe| exe.ends_with("agent") || exe == Path::new(api::inbox::AGENT_PATH))
 }
 
-/// The parent of an orphaned runner is not its helper any more.
+/// Whether it is the helper of a box, and no other child of the operator.
 fn is_helper(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).any(|word| word == b"box-helper")
