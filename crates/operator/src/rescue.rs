@@ -67,11 +67,12 @@ pub fn way_out(place: &Path, base: &str) -> String {
     let (how, folder) = if place.is_dir() {
         (String::new(), format!("{shown}/up"))
     } else {
-        (format!(" it is a file system: `mount -o loop,ro {shown} /mnt`, and"), "/mnt/up".to_owned())
+        (format!(" it is a file system: `mount -o loop,ro,nosuid,nodev {shown} /mnt`, and"), "/mnt/up".to_owned())
     };
     format!(
         "The agent's changes are kept in {shown}:{how} look in {folder} (files that lie over commit {base}; a device \
-         there stands for a file that was deleted). Remove {shown} when you have them."
+         there stands for a file that was deleted). Run no git in it: its .git is the agent's. Remove \
+         {shown} when you have them."
     )
 }
 

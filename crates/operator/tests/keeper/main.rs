@@ -312,7 +312,7 @@ async fn changes_that_cannot_be_imported_outlive_the_run_and_its_end_says_where_
     assert_eq!(outcome, Outcome::Failed);
     let kept = stage.dir.path().join("kept/r1.img");
     assert!(reason.contains(&format!("{} is not there", repo.display())), "{reason}");
-    assert!(reason.contains(&format!("`mount -o loop,ro {} /mnt`", kept.display())), "{reason}");
+    assert!(reason.contains(&format!("`mount -o loop,ro,nosuid,nodev {} /mnt`", kept.display())), "{reason}");
     assert!(reason.contains(&format!("over commit {};", base.trim())), "{reason}");
     stage.settle().await;
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "an image");
