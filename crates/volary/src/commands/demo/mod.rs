@@ -93,7 +93,7 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
         }
         status = demonstrate(args, &folder, &repo, &home, &platform.client, &steps) => status?,
     };
-    if !args.exit && steps.screen.is_read()? {
+    if steps.screen.is_read().context("write the report")? && !args.exit {
         if !args.json {
             steps.screen.line(&format!(
                 "\nThe platform stays up for you to look around; Ctrl-C ends it and removes {}.",
@@ -102,7 +102,6 @@ pub async fn main(args: &Args) -> anyhow::Result<i32> {
         }
         stop.asked().await;
     }
-    steps.screen.is_read()?;
     Ok(status)
 }
 

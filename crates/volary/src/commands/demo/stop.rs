@@ -54,14 +54,14 @@ pub struct Screen(Cell<Option<ErrorKind>>);
 impl Screen {
     /// Writes a line.
     pub fn line(&self, text: &str) {
-        self.line_to(&mut std::io::stdout().lock(), text);
+        self.line_to(&mut Unbuffered, text);
     }
 
     fn line_to(&self, out: &mut impl Write, text: &str) {
         if self.0.get().is_some() {
             return;
         }
-        if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        if let Err(e) = out.write_all(format!("{text}\n").as_bytes()) {
             self.0.set(Some(e.kind()));
         }
     }
@@ -76,6 +76,18 @@ impl Screen {
             Some(ErrorKind::BrokenPipe) => Ok(false),
             Some(kind) => Err(kind.into()),
         }
+    }
+}
+
+/// Standard output without the library's buffer, which would try what is left in it once more at the very end.
+struct Unbuffered;
+
+impl Write for Unbuffered {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
