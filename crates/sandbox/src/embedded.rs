@@ -20,6 +20,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 const FIRST_UID: u32 = 0x7000_0000;
 /// Uids of one installation. Its block is one of 1,024, chosen by its folder, so that two on one host share none.
 const UIDS: u32 = 1 << 17;
+/// Where the uids of all boxes of all installations lie, when the engine has root.
+pub const BOX_UIDS: std::ops::Range<u32> = FIRST_UID..FIRST_UID + 1024 * UIDS;
 
 /// Why a box could not be made, used or ended.
 #[derive(Debug, thiserror::Error)]

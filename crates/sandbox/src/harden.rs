@@ -102,7 +102,27 @@ pub fn harden(
     runner: &Path,
     agent: &Path,
 ) -> Result<HardenedSpec, HardenError> {
-    let limits = plan.profile.limits.clone();
+    let folders = check(&plan.profile, host)?;
+    Ok(HardenedSpec {
+        run: plan.run.clone(),
+        box_id: plan.box_id.clone(),
+        uid,
+        limits: plan.profile.limits.clone(),
+        folders,
+        lower: plan.lower.clone(),
+        upper_image: plan.upper_image.clone(),
+        host: host.clone(),
+        runner: runner.to_path_buf(),
+        agent: agent.to_path_buf(),
+    })
+}
+
+/// Whether this host would make a box of the profile; gives its folders as a box would see them.
+///
+/// # Errors
+/// As of [`harden`].
+pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenError> {
+    let limits = &profile.limits;
     let bounds: [(&'static str, u64, u64, u64, &'static str); 8] = [
         ("memory-mib", limits.memory_mib, 32, 1 << 20, "32 to 1048576"),
         ("cpu-millis", limits.cpu_millis, 10, 1_000_000, "10 to 1000000"),
@@ -118,22 +138,8 @@ pub fn harden(
             return Err(HardenError::Limit { name, value, range });
         }
     }
-    let mut folders = Vec::new();
-    for folder in &plan.profile.folders {
-        folders.push(Folder { path: shown(folder, host)?, writable: folder.writable });
-    }
-    Ok(HardenedSpec {
-        run: plan.run.clone(),
-        box_id: plan.box_id.clone(),
-        uid,
-        limits,
-        folders,
-        lower: plan.lower.clone(),
-        upper_image: plan.upper_image.clone(),
-        host: host.clone(),
-        runner: runner.to_path_buf(),
-        agent: agent.to_path_buf(),
-    })
+    let shown = |folder: &Folder| Ok(Folder { path: shown(folder, host)?, writable: folder.writable });
+    profile.folders.iter().map(shown).collect()
 }
 
 /// The folder's real path, if it may be shown.

@@ -3,6 +3,8 @@
 //! The mount table here is the promise that [`crate::read_back`] holds the kernel to.
 
 use crate::harden::HardenedSpec;
+use model::Limits;
+use model::profile::Folder;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -27,8 +29,8 @@ const ETC: [&str; 11] = [
     "shells",
     "ssl/certs",
 ];
-/// Parts of `/proc` that tell of the host or steer it: shown empty.
-const MASKED: [&str; 12] = [
+/// Parts of `/proc` that tell of the host or steer it: shown empty, where the kernel has them.
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/config.gz",
@@ -42,8 +44,13 @@ const MASKED: [&str; 12] = [
     "/proc/timer_stats",
     "/proc/modules",
 ];
-/// Parts of `/proc` that steer the host: read-only.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Parts of `/proc` that steer the host: read-only, where the kernel has them.
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// The devices of every box, in `/dev`; there are no others.
+pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Files of the box's own that the platform writes: none is the host's.
+pub const OWN_FILES: [&str; 6] =
+    ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", PROBE, "/run/volary/box.json"];
 
 /// A world-readable file that no Landlock rule of the runner names; reading it must be refused.
 pub const PROBE: &str = "/var/volary-probe";
@@ -55,6 +62,10 @@ pub struct Mount {
     pub point: PathBuf,
     /// Whether the box may write there.
     pub writable: bool,
+    /// Whether a program there may be executed, as far as the mount goes.
+    pub executable: bool,
+    /// Most that fits in, in KiB, for a file system that is made for the box in memory.
+    pub size_kib: Option<u64>,
     spec: Value,
 }
 
@@ -64,14 +75,23 @@ impl Mount {
         Self {
             point: point.into(),
             writable,
+            executable: true,
+            size_kib: None,
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
         }
     }
     fn fresh(kind: &str, point: &str, writable: bool, options: &[&str]) -> Self {
+        let kib = |size: &str| match size.split_at_checked(size.len() - 1)? {
+            (n, "m") => n.parse::<u64>().ok().map(|n| n << 10),
+            (n, "k") => n.parse().ok(),
+            _ => None,
+        };
         Self {
             point: point.into(),
             writable,
+            executable: !options.contains(&"noexec"),
+            size_kib: options.iter().find_map(|option| option.strip_prefix("size=")).and_then(kib),
             spec: json!({"destination": point, "type": kind, "source": kind, "options": options}),
         }
     }
@@ -80,7 +100,18 @@ impl Mount {
 /// Every mount of the box but its root, in order.
 #[must_use]
 pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
-    let scratch = format!("size={}m", spec.limits.scratch_mib);
+    table(&stage.join("work"), &spec.runner, &spec.agent, &spec.limits, &spec.folders)
+}
+
+/// What [`mounts`] would be for such limits and folders, for a person who asks before there is a box.
+#[must_use]
+pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
+    let nowhere = Path::new("/");
+    table(nowhere, nowhere, nowhere, limits, folders)
+}
+
+fn table(work: &Path, runner: &Path, agent: &Path, limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
+    let scratch = format!("size={}m", limits.scratch_mib);
     let mut all = vec![
         Mount::fresh("proc", "/proc", true, &["nosuid", "noexec", "nodev", "hidepid=2"]),
         Mount::fresh("tmpfs", "/dev", true, &["nosuid", "noexec", "mode=755", "size=64k"]),
@@ -105,10 +136,10 @@ pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
         }
     }
     all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch]));
-    all.push(Mount::bind(&stage.join("work"), api::inbox::WORKSPACE, true));
-    all.push(Mount::bind(&spec.runner, api::inbox::RUNNER_PATH, false));
-    all.push(Mount::bind(&spec.agent, api::inbox::AGENT_PATH, false));
-    for folder in &spec.folders {
+    all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
+    all.push(Mount::bind(runner, api::inbox::RUNNER_PATH, false));
+    all.push(Mount::bind(agent, api::inbox::AGENT_PATH, false));
+    for folder in folders {
         all.push(Mount::bind(&folder.path, &folder.path.to_string_lossy(), folder.writable));
     }
     all

@@ -93,55 +93,113 @@ fn namespaces(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
         .collect()
 }
 
-/// The mount table: exactly the promised points, each read-only unless promised writable, none with set-uid or devices.
+/// The mount table: exactly the promised points, each with what was promised of it.
 fn mounts(spec: &HardenedSpec, pid: u32) -> Reading {
-    let by = "/proc/PID/mountinfo";
-    let promised = oci::mounts(Path::new("/"), spec);
+    let exists = |point: &str| {
+        let inside = PathBuf::from(format!("/proc/{pid}/root")).join(&point[1..]);
+        Path::new(point).symlink_metadata().is_ok() || inside.symlink_metadata().is_ok()
+    };
+    let table = text(&format!("/proc/{pid}/mountinfo"));
+    let wrong = wrong_mounts(&table, &oci::mounts(Path::new("/"), spec), exists);
+    let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
+    reading("mounts", "as promised", read, "/proc/PID/mountinfo")
+}
+
+/// One line of `mountinfo`, proc(5).
+struct Line<'a> {
+    /// What of its file system is mounted.
+    root: &'a str,
+    point: PathBuf,
+    options: Vec<&'a str>,
+    kind: &'a str,
+    /// Options of the file system itself, its size among them.
+    own: Vec<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mount: Vec<&str> = mount.split(' ').collect();
+        let file_system: Vec<&str> = file_system.split(' ').collect();
+        Some(Self {
+            root: mount.get(3)?,
+            point: unescape(mount.get(4)?),
+            options: mount.get(5)?.split(',').collect(),
+            kind: file_system.first()?,
+            own: file_system.get(2)?.split(',').collect(),
+        })
+    }
+    fn has(&self, option: &str) -> bool {
+        self.options.contains(&option)
+    }
+}
+
+/// Everything of a mount table that is not as promised. `exists` tells whether this kernel has such a part of `/proc`.
+fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut seen = Vec::new();
-    for line in text(&format!("/proc/{pid}/mountinfo")).lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let (Some(point), Some(options)) = (fields.get(4), fields.get(5)) else {
-            wrong.push(format!("a line that cannot be read: {line}"));
+    for text in table.lines() {
+        let Some(line) = Line::read(text) else {
+            wrong.push(format!("a line that cannot be read: {text}"));
             continue;
         };
-        let point = unescape(point);
-        let options: Vec<&str> = options.split(',').collect();
-        let has = |option: &str| options.contains(&option);
-        seen.push(point.clone());
-        if point == Path::new("/") {
-            if !has("ro") {
+        let point = line.point.display();
+        if line.point == Path::new("/") {
+            if !line.has("ro") {
                 wrong.push("/ is writable".into());
             }
-        } else if let Some(mount) = promised.iter().find(|m| m.point == point) {
-            if has("rw") != mount.writable {
-                wrong.push(format!("{} is {}", point.display(), if has("rw") { "writable" } else { "read-only" }));
+        } else if let Some(mount) = promised.iter().find(|m| m.point == line.point) {
+            if line.has("rw") != mount.writable {
+                wrong.push(format!("{point} is {}", if line.has("rw") { "writable" } else { "read-only" }));
             }
-            if !has("nosuid") {
-                wrong.push(format!("{} obeys set-uid", point.display()));
+            if !line.has("nosuid") {
+                wrong.push(format!("{point} obeys set-uid"));
             }
-            if !has("nodev") && !point.starts_with("/dev") {
-                wrong.push(format!("{} has devices", point.display()));
+            if !line.has("nodev") && !line.point.starts_with("/dev") {
+                wrong.push(format!("{point} has devices"));
             }
-        } else if !below_a_masked_place(&point) {
-            wrong.push(format!("{} is mounted and was not promised", point.display()));
+            if !mount.executable && !line.has("noexec") {
+                wrong.push(format!("{point} can be executed from"));
+            }
+            if let Some(kib) = mount.size_kib
+                && !(line.kind == "tmpfs" && line.own.contains(&&*format!("size={kib}k")))
+            {
+                wrong.push(format!("{point} is not {kib} KiB at most"));
+            }
+        } else if line.point.starts_with("/proc") {
+            wrong.extend(wrong_part_of_proc(&line));
+        } else if !oci::DEVICES.iter().any(|device| line.point == Path::new("/dev").join(device)) {
+            wrong.push(format!("{point} is mounted and was not promised"));
         }
+        seen.push(line.point);
     }
-    for mount in &promised {
+    for mount in promised {
         // A link of the host is bound where it leads to.
         let real = mount.point.canonicalize().unwrap_or_else(|_| mount.point.clone());
         if !seen.contains(&mount.point) && !seen.contains(&real) {
             wrong.push(format!("{} is not mounted", mount.point.display()));
         }
     }
-    let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
-    reading("mounts", "as promised", read, by)
+    for (parts, what) in [(&oci::MASKED[..], "masked"), (&oci::READ_ONLY[..], "read-only")] {
+        let open = parts.iter().filter(|part| exists(part) && !seen.iter().any(|point| point == Path::new(part)));
+        wrong.extend(open.map(|part| format!("{part} is not {what}")));
+    }
+    wrong
 }
 
-/// `/proc` parts that are masked or read-only are mounts of their own; devices may be bound one by one.
-fn below_a_masked_place(point: &Path) -> bool {
-    point.starts_with("/proc")
-        || ["null", "zero", "full", "random", "urandom", "tty"].iter().any(|d| point == Path::new("/dev").join(d))
+/// A masked file is the null device, a masked folder an empty read-only file system; the rest is read-only.
+fn wrong_part_of_proc(line: &Line) -> Option<String> {
+    let point = line.point.display();
+    let is_one = |parts: &[&str]| parts.iter().any(|part| line.point == Path::new(part));
+    if is_one(&oci::READ_ONLY) {
+        (!line.has("ro")).then(|| format!("{point} is writable"))
+    } else if is_one(&oci::MASKED) {
+        let null = line.root == "/null" || line.root.ends_with("/dev/null");
+        let empty = line.kind == "tmpfs" && line.root == "/" && line.has("ro");
+        (!null && !empty).then(|| format!("{point} is not masked: {} {} is there", line.kind, line.root))
+    } else {
+        Some(format!("{point} is mounted and was not promised"))
+    }
 }
 
 fn unescape(field: &str) -> PathBuf {
@@ -216,7 +274,18 @@ fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
             "cgroup.procs",
         ));
     }
+    lines.extend(swap(spec));
     lines
+}
+
+/// No swap beside the memory. A kernel without swap has no such file, and nothing to bound.
+fn swap(spec: &HardenedSpec) -> Option<Reading> {
+    let (file, promised) = match cgroups() {
+        Cgroups::V2 => (cgroup_path(spec, "").join("memory.swap.max"), 0),
+        // Memory and swap together.
+        _ => (cgroup_path(spec, "memory").join("memory.memsw.limit_in_bytes"), spec.limits.memory_mib << 20),
+    };
+    file.exists().then(|| reading("swap", promised.to_string(), text(&file.to_string_lossy()).trim(), "cgroup"))
 }
 
 fn cgroup_path(spec: &HardenedSpec, controller: &str) -> PathBuf {
@@ -267,6 +336,28 @@ pub(crate) fn limit_met(spec: &HardenedSpec) -> Option<String> {
         return Some(format!("met the limit of {} processes", spec.limits.processes));
     }
     None
+}
+
+/// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
+pub(crate) fn kill_members(spec: &HardenedSpec) -> io::Result<()> {
+    let (quota, group) = match cgroups() {
+        Cgroups::V2 => (cgroup_path(spec, "").join("cpu.max"), cgroup_path(spec, "")),
+        _ => (cgroup_path(spec, "cpu").join("cpu.cfs_quota_us"), cgroup_path(spec, "pids")),
+    };
+    // What is not there (the group is gone, or the kernel is older) is no hindrance: each process is killed below.
+    drop(fs::write(&quota, if quota.ends_with("cpu.max") { "max" } else { "-1" }));
+    if fs::write(group.join("cgroup.kill"), "1").is_ok() {
+        return Ok(());
+    }
+    for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+        if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw)
+            && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+            && e != rustix::io::Errno::SRCH
+        {
+            return Err(e.into());
+        }
+    }
+    Ok(())
 }
 
 fn hierarchies() -> Vec<PathBuf> {
@@ -343,5 +434,61 @@ pub fn remove_parent(parent: &str) {
     for hierarchy in hierarchies() {
         // Not empty, or not there: both are fine, the next operator reaps.
         drop(fs::remove_dir(hierarchy.join(&parent[1..])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Profile;
+
+    /// A table in which everything is as promised.
+    fn table() -> String {
+        let mut lines = vec!["1 0 0:1 /root / ro,nosuid,nodev - tmpfs tmpfs rw".to_owned()];
+        for mount in oci::promised(&Profile::default().limits, &[]) {
+            let access = if mount.writable { "rw" } else { "ro" };
+            let noexec = if mount.executable { "" } else { ",noexec" };
+            let size = mount.size_kib.map(|kib| format!(",size={kib}k")).unwrap_or_default();
+            let point = mount.point.display();
+            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - tmpfs tmpfs rw{size}"));
+        }
+        lines.push("3 2 0:3 /sys /proc/sys ro,nosuid - proc proc rw".into());
+        lines.push("3 2 0:4 / /proc/acpi ro - tmpfs tmpfs ro".into());
+        lines.push("3 2 0:5 /null /proc/keys rw,nosuid - tmpfs tmpfs rw".into());
+        lines.join("\n")
+    }
+
+    fn wrong(table: &str) -> String {
+        let promised = oci::promised(&Profile::default().limits, &[]);
+        wrong_mounts(table, &promised, |part| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part)).join("; ")
+    }
+
+    #[test]
+    fn a_table_as_promised_has_nothing_wrong() {
+        assert_eq!(wrong(&table()), "");
+    }
+
+    #[test]
+    fn each_thing_that_is_missing_of_a_mount_is_told() {
+        let cases = [
+            ("/proc/sys ro,", "/proc/sys rw,", "/proc/sys is writable"),
+            ("/proc/acpi ro ", "/proc/acpi rw ", "/proc/acpi is not masked"),
+            ("/null /proc/keys", "/keys /proc/keys", "/proc/keys is not masked"),
+            ("/proc/keys", "/proc/1/root", "/proc/1/root is mounted and was not promised; /proc/keys is not masked"),
+            ("/sys /proc/sys", "/sys /tmp/x", "/tmp/x is mounted and was not promised; /proc/sys is not read-only"),
+            ("/dev/shm rw,nosuid,nodev,noexec", "/dev/shm rw,nosuid,nodev", "/dev/shm can be executed from"),
+            ("size=65536k", "size=65537k", "/dev/shm is not 65536 KiB at most"),
+            (",size=524288k", "", "/tmp is not 524288 KiB at most"),
+            ("/usr ro,", "/usr rw,", "/usr is writable"),
+            ("/workspace rw,nosuid,", "/workspace rw,", "/workspace obeys set-uid"),
+            ("/root / ro,", "/root / rw,", "/ is writable"),
+        ];
+        for (from, to, said) in cases {
+            let table = table();
+            assert!(table.contains(from), "{from} is not in {table}");
+            let found = wrong(&table.replace(from, to));
+            assert!(found.contains(said), "{from} → {to}: {found:?}");
+        }
+        assert!(wrong("no table").contains("cannot be read"));
     }
 }
