@@ -58,9 +58,19 @@ pub fn path_is_plain(path: &[u8]) -> bool {
     !path.is_empty()
         && path.len() <= MAX_PATH
         && !path.contains(&0)
-        && path
-            .split(|b| *b == b'/')
-            .all(|part| !part.is_empty() && part != b"." && part != b".." && !part.eq_ignore_ascii_case(b".git"))
+        && path.split(|b| *b == b'/').all(|part| !part.is_empty() && part != b"." && part != b".." && !means_git(part))
+}
+
+/// Whether a file system somewhere takes this name for `.git`: git refuses to check such a tree out.
+///
+/// NTFS has the short name `git~1` and drops dots and spaces at the end (and what follows a colon); HFS+ drops
+/// characters that cannot be seen. Both do not tell upper from lower case.
+fn means_git(part: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(part);
+    let unseen = |c: &char| matches!(*c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let seen: String = text.chars().filter(|c| !unseen(c)).collect();
+    let name = seen.split([':', '\\']).next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    name.eq_ignore_ascii_case(".git") || name.eq_ignore_ascii_case("git~1")
 }
 
 /// Writes one head; the caller writes the content after it.
@@ -134,7 +144,23 @@ mod tests {
 
     #[test]
     fn a_path_that_climbs_or_names_git_is_refused_on_both_sides() {
-        for path in [&b"../x"[..], b"/x", b"a//b", b"a/./b", b".git/config", b"a/.GIT/x", b"", b"a\0b", b"a/"] {
+        for path in [
+            &b"../x"[..],
+            b"/x",
+            b"a//b",
+            b"a/./b",
+            b".git/config",
+            b"a/.GIT/x",
+            b"",
+            b"a\0b",
+            b"a/",
+            b"git~1/x",
+            b"GIT~1",
+            b".git /x",
+            b".git./x",
+            b".git::$INDEX_ALLOCATION/x",
+            ".g\u{200c}it/hooks".as_bytes(),
+        ] {
             assert!(write(&mut Vec::new(), &Change::Gone { path: path.to_vec() }).is_err(), "{path:?}");
             let mut wire = vec![b'D'];
             wire.extend_from_slice(&(path.len() as u32).to_le_bytes());

@@ -62,6 +62,9 @@ pub enum Answer {
     },
 }
 
+/// How often every process of a box is killed before the helper gives up: a millisecond apart, so half a minute at least.
+const KILL_ROUNDS: u32 = 30_000;
+
 struct Made {
     spec: HardenedSpec,
     container: Container,
@@ -257,20 +260,26 @@ impl Made {
             return Ok(());
         }
         let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(()) };
-        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(e) => return Err(e.into()),
-        }
-        // Process 1 is collected last of its namespace: when it is gone, all are.
-        loop {
-            match rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CHILD) | Ok(_) => break,
+        // Every process, not process 1 alone: it is collected only when it has run to its own end, and a command of
+        // its uid may have seen to it that it never gets to run.
+        for _ in 0..KILL_ROUNDS {
+            read_back::kill_members(&self.spec)?;
+            match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(e) => return Err(e.into()),
             }
+            // Process 1 is collected last of its namespace: when it is gone, all are.
+            match rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG) {
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CHILD) | Ok(Some(_)) => {
+                    self.reaped = true;
+                    return Ok(());
+                }
+                Err(e) => return Err(e.into()),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        self.reaped = true;
-        Ok(())
+        Err(io::Error::other("the box's processes do not end"))
     }
 
     fn end(mut self) -> io::Result<Ended> {

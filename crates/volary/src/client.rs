@@ -53,6 +53,11 @@ impl Client {
         let stream = UnixStream::connect(&self.socket)
             .await
             .with_context(|| format!("no platform answers on {}; start one with `volary up`", self.socket.display()))?;
+        // Secrets go over this socket: only to root's or one's own, whoever owns the folder it lies in.
+        let peer = stream.peer_cred().context("ask who answers on the home's socket")?.uid();
+        if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+            bail!("{} is answered by uid {peer}, who is neither root nor you; nothing was sent", self.socket.display());
+        }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::builder()

@@ -50,6 +50,7 @@ impl Home {
         if !self.0.exists() {
             fs::create_dir_all(&self.0).with_context(|| format!("make the home {}", self.0.display()))?;
         }
+        self.is_safe()?;
         self.is_ours()?;
         let owner = fs::metadata(&self.0)?.uid();
         if owner != rustix::process::geteuid().as_raw() {
@@ -88,6 +89,30 @@ impl Home {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             if let (true, Some(uid)) = (root, uid) {
                 chown(&path, Some(uid), Some(uid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a home that somebody else could put another in the place of.
+    fn is_safe(&self) -> anyhow::Result<()> {
+        if fs::symlink_metadata(&self.0)?.is_symlink() {
+            bail!("the home {} is a link; give the folder that it leads to", self.0.display());
+        }
+        let own = rustix::process::geteuid().as_raw();
+        for folder in fs::canonicalize(&self.0)?.ancestors().skip(1) {
+            let about = fs::metadata(folder)?;
+            // A user's own folders are often writable by his own group; root's are not.
+            let others = if own == 0 { 0o022 } else { 0o002 };
+            let others_write = about.mode() & others != 0 && about.mode() & 0o1000 == 0;
+            if others_write || (about.uid() != 0 && about.uid() != own) {
+                bail!(
+                    "the home {} lies under {}, where uid {} or others may put something else in its place; give --home \
+                     under a folder that only root or you may write",
+                    self.0.display(),
+                    folder.display(),
+                    about.uid()
+                );
             }
         }
         Ok(())

@@ -54,6 +54,12 @@ struct Part {
 /// Runs the platform until it is told to end (SIGINT or SIGTERM).
 pub fn main(options: &Options) -> anyhow::Result<()> {
     let home = &options.home;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // Every connection of every box is a descriptor of the gateway's; the usual soft limit is that of a shell.
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: files.maximum, maximum: files.maximum },
+    )?;
     let (server_uid, gateway_uid) = home.uids();
     home.make(server_uid)?;
     let lock = lock(home)?;
@@ -68,10 +74,13 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         _ => anyhow::anyhow!("listen on 127.0.0.1:{}: {e}", options.port),
     })?;
     let url = format!("http://{}", tcp.local_addr()?);
+    // A socket is nobody else's, also for the moment before its mode is set.
+    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let api = socket(home, "api.sock", None)?;
     let link = socket(home, "operator.sock", None)?;
     let grants = socket(home, "gateway.sock", Some(gateway_uid))?;
     let cable = seqpacket(home)?;
+    rustix::process::umask(usual);
 
     let cgroup_parent = sandbox::rootless::cgroup_parent(&home.label()).context("a control group for the boxes")?;
     let config = Config {

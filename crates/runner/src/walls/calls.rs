@@ -55,6 +55,10 @@ const CORE: i64 = libc::RLIMIT_CORE as i64;
 const CORE_STAYS: &str =
     "at 0 a host's core handler, which runs as its root, would be fed by a crash in a box; at 1 it is not";
 
+/// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
+const IOPRIO_WHO_PROCESS: i64 = 1;
+const SLOWS: &str = "process 1 is of the same uid: slowed down enough, it could neither end a command nor die";
+
 macro_rules! namespaces {
     ($call:expr, $why:expr; $($flag:ident)*) => {
         [$(Refusal($call, All(&[(0, Bits(libc::$flag as i64, libc::$flag as i64))]), $why)),*]
@@ -170,6 +174,14 @@ const CHILD: &[Refusal] = &[
         All(&[(0, Not(0))]),
         "sets the limits of other processes: process 1 is of the same uid, and could be starved of files or memory",
     ),
+    Refusal(libc::SYS_sched_setaffinity, All(&[(0, Not(0))]), SLOWS),
+    Refusal(libc::SYS_sched_setscheduler, All(&[(0, Not(0))]), SLOWS),
+    Refusal(libc::SYS_sched_setparam, All(&[(0, Not(0))]), SLOWS),
+    Refusal(libc::SYS_sched_setattr, All(&[(0, Not(0))]), SLOWS),
+    Refusal(libc::SYS_setpriority, All(&[(0, Not(libc::PRIO_PROCESS as i64))]), SLOWS),
+    Refusal(libc::SYS_setpriority, All(&[(1, Not(0))]), SLOWS),
+    Refusal(libc::SYS_ioprio_set, All(&[(0, Not(IOPRIO_WHO_PROCESS))]), SLOWS),
+    Refusal(libc::SYS_ioprio_set, All(&[(1, Not(0))]), SLOWS),
     Refusal(
         libc::SYS_personality,
         All(&[(0, Not(0)), (0, Not(0xffff_ffff))]),
@@ -362,6 +374,19 @@ mod tests {
         assert_eq!((ask(0), ask(0x7fff_0010), ask(0x1_0000_0000)), (ALLOW, EPERM, EPERM));
         assert_eq!(verdict(&program, libc::SYS_setrlimit, [core, 0x7fff_0010, 0, 0, 0, 0]), EPERM);
         assert_eq!(verdict(&program, libc::SYS_setrlimit, [7, 0x7fff_0010, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn a_child_sets_its_own_place_in_the_queue_and_nobody_elses() {
+        let program = child().unwrap();
+        for call in [libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler, libc::SYS_sched_setattr] {
+            assert_eq!(verdict(&program, call, [0, 8, 1, 0, 0, 0]), ALLOW);
+            assert_eq!(verdict(&program, call, [1, 8, 1, 0, 0, 0]), EPERM);
+        }
+        let ask = |which: u64, who: u64| verdict(&program, libc::SYS_setpriority, [which, who, 5, 0, 0, 0]);
+        assert_eq!((ask(0, 0), ask(0, 1), ask(1, 0), ask(2, 0)), (ALLOW, EPERM, EPERM, EPERM));
+        let ask = |which: u64, who: u64| verdict(&program, libc::SYS_ioprio_set, [which, who, 0, 0, 0, 0]);
+        assert_eq!((ask(1, 0), ask(1, 1), ask(3, 0)), (ALLOW, EPERM, EPERM));
     }
 
     #[test]

@@ -39,16 +39,6 @@ pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
     command.arg("--home").arg(home.path()).args(["up", "--port", "0", "--quiet"]).args(extra);
     // A group of its own: Ctrl-C is for this command, which then ends the platform in order.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    // Should this command be killed, its platform ends in order all the same.
-    // SAFETY: prctl is async-signal-safe; nothing here allocates.
-    unsafe {
-        command.pre_exec(|| {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0 {
-                return Ok(());
-            }
-            Err(std::io::Error::last_os_error())
-        });
-    }
     let parent = rustix::process::getpid();
     // SAFETY: plain system calls, which allocate nothing.
     unsafe {

@@ -17,11 +17,18 @@ pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                '\u{fffd}'
+            }
             c if c.is_control() => '\u{fffd}',
             c => c,
         })
         .collect()
+}
+
+/// As [`plain`], in one line: for names and titles, which must not look like lines of ours.
+fn in_line(text: &str) -> String {
+    plain(text).replace('\n', "\u{240a}")
 }
 
 fn cut(text: &str) -> String {
@@ -60,7 +67,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
             if *left_out_count > 0 {
                 write!(line, "\n  not in it, because not committed ({left_out_count}):").ok()?;
                 for path in left_out {
-                    write!(line, "\n    {}", plain(path)).ok()?;
+                    write!(line, "\n    {}", in_line(path)).ok()?;
                 }
             }
             line
@@ -95,7 +102,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
             if reason.is_empty() { word.to_owned() } else { format!("{word}: {}", cut(reason)) }
         }
         Event::Chunk { text, .. } => cut(text),
-        Event::ToolCall { title, .. } => format!("▶ {}", cut(title)),
+        Event::ToolCall { title, .. } => format!("▶ {}", in_line(title)),
         Event::ToolResult { ok: false, text, .. } => format!("  ✗ {}", cut(text)),
         Event::ToolResult { .. } | Event::Loop { .. } | Event::Unknown => return None,
         Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),
@@ -106,7 +113,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
         }
         Event::CommandEnd { exit: how, ms, .. } => format!("  ({}, {ms} ms)", exit(how)),
         Event::FileEdit { path, created, diff, .. } => {
-            format!("  {} {}\n{}", if *created { "new file" } else { "edited" }, plain(path), cut(diff))
+            format!("  {} {}\n{}", if *created { "new file" } else { "edited" }, in_line(path), cut(diff))
         }
         Event::Verdict(v) if v.allowed => {
             format!("⇄ {} {} allowed ({})", plain(&v.method), plain(&v.target), v.rule)
