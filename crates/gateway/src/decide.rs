@@ -1,4 +1,5 @@
-//! Whether a request is one of the few that exist. Pure but for reading the body off the socket.
+//! Whether a request is one of the few that exist. Pure but for reading the body off the socket, and for the
+//! thread beside this one on which a body is judged.
 //!
 //! Read [`target`] (where it points), [`handle`] (which credential it shows), then [`decide`].
 
@@ -22,31 +23,62 @@ const BODY_SECS: u64 = 30;
 /// Longest name of a model, in bytes.
 const MAX_NAME: usize = 64;
 /// What every handle starts with.
-const HANDLE_PREFIX: &str = "vh_";
+const HANDLE_PREFIX: &[u8] = b"vh_";
+/// What follows, in characters of base 32: 256 random bits.
+const HANDLE_CHARS: usize = 52;
+/// Bodies that are judged at once, over all runs; of one run it is one. More wait.
+pub(crate) const JUDGES: usize = 2;
 /// Headers that carry a credential somewhere, and never here.
 const FOREIGN: [&str; 6] =
     ["proxy-authorization", "cookie", "api-key", "x-goog-api-key", "x-auth-token", "x-amz-security-token"];
 
-/// Room for the bodies of one run, so that a box cannot fill the gateway's memory.
-pub(crate) struct Room(Arc<Semaphore>);
+/// Where bodies are judged: beside the thread that serves, so that a long one delays nobody else's call.
+#[derive(Clone)]
+pub(crate) struct Court(Arc<Semaphore>);
 
-impl Default for Room {
+impl Default for Court {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(HELD_BODIES / HELD_UNIT)))
+        Self(Arc::new(Semaphore::new(JUDGES)))
     }
 }
 
+/// Room for the bodies of one run, so that a box can fill neither the gateway's memory nor its time.
+pub(crate) struct Room {
+    bodies: Arc<Semaphore>,
+    judging: Arc<Semaphore>,
+    court: Court,
+}
+
 impl Room {
+    /// The room of one run.
+    pub(crate) fn of(court: Court) -> Self {
+        Self { bodies: Arc::new(Semaphore::new(HELD_BODIES / HELD_UNIT)), judging: Arc::new(Semaphore::new(1)), court }
+    }
+
+    /// Does `work` on another thread once it is this run's turn; the turn lasts until it is done, also when
+    /// nobody waits for it any more. None when it did not end.
+    async fn judge<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        // The run's own turn first: however many calls it has, it stands once in the queue for all.
+        let own = self.judging.clone().acquire_owned().await.ok()?;
+        let seat = self.court.0.clone().acquire_owned().await.ok()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop((seat, own));
+            done
+        });
+        done.await.ok()
+    }
+
     /// Waits for room for `bytes` bytes, at most [`MAX_BODY`]; it is given back when the permit is dropped.
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = bytes.min(MAX_BODY).div_ceil(HELD_UNIT).max(1);
-        self.0.clone().acquire_many_owned(u32::try_from(units).ok()?).await.ok()
+        self.bodies.clone().acquire_many_owned(u32::try_from(units).ok()?).await.ok()
     }
 }
 
 /// A request that may be asked for.
 pub(crate) struct Call {
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Arc<OwnedSemaphorePermit>>,
     /// The name after `/model/`.
     pub(crate) provider: String,
     /// The inference path after it.
@@ -71,7 +103,7 @@ pub(crate) struct Call {
 ///
 /// # Errors
 /// A [`Refusal`] that names the rule; nothing has left the gateway then.
-pub(crate) async fn decide<B>(request: Request<B>, room: &Room, trace: &mut Trace) -> Result<Call, Refusal>
+pub(crate) async fn decide<B>(request: Request<B>, turns: &Room, trace: &mut Trace) -> Result<Call, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -80,12 +112,26 @@ where
     let (provider, path) = target(&head.method, &head.uri, &head.headers)?;
     let dialect = dialect(&path);
     let handle_sha256 = handle(&head.headers)?;
-    let (body, room) = read(&head.headers, body, room).await?;
-    let body_sha256 = sha256_hex(&body);
-    trace.body_sha256 = Some(body_sha256.clone());
+    let (body, room) = read(&head.headers, body, turns).await?;
+    let room = room.map(Arc::new);
     let query = head.uri.query().map(str::to_owned);
-    let asked = policy::model_call::judge(dialect, head.method.as_str(), &path, query.as_deref(), &body)
-        .map_err(|no| Refusal::policy(no.rule, no.why))?;
+    let judged = {
+        let (method, path, query, body) = (head.method, path.clone(), query.clone(), body.clone());
+        // The body keeps its room as long as it is held here.
+        let room = room.clone();
+        let work = move || {
+            let asked = policy::model_call::judge(dialect, method.as_str(), &path, query.as_deref(), &body);
+            let sha256 = sha256_hex(&body);
+            drop((body, room));
+            (sha256, asked)
+        };
+        turns.judge(work).await
+    };
+    let Some((body_sha256, asked)) = judged else {
+        return Err(Refusal::policy("model.body", "The request's body could not be judged."));
+    };
+    trace.body_sha256 = Some(body_sha256.clone());
+    let asked = asked.map_err(|no| Refusal::policy(no.rule, no.why))?;
     trace.model = Some(asked.model.clone());
     Ok(Call {
         _room: room,
@@ -155,7 +201,10 @@ fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
         Some(start) if start.eq_ignore_ascii_case(scheme.as_bytes()) => &value[scheme.len()..],
         _ => return foreign("The credential in the request is not this run's handle."),
     };
-    if !handle.starts_with(HANDLE_PREFIX.as_bytes()) {
+    let minted = handle.strip_prefix(HANDLE_PREFIX).is_some_and(|chars| {
+        chars.len() == HANDLE_CHARS && chars.iter().all(|c| matches!(c, b'a'..=b'z' | b'2'..=b'7'))
+    });
+    if !minted {
         return foreign("The credential in the request is not this run's handle.");
     }
     Ok(sha256_hex(handle))
@@ -211,26 +260,35 @@ mod tests {
         result.err().map(|no| no.rule).unwrap_or_default()
     }
 
+    /// As it is minted.
+    const HANDLE: &str = "vh_abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst";
+
     #[test]
     fn one_handle_in_one_header_is_taken_and_only_its_hash_goes_on() {
-        let expected = sha256_hex(b"vh_abc");
-        assert_eq!(handle(&headers(&[("x-api-key", "vh_abc")])).unwrap(), expected);
-        assert_eq!(handle(&headers(&[("authorization", "Bearer vh_abc")])).unwrap(), expected);
-        assert_eq!(handle(&headers(&[("authorization", "bearer vh_abc")])).unwrap(), expected);
+        let expected = sha256_hex(HANDLE.as_bytes());
+        assert_eq!(handle(&headers(&[("x-api-key", HANDLE)])).unwrap(), expected);
+        assert_eq!(handle(&headers(&[("authorization", &format!("Bearer {HANDLE}"))])).unwrap(), expected);
+        assert_eq!(handle(&headers(&[("authorization", &format!("bearer {HANDLE}"))])).unwrap(), expected);
     }
 
     #[test]
     fn no_credential_two_credentials_and_a_foreign_one_are_refused() {
         assert_eq!(rule(handle(&headers(&[]))), "handle.missing");
+        let bearer = format!("Bearer {HANDLE}");
         for bad in [
-            &[("x-api-key", "vh_a"), ("authorization", "Bearer vh_a")][..],
-            &[("x-api-key", "vh_a"), ("x-api-key", "vh_a")],
+            &[("x-api-key", HANDLE), ("authorization", bearer.as_str())][..],
+            &[("x-api-key", HANDLE), ("x-api-key", HANDLE)],
+            &[("x-api-key", "vh_a")],
+            &[("x-api-key", &HANDLE[..54])],
+            &[("x-api-key", &format!("{HANDLE}a"))],
+            &[("x-api-key", &HANDLE.replace('a', "A"))],
+            &[("x-api-key", &HANDLE.replace('a', "1"))],
             &[("x-api-key", "sk-ant-real")],
             &[("authorization", "Bearer sk-real")],
             &[("authorization", "Basic dmhfYTo=")],
-            &[("authorization", "vh_a")],
-            &[("x-api-key", "vh_a"), ("cookie", "a=b")],
-            &[("x-api-key", "vh_a"), ("proxy-authorization", "Basic eA==")],
+            &[("authorization", HANDLE)],
+            &[("x-api-key", HANDLE), ("cookie", "a=b")],
+            &[("x-api-key", HANDLE), ("proxy-authorization", "Basic eA==")],
         ] {
             assert_eq!(rule(handle(&headers(bad))), "handle.foreign", "{bad:?}");
         }
@@ -264,7 +322,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_body_at_the_limit_is_read_and_one_byte_more_is_not() {
-        let (none, room) = (HeaderMap::new(), Room::default());
+        let (none, room) = (HeaderMap::new(), Room::of(Court::default()));
         assert_eq!(read(&none, spaces(MAX_BODY), &room).await.unwrap().0.len(), MAX_BODY);
         assert_eq!(rule(read(&none, spaces(MAX_BODY + 1), &room).await), "body.too-long");
         let said = headers(&[("content-length", "33554433")]);
@@ -273,12 +331,53 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_third_body_of_the_longest_waits_for_one_of_two_to_go() {
-        let room = Room::default();
+        let room = Room::of(Court::default());
         let first = room.take(MAX_BODY).await;
         let _second = room.take(MAX_BODY).await;
         let mut third = std::pin::pin!(room.take(1));
         assert!(std::future::poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await);
         drop(first);
         assert!(third.await.is_some());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_run_has_one_body_judged_at_a_time_and_all_runs_two() {
+        let court = Court::default();
+        let runs = [(); 3].map(|()| Room::of(court.clone()));
+        let (begun, begins) = std::sync::mpsc::channel();
+        let work = |name: &'static str| {
+            let begun = begun.clone();
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let work = move || {
+                begun.send(name).unwrap();
+                // Ends when the test drops the other side.
+                ended.recv().unwrap_err();
+            };
+            (work, end)
+        };
+        let pending = async |coming: &mut std::pin::Pin<&mut dyn Future<Output = Option<()>>>| {
+            std::future::poll_fn(|cx| Poll::Ready(coming.as_mut().poll(cx).is_pending())).await
+        };
+        let ((first, end_first), (again, end_again)) = (work("first"), work("again"));
+        let ((second, end_second), (third, end_third)) = (work("second"), work("third"));
+        let mut first: std::pin::Pin<&mut dyn Future<Output = Option<()>>> = std::pin::pin!(runs[0].judge(first));
+        let mut again: std::pin::Pin<&mut dyn Future<Output = Option<()>>> = std::pin::pin!(runs[0].judge(again));
+        let mut second: std::pin::Pin<&mut dyn Future<Output = Option<()>>> = std::pin::pin!(runs[1].judge(second));
+        let mut third: std::pin::Pin<&mut dyn Future<Output = Option<()>>> = std::pin::pin!(runs[2].judge(third));
+        for one in [&mut first, &mut again, &mut second, &mut third] {
+            assert!(pending(one).await);
+        }
+        let mut two = [begins.recv().unwrap(), begins.recv().unwrap()];
+        two.sort_unstable();
+        assert_eq!(two, ["first", "second"]);
+        assert_eq!((runs[0].judging.available_permits(), court.0.available_permits()), (0, 0));
+        drop((end_second, end_third));
+        second.await.unwrap();
+        third.await.unwrap();
+        assert_eq!(begins.recv().unwrap(), "third", "the first run's second body waits for its first");
+        drop((end_first, end_again));
+        first.await.unwrap();
+        again.await.unwrap();
+        assert_eq!(begins.recv().unwrap(), "again");
     }
 }

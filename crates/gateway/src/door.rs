@@ -82,7 +82,7 @@ impl Doors {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (cut, is_cut) = watch::channel(());
-        let caller = Caller { run: run.clone(), room: Room::default(), spares: Arc::default() };
+        let caller = Caller { run: run.clone(), room: Room::of(gate.court.clone()), spares: Arc::default() };
         let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();
         open.last += 1;

@@ -76,7 +76,7 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
     Ok(roots)
 }
 
-/// Serves until the process is killed, on one thread of its own runtime (names are looked up beside it).
+/// Serves until the process is killed, on one thread of its own runtime (names are looked up, and bodies judged, beside it).
 ///
 /// # Errors
 /// When the runtime cannot start or `cable` is no listening socket. Nothing that a box, an upstream or a
@@ -84,7 +84,7 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
 pub fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUPS_AT_ONCE)
+        .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES)
         .build()
         .context("the gateway's runtime could not start")?
         .block_on(serve(config))
@@ -105,6 +105,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         outlet: connect::Outlet::new(config.roots)?,
         recent: recent::Recent::default(),
         doors: door::Doors::default(),
+        court: decide::Court::default(),
     });
     tokio::spawn(obey(gate.clone(), hears));
     cable::accept(gate, config.cable).await
@@ -116,6 +117,7 @@ struct Gate {
     outlet: connect::Outlet,
     recent: recent::Recent,
     doors: door::Doors,
+    court: decide::Court,
 }
 
 /// Carries out what the server says by itself.

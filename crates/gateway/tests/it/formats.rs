@@ -36,7 +36,7 @@ async fn an_anthropic_call_goes_out_byte_for_byte_with_the_key_in_the_handles_pl
     assert_eq!((asked.model.as_str(), asked.max_output_tokens), ("claude-x", 64));
     assert_eq!(asked.input_tokens_at_most, ASKED.len() as u64);
     // SHA-256 of HANDLE, by another implementation.
-    assert_eq!(asked.handle_sha256, "448aad887eac174b94befd2721a210d7650cb9553abe484730cbe5c495a6e9ed");
+    assert_eq!(asked.handle_sha256, "4bc16c59e83600474f87f9173d769b0713c87a745552a78d6335b14c83556de6");
     let settled = house.settled().await;
     assert_eq!(settled.usage, Usage { input: 12, output: 6, cache_read: 3, cache_write: 0 });
     assert_eq!((settled.status, settled.interrupted), (200, false));

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 /// What a provider's key looks like here. It must never be seen by a client.
 pub const KEY: &str = "sk-canary-4f9b1c7e2d8a6053";
 /// What a run's handle looks like here. It must never be seen by a provider.
-pub const HANDLE: &str = "vh_q7w3e5r9t1";
+pub const HANDLE: &str = "vh_q7w3e5r2t4abcdefghijklmnopqrstuvwxyz234567abcdefghij";
 /// Nothing in these tests takes this long; beyond it a test hangs and says so.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

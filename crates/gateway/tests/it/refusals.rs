@@ -75,6 +75,7 @@ async fn a_credential_that_is_not_one_handle_is_refused_and_its_value_recorded_n
         ("", "handle.missing"),
         (two.as_str(), "handle.foreign"),
         ("x-api-key: sk-ant-stolen-0123456789", "handle.foreign"),
+        ("x-api-key: vh_stolen", "handle.foreign"),
         ("authorization: Bearer sk-ant-stolen-0123456789", "handle.foreign"),
     ] {
         let head = head("/v1/messages", BODY.len())
@@ -96,6 +97,27 @@ async fn a_body_over_32_mib_is_refused_before_anyone_is_asked() {
     let got = ask(house.door, &head("/v1/messages", 32 * 1024 * 1024 + 1), b"").await;
     assert_eq!((got.status, got.rule().as_str()), (413, "body.too-long"));
     assert_eq!(house.refusal().await.rule, "body.too-long");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_body_of_millions_of_values_is_refused_and_nobody_is_asked() {
+    let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
+    let body = format!(r#"{{"model":"x","messages":[{}0]}}"#, r#"{"":0},"#.repeat(4_000_000));
+    let got = call(house.door, "/v1/messages", &body).await;
+    assert_eq!((got.status, got.rule().as_str()), (403, "model.body"));
+    let verdict = house.refusal().await;
+    assert!(verdict.why.contains("200000 values"), "{}", verdict.why);
+    house.said_nothing_more().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_handle_that_was_never_minted_is_refused_before_the_body_is_sent() {
+    let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
+    let head = head("/v1/messages", 1_000_000).replace(HANDLE, "vh_junk");
+    // Not a byte of the body: an answer before it is the only one that can come.
+    let got = ask(house.door, &head, b"").await;
+    assert_eq!((got.status, got.rule().as_str()), (403, "handle.foreign"));
+    assert_eq!(house.refusal().await.body_sha256, None);
 }
 
 #[tokio::test(flavor = "current_thread")]

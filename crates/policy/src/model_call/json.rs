@@ -5,13 +5,20 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// The most values, keys and ends that a body may hold, about; a tree of them takes 50 MB at the worst.
+/// The longest conversations hold some ten thousand.
+const MAX_NODES: usize = 200_000;
+
 /// The body as an object.
 ///
-/// Refused are: other than an object, a key that stands twice in one object (at any depth, also when
+/// Refused are: more than [`MAX_NODES`] (before any tree is built), other than an object, a key that stands twice in one object (at any depth, also when
 /// written with different escapes), bytes after the end, text that is no UTF-8, half surrogates,
 /// numbers beyond a double, and more than 128 levels (the parser's own bound).
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let refuse = |why: String| Refusal::new("model.body", why);
+    if nodes(body) > MAX_NODES {
+        return Err(refuse(format!("The body holds more than {MAX_NODES} values; send less of them at once.")));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Once
         .deserialize(&mut reader)
@@ -21,6 +28,21 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
         Value::Object(fields) => Ok(fields),
         _ => Err(refuse("The body must be a JSON object.".to_owned())),
     }
+}
+
+/// How many values a body holds, at most: the marks that begin, separate or name one, outside of strings.
+fn nodes(body: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' | b',' | b':' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Reads a value in which every key stands once.

@@ -56,11 +56,11 @@ const OPENAI: [Road; 2] = [
 ];
 
 /// Judges one call: `path` as it stands in the request after `/model/{name}`, `query` without its `?`,
-/// `body` whole. Constant memory but for the parsed body.
+/// `body` whole. Constant memory but for the parsed body (50 MB at the worst).
 ///
 /// # Errors
 /// The first rule that held, of `model.path`, `model.method`, `model.query`, `model.body` (no JSON object,
-/// a key twice, a field of the wrong type), `model.field`, `model.tool` and `model.source`.
+/// a key twice, a field of the wrong type, more than 200,000 values), `model.field`, `model.tool` and `model.source`.
 pub fn judge(dialect: Dialect, method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Asked, Refusal> {
     let roads = match dialect {
         Dialect::Anthropic => &ANTHROPIC,

@@ -48,6 +48,24 @@ fn a_plain_call_of_each_path_is_allowed_and_read() {
 }
 
 #[test]
+fn a_body_of_too_many_values_is_refused_before_it_is_read_and_the_text_in_it_does_not_count() {
+    let of = |messages: &str| {
+        let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{messages}"#);
+        judge(Anthropic, "POST", MESSAGES, None, body.as_bytes())
+    };
+    // It is no JSON either, at its end; what is named tells that nobody read so far.
+    for many in [r#"{"":0},"#.repeat(70_000), "[".repeat(200_001), "0,".repeat(200_001)] {
+        assert_refused(of(&many), "model.body", "200000 values");
+    }
+    assert_refused(of(&r#"{"":0},"#.repeat(60_000)), "model.body", "not JSON");
+    let text = r#"[{,:\"\\"#.repeat(100_000);
+    let whole = format!(r#"{{"role":"user","content":"{text}"}}]}}"#);
+    assert_eq!(of(&whole).map(|asked| asked.model), Ok("m".to_owned()));
+    let after = format!(r#"{{"role":"user","content":"{text}"}},{}"#, r#"{"":0},"#.repeat(70_000));
+    assert_refused(of(&after), "model.body", "200000 values");
+}
+
+#[test]
 fn the_ceiling_is_the_highest_that_a_reader_could_take() {
     let (_, mut body) = plain(CHAT);
     body["max_tokens"] = json!(5);
