@@ -7,6 +7,7 @@ mod confine;
 mod home;
 mod process;
 mod up;
+mod walls;
 
 use clap::{Parser, Subcommand};
 use home::Home;

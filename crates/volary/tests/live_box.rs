@@ -277,21 +277,33 @@ fn server_and_gateway_cannot_read_or_signal_one_another_even_under_the_others_ui
 
 #[test]
 fn status_reads_every_wall_of_every_process_back() {
-    let platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
-    let status: Value = platform.json(&["status", "--json"]);
-    let text = status.to_string();
-    for name in ["server", "gateway", "operator"] {
-        assert!(text.contains(name), "{text}");
-        let pid = platform.pid_of(name).unwrap();
+    let live = Live::start();
+    let status: Value = live.platform.json(&["status", "--json"]);
+    assert_eq!(status["all_hold"], true, "{status:#}");
+    let boxes = status["boxes"].as_object().unwrap().values();
+    let of_boxes = boxes.flat_map(|found| found["processes"].as_array().unwrap());
+    let told: Vec<&Value> = status["processes"].as_array().unwrap().iter().chain(of_boxes).collect();
+    let names = ["server", "gateway", "operator"].map(|name| live.platform.pid_of(name).unwrap());
+    for pid in names.iter().chain(&live.box_pids) {
+        let process = told.iter().find(|process| process["pid"] == *pid).unwrap_or_else(|| panic!("{pid}: {status:#}"));
         let own = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = |key: &str| own.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
-        if name != "operator" {
-            assert_eq!(
-                (line("Seccomp:"), line("NoNewPrivs:"), line("CapEff:")),
-                ("2".into(), "1".into(), "0".repeat(16)),
-                "{name}"
-            );
+        let fact = |what: &str| process["facts"].as_array().unwrap().iter().find(|fact| fact["what"] == what);
+        for (what, key) in [
+            ("uid", "Uid:"),
+            ("seccomp", "Seccomp:"),
+            ("no new privileges", "NoNewPrivs:"),
+            ("capabilities", "CapEff:"),
+            ("capability bound", "CapBnd:"),
+        ] {
+            let kernel = own.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            let kernel = kernel.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Of the platform's own processes no set of capabilities is told.
+            let Some(fact) = fact(what) else {
+                assert!(names.contains(pid) && what.starts_with("capabilit"), "{what}: {process:#}");
+                continue;
+            };
+            assert_eq!((fact["read"].as_str(), &fact["holds"]), (Some(&*kernel), &json!(true)), "{what}: {process:#}");
         }
     }
-    platform.stop();
+    live.end();
 }

@@ -1,30 +1,23 @@
 //! `volary reach PROFILE`: everything a run of that profile could do, and what is not enforced here and why.
 
 use crate::home::Home;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use model::Profile;
+use model::profile::Folder;
 use sandbox::doctor::landlock_abi;
+use sandbox::harden::{HostFacts, check};
+use sandbox::oci::{self, Mount};
 use serde_json::{Value, json};
-use std::fs;
-
-/// Reads a profile as the server does.
-pub fn profile(home: &Home, name: &str) -> anyhow::Result<Profile> {
-    let path = home.profiles().join(format!("{name}.toml"));
-    if name == "default" && !path.exists() {
-        return Ok(Profile::default());
-    }
-    if name.is_empty() || name.contains(['/', '.']) {
-        bail!("{name:?} is no name of a profile");
-    }
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("there is no profile {name:?}: write {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a profile", path.display()))
-}
+use std::path::Path;
 
 /// Prints it.
 pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
-    let profile = profile(home, name)?;
-    let lines = lines(name, &profile);
+    // The server's own reading, then the engine's own check: what is printed is what a run would get.
+    let profile = server::profiles::load(&home.profiles(), name)?;
+    let root = rustix::process::geteuid().is_root();
+    let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root };
+    let folders = check(&profile, &host).with_context(|| format!("no run can have the profile {name:?}"))?;
+    let lines = lines(name, &profile, &folders, root);
     if as_json {
         let map: serde_json::Map<String, Value> = lines.into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
         println!("{}", serde_json::to_string_pretty(&map)?);
@@ -39,20 +32,69 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn lines(name: &str, profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
-    let limits = &profile.limits;
-    let root = rustix::process::geteuid().is_root();
-    let mut files = vec![
-        "/workspace: read, write, execute (a copy of the repository at HEAD; the repository itself is not there)"
-            .to_owned(),
-        "/tmp and /dev/shm: read, write; /tmp also execute; gone with the box".to_owned(),
-        "/usr (without /usr/local and /usr/src), /bin, /sbin, /lib*: read, execute".to_owned(),
-        "a few names of /etc (alternatives, ld.so.*, nsswitch.conf, ssl/certs …): read".to_owned(),
-    ];
-    for folder in &profile.folders {
-        let access = if folder.writable { "read, WRITE (the host's own folder), execute" } else { "read, execute" };
-        files.push(format!("{}: {access}", folder.path.display()));
+/// The mount table that a box would have, and what of it the runner's Landlock layer narrows.
+fn files(profile: &Profile, folders: &[Folder], root: bool) -> Vec<String> {
+    let mut files: Vec<String> = oci::promised(&profile.limits, folders)
+        .iter()
+        .map(|mount| {
+            let folder = folders.iter().find(|folder| folder.path == mount.point);
+            format!("{}: {}", mount.point.display(), access(mount, folder, root))
+        })
+        .collect();
+    let devices: Vec<String> = oci::DEVICES.iter().map(|name| format!("/dev/{name}")).collect();
+    files.push(format!("{}: read, write; no other device is there", devices.join(", ")));
+    files.push(format!("{}: the box's own, written by the platform: read-only", oci::OWN_FILES.join(", ")));
+    files.push(format!("shown empty, where the kernel has them: {}", oci::MASKED.join(", ")));
+    files.push(format!("read-only, where the kernel has them: {}", oci::READ_ONLY.join(", ")));
+    files
+}
+
+fn access(mount: &Mount, folder: Option<&Folder>, root: bool) -> String {
+    let point = mount.point.as_path();
+    if let Some(folder) = folder {
+        return match (folder.writable, root) {
+            (false, _) => "the host's own folder: read, execute".to_owned(),
+            (true, true) => format!(
+                "the host's own folder: read, execute; WRITE as the box's uid, one of {} to {}: only where that uid may \
+                 write",
+                sandbox::embedded::BOX_UIDS.start,
+                sandbox::embedded::BOX_UIDS.end - 1
+            ),
+            (true, false) => format!(
+                "the host's own folder: read, execute; WRITE as uid {}: yours, wherever you may write",
+                rustix::process::geteuid().as_raw()
+            ),
+        };
     }
+    if point == Path::new(api::inbox::WORKSPACE) {
+        return "read, write, execute (a copy of the repository at HEAD; the repository itself is not there)"
+            .to_owned();
+    }
+    if point == Path::new(api::inbox::RUNNER_PATH) || point == Path::new(api::inbox::AGENT_PATH) {
+        return "the platform's own program: commands can neither read nor execute it".to_owned();
+    }
+    if point == Path::new("/proc") {
+        return "the box's own processes only: read".to_owned();
+    }
+    if point == Path::new("/dev") {
+        return "nothing can be made there".to_owned();
+    }
+    let what = match (mount.writable, mount.executable) {
+        (true, true) => "read, write, execute",
+        (true, false) => "read, write",
+        (false, true) if point.starts_with("/etc") => "read",
+        (false, true) => "read, execute",
+        (false, false) => "shown empty",
+    };
+    match mount.size_kib.filter(|_| mount.writable) {
+        Some(kib) => format!("{what}; {} MiB in memory, gone with the box", kib >> 10),
+        None => what.to_owned(),
+    }
+}
+
+fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(&'static str, Vec<String>)> {
+    let limits = &profile.limits;
+    let files = files(profile, folders, root);
     let tools = if profile.tools.is_empty() { model::profile::TOOLS.join(", ") } else { profile.tools.join(", ") };
     let not = not_enforced(root);
     vec![
@@ -120,4 +162,29 @@ fn not_enforced(root: bool) -> Vec<String> {
         );
     }
     not
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn every_point_of_the_mount_table_is_told_and_a_writable_folder_by_whose_uid() {
+        let folders = [
+            Folder { path: PathBuf::from("/srv/a"), writable: true },
+            Folder { path: PathBuf::from("/srv/b"), writable: false },
+        ];
+        let profile = Profile::default();
+        let told = files(&profile, &folders, true);
+        for mount in oci::promised(&profile.limits, &folders) {
+            let start = format!("{}: ", mount.point.display());
+            assert_eq!(told.iter().filter(|line| line.starts_with(&start)).count(), 1, "{start} in {told:#?}");
+        }
+        let of = |start: &str| told.iter().find(|line| line.starts_with(start)).unwrap().as_str();
+        assert!(of("/srv/a: ").contains("only where that uid may write"), "{told:#?}");
+        assert!(!of("/srv/b: ").contains("WRITE"), "{told:#?}");
+        assert_eq!(of("/dev/shm: "), "/dev/shm: read, write; 64 MiB in memory, gone with the box");
+        assert!(!told.iter().any(|line| line.contains('…')), "{told:#?}");
+    }
 }

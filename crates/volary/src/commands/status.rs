@@ -2,15 +2,16 @@
 
 use crate::client::Client;
 use crate::home::Home;
+use crate::walls::{Fact, Process, Promise, facts, holds};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::time::Duration;
 
-struct Promise {
-    uid: u32,
-    seccomp: bool,
-}
+/// How often boxes are read again, 50 ms apart, before a wall of theirs counts as missing: a box that is just being
+/// made, or just ending, has not all of them.
+const READINGS: u32 = 40;
 
 /// Prints it; status 1 when something is not as promised or nothing is up.
 pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
@@ -26,29 +27,17 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         }
         return Ok(1);
     };
-    let mut all_hold = health.operator && health.gateway;
-    let mut processes = Vec::new();
-    let root = rustix::process::geteuid().is_root();
-    let own = rustix::process::geteuid().as_raw();
-    let (server_uid, gateway_uid) = if root { home.uids() } else { (own, own) };
-    for (name, uid) in [("server", server_uid), ("gateway", gateway_uid), ("operator", own)] {
-        let pid = state["processes"][name].as_u64().unwrap_or(0);
-        let facts = facts(pid, &Promise { uid, seccomp: true });
-        all_hold &= facts.iter().all(|(_, _, holds)| *holds);
-        processes.push((name, pid, facts));
-    }
-    let boxes = sandbox::read_back::boxes(state["cgroup"].as_str().unwrap_or("/"));
+    let processes = platform(home, &state);
+    let boxes = settled_boxes(state["cgroup"].as_str().unwrap_or("/")).await;
+    let all_hold = health.operator
+        && health.gateway
+        && processes.iter().all(|(_, _, facts)| holds(facts))
+        && boxes.values().all(|found| found.hold());
     if as_json {
-        let processes: Vec<Value> = processes
-            .iter()
-            .map(|(name, pid, facts)| {
-                let facts: Vec<Value> = facts
-                    .iter()
-                    .map(|(what, read, holds)| json!({"what": what, "read": read, "holds": holds}))
-                    .collect();
-                json!({"name": name, "pid": pid, "facts": facts})
-            })
-            .collect();
+        let processes: Vec<Value> =
+            processes.iter().map(|(name, pid, facts)| json!({"name": name, "pid": pid, "facts": facts})).collect();
+        let boxes: serde_json::Map<String, Value> =
+            boxes.iter().map(|(name, found)| (name.clone(), found.json())).collect();
         let value = json!({"up": true, "home": home.path(), "url": state["url"], "processes": processes,
             "operator_linked": health.operator, "gateway_connected": health.gateway,
             "live_runs": health.live_runs, "boxes": boxes, "all_hold": all_hold});
@@ -63,60 +52,103 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     );
     for (name, pid, facts) in &processes {
         println!("{name} (process {pid})");
-        for (what, read, holds) in facts {
-            println!("  {} {what:<20} {read}", if *holds { "✓" } else { "✗" });
-        }
+        print(facts);
     }
     println!(
         "operator linked: {}; gateway connected: {}; live runs: {}",
         health.operator, health.gateway, health.live_runs
     );
-    for (name, pids) in &boxes {
-        println!("box {name}: {} processes", pids.len());
-        for pid in pids {
-            let status = fields(u64::from(*pid));
-            let of = |key: &str| status.get(key).cloned().unwrap_or_default();
-            println!(
-                "    {pid}: {} uid {} seccomp {} capabilities {} no-new-privileges {}",
-                of("Name"),
-                of("Uid").split(' ').next().unwrap_or_default(),
-                of("Seccomp"),
-                of("CapEff"),
-                of("NoNewPrivs")
-            );
+    for (name, found) in &boxes {
+        println!("box {name}: {} processes", found.processes.len());
+        if !found.has_first() {
+            println!("  ✗ none of them is its process 1");
+        }
+        for (process, facts) in &found.processes {
+            println!("  {} (process {} of the host, {} of the box)", process.name(), process.pid, process.inside());
+            print(facts);
         }
     }
     Ok(i32::from(!all_hold))
 }
 
-fn fields(pid: u64) -> BTreeMap<String, String> {
-    fs::read_to_string(format!("/proc/{pid}/status"))
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(key, value)| (key.to_owned(), value.split_whitespace().collect::<Vec<_>>().join(" ")))
-        .collect()
+fn print(facts: &[Fact]) {
+    for fact in facts {
+        let mark = match fact.holds {
+            Some(true) => '✓',
+            Some(false) => '✗',
+            None => '·',
+        };
+        println!("  {mark} {:<20} {}", fact.what, fact.read);
+    }
 }
 
-fn facts(pid: u64, promise: &Promise) -> Vec<(&'static str, String, bool)> {
-    let status = fields(pid);
-    let of = |key: &str| status.get(key).cloned().unwrap_or_else(|| "unreadable".into());
-    let uids = [promise.uid; 4].map(|n| n.to_string()).join(" ");
-    let owner = fs::metadata(format!("/proc/{pid}/environ")).map(|m| m.uid());
-    let dumpable = owner.as_ref().is_ok_and(|owner| *owner != 0) && promise.uid != 0;
-    let core = fs::read_to_string(format!("/proc/{pid}/limits"))
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("Max core file size").map(|rest| rest.split_whitespace().next().unwrap_or("?").to_owned())
-        })
-        .unwrap_or_else(|| "unreadable".into());
-    let wanted = if promise.seccomp { "2" } else { "0" };
-    vec![
-        ("uid", of("Uid"), of("Uid") == uids),
-        ("seccomp", of("Seccomp"), of("Seccomp") == wanted),
-        ("no new privileges", of("NoNewPrivs"), of("NoNewPrivs") == "1"),
-        ("not dumpable", (!dumpable).to_string(), !dumpable),
-        ("core dumps", core.clone(), core == "1"),
-    ]
+/// `up` and the three processes that it started.
+fn platform(home: &Home, state: &Value) -> Vec<(&'static str, u64, Vec<Fact>)> {
+    let own = rustix::process::geteuid().as_raw();
+    let (server, gateway) = if own == 0 { home.uids() } else { (own, own) };
+    let pid = |value: &Value| value.as_u64().unwrap_or(0);
+    let mut all = Vec::new();
+    let up = pid(&state["pid"]);
+    all.push(("up", up, facts(&Process::read(up), &Promise::Supervisor { uid: own })));
+    for (name, uid) in [("server", server), ("gateway", gateway), ("operator", own)] {
+        let pid = pid(&state["processes"][name]);
+        all.push((name, pid, facts(&Process::read(pid), &Promise::Part { uid })));
+    }
+    all
+}
+
+/// What was read of one box.
+struct Found {
+    processes: Vec<(Process, Vec<Fact>)>,
+}
+
+impl Found {
+    /// A box without any process is one that begins or ends: there is nothing that a wall could be missing of.
+    fn has_first(&self) -> bool {
+        self.processes.is_empty() || self.processes.iter().any(|(process, _)| process.inside() == "1")
+    }
+    fn hold(&self) -> bool {
+        self.has_first() && self.processes.iter().all(|(_, facts)| holds(facts))
+    }
+    fn json(&self) -> Value {
+        let processes: Vec<Value> = self
+            .processes
+            .iter()
+            .map(|(process, facts)| {
+                json!({"name": process.name(), "pid": process.pid, "inside": process.inside(), "facts": facts})
+            })
+            .collect();
+        json!({"processes": processes, "has_process_1": self.has_first()})
+    }
+}
+
+/// The boxes, read again while a wall is missing, until it is clear that it does not come.
+async fn settled_boxes(parent: &str) -> BTreeMap<String, Found> {
+    let mut found = boxes(parent);
+    for _ in 1..READINGS {
+        if found.values().all(Found::hold) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        found = boxes(parent);
+    }
+    found
+}
+
+fn boxes(parent: &str) -> BTreeMap<String, Found> {
+    let own = rustix::process::geteuid().as_raw();
+    let uids = if own == 0 { sandbox::embedded::BOX_UIDS } else { own..own + 1 };
+    let judged = |pid: u32| {
+        let process = Process::read(u64::from(pid));
+        // Ended between the list and the look.
+        if matches!(&process.status, Err(e) if e.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let facts = facts(&process, &Promise::Boxed { uids: uids.clone(), first: process.inside() == "1" });
+        Some((process, facts))
+    };
+    sandbox::read_back::boxes(parent)
+        .into_iter()
+        .map(|(name, pids)| (name, Found { processes: pids.into_iter().filter_map(judged).collect() }))
+        .collect()
 }

@@ -41,6 +41,12 @@ fn a_port_that_is_taken_is_named_with_the_way_out() {
     assert_eq!(text(&out.stdout), "");
 }
 
+/// The walls of a process of `status` that are as promised.
+fn held(process: &Value) -> Vec<&str> {
+    let facts = process["facts"].as_array().unwrap().iter();
+    facts.filter(|fact| fact["holds"] == true).map(|fact| fact["what"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
     let (platform, repo) = (platform(), Repo::failing());
@@ -50,10 +56,14 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
     assert_eq!(status["live_runs"], 0);
     let names: Vec<&str> =
         status["processes"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["server", "gateway", "operator"]);
-    for process in status["processes"].as_array().unwrap() {
-        let facts = process["facts"].as_array().unwrap();
-        assert!(facts.len() >= 5 && facts.iter().all(|fact| fact["holds"] == true), "{process:#}");
+    assert_eq!(names, ["up", "server", "gateway", "operator"]);
+    // `up` has no walls; and of root's own operator nobody can tell whether it is dumpable.
+    assert_eq!(held(&status["processes"][0]), ["uid"]);
+    let walls = ["uid", "seccomp", "no new privileges", "not dumpable", "core dumps"];
+    for process in &status["processes"].as_array().unwrap()[1..] {
+        let found = held(process);
+        let told = walls.into_iter().filter(|wall| process["name"] != "operator" || *wall != "not dumpable");
+        assert!(told.clone().all(|wall| found.contains(&wall)), "{process:#}");
         assert_eq!(u64::from(platform.pid_of(process["name"].as_str().unwrap()).unwrap()), process["pid"]);
     }
 
@@ -61,8 +71,25 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
         ModelDouble::start(KEY, vec![Turn::calls("shell", json!({"command": "sleep 100000", "timeout": 500}))]);
     anthropic(&platform, "claude", &double.url(), KEY);
     let id = platform.ok(&["run", "--background", "--repo", repo.path_str(), "wait"]).trim().to_owned();
-    eventually("the box", || platform.ok(&["status"]).contains("\nbox ").then_some(()));
-    assert_eq!(platform.json(&["status", "--json"])["live_runs"], 1);
+    let status = eventually("the box and its command", || {
+        let out = platform.cli(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        let found = status["boxes"].as_object()?.values().next()?["processes"].as_array()?.len() >= 3;
+        found.then_some(status)
+    });
+    assert_eq!((&status["live_runs"], &status["all_hold"]), (&json!(1), &json!(true)), "{status:#}");
+    let boxes = status["boxes"].as_object().unwrap();
+    assert_eq!(boxes.len(), 1, "{status:#}");
+    let processes = boxes.values().next().unwrap()["processes"].as_array().unwrap();
+    assert_eq!(processes.iter().filter(|process| process["inside"] == "1").count(), 1, "{status:#}");
+    for process in processes {
+        for wall in ["uid", "seccomp", "no new privileges", "capabilities", "capability bound", "core dumps"] {
+            assert!(held(process).contains(&wall), "{wall}: {process:#}");
+        }
+        assert!(process["inside"] != "1" || held(process).contains(&"not dumpable"), "{process:#}");
+    }
+    let person = platform.cli(&["status"]);
+    assert!(text(&person.stdout).contains("\nbox "), "{}", all(&person));
     drop(platform.ok(&["cancel", &id]));
 }
 
@@ -111,7 +138,26 @@ fn reach_prints_files_network_keys_limits_and_what_is_not_enforced() {
     let out = platform.cli(&["reach", "nobody"]);
     assert!(!out.status.success() && all(&out).contains("nobody.toml"), "{}", all(&out));
     let out = platform.cli(&["reach", "../server/x"]);
-    assert!(!out.status.success() && all(&out).contains("no name of a profile"), "{}", all(&out));
+    assert!(!out.status.success() && all(&out).contains("no profile's name"), "{}", all(&out));
+}
+
+#[test]
+fn reach_refuses_a_profile_that_no_run_can_have_and_says_why() {
+    let platform = platform();
+    let cases = [
+        ("[limits]\ncommand-seconds = 0\n", "command-seconds"),
+        ("[limits]\nmemory-mib = 1\n", "memory-mib"),
+        ("tools = [\"teleport\"]\n", "teleport"),
+        ("folders = [{ path = \"/etc\" }]\n", "/etc"),
+    ];
+    for (profile, why) in cases {
+        std::fs::write(platform.home().join("profiles/bad.toml"), profile).unwrap();
+        for args in [&["reach", "bad"][..], &["reach", "bad", "--json"]] {
+            let out = platform.cli(args);
+            assert_eq!(out.status.code(), Some(1), "{profile}: {}", all(&out));
+            assert!(text(&out.stderr).contains(why) && out.stdout.is_empty(), "{profile}: {}", all(&out));
+        }
+    }
 }
 
 #[test]

@@ -87,5 +87,6 @@ pub fn landlock(platform: &Platform) -> u32 {
     let facts: serde_json::Value = serde_json::from_slice(&out.stdout).expect("doctor prints JSON");
     let fact = facts.as_array().and_then(|all| all.iter().find(|fact| fact["name"] == "landlock"));
     let found = fact.and_then(|fact| fact["found"].as_str()).expect("doctor names Landlock");
-    found.rsplit(' ').next().and_then(|level| level.parse().ok()).expect("a level")
+    let level = found.strip_prefix("ABI ").expect("a level");
+    level.split(|c: char| !c.is_ascii_digit()).next().and_then(|level| level.parse().ok()).expect("a number")
 }
