@@ -31,6 +31,9 @@ const NEEDS: [Need; 10] = [
     Need { program: "dpkg-deb", package: "dpkg", purpose: "opening Debian's kernel package", for_qemu: true },
 ];
 
+/// Debian's package that depends on its newest kernel.
+const NAMES_THE_KERNEL: &str = "linux-image-amd64";
+
 /// Headers of the C library: no program, so it is looked for by file.
 const HEADER: (&str, &str) = ("/usr/include/stdio.h", "libc6-dev");
 
@@ -143,15 +146,32 @@ pub fn kernel(folder: &Path) -> Result<PathBuf> {
 
 /// The package with the kernel itself, which the package `linux-image-amd64` only names.
 fn kernel_package() -> Result<String> {
-    let text = cargo::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"])).context(
-        "apt knows no linux-image-amd64; run `apt-get update` as root, or leave this part out with --no-qemu",
-    )?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-"))
-        .map(str::to_owned)
-        .context("linux-image-amd64 depends on no kernel")
+    let said = cargo::output(Command::new("apt-cache").args(["depends", NAMES_THE_KERNEL]));
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    said.ok().and_then(|text| named_kernel(&String::from_utf8_lossy(&text))).with_context(|| no_kernel(&release))
+}
+
+/// The dependency that is a kernel.
+fn named_kernel(depends: &str) -> Option<String> {
+    let mut names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.find(|name| name.starts_with("linux-image-")).map(str::to_owned)
+}
+
+/// Why there is no kernel to boot, and what to do. Ubuntu has the package in none of its lists.
+fn no_kernel(os_release: &str) -> String {
+    let value = |key: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    let without = "run everything else with `cargo xtask test --no-qemu`";
+    if value("ID").as_deref() == Some("debian") {
+        return format!("apt knows no {NAMES_THE_KERNEL}; type `apt-get update` as root and try again, or {without}");
+    }
+    let name = value("PRETTY_NAME").unwrap_or_else(|| "this system".to_owned());
+    format!(
+        "the tests under qemu boot Debian's own kernel, the package {NAMES_THE_KERNEL}, and apt on {name} does not have it: \
+         run them on Debian 12 or later (a container of it will do), and here {without}"
+    )
 }
 
 fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -163,4 +183,23 @@ fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_the_dependency_that_is_an_image() {
+        let said = "linux-image-amd64\n  Depends: linux-base\n  Depends: linux-image-6.1.0-1-amd64\n";
+        assert_eq!(named_kernel(said).as_deref(), Some("linux-image-6.1.0-1-amd64"));
+        assert_eq!(named_kernel(""), None);
+    }
+
+    #[test]
+    fn a_system_that_is_not_debian_is_named_with_what_to_do() {
+        let said = no_kernel("PRETTY_NAME=\"Ubuntu 24.04 LTS\"\nID=ubuntu\nID_LIKE=debian\n");
+        assert!(said.contains("Ubuntu 24.04 LTS does not have it") && said.contains("--no-qemu"), "{said}");
+        assert!(no_kernel("ID=debian\n").contains("apt-get update"));
+    }
 }

@@ -1,5 +1,5 @@
-//! A boot of Debian's own kernel: cgroup v2, rootless, and the oldest Landlock level that we support, whatever
-//! kernel this machine has.
+//! A boot of Debian's own kernel: cgroup v2, rootless, and that kernel's Landlock level (2, the oldest that we
+//! support, in Debian 12), whatever kernel this machine has.
 //!
 //! The guest runs every script of `crates/volary/tests/qemu` and says `ok NAME` or `fail NAME` on its console;
 //! here those lines are counted and shown as cargo shows its own. A guest that says nothing more is a failure.
