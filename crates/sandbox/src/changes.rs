@@ -2,6 +2,9 @@
 //!
 //! Proportional to what was touched, however large the checkout. The box's processes are gone when this runs; even
 //! so no link is followed, and nothing is opened that is not beneath the worktree and a regular file.
+//!
+//! How many entries change is the agent's choice, and what git does with them takes time that grows with the square
+//! of a folder's: so no more than [`MOST_IN_FOLDER`] and [`MOST`] are carried, and the rest is left out and said.
 
 use crate::embedded::ChangeCount;
 use crate::worktree::Paths;
@@ -17,10 +20,33 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Deepest folder that is read; deeper ones are left out and said.
 const MAX_DEPTH: usize = 256;
 
+/// Most changed entries of one folder that are carried, folders with changes beneath them among them.
+const MOST_IN_FOLDER: u64 = 20_000;
+/// Most changed entries that are carried in all.
+const MOST: u64 = 200_000;
+/// Most lines of what was left out.
+const MOST_LINES: usize = 50;
+
 struct Reader<'a, W: Write> {
     out: BufWriter<&'a mut W>,
     count: ChangeCount,
     budget: u64,
+    /// Entries that may still be carried, and the most of one folder.
+    room: u64,
+    most_in_folder: u64,
+    /// The folders from the top to the one that is being read.
+    way: Vec<Folder>,
+    /// Lines of what was left out beyond [`MOST_LINES`].
+    unsaid: u64,
+}
+
+/// What is carried of a folder that is being read.
+#[derive(Default)]
+struct Folder {
+    carried: u64,
+    left_out: u64,
+    /// Whether its folder counts it already.
+    counted: bool,
 }
 
 /// Streams the changes under `paths` into `out`, contents of at most `budget` bytes together.
@@ -28,12 +54,26 @@ struct Reader<'a, W: Write> {
 /// # Errors
 /// The worktree's or the stream's own. A file beyond the budget is left out and said, not an error.
 pub fn stream(paths: &Paths, budget: u64, out: &mut impl Write) -> io::Result<ChangeCount> {
-    let mut reader = Reader { out: BufWriter::with_capacity(1 << 16, out), count: ChangeCount::default(), budget };
+    stream_most(paths, budget, (MOST, MOST_IN_FOLDER), out)
+}
+
+fn stream_most(
+    paths: &Paths,
+    budget: u64,
+    (room, most_in_folder): (u64, u64),
+    out: &mut impl Write,
+) -> io::Result<ChangeCount> {
+    let out = BufWriter::with_capacity(1 << 16, out);
+    let (count, way) = (ChangeCount::default(), Vec::new());
+    let mut reader = Reader { out, count, budget, room, most_in_folder, way, unsaid: 0 };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |path| openat(CWD, path, flags, Mode::empty());
     let (upper, merged) = (open(&paths.upper)?, open(&paths.merged)?);
     let lower = open(&paths.lower)?;
     reader.upper_folder(&upper, &merged, Some(&lower), &mut Vec::new(), 0)?;
+    if reader.unsaid > 0 {
+        reader.count.left_out.push(format!("and {} more files and folders", reader.unsaid));
+    }
     let count = reader.count.changes;
     write(&mut reader.out, &Change::End { count })?;
     reader.out.flush()?;
@@ -83,9 +123,45 @@ fn stands_alone(folder: BorrowedFd<'_>) -> bool {
 
 impl<W: Write> Reader<'_, W> {
     fn leave_out(&mut self, path: &[u8], why: &str) {
-        if self.count.left_out.len() < 50 {
+        // The last line is for how many more there are.
+        if self.count.left_out.len() < MOST_LINES - 1 {
             self.count.left_out.push(format!("{}: {why}", String::from_utf8_lossy(path)));
+        } else {
+            self.unsaid += 1;
         }
+    }
+
+    /// Whether one more changed entry of the folder that is being read is carried; if not, it is counted.
+    fn carries(&mut self) -> bool {
+        // What git gets is an entry in this folder, and one for each folder on the way that had none.
+        let first = self.way.iter().rposition(|folder| folder.counted).unwrap_or(0);
+        let full = (first..self.way.len()).find(|at| self.way[*at].carried >= self.most_in_folder);
+        if self.room == 0 || full.is_some() {
+            if let Some(folder) = full.or(self.way.len().checked_sub(1)).and_then(|at| self.way.get_mut(at)) {
+                folder.left_out += 1;
+            }
+            return false;
+        }
+        self.room -= 1;
+        for folder in self.way.iter_mut().skip(first) {
+            folder.carried += 1;
+        }
+        for folder in self.way.iter_mut().skip(first + 1) {
+            folder.counted = true;
+        }
+        true
+    }
+
+    /// The folder that was being read is done.
+    fn leave(&mut self, path: &[u8]) {
+        let Some(folder) = self.way.pop().filter(|folder| folder.left_out > 0) else { return };
+        let limit = if self.room == 0 { "in all" } else { "in one folder" };
+        let most = if self.room == 0 { self.count.changes } else { self.most_in_folder };
+        let path = if path.is_empty() { b"." } else { path };
+        self.leave_out(
+            path,
+            &format!("{} changed entries, beyond the {most} {limit} that are carried", folder.left_out),
+        );
     }
 
     /// One folder of the upper half. `lower` is the folder of the same name below, if there is one.
@@ -97,6 +173,7 @@ impl<W: Write> Reader<'_, W> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
+        self.way.push(Folder::default());
         for name in names(upper)? {
             let Some(above) = stat(upper, &name)? else { continue };
             let below = match lower {
@@ -109,7 +186,7 @@ impl<W: Write> Reader<'_, W> {
                     self.leave_out(path, "git cannot keep a path of that name");
                 }
             } else if is_whiteout(&above) {
-                if below.is_some() {
+                if below.is_some() && self.carries() {
                     self.record(&Change::Gone { path: path.clone() })?;
                 }
             } else if kind(&above) == FileType::Directory
@@ -128,6 +205,7 @@ impl<W: Write> Reader<'_, W> {
             }
             path.truncate(length);
         }
+        self.leave(path);
         Ok(())
     }
 
@@ -139,11 +217,12 @@ impl<W: Write> Reader<'_, W> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
+        self.way.push(Folder::default());
         let seen = names(merged)?;
         if let Some(lower) = lower {
             for name in names(lower)?.difference(&seen) {
                 let length = push(path, name);
-                if path_is_plain(path) {
+                if path_is_plain(path) && self.carries() {
                     self.record(&Change::Gone { path: path.clone() })?;
                 }
                 path.truncate(length);
@@ -158,6 +237,7 @@ impl<W: Write> Reader<'_, W> {
             }
             path.truncate(length);
         }
+        self.leave(path);
         Ok(())
     }
 
@@ -183,6 +263,9 @@ impl<W: Write> Reader<'_, W> {
                     return Ok(());
                 }
                 if before.is_some() && !same_kind {
+                    if !self.carries() {
+                        return Ok(());
+                    }
                     self.record(&Change::Gone { path: path.clone() })?;
                 }
                 let below = match lower {
@@ -205,6 +288,9 @@ impl<W: Write> Reader<'_, W> {
                     self.leave_out(path, "more content than the worktree's limit");
                     return Ok(());
                 }
+                if !self.carries() {
+                    return Ok(());
+                }
                 if before.is_some() && !same_kind {
                     self.record(&Change::Gone { path: path.clone() })?;
                 }
@@ -217,6 +303,9 @@ impl<W: Write> Reader<'_, W> {
                 if let (Some(lower), true) = (lower, same_kind)
                     && readlinkat(lower, name, Vec::new())? == target
                 {
+                    return Ok(());
+                }
+                if !self.carries() {
                     return Ok(());
                 }
                 if before.is_some() && !same_kind {
@@ -275,5 +364,86 @@ fn same_content(mut a: File, mut b: File) -> io::Result<bool> {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// What is carried of an upper half made by `fill`, over an empty lower one; by path.
+    fn carried(most: (u64, u64), fill: impl Fn(&Path)) -> (Vec<String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let [lower, upper, merged] = ["lower", "upper", "merged"].map(|name| dir.path().join(name));
+        fs::create_dir(&lower).unwrap();
+        for half in [&upper, &merged] {
+            fs::create_dir(half).unwrap();
+            fill(half);
+        }
+        let mut wire = Vec::new();
+        let paths = Paths { lower, upper, merged };
+        let count = stream_most(&paths, 1 << 20, most, &mut wire).unwrap();
+        let (mut from, mut paths) = (&wire[..], Vec::new());
+        loop {
+            match api::changes::read(&mut from).unwrap() {
+                Change::File { path, len: 0, .. } => paths.push(String::from_utf8(path).unwrap()),
+                Change::End { count: said } => {
+                    assert_eq!((said, said), (count.changes, paths.len() as u64));
+                    return (paths, count.left_out);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn files(folder: &Path, count: usize) {
+        fs::create_dir_all(folder).unwrap();
+        for n in 0..count {
+            fs::write(folder.join(format!("f{n}")), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_folder_holds_beyond_its_most_is_left_out_and_counted_in_one_line() {
+        let (paths, left_out) = carried((100, 3), |half| {
+            files(&half.join("many"), 8);
+            files(&half.join("few"), 3);
+        });
+        assert_eq!(paths, ["few/f0", "few/f1", "few/f2", "many/f0", "many/f1", "many/f2"]);
+        assert_eq!(left_out, ["many: 5 changed entries, beyond the 3 in one folder that are carried"]);
+    }
+
+    #[test]
+    fn a_folder_counts_as_one_entry_of_the_folder_it_is_in_once_something_in_it_changed() {
+        let (paths, left_out) = carried((100, 3), |half| {
+            for n in 0..5 {
+                files(&half.join(format!("top/d{n}")), 2);
+                files(&half.join(format!("top/a{n}")), 0);
+            }
+        });
+        assert_eq!(paths, ["top/d0/f0", "top/d0/f1", "top/d1/f0", "top/d1/f1", "top/d2/f0", "top/d2/f1"]);
+        assert_eq!(left_out, ["top: 4 changed entries, beyond the 3 in one folder that are carried"]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_most_of_all_is_left_out_with_a_line_for_each_folder_and_the_lines_end_somewhere() {
+        let (paths, left_out) = carried((4, 3), |half| {
+            for n in 0..3 {
+                files(&half.join(format!("d{n}")), 2);
+            }
+        });
+        assert_eq!(paths, ["d0/f0", "d0/f1", "d1/f0", "d1/f1"]);
+        assert_eq!(left_out, ["d2: 2 changed entries, beyond the 4 in all that are carried"]);
+
+        let (paths, left_out) = carried((1, 1000), |half| {
+            for n in 0..70 {
+                files(&half.join(format!("d{n:02}")), 1);
+            }
+        });
+        assert_eq!(paths, ["d00/f0"]);
+        assert_eq!(left_out.len(), MOST_LINES);
+        assert_eq!(left_out[MOST_LINES - 1], "and 20 more files and folders");
     }
 }
