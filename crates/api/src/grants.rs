@@ -34,7 +34,8 @@ pub enum FromGateway {
         /// The client or the provider broke off in the middle.
         interrupted: bool,
     },
-    /// The gateway refused a request by itself; to be recorded.
+    /// The gateway refused a request by itself; to be recorded. After many of one run, this stands for all
+    /// further ones of it (rule `door.flood`).
     Refused {
         /// The run whose listener it came from.
         run: RunId,

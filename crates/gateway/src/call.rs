@@ -8,6 +8,7 @@ use crate::refusal::{Kind, Refusal, Trace};
 use crate::relay::Relayed;
 use crate::server::{Granted, Lost, Word};
 use crate::spare::{Connection, Key, Spares, Unanswered};
+use crate::tally::Tally;
 use crate::{Gate, inject, relay};
 use api::grants::{ModelCall, Place};
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use std::time::Instant;
 pub(crate) struct Caller {
     pub(crate) run: RunId,
     pub(crate) room: Room,
+    pub(crate) tally: Tally,
     pub(crate) spares: Arc<Spares>,
 }
 
@@ -36,7 +38,7 @@ pub(crate) async fn answer(gate: &Gate, caller: &Caller, clock: OnTheClock, requ
         Err(refusal) => refusal,
     };
     let refusal = match refusal.kind {
-        Kind::Policy => match gate.server.refused(caller.run.clone(), trace.refused(&refusal)).await {
+        Kind::Policy => match caller.tally.record(trace.refused(&refusal)).await {
             Ok(()) => refusal,
             Err(Lost) => Refusal::record_lost(),
         },
@@ -57,9 +59,19 @@ async fn through(
     }
     let run = &caller.run;
     let call = decide(request, &caller.room, trace).await?;
+    caller.tally.may_ask()?;
     let Granted { mut lease, upstream } = match gate.server.ask(question(run, &call)).await {
-        Ok(Word::Granted(granted)) => *granted,
-        Ok(Word::Denied { rule, why }) => return Err(Refusal::denied(rule, why)),
+        Ok(Word::Granted(granted)) => {
+            caller.tally.granted();
+            *granted
+        }
+        Ok(Word::Denied { rule, why }) => {
+            // What the server could not record is no record.
+            if rule != "server.failed" {
+                caller.tally.denied();
+            }
+            return Err(Refusal::denied(rule, why));
+        }
         Err(Lost) => return Err(Refusal::record_lost()),
     };
     // From here on every way out drops the lease, and a dropped lease settles.

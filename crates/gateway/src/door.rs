@@ -6,6 +6,7 @@
 use crate::Gate;
 use crate::call::{self, Caller};
 use crate::decide::Room;
+use crate::tally::Tally;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -82,7 +83,12 @@ impl Doors {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (cut, is_cut) = watch::channel(());
-        let caller = Caller { run: run.clone(), room: Room::of(gate.court.clone()), spares: Arc::default() };
+        let caller = Caller {
+            run: run.clone(),
+            room: Room::of(gate.court.clone()),
+            tally: Tally::of(run.clone(), gate.server.clone()),
+            spares: Arc::default(),
+        };
         let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();
         open.last += 1;
@@ -162,7 +168,7 @@ async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: wa
         tokio::select! {
             done = served.as_mut() => {
                 if let Err(error) = done {
-                    ended_badly(gate, run, &error).await;
+                    ended_badly(caller, &error).await;
                 }
                 return;
             }
@@ -177,7 +183,8 @@ async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: wa
 }
 
 /// What was no request of HTTP/1.1 is refused by the parser; its record is made here.
-async fn ended_badly(gate: &Gate, run: &RunId, error: &hyper::Error) {
+async fn ended_badly(caller: &Caller, error: &hyper::Error) {
+    let run = &caller.run;
     if !error.is_parse() {
         tracing::debug!(%error, %run, "a connection ended");
         return;
@@ -185,7 +192,7 @@ async fn ended_badly(gate: &Gate, run: &RunId, error: &hyper::Error) {
     let refusal =
         crate::refusal::Refusal::policy("request.malformed", format!("What came was no request of HTTP/1.1: {error}."));
     let verdict = crate::refusal::Trace::default().refused(&refusal);
-    if gate.server.refused(run.clone(), verdict).await.is_err() {
+    if caller.tally.record(verdict).await.is_err() {
         tracing::warn!(%run, "a malformed request was refused while the server was away");
     }
 }

@@ -11,6 +11,7 @@
 //! | `door` | that listener: HTTP/1.1, its limits, *identify* |
 //! | `call` | the stack, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
+//! | `tally` | refusals are recorded, and past a number only counted |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
 //! | `connect` | names to addresses, every one public, and a connection to that very address |
 //! | `spare` | one connection, one call at a time; kept a while for the same run's next one |
@@ -34,6 +35,7 @@ mod relay;
 mod script;
 mod server;
 mod spare;
+mod tally;
 
 use anyhow::Context as _;
 use std::os::fd::OwnedFd;

@@ -145,6 +145,12 @@ impl Server {
         is_written.await.map_err(|_| Lost)
     }
 
+    /// Records a refusal for which nobody waits, now or after the next dial.
+    pub(crate) fn note_refused(&self, run: RunId, verdict: Verdict) {
+        self.shared().refusals += 1;
+        self.post(FromGateway::Refused { run, verdict });
+    }
+
     /// Sends what needs no answer, now or after the next dial.
     pub(crate) fn post(&self, message: FromGateway) {
         self.shared().queue.push_back(Queued { message, written: None });

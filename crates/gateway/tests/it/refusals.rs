@@ -1,11 +1,12 @@
 //! What is refused, by which rule, in which words, and that it is recorded.
 
-use crate::house::{HANDLE, House, KEY, Word, ask, call, head, url};
+use crate::house::{HANDLE, House, KEY, Word, ask, call, head, soon, url};
 use crate::provider::{Provider, chunked, whole};
+use api::cable::ToCable;
 use api::grants::{FromGateway, Place};
 use model::Dialect;
 use std::io::Read as _;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
 const OK: &str = "200 OK\r\ncontent-type: application/json";
@@ -277,4 +278,71 @@ async fn a_refusals_record_is_on_its_way_before_the_answer() {
         }
         assert_eq!(status, 503);
     }
+}
+
+/// Sends `times` requests over one connection, and gives the status of each.
+async fn knock(house: &House, request: &str, times: usize) -> Vec<String> {
+    let mut stream = tokio::net::TcpStream::connect(house.door).await.unwrap();
+    let mut statuses = Vec::new();
+    let mut got = vec![0; 16 * 1024];
+    for _ in 0..times {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}}") {
+            let read = soon("an answer", stream.read(&mut got)).await.unwrap();
+            assert_ne!(read, 0, "it hung up");
+            answer.extend_from_slice(&got[..read]);
+        }
+        statuses.push(String::from_utf8_lossy(&answer[..12]).into_owned());
+    }
+    statuses
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn after_1000_refusals_of_a_run_they_are_only_counted_and_the_count_is_recorded_at_its_end() {
+    let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
+    // One was refused while the house was built, and the server has its record.
+    let statuses = knock(&house, "GET /again HTTP/1.1\r\nhost: x\r\n\r\n", 1499).await;
+    assert!(statuses.iter().all(|status| status == "HTTP/1.1 403"), "every one is answered");
+    for _ in 0..999 {
+        assert_eq!(house.refusal().await.rule, "door.closed");
+    }
+    let last = house.refusal().await;
+    assert_eq!(last.rule, "door.flood");
+    assert!(!last.allowed && last.why.contains("counted"), "{}", last.why);
+
+    // The other run has its own count.
+    let other = house.second_run().await;
+    assert_eq!(ask(other, "GET /other HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"").await.status, 403);
+    assert!(matches!(house.hear().await, FromGateway::Refused { verdict, .. } if verdict.target == "/other"));
+
+    house.send(&ToCable::Detach { run: house.run.clone() }, None);
+    let count = house.refusal().await;
+    assert_eq!(count.rule, "door.flood");
+    assert!(count.why.starts_with("500 further requests"), "{}", count.why);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn after_1000_denials_in_a_row_the_server_is_not_asked_again() {
+    let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
+    house.answer_with(Word::Deny);
+    let request = head("/v1/messages", BODY.len()).replace("connection: close\r\n", "") + BODY;
+    assert_eq!(knock(&house, &request, 999).await.len(), 999);
+    for _ in 0..999 {
+        house.question().await;
+    }
+    let granting = Word::Grant { dialect: Dialect::Anthropic, place: nowhere(), key: KEY.to_owned() };
+    house.answer_with(granting);
+    assert_eq!(call(house.door, "/v1/messages", BODY).await.status, 502, "granted, and nobody is there");
+    house.question().await;
+    house.settled().await;
+    house.answer_with(Word::Deny);
+    assert_eq!(knock(&house, &request, 1000).await.len(), 1000);
+    for _ in 0..1000 {
+        house.question().await;
+    }
+    let got = call(house.door, "/v1/messages", BODY).await;
+    assert_eq!((got.status, got.rule().as_str()), (403, "door.flood"));
+    assert_eq!(house.refusal().await.rule, "door.flood");
+    house.said_nothing_more().await;
 }
