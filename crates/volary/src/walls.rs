@@ -22,8 +22,8 @@ pub enum Promise {
     Boxed {
         /// Where the box's one uid lies.
         uids: Range<u32>,
-        /// Whether it is the box's process 1, the runner.
-        first: bool,
+        /// Whether it is not dumpable, as the runner is; a command may be, to its own.
+        not_dumpable: bool,
     },
 }
 
@@ -117,11 +117,11 @@ pub fn facts(process: &Process, promise: &Promise) -> Vec<Fact> {
     }
     all.extend(walls);
     match promise {
-        Promise::Boxed { first, .. } => {
+        Promise::Boxed { not_dumpable: promised, .. } => {
             for (what, key) in [("capabilities", "CapEff"), ("capability bound", "CapBnd")] {
                 all.push(field(what, key, &format!("{:016x}", 0)));
             }
-            if *first {
+            if *promised {
                 all.push(not_dumpable(process));
             }
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn each_wall_that_a_boxs_process_lacks_is_told() {
-        let promise = Promise::Boxed { uids: 5..9, first: true };
+        let promise = Promise::Boxed { uids: 5..9, not_dumpable: true };
         assert_eq!(wrong(&process(STATUS, 0), &promise), Vec::<&str>::new());
         let cases = [
             ("Seccomp:\t2", "Seccomp:\t0", "seccomp"),
@@ -184,12 +184,13 @@ mod tests {
         let core = Process { limits: Ok(LIMITS.replace("1  ", "unlimited  ")), ..process(STATUS, 0) };
         assert_eq!(wrong(&core, &promise), ["core dumps"]);
         // A command may be dumpable, to its own.
-        assert_eq!(wrong(&process(STATUS, 7), &Promise::Boxed { uids: 5..9, first: false }), Vec::<&str>::new());
+        assert_eq!(wrong(&process(STATUS, 7), &Promise::Boxed { uids: 5..9, not_dumpable: false }), Vec::<&str>::new());
     }
 
     #[test]
     fn nothing_holds_of_a_process_that_is_not_there() {
-        for promise in [Promise::Part { uid: 0 }, Promise::Part { uid: 7 }, Promise::Boxed { uids: 5..9, first: true }]
+        for promise in
+            [Promise::Part { uid: 0 }, Promise::Part { uid: 7 }, Promise::Boxed { uids: 5..9, not_dumpable: true }]
         {
             let facts = facts(&Process::read(u64::MAX), &promise);
             assert!(facts.iter().all(|fact| fact.holds == Some(false)), "{facts:?}");

@@ -144,7 +144,9 @@ fn boxes(parent: &str) -> BTreeMap<String, Found> {
         if matches!(&process.status, Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return None;
         }
-        let facts = facts(&process, &Promise::Boxed { uids: uids.clone(), first: process.inside() == "1" });
+        // Without root a box's user namespace is this very user's: /proc shows the same owner either way.
+        let tells = own == 0 && process.inside() == "1";
+        let facts = facts(&process, &Promise::Boxed { uids: uids.clone(), not_dumpable: tells });
         Some((process, facts))
     };
     sandbox::read_back::boxes(parent)
