@@ -13,6 +13,7 @@ use crate::engine::{Live, Trouble};
 use crate::input::Input;
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
+use crate::repo::Rein;
 use crate::runs::{Kept, Run, interrupted};
 use api::frame;
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
@@ -23,6 +24,7 @@ use model::run::RunKind;
 use model::{Event, Outcome};
 use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
@@ -38,6 +40,10 @@ const HELLO: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// What the box gets beyond its own time limit, which the runner keeps itself.
 const BEYOND: Duration = Duration::from_secs(30);
+/// How long a result may take to come into the repository.
+const HOME: Duration = Duration::from_secs(600);
+/// The same, of a run that was cancelled before.
+const HOME_CANCELLED: Duration = Duration::from_secs(60);
 /// How long what a killed box said may take to pass the scrubber.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -442,20 +448,22 @@ impl Attempt {
         };
         let Some(agent) = self.launch.agent.as_ref().filter(|_| self.launch.import) else { return Ok(()) };
         let (means, id, model) = (Arc::clone(&self.means), self.run.id.clone(), agent.model.name.clone());
-        let (imported, left_out) = live
-            .with(move |live| {
-                let mut importing = means.repo.import(&repo, &id, &base, &model).map_err(|problem| problem.message)?;
-                let stdin = importing.stdin().ok_or("the importing process has no input")?;
-                let written = live.write_changes(OwnedFd::from(stdin));
-                match (written, importing.finish()) {
-                    (Ok(left_out), Ok(imported)) => Ok((imported, left_out)),
-                    // Of a stream that was cut the writer knows why; of one that was not taken, the importer.
-                    (Err(why), Err(problem)) if problem.code == "repo.changes" => Err(why),
-                    (_, Err(problem)) => Err(problem.message),
-                    (Err(why), Ok(_)) => Err(why),
-                }
-            })
-            .await?;
+        let rein = Rein::default();
+        let held = rein.clone();
+        let work = live.with(move |live| {
+            let mut importing =
+                means.repo.import_held(&repo, &id, &base, &model, held).map_err(|problem| problem.message)?;
+            let stdin = importing.stdin().ok_or("the importing process has no input")?;
+            let written = live.write_changes(OwnedFd::from(stdin));
+            match (written, importing.finish()) {
+                (Ok(left_out), Ok(imported)) => Ok((imported, left_out)),
+                // Of a stream that was cut the writer knows why; of one that was not taken, the importer.
+                (Err(why), Err(problem)) if problem.code == "repo.changes" => Err(why),
+                (_, Err(problem)) => Err(problem.message),
+                (Err(why), Ok(_)) => Err(why),
+            }
+        });
+        let (imported, left_out) = self.in_time(work, &rein).await?;
         for text in left_out.chunks(10).map(|some| format!("not brought along: {}", some.join("; "))) {
             let text = line.scrub_text(&text).await.map_err(|e| e.to_string())?;
             self.run.say(&Event::Note { text }).await.map_err(|e| e.to_string())?;
@@ -470,6 +478,22 @@ impl Attempt {
             diff_cut: imported.diff_cut || hidden,
         };
         self.run.say(&event).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Waits for an import that `rein` kills: when it takes too long, and when the run is cancelled meanwhile.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, String>>, rein: &Rein) -> Result<T, String> {
+        let before = *self.cancelled.borrow();
+        let limit = if before { HOME_CANCELLED } else { HOME };
+        let mut work = pin!(work);
+        let why = tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = until(self.cancelled.clone()), if !before => "its import was cancelled".into(),
+            () = tokio::time::sleep(limit) => format!("its import took longer than {} s", limit.as_secs()),
+        };
+        rein.pull();
+        // The box is still lent to it; and it may have come to its end just before.
+        work.await.map_err(|_| format!("{why} and was ended"))
     }
 
     async fn say(&self, event: &Event) -> Result<(), Finish> {

@@ -124,6 +124,7 @@ impl Git {
             git.args(["-c", setting]);
         }
         git.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        super::rein::tie(&mut git);
         git
     }
 

@@ -1,8 +1,9 @@
 //! Importing: a stream of changes becomes the branch `volary/<run>`.
 //!
 //! `repo-import PATH RUN BASE MODEL`, the changes on standard input; one [`Imported`] line on standard output. The
-//! objects are made by `git fast-import` under a reference of its own (`refs/volary/import/<run>`) and the branch is
-//! set last, in one step that expects it not to be there. A branch that is there is replaced only when it is this
+//! objects are made by `git fast-import` under a reference of its own (`refs/volary/import/<run>`), which goes at once.
+//! The branch is set after everything else: whoever is killed before has made none. It is set in one step that expects
+//! it not to be there. A branch that is there is replaced only when it is this
 //! run's own, left by an import that was interrupted before it was recorded. A stream that was cut makes nothing.
 
 use super::git::{Git, bounded, failed, is_object, last_words, missing, taken};
@@ -41,12 +42,12 @@ fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read)
     preflight::room(&git)?;
     let draft = format!("refs/volary/import/{run}");
     let made = build(&git, &draft, &message(&run, model), base, from);
-    let done = made.and_then(|()| publish(&git, &run, &draft, base));
-    // Also after a failure: what it holds is garbage then, which git collects in time.
+    let commit = made.and_then(|()| git.ask(&["rev-parse", "--verify", &draft]));
+    // Also after a failure: what it held is garbage then, which git collects in time, and not before some days.
     let swept = git.ask(&["update-ref", "-d", &draft]);
-    let imported = done?;
+    let commit = commit?;
     swept?;
-    Ok(imported)
+    publish(&git, &run, commit, base)
 }
 
 fn message(run: &RunId, model: &str) -> String {
@@ -173,13 +174,18 @@ fn identity(git: &Git) -> Result<String, Problem> {
     })
 }
 
-/// Sets the branch to what stands at `draft`, unless nothing changed.
-fn publish(git: &Git, run: &RunId, draft: &str, base: &str) -> Result<Imported, Problem> {
+/// Sets the branch to `commit`, unless nothing changed.
+fn publish(git: &Git, run: &RunId, commit: String, base: &str) -> Result<Imported, Problem> {
     let tree_of = |commit: &str| git.ask(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")]);
-    if tree_of(draft)? == tree_of(base)? {
+    if tree_of(&commit)? == tree_of(base)? {
         return Ok(Imported { branch: None, commit: None, files: 0, diff: String::new(), diff_cut: false });
     }
-    let commit = git.ask(&["rev-parse", "--verify", draft])?;
+    let mut files = 0;
+    git.list(&["diff-tree", "-r", "-z", "--name-only", "--no-ext-diff", base, &commit], |_| {
+        files += 1;
+        Ok(())
+    })?;
+    let (diff, diff_cut) = diff(git, base, &commit)?;
     let (name, full) = (format!("volary/{run}"), format!("refs/heads/volary/{run}"));
     let old = own_earlier(git, run, &full, base)?.unwrap_or_else(|| "0".repeat(commit.len()));
     let set = git.run(&["update-ref", "-m", "volary: import", &full, &commit, &old])?;
@@ -188,12 +194,6 @@ fn publish(git: &Git, run: &RunId, draft: &str, base: &str) -> Result<Imported, 
         let message = format!("the branch {name} could not be made: {words}. Rename what is in its way and run again.");
         return Err(Problem::new("repo.branch", message));
     }
-    let mut files = 0;
-    git.list(&["diff-tree", "-r", "-z", "--name-only", "--no-ext-diff", base, &commit], |_| {
-        files += 1;
-        Ok(())
-    })?;
-    let (diff, diff_cut) = diff(git, base, &commit)?;
     Ok(Imported { branch: Some(name), commit: Some(commit), files, diff, diff_cut })
 }
 

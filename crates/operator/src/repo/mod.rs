@@ -16,10 +16,12 @@ pub mod owner;
 pub mod preflight;
 pub mod process;
 pub mod read;
+pub mod rein;
 
 pub use import::import_main;
 pub use process::RepoProcess;
 pub use read::read_main;
+pub use rein::Rein;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -33,10 +33,12 @@ pub fn become_owner(path: &Path) -> Result<PathBuf, Problem> {
             Problem::new("repo.owner", format!("this process could not become uid {}: {e}", about.uid()))
         };
         let (uid, gid) = (Uid::from_raw(about.uid()), Gid::from_raw(about.gid()));
+        let parent = rustix::process::getppid();
         // Groups first: without root they can no longer be given up.
         rustix::thread::set_thread_groups(&[]).map_err(failed)?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed)?;
+        super::rein::tie_again(parent)?;
     }
     reach(path, about.uid())?;
     path.canonicalize().map_err(|e| Problem::new("repo.unreachable", format!("{shown} cannot be resolved: {e}.")))

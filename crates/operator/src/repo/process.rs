@@ -1,11 +1,14 @@
 //! The operator's side: starting a repository process and talking to it.
 
+use super::rein::{self, Rein};
 use super::{Head, Imported, Problem};
 use model::RunId;
+use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 /// Most bytes of a process's standard error that are looked at.
@@ -36,16 +39,12 @@ impl RepoProcess {
     }
 
     fn start(&self, before: &[OsString], args: &[OsString], stdin: Stdio) -> Result<(Child, Words), Problem> {
-        let mut child = Command::new(&self.exe)
-            .args(before)
-            .args(args)
-            .env_clear()
-            .current_dir("/")
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Problem::io("start the repository's process"))?;
+        let mut command = Command::new(&self.exe);
+        command.args(before).args(args).env_clear().current_dir("/");
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: git's commands are ended with it.
+        let child = rein::tie(&mut command).process_group(0).spawn();
+        let mut child = child.map_err(Problem::io("start the repository's process"))?;
         let mut stderr = super::git::taken(child.stderr.take())?;
         let words = std::thread::spawn(move || {
             let said = super::git::bounded(&mut stderr, MOST_WORDS);
@@ -84,9 +83,25 @@ impl RepoProcess {
     /// # Errors
     /// [`Problem`] when the process cannot be started.
     pub fn import(&self, path: &Path, run: &RunId, base: &str, model: &str) -> Result<Importing, Problem> {
+        self.import_held(path, run, base, model, Rein::default())
+    }
+
+    /// As [`RepoProcess::import`]; `rein` kills it. The calling thread must not end before the import has.
+    ///
+    /// # Errors
+    /// [`Problem`] when the process cannot be started.
+    pub fn import_held(
+        &self,
+        path: &Path,
+        run: &RunId,
+        base: &str,
+        model: &str,
+        rein: Rein,
+    ) -> Result<Importing, Problem> {
         let args = [path.into(), run.as_str().into(), base.into(), model.into()];
         let (child, words) = self.start(&self.import, &args, Stdio::piped())?;
-        Ok(Importing { child, words })
+        rein.hold(&child);
+        Ok(Importing { child, words: Some(words), rein, waited: false })
     }
 }
 
@@ -143,10 +158,12 @@ impl Drop for Reading {
     }
 }
 
-/// A branch being made.
+/// A branch being made. Dropping it ends the process.
 pub struct Importing {
     child: Child,
-    words: Words,
+    words: Option<Words>,
+    rein: Rein,
+    waited: bool,
 }
 
 impl Importing {
@@ -165,12 +182,29 @@ impl Importing {
         let read = super::git::taken(self.child.stdout.take()).and_then(|out| {
             out.take(MOST_LINE).read_to_end(&mut said).map_err(Problem::io("read the import's result"))
         });
-        let status = self.child.wait().map_err(Problem::io("wait for the importing process"))?;
-        if !status.success() {
-            return Err(self.words.problem());
+        let status = self.wait().map_err(Problem::io("wait for the importing process"))?;
+        if let Some(words) = self.words.take().filter(|_| !status.success()) {
+            return Err(words.problem());
         }
         read?;
         serde_json::from_slice(&said).map_err(|e| Problem::new("repo.io", format!("a result is not one: {e}")))
+    }
+
+    fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.waited = true;
+        self.rein.wait(&mut self.child)
+    }
+}
+
+impl Drop for Importing {
+    fn drop(&mut self) {
+        if self.waited {
+            return;
+        }
+        rein::kill(Pid::from_child(&self.child));
+        if let Err(cause) = self.wait() {
+            tracing::warn!(%cause, "an importing process could not be ended");
+        }
     }
 }
 
@@ -179,7 +213,8 @@ fn end(child: &mut Child) {
     if matches!(child.try_wait(), Ok(Some(_))) {
         return;
     }
-    if let Err(cause) = child.kill().and_then(|()| child.wait()) {
+    rein::kill(Pid::from_child(child));
+    if let Err(cause) = child.wait() {
         tracing::warn!(%cause, "a repository's process could not be ended");
     }
 }

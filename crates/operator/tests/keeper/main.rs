@@ -1,5 +1,6 @@
 //! One run from launch to end, with every way it can break.
 
+mod home;
 mod support;
 
 use api::inbox::{Kind, ToRunner};

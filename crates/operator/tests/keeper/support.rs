@@ -28,6 +28,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
 
 pub const KEY: &str = "sk-canary";
 
@@ -88,6 +89,8 @@ pub struct FakeEngine {
     pub wall_off: Mutex<bool>,
     pub why: Mutex<Option<String>>,
     pub changes: Mutex<Vec<(Vec<u8>, String)>>,
+    /// The next box's changes have no end; this is told once they are being imported.
+    pub endless: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 struct FakeBox {
@@ -96,6 +99,7 @@ struct FakeBox {
     wall_off: bool,
     why: Option<String>,
     changes: Vec<(Vec<u8>, String)>,
+    endless: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for FakeBox {
@@ -133,6 +137,7 @@ impl Engine for FakeEngine {
             wall_off: *self.wall_off.lock().unwrap(),
             why: self.why.lock().unwrap().clone(),
             changes: self.changes.lock().unwrap().clone(),
+            endless: self.endless.lock().unwrap().take(),
         };
         Ok(Made {
             live: Box::new(live),
@@ -169,6 +174,14 @@ impl Live for FakeBox {
     }
     fn write_changes(&mut self, out: OwnedFd) -> Result<Vec<String>, String> {
         let mut out = File::from(out);
+        if let Some(told) = self.endless.take() {
+            let change = Change::File { path: b"a".to_vec(), executable: false, len: u64::MAX >> 2 };
+            changes::write(&mut out, &change).map_err(|e| e.to_string())?;
+            // More than every buffer on the way holds.
+            out.write_all(&vec![0; 4 << 20]).map_err(|e| e.to_string())?;
+            told.send(()).unwrap();
+            return std::io::copy(&mut std::io::repeat(0), &mut out).map(|_| vec![]).map_err(|e| e.to_string());
+        }
         for (path, text) in &self.changes {
             let change = Change::File { path: path.clone(), executable: false, len: text.len() as u64 };
             changes::write(&mut out, &change).map_err(|e| e.to_string())?;
