@@ -42,6 +42,13 @@ pub enum FromCable {
         /// The run.
         run: RunId,
     },
+    /// The run cannot be served now, for want of something here; the other runs go on.
+    Refused {
+        /// The run.
+        run: RunId,
+        /// What is short, one sentence.
+        why: String,
+    },
     /// The scrubbed text.
     Scrubbed {
         /// Question number.

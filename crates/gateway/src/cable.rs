@@ -1,7 +1,8 @@
 //! The cable: operators dial in, hand over their boxes' listeners, and have what boxes say scrubbed.
 //!
 //! Packets are carried out one after the other, so answers come in the order of the questions. The end of
-//! an operator's connection, or a packet that is none of this protocol, ends every run on it at once.
+//! an operator's connection, or a packet that is none of this protocol, ends every run on it at once. A listener for
+//! which there is no descriptor left here is the failure of its run alone.
 //!
 //! Read [`accept`], [`Cable::carry_out`], then [`Packets`] (the socket).
 
@@ -92,24 +93,31 @@ impl Drop for Cable {
 impl Cable {
     async fn serve(&mut self) -> anyhow::Result<()> {
         let mut buffer = vec![0; MAX_PACKET];
-        while let Some((length, descriptors)) = self.packets.receive(&mut buffer).await? {
+        while let Some(received) = self.packets.receive(&mut buffer).await? {
             let message =
-                serde_json::from_slice(&buffer[..length]).context("a packet holds no message of the cable")?;
-            if let Some(answer) = self.carry_out(message, descriptors)? {
+                serde_json::from_slice(&buffer[..received.length]).context("a packet holds no message of the cable")?;
+            if let Some(answer) = self.carry_out(message, received)? {
                 self.packets.send(answer).await?;
             }
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, message: ToCable, mut descriptors: Vec<OwnedFd>) -> anyhow::Result<Option<FromCable>> {
+    fn carry_out(&mut self, message: ToCable, received: Received) -> anyhow::Result<Option<FromCable>> {
+        let Received { mut descriptors, lost, .. } = received;
+        if let (ToCable::Attach { run }, true) = (&message, lost) {
+            return Ok(Some(no_descriptors(run.clone())));
+        }
         let expected = usize::from(matches!(message, ToCable::Attach { .. }));
         ensure!(descriptors.len() == expected, "a packet brought {} descriptors, not {expected}", descriptors.len());
         match message {
             ToCable::Attach { run } => {
                 let listener = descriptors.pop().context("a packet brought no descriptor")?;
-                let door =
-                    self.gate.doors.attach(&self.gate, run.clone(), listener).context("a listener cannot be served")?;
+                let door = match self.gate.doors.attach(&self.gate, run.clone(), listener) {
+                    Ok(door) => door,
+                    Err(error) if is_shortage(&error) => return Ok(Some(no_descriptors(run))),
+                    Err(error) => return Err(error).context("a listener cannot be served"),
+                };
                 self.doors.insert(run.clone(), door);
                 Ok(Some(FromCable::Attached { run }))
             }
@@ -127,12 +135,26 @@ impl Cable {
     }
 }
 
+/// The answer to a listener that cannot be held.
+fn no_descriptors(run: RunId) -> FromCable {
+    tracing::error!(%run, "no descriptor is left for a run's listener; the run is refused");
+    let why = "it has no descriptors left; a higher limit of open files, or fewer runs at once, would help";
+    FromCable::Refused { run, why: why.to_owned() }
+}
+
+/// Whether what failed is this process's or machine's shortage, and no fault of what was sent.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::NOSPC];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// A connected `SOCK_SEQPACKET` socket.
 struct Packets(AsyncFd<OwnedFd>);
 
 impl Packets {
-    /// The next packet's length and descriptors; none at the end.
-    async fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<Option<(usize, Vec<OwnedFd>)>> {
+    /// The next packet; none at the end.
+    async fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<Option<Received>> {
         loop {
             let mut ready = self.0.readable().await.context("the cable cannot be read")?;
             match ready.try_io(|socket| receive_now(socket.get_ref(), buffer)) {
@@ -141,7 +163,7 @@ impl Packets {
                     if received.cut {
                         bail!("a packet is longer than {MAX_PACKET} bytes or brings too many descriptors");
                     }
-                    return Ok(Some((received.length, received.descriptors)));
+                    return Ok(Some(received));
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Ok(Err(error)) => return Err(error).context("the cable cannot be read"),
@@ -175,7 +197,10 @@ impl Packets {
 struct Received {
     length: usize,
     descriptors: Vec<OwnedFd>,
+    /// More was sent than a packet may hold.
     cut: bool,
+    /// It brought descriptors, and this process had room for none.
+    lost: bool,
 }
 
 fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
@@ -188,6 +213,8 @@ fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
             descriptors.extend(brought);
         }
     }
-    let cut = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-    Ok(Received { length: got.bytes, descriptors, cut })
+    let fewer = got.flags.contains(ReturnFlags::CTRUNC);
+    let lost = fewer && descriptors.is_empty();
+    let cut = got.flags.contains(ReturnFlags::TRUNC) || fewer && !lost;
+    Ok(Received { length: got.bytes, descriptors, cut, lost })
 }

@@ -6,6 +6,7 @@
 use crate::Gate;
 use crate::call::{self, Caller};
 use crate::decide::Room;
+use crate::seats::Share;
 use crate::tally::Tally;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -121,9 +122,10 @@ impl Doors {
 /// Serves one listener until its task is aborted; connections end with it.
 async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut: watch::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let share = Share::of(&gate.seats);
     let mut connections = JoinSet::new();
     loop {
-        let Ok(seat) = room.clone().acquire_owned().await else { return };
+        let Ok(own) = room.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -132,11 +134,12 @@ async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut:
                 continue;
             }
         };
+        let seat = share.take().await;
         while connections.try_join_next().is_some() {}
         let (gate, caller, cut) = (gate.clone(), caller.clone(), cut.clone());
         connections.spawn(async move {
             connection(&gate, &caller, stream, cut).await;
-            drop(seat);
+            drop((seat, own));
         });
     }
 }

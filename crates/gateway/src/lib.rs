@@ -8,6 +8,7 @@
 //! | module | step |
 //! |---|---|
 //! | `cable` | the operator hands over a box's listener: one listener, one run |
+//! | `seats` | connections over all runs: who has many waits first |
 //! | `door` | that listener: HTTP/1.1, its limits, *identify* |
 //! | `call` | the stack, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
@@ -33,6 +34,7 @@ mod recent;
 mod refusal;
 mod relay;
 mod script;
+mod seats;
 mod server;
 mod spare;
 mod tally;
@@ -108,6 +110,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         recent: recent::Recent::default(),
         doors: door::Doors::default(),
         court: decide::Court::default(),
+        seats: seats::Seats::of_this_process(),
     });
     tokio::spawn(obey(gate.clone(), hears));
     cable::accept(gate, config.cable).await
@@ -120,6 +123,7 @@ struct Gate {
     recent: recent::Recent,
     doors: door::Doors,
     court: decide::Court,
+    seats: Arc<seats::Seats>,
 }
 
 /// Carries out what the server says by itself.

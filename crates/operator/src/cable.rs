@@ -38,6 +38,9 @@ pub enum CableError {
     /// The connection to the gateway ended.
     #[error("the gateway ended; the box has no network")]
     Lost,
+    /// The gateway cannot serve this run; it serves the others.
+    #[error("the gateway cannot serve the run: {0}")]
+    Refused(String),
     /// No gateway in the time given.
     #[error("the gateway is not there; `volary status` says why")]
     NoGateway,
@@ -60,7 +63,7 @@ struct Held {
     over: bool,
     next: u64,
     scrubs: HashMap<u64, oneshot::Sender<String>>,
-    attaches: HashMap<RunId, oneshot::Sender<()>>,
+    attaches: HashMap<RunId, oneshot::Sender<Result<(), CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
 }
 
@@ -154,7 +157,7 @@ impl Cable {
         let attachment = Attachment { run: run.clone(), line };
         attachment.send(&ToCable::Attach { run: run.clone() }, Some(door)).await?;
         match tokio::time::timeout(ATTACH, served).await {
-            Ok(Ok(())) => Ok(attachment),
+            Ok(Ok(said)) => said.map(|()| attachment),
             Ok(Err(_)) => Err(CableError::Lost),
             Err(_) => Err(CableError::NoGateway),
         }
@@ -338,9 +341,52 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
         let mut held = locked(held);
         // A waiter that left is no loss: its run is ending.
         match message {
-            Ok(FromCable::Attached { run }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(()))),
+            Ok(FromCable::Attached { run }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(Ok(())))),
+            Ok(FromCable::Refused { run, why }) => {
+                drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
+            }
             Ok(FromCable::Scrubbed { id, text }) => drop(held.scrubs.remove(&id).map(|waiting| waiting.send(text))),
             Err(e) => return e.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_run_that_the_gateway_refuses_fails_alone_and_the_line_stays() {
+        let (ours, gateways) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap();
+        // SAFETY: the descriptor is owned by what it is registered with.
+        let (ours, gateways) = unsafe { (AsyncFd::register(ours).unwrap(), AsyncFd::register(gateways).unwrap()) };
+        let cable = Cable::default();
+        let (served, gateway) = (cable.clone(), async move {
+            let mut packet = vec![0; 4096];
+            for answer in [r#"{"say":"refused","run":"r1","why":"full"}"#, r#"{"say":"attached","run":"r2"}"#] {
+                let read = |fd: &OwnedFd| Ok(rustix::net::recv(fd, &mut packet[..], RecvFlags::empty())?.0);
+                assert_ne!(gateways.async_io(Interest::READABLE, read).await.unwrap(), 0);
+                rustix::net::send(gateways.get_ref(), answer.as_bytes(), SendFlags::NOSIGNAL).unwrap();
+                // The refused run's detach, or the end.
+                let read = |fd: &OwnedFd| Ok(rustix::net::recv(fd, &mut packet[..], RecvFlags::empty())?.0);
+                gateways.async_io(Interest::READABLE, read).await.unwrap();
+            }
+        });
+        tokio::spawn(async move { served.serve(ours).await });
+        let playing = tokio::spawn(gateway);
+        cable.ready(ATTACH).await.unwrap();
+        let attach = async |run: &str| {
+            let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            cable.attach(&RunId::parse(run).unwrap(), door.into()).await
+        };
+        assert_eq!(attach("r1").await.err(), Some(CableError::Refused("full".into())));
+        assert!(attach("r2").await.is_ok());
+        playing.await.unwrap();
     }
 }
