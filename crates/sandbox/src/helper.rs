@@ -210,13 +210,15 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             .with_detach(true)
             .build()?;
         let pid = container.pid().map_or(0, nix_raw);
-        let listener = cable::bind(Path::new(&format!("/proc/{pid}/ns/net")));
+        let listener = read_back::forbid_swap(&spec)
+            .map_err(act("forbid swap"))
+            .and_then(|()| cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door")));
         match listener {
             Ok(listener) => Ok((container, pid, listener)),
             Err(e) => {
                 // Half a box is no box.
                 container.delete(true)?;
-                Err(Box::<dyn std::error::Error>::from(format!("bind the box's door: {e}")))
+                Err(e.into())
             }
         }
     })();

@@ -318,6 +318,12 @@ fn forbidden(hello: &Hello) -> Vec<Reading> {
     lines
 }
 
+/// Sets swap to nothing where the kernel has a limit of its own for it (v2): the runtime takes a 0 there for "not said".
+pub(crate) fn forbid_swap(spec: &HardenedSpec) -> io::Result<()> {
+    let file = cgroup_path(spec, "").join("memory.swap.max");
+    if cgroups() == Cgroups::V2 && file.exists() { fs::write(file, "0") } else { Ok(()) }
+}
+
 /// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
 pub(crate) fn limit_met(spec: &HardenedSpec) -> Option<String> {
     let (memory, pids) = match cgroups() {

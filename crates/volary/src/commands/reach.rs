@@ -154,6 +154,9 @@ fn not_enforced(root: bool) -> Vec<String> {
             "signals and abstract sockets between commands of one box: this kernel's Landlock is ABI {abi}, scopes come with 6"
         ));
     }
+    if sandbox::doctor::cgroups() == sandbox::doctor::Cgroups::V1 {
+        not.push("memory of unread network packets: cgroup v1 does not count it as the box's".to_owned());
+    }
     if !root {
         not.push("the worktree's size: without root it is a plain folder".to_owned());
         not.push(

@@ -46,6 +46,15 @@ for name in $(/tests/attacks); do
 	claim "refused here too: $(grep "^$name " /run/attacks || echo $name)" grep -q "^$name errno [1-9]" /run/attacks
 done
 
+volary --home $home exec --profile small -- sleep 1000 >/dev/null 2>&1 &
+sleeper=$!
+n=0
+until volary --home $home status --json | grep -q '"name": "sleep"' || [ $n -ge 90 ]; do sleep 1; n=$((n + 1)); done
+claim 'status finds every wall of the platform and of a live box' sh -c \
+	"volary --home $home status >/run/status; status=\$?; cat /run/status; grep -q '^box ' /run/status && exit \$status"
+kill -TERM $sleeper
+wait $sleeper
+
 kill -TERM $up
 wait $up
 claim 'the platform ends on request' test $? = 0

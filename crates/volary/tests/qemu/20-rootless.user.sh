@@ -43,6 +43,16 @@ for name in $names; do
 done
 grep -q ' errno ' /home/tester/met || sed 's/^/| /' /home/tester/met
 
+volary --home $home exec --profile small -- sleep 1000 >/dev/null 2>&1 &
+sleeper=$!
+n=0
+until volary --home $home status --json | grep -q '"name": "sleep"' || [ $n -ge 90 ]; do sleep 1; n=$((n + 1)); done
+claim 'status finds every wall of the platform and of a live box, without root' sh -c \
+	"volary --home $home status >/home/tester/status; status=\$?; cat /home/tester/status
+	grep -q '^box ' /home/tester/status && exit \$status"
+kill -TERM $sleeper
+wait $sleeper
+
 kill -TERM $up
 wait $up
 claim 'the platform ends on request, without root' test $? = 0
