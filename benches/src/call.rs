@@ -204,6 +204,7 @@ fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr)
     let (length, _) = rustix::net::recv(&cable, &mut answer[..], RecvFlags::empty())?;
     match serde_json::from_slice(&answer[..length])? {
         FromCable::Attached { .. } => Ok((cable, listener, door)),
+        FromCable::Refused { why, .. } => bail!("the gateway refused the run's door: {why}"),
         FromCable::Scrubbed { .. } => bail!("the gateway answered another question"),
     }
 }

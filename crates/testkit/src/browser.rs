@@ -172,8 +172,17 @@ impl Browser {
     /// # Panics
     /// When there is none, or a click cannot reach it.
     pub fn click(&self, css: &str) {
-        let act = async |client: Client| client.find(Locator::Css(css)).await?.click().await;
-        self.drive(act).unwrap_or_else(|e| panic!("clicking {css}: {e}"));
+        // On a page that lives, what was found may be replaced before it is clicked: then it is found again.
+        for attempt in 1.. {
+            let act = async |client: Client| client.find(Locator::Css(css)).await?.click().await;
+            match self.drive(act) {
+                Ok(()) => return,
+                Err(e) if attempt < 20 && e.to_string().contains("stale element") => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(e) => panic!("clicking {css}: {e}"),
+            }
+        }
     }
 
     /// Types into an element.

@@ -332,7 +332,8 @@ fn a_database_put_back_to_an_earlier_moment_is_found_by_the_operators_witness() 
     let mut platform = platform();
     platform.secret("model/one", "a-value-of-some-length");
     platform.down();
-    let (server, earlier) = (platform.home().join("server"), platform.home().join("earlier"));
+    let (server, kept) = (platform.home().join("server"), tempfile::tempdir().unwrap());
+    let earlier = kept.path().join("earlier");
     copy(&server, &earlier);
     platform.up(&[]);
     platform.secret("model/two", "a-value-of-some-length");

@@ -7,6 +7,7 @@ use api::http::{CreateRun, Input};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
+use model::Outcome;
 use model::event::{Event, Exit, Stream};
 use model::run::RunKind;
 use std::io::{IsTerminal, Write};
@@ -75,6 +76,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
                         shown = false;
                         client.cancel(&view.run).await?;
                     }
+                    // Whatever the command made of its end: it was ended.
+                    Event::Ended { outcome: Outcome::Cancelled, .. } if shown => status = 130,
                     Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason),
                     Event::Ended { .. } => status = 141,
                     _ => {}

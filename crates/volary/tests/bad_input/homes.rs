@@ -91,14 +91,14 @@ fn a_typo_in_a_profile_names_file_and_line_and_no_box_starts() {
     let platform = platform();
     profile(&platform, "typo", "description = \"x\"\n\n[limits]\nmemory-mb = 64\n");
     let out = platform.cli(&["exec", "--profile", "typo", "--", "true"]);
-    refused(&out, 1, &["typo.toml", "line 4", "memory-mb", "memory-mib"]);
+    refused(&out, 125, &["typo.toml", "line 4", "memory-mb", "memory-mib"]);
     let out = platform.cli(&["exec", "--profile", "missing", "--", "true"]);
-    refused(&out, 1, &["no profile \"missing\"", "missing.toml"]);
+    refused(&out, 125, &["no profile \"missing\"", "missing.toml"]);
     let out = platform.cli(&["exec", "--profile", "../../etc/passwd", "--", "true"]);
-    refused(&out, 1, &["no profile's name"]);
+    refused(&out, 125, &["no profile's name"]);
     profile(&platform, "none", "[limits]\nprocesses = 0\n");
     let out = platform.cli(&["exec", "--profile", "none", "--", "true"]);
-    refused(&out, 1, &["none.toml", "processes"]);
+    refused(&out, 125, &["none.toml", "processes"]);
     assert_eq!(platform.ok(&["runs", "--json"]).matches("\"run\"").count(), 0, "a refused run stands in the list");
 }
 
