@@ -169,7 +169,7 @@ fn a_toolchain_in_a_read_only_folder_is_run_from_its_own_path_and_not_written() 
     let out = platform.cli(&["exec", "--", "ls", tool]);
     assert!(text(&out.stderr).contains("No such file"), "{}", all(&out));
     let reach = platform.json(&["reach", "tools", "--json"]);
-    let line = format!("{}: read, execute", folder.path().display());
+    let line = format!("{}: the host's own folder: read, execute", folder.path().display());
     assert!(reach["files"].as_array().unwrap().contains(&line.clone().into()), "{line} is not in {reach:#}");
 }
 
@@ -183,7 +183,7 @@ fn a_writable_folder_takes_what_the_box_writes_and_reach_says_so() {
     assert!(out.status.success(), "{}", all(&out));
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "kept\n");
     let reach = platform.ok(&["reach", "shelf"]);
-    assert!(reach.contains(&format!("{}: read, WRITE", folder.path().display())), "{reach}");
+    assert!(reach.contains(&format!("{}: the host's own folder: read, execute; WRITE", folder.path().display())), "{reach}");
 }
 
 #[test]
