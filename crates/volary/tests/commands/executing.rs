@@ -183,7 +183,10 @@ fn a_writable_folder_takes_what_the_box_writes_and_reach_says_so() {
     assert!(out.status.success(), "{}", all(&out));
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "kept\n");
     let reach = platform.ok(&["reach", "shelf"]);
-    assert!(reach.contains(&format!("{}: the host's own folder: read, execute; WRITE", folder.path().display())), "{reach}");
+    assert!(
+        reach.contains(&format!("{}: the host's own folder: read, execute; WRITE", folder.path().display())),
+        "{reach}"
+    );
 }
 
 #[test]
