@@ -139,6 +139,10 @@ pub fn kernel(folder: &Path) -> Result<PathBuf> {
         std::fs::remove_dir_all(&part)?;
     }
     cargo::finish(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&part))?;
+    if tree.exists() {
+        // Half a kernel, from a run that was cut off or from two at once.
+        std::fs::remove_dir_all(&tree)?;
+    }
     std::fs::rename(&part, &tree)?;
     std::fs::remove_file(deb)?;
     Ok(tree)
