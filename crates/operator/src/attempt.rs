@@ -287,6 +287,10 @@ impl Attempt {
     async fn read_back(&self, live: &mut Boxed, hello: Hello) -> Result<(), Finish> {
         let readings = live.with(move |live| live.read_back(&hello)).await;
         let verdict = judge(&readings);
+        if verdict.is_err() && live.with(|live| live.is_lost()).await {
+            // What was read is of a box that is gone, not of one that breaks its promise.
+            return Err(self.broke("the box's helper ended while its walls were read"));
+        }
         self.say(&Event::Walls { readings }).await?;
         verdict.map_err(failed)
     }
