@@ -69,14 +69,14 @@ pub const STARTS_NOTHING: [(i64, &str); 6] = [
 ///
 /// # Errors
 /// Anything that could not be taken in full: a process does not run half-confined.
-pub fn take(row: &Row) -> anyhow::Result<()> {
-    let parent = rustix::process::getppid();
+pub fn take(row: &Row, up: u32) -> anyhow::Result<()> {
     if let (Some(uid), true) = (row.uid, rustix::process::geteuid().is_root()) {
         become_user(uid)?;
     }
     // A change of uid clears the death signal; so it is set after it, and the race looked at.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    if rustix::process::getppid() != parent {
+    // Held against the process that began it, not against whoever is the parent by now: that may be init already.
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()) != Some(up) {
         bail!("the process that started this one is gone");
     }
     // 1, not 0: a core handler behind a pipe is started at 0 all the same; and boxes inherit it, who may not raise it.

@@ -77,12 +77,15 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
 fn server(config: &Config) -> anyhow::Result<()> {
     let dir = config.home.join("server");
     let profiles = config.home.join("profiles");
-    confine::take(&Row {
-        uid: Some(config.server_uid),
-        files: Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] }),
-        refused: STARTS_NOTHING.to_vec(),
-        no_ip_sockets: true,
-    })?;
+    confine::take(
+        &Row {
+            uid: Some(config.server_uid),
+            files: Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] }),
+            refused: STARTS_NOTHING.to_vec(),
+            no_ip_sockets: true,
+        },
+        config.up,
+    )?;
     server::run(server::Config {
         tcp: TcpListener::from(inherited(3)),
         api: UnixListener::from(inherited(4)),
@@ -103,18 +106,21 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
     read.extend(names.iter().filter_map(|name| std::fs::canonicalize(name).ok()));
     let mut refused = STARTS_NOTHING.to_vec();
     refused.push((libc::SYS_listen, "opens no listener; it serves what it is handed"));
-    confine::take(&Row {
-        uid: Some(config.gateway_uid),
-        files: Some(Files { own: Vec::new(), read }),
-        refused,
-        no_ip_sockets: false,
-    })?;
+    confine::take(
+        &Row {
+            uid: Some(config.gateway_uid),
+            files: Some(Files { own: Vec::new(), read }),
+            refused,
+            no_ip_sockets: false,
+        },
+        config.up,
+    )?;
     gateway::run(gateway::Config { server_socket: config.home.join("run/gateway.sock"), cable: inherited(3), roots })
 }
 
 fn operator(config: &Config) -> anyhow::Result<()> {
     // It keeps mounts, namespaces and root, which boxes are made with; what it loses is what it never does.
-    confine::take(&Row::default())?;
+    confine::take(&Row::default(), config.up)?;
     operator::run(operator::Config {
         dir: config.home.join("operator"),
         server: config.home.join("run/operator.sock"),
