@@ -199,7 +199,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     )
     .map_err(|e| act("mount the stage")(e.into()))?;
 
-    let worktree = Worktree::mount(&stage, &spec)?;
+    let worktree = Worktree::mount(&stage, &spec, &sole)?;
     let made = (|| {
         oci::root_tree(&stage, &spec)?;
         oci::write_bundle(&stage, &spec)?;

@@ -1,12 +1,12 @@
 //! One box to a worktree: a second one on the same image would be two file systems writing to one disk.
 //!
 //! The operator ends a run's box before it makes the next, but not across its own death: its helpers then end their
-//! boxes by themselves while the next operator is starting. So each helper holds its run's image, and waits both for
-//! the helper before it and for the loop device, which outlives a helper that was killed by the time that the kernel
-//! takes to tear the box's mounts down.
+//! boxes by themselves while the next operator is starting. So each helper locks its run's image, and gives the very
+//! file that holds the lock to the loop device: it outlives a helper that was killed, by the time that the kernel takes
+//! to tear the box's mounts down, and the lock lives as long as either of them.
 
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked for.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A run's image, held by one helper alone until it ends.
+/// A run's image, held by one helper alone until it and the image's loop device are gone.
 #[derive(Debug)]
-pub struct Sole(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct Sole(File);
 
 impl Sole {
     /// Takes the image, or the folder that stands for it without root; waits for whoever has it.
@@ -29,14 +29,14 @@ impl Sole {
         Self::take_within(image, PATIENCE)
     }
 
-    fn take_within(image: &Path, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn take_within(image: &Path, patience: Duration) -> io::Result<Self> {
         let end = Instant::now() + patience;
-        let (file, path) = (File::open(image)?, fs::canonicalize(image)?);
+        let file = File::options().read(true).write(!image.is_dir()).open(image)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if !on_a_loop_device(&path) => return Ok(Self(file)),
-                Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(PAUSE),
-                Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {
+                Ok(()) => return Ok(Self(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
                     let why = "the run's worktree is still in use by its last box, which does not end";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }
@@ -44,19 +44,18 @@ impl Sole {
             }
         }
     }
-}
 
-fn on_a_loop_device(image: &Path) -> bool {
-    fs::read_dir("/sys/block").into_iter().flatten().flatten().any(|device| {
-        // A device that is not attached has no such file.
-        fs::read_to_string(device.path().join("loop/backing_file"))
-            .is_ok_and(|file| Path::new(file.trim_end_matches('\n')) == image)
-    })
+    /// The image, open for reading and writing; without root the folder, open for reading.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.0
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn an_image_is_held_by_one_alone_and_free_when_he_is_gone() {

@@ -6,6 +6,7 @@
 
 use crate::embedded::BoxError;
 use crate::harden::HardenedSpec;
+use crate::sole::Sole;
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::fs::{self, File};
@@ -152,13 +153,13 @@ fn copy_data(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
 }
 
 impl Worktree {
-    /// Mounts the worktree of `spec` under `stage`, in this process's own mount namespace.
+    /// Mounts the worktree of `spec`, whose image is `image`, under `stage`, in this process's own mount namespace.
     ///
     /// # Errors
     /// The system's own, named by act; what was mounted until then is taken down.
-    pub fn mount(stage: &Path, spec: &HardenedSpec) -> io::Result<Self> {
+    pub fn mount(stage: &Path, spec: &HardenedSpec, image: &Sole) -> io::Result<Self> {
         let new = Self { stage: stage.to_path_buf(), has_lower: spec.lower.is_some() };
-        match new.mount_all(spec) {
+        match new.mount_all(spec, image) {
             Ok(()) => Ok(new),
             Err(e) => {
                 // The first error is the one to tell; this namespace ends with the process anyway.
@@ -168,13 +169,13 @@ impl Worktree {
         }
     }
 
-    fn mount_all(&self, spec: &HardenedSpec) -> io::Result<()> {
+    fn mount_all(&self, spec: &HardenedSpec, image: &Sole) -> io::Result<()> {
         let stage = &self.stage;
         for name in ["disk", "lower", "work"] {
             fs::create_dir(stage.join(name))?;
         }
         if spec.host.root {
-            self.mount_image(spec)?;
+            self.mount_image(spec, image)?;
         } else {
             rustix::mount::mount_bind(&spec.upper_image, stage.join("disk")).map_err(act("show the run's folder"))?;
         }
@@ -185,7 +186,7 @@ impl Worktree {
             }
             None => {}
         }
-        fresh_git(&stage.join("disk/up"), spec.uid_inside())?;
+        fresh_git(&stage.join("disk"), spec.uid_inside())?;
         // Relative paths: absolute ones would show the host's folders in the box's mount table.
         rustix::process::chdir(stage)?;
         let options = if spec.host.root {
@@ -205,9 +206,9 @@ impl Worktree {
         Ok(())
     }
 
-    fn mount_image(&self, spec: &HardenedSpec) -> io::Result<()> {
+    fn mount_image(&self, spec: &HardenedSpec, image: &Sole) -> io::Result<()> {
         let stage = &self.stage;
-        let device = attach(&spec.upper_image)?;
+        let device = attach(image.file())?;
         rustix::mount::mount(
             &device.0,
             stage.join("disk"),
@@ -220,12 +221,7 @@ impl Worktree {
         .map_err(act("mount the run's image"))?;
         drop(device);
         for name in ["disk/up", "disk/wk"] {
-            let path = stage.join(name);
-            if !path.exists() {
-                fs::create_dir(&path)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-                chown(&path, Some(spec.uid), Some(spec.uid))?;
-            }
+            own_folder(&stage.join(name), spec.uid)?;
         }
         Ok(())
     }
@@ -274,6 +270,19 @@ impl Worktree {
     }
 }
 
+/// Makes a folder that belongs to `uid`, if it is not there. It belongs to `uid` only when it is whole: an earlier
+/// helper may have been killed between any two of these steps, and nobody else makes a folder at that place.
+fn own_folder(path: &Path, uid: u32) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if std::os::unix::fs::MetadataExt::uid(&there) == uid => return Ok(()),
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir(path)?,
+        Err(e) => return Err(e),
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    chown(path, Some(uid), Some(uid))
+}
+
 /// A loop device that detaches itself with its last user; held open until it is mounted.
 struct Loop(PathBuf, #[allow(dead_code, reason = "held open so that autoclear waits for the mount")] File);
 
@@ -289,8 +298,8 @@ const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
-fn attach(image: &Path) -> io::Result<Loop> {
-    let backing = File::options().read(true).write(true).open(image).map_err(act("open the run's image"))?;
+/// The device holds `backing` itself, and with it whatever lock it carries, until it is detached.
+fn attach(backing: &File) -> io::Result<Loop> {
     let control = File::options()
         .read(true)
         .write(true)
@@ -401,11 +410,16 @@ fn set_idmap(tree: BorrowedFd<'_>, names: BorrowedFd<'_>) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// An empty repository of the box's own, whose one remote is the gateway. The host never runs git on it.
-fn fresh_git(upper: &Path, uid: u32) -> io::Result<()> {
-    let git = upper.join(".git");
-    if fs::symlink_metadata(&git).is_ok() {
+/// An empty repository of the box's own, whose one remote is the gateway. The host never runs git on it. It is made
+/// beside the upper folder, where no box comes, and placed when it is whole: what a killed helper left is no repository.
+fn fresh_git(disk: &Path, uid: u32) -> io::Result<()> {
+    let (git, place) = (disk.join("git"), disk.join("up/.git"));
+    if fs::symlink_metadata(&place).is_ok() {
         return Ok(());
+    }
+    match fs::remove_dir_all(&git) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
     }
     for folder in ["", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info"] {
         fs::create_dir(git.join(folder))?;
@@ -418,7 +432,7 @@ fn fresh_git(upper: &Path, uid: u32) -> io::Result<()> {
         api::inbox::DOOR
     );
     fs::write(git.join("config"), config)?;
-    let mut open = vec![git];
+    let mut open = vec![git.clone()];
     while let Some(path) = open.pop() {
         std::os::unix::fs::lchown(&path, Some(uid), Some(uid))?;
         if path.is_dir() {
@@ -427,13 +441,59 @@ fn fresh_git(upper: &Path, uid: u32) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    fs::rename(git, place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_a_killed_helper_left_half_made_is_made_whole_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let up = dir.path().join("up");
+        // Nobody but root can give a folder away: then the box's uid is one's own, and the repository is what is left.
+        let me = rustix::process::geteuid();
+        let uid = if me.is_root() { 4711 } else { me.as_raw() };
+        fs::create_dir(&up).unwrap();
+        fs::create_dir_all(dir.path().join("git/objects")).unwrap();
+
+        own_folder(&up, uid).unwrap();
+        fresh_git(dir.path(), uid).unwrap();
+
+        assert_eq!(fs::metadata(&up).unwrap().uid(), uid, "the worktree is not the box's own");
+        for name in ["", "HEAD", "config", "refs/heads"] {
+            assert_eq!(fs::metadata(up.join(".git").join(name)).unwrap().uid(), uid, "{name}");
+        }
+        assert!(!dir.path().join("git").exists());
+        // The agent's own from now on, whatever it makes of it.
+        fs::remove_dir_all(up.join(".git")).unwrap();
+        fs::write(up.join(".git"), "gone").unwrap();
+        fs::set_permissions(&up, fs::Permissions::from_mode(0o700)).unwrap();
+        own_folder(&up, uid).unwrap();
+        fresh_git(dir.path(), uid).unwrap();
+        assert_eq!(fs::metadata(&up).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_to_string(up.join(".git")).unwrap(), "gone");
+    }
+
+    #[test]
+    fn an_image_is_held_by_its_loop_device_also_when_its_helper_is_gone() {
+        if !rustix::process::geteuid().is_root() {
+            // Without root there is no loop device, and the worktree is a folder.
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        fs::write(&image, [0; 1 << 16]).unwrap();
+        let sole = Sole::take(&image).unwrap();
+        let device = attach(sole.file()).unwrap();
+        drop(sole);
+        let second = Sole::take_within(&image, std::time::Duration::ZERO).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::TimedOut);
+        drop(device);
+        drop(Sole::take(&image).unwrap());
+    }
 
     #[test]
     fn a_copied_image_holds_the_same_bytes_and_the_same_holes() {
