@@ -2,8 +2,9 @@
 //! between processes. No I/O and no clock here; callers pass what they measured.
 //!
 //! Read [`id`] (who is who), [`run`] (one unit of work), [`event`] (what can
-//! happen in one), [`profile`] (what one may be), then [`secret`].
+//! happen in one), [`profile`] (what one may be), [`egress`] (what one may reach), then [`secret`].
 
+pub mod egress;
 pub mod event;
 pub mod id;
 pub mod money;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod secret;
 pub mod time;
 
+pub use egress::Egress;
 pub use event::{Entry, Event};
 pub use id::{BoxId, GrantId, PersonId, RunId, WorkspaceId};
 pub use money::MicroDollars;

@@ -1,7 +1,7 @@
 //! What a run may be: folders, limits, model. A profile is a TOML file in the
 //! home's `profiles/`; the built-in one is [`Profile::default`].
 
-use crate::MicroDollars;
+use crate::{Egress, MicroDollars};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -11,6 +11,11 @@ use std::path::PathBuf;
 pub struct Profile {
     /// Shown to people.
     pub description: String,
+    /// Who makes the box.
+    pub engine: Engine,
+    /// The file system that the box starts from; without one, the host's own listed system tree. A registry reference
+    /// by digest (`registry/name@sha256:…`), a folder that is an OCI layout, or a tar of one or of `docker save`.
+    pub image: Option<String>,
     /// Model to use when the run names none; the name of a `volary model add`.
     pub model: Option<String>,
     /// Folders of the host that the box sees at the same path.
@@ -21,6 +26,19 @@ pub struct Profile {
     pub instructions: String,
     /// Ceilings.
     pub limits: Limits,
+    /// What a run may reach beyond its model.
+    pub egress: Egress,
+}
+
+/// Who makes a box. What a box is promised is the same with each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// The platform itself.
+    #[default]
+    Embedded,
+    /// The host's Docker engine.
+    Docker,
 }
 
 /// Our agent's tools, all of them.
@@ -31,11 +49,14 @@ impl Default for Profile {
         Self {
             description: "The built-in profile: the worktree, the listed system tree, the gateway; nothing else."
                 .into(),
+            engine: Engine::Embedded,
+            image: None,
             model: None,
             folders: Vec::new(),
             tools: Vec::new(),
             instructions: String::new(),
             limits: Limits::default(),
+            egress: Egress::default(),
         }
     }
 }

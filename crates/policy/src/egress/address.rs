@@ -8,7 +8,9 @@
 //! What this cannot know: a network's own NAT64 prefix carved out of public space, and public
 //! addresses that answer only inside someone's cloud, apart from the one that is listed.
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use super::host::is_metadata_address;
+use crate::Refusal;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4: everything outside the IANA special-purpose registry (read 2026-11), multicast and class E.
@@ -73,6 +75,102 @@ pub fn is_public(addr: IpAddr) -> bool {
 fn isatap(addr: Ipv6Addr) -> bool {
     let part = addr.segments();
     part[5] == 0x5efe && part[4] & !0x0200 == 0
+}
+
+/// Where an exception's ranges may lie: private, carrier and loopback addresses, and those for documentation and
+/// benchmarks, which test networks use. Nothing link-local, multicast, reserved or translated.
+const EXCEPTIONS: [IpNet; 12] = [
+    IpNet::V4(v4(10, 0, 0, 0, 8)),
+    IpNet::V4(v4(100, 64, 0, 0, 10)),
+    IpNet::V4(v4(127, 0, 0, 0, 8)),
+    IpNet::V4(v4(172, 16, 0, 0, 12)),
+    IpNet::V4(v4(192, 168, 0, 0, 16)),
+    IpNet::V4(v4(192, 0, 2, 0, 24)),
+    IpNet::V4(v4(198, 18, 0, 0, 15)),
+    IpNet::V4(v4(198, 51, 100, 0, 24)),
+    IpNet::V4(v4(203, 0, 113, 0, 24)),
+    IpNet::V6(v6([0xfc00, 0, 0, 0], 7)),
+    IpNet::V6(v6([0x2001, 0x0db8, 0, 0], 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
+
+/// The widest range of an exception, as a prefix length: a /16 of IPv4, a /48 of IPv6.
+const WIDEST: (u8, u8) = (16, 48);
+
+/// The ranges of one exception.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ranges(Vec<IpNet>);
+
+impl Ranges {
+    /// Reads ranges (`10.2.3.0/24`) and single addresses.
+    ///
+    /// # Errors
+    /// A sentence that names the range.
+    pub(super) fn parse(texts: &[String]) -> Result<Self, String> {
+        if texts.is_empty() {
+            return Err("it names no addresses".into());
+        }
+        texts.iter().map(|text| range(text)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `address` is in one of them, and no metadata service.
+    pub(super) fn contain(&self, address: IpAddr) -> bool {
+        !is_metadata_address(address) && self.0.iter().any(|range| range.contains(&address))
+    }
+}
+
+fn range(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().map(IpNet::from);
+    let range = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| format!("{text:?} is no address and no range"))?;
+    if range.trunc() != range {
+        return Err(format!("{text} has bits behind its length; the range is {}", range.trunc()));
+    }
+    if !EXCEPTIONS.iter().any(|net| net.contains(&range)) {
+        return Err(format!("{text} is not a private range; public addresses need no exception, and others have none"));
+    }
+    let (v4, v6) = WIDEST;
+    let too_wide = match range {
+        // The machine's own services: each by its address.
+        IpNet::V4(net) if net.addr().is_loopback() => net.prefix_len() < 32,
+        IpNet::V4(net) => net.prefix_len() < v4,
+        IpNet::V6(net) => net.prefix_len() < v6,
+    };
+    if too_wide {
+        return Err(format!(
+            "{text} is too wide: at most a /{v4} of IPv4 or a /{v6} of IPv6, and one address of loopback"
+        ));
+    }
+    Ok(range)
+}
+
+/// Whether all of `addresses` may be connected to: all public, or all in the exception's ranges.
+///
+/// # Errors
+/// `address.none`, `address.metadata`, `address.private`, `address.mixed`. The words name no address: what a
+/// private name resolves to is not the box's to know.
+pub(super) fn check(addresses: &[IpAddr], exception: Option<&Ranges>) -> Result<(), Refusal> {
+    if addresses.is_empty() {
+        return Err(Refusal::new("address.none", "The name has no address."));
+    }
+    if addresses.iter().any(|address| is_metadata_address(*address)) {
+        return Err(Refusal::new(
+            "address.metadata",
+            "The name leads to a service that hands out a machine's credentials.",
+        ));
+    }
+    let public = addresses.iter().filter(|address| is_public(**address)).count();
+    let excepted = exception.map_or(0, |ranges| addresses.iter().filter(|address| ranges.contain(**address)).count());
+    match addresses.len() {
+        all if all == public || all == excepted => Ok(()),
+        _ if public == 0 => Err(Refusal::new(
+            "address.private",
+            "The name leads to an address that is not public, and the profile has no exception for it.",
+        )),
+        _ => Err(Refusal::new(
+            "address.mixed",
+            "The name leads to public and to other addresses at once; that is refused as a whole.",
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,308 @@
+//! The word on one request.
+
+use super::host::Private;
+use super::law::UPGRADE;
+use super::proposal::{self, Proposal};
+use super::target::Scheme;
+use super::{Handle, Law, Name, Signs, path, signs};
+use model::egress::Reads;
+
+/// What a box asks of the forward proxy.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// How it came.
+    pub form: Form,
+    /// The method, as written: methods are case-sensitive.
+    pub method: &'a str,
+    /// The host: of the target, of the Host header or `:authority`, and of the CONNECT and SNI before, which the
+    /// caller has found equal.
+    pub host: &'a Name,
+    /// The port.
+    pub port: u16,
+    /// Path and query; empty for CONNECT.
+    pub path: &'a str,
+    /// What its headers carry.
+    pub signs: &'a Signs,
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Plain HTTP, the target an absolute URL.
+    Plain,
+    /// HTTPS that the gateway opened with the run's own authority.
+    Intercepted,
+    /// The CONNECT that asks for HTTPS.
+    Connect,
+}
+
+/// The word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go on, to addresses that [`Law::check_addresses`] takes.
+    Allow(Allowed),
+    /// It may not.
+    Deny(Box<Denial>),
+}
+
+/// What is allowed, and under which name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// As what.
+    pub kind: Kind,
+    /// Stable name of the rule: `read.any`, `read.row`, `read.package`, `write.row`, `connect.intercept`, `connect.tunnel`.
+    pub rule: &'static str,
+    /// The exception for the host and port, for [`Law::check_addresses`].
+    pub internal: Option<usize>,
+}
+
+/// As what a request is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A read. Redirects go back to the box, which asks again.
+    Read,
+    /// A read of a package registry.
+    Package,
+    /// A request with a credential: row of the profile's `write`. No redirect is followed or passed; the server
+    /// gives the credential for this run's handle only.
+    Write {
+        /// The row, for [`Law::write`].
+        row: usize,
+    },
+    /// A CONNECT: open it with the run's authority, and judge each request inside.
+    Intercept,
+    /// A CONNECT: pass bytes blindly within this budget, when the name in the ClientHello is the host's.
+    Tunnel(Budget),
+}
+
+/// What one tunnel may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Budget {
+    /// Both ways together, in bytes.
+    pub bytes: u64,
+    /// How long it may stand, in seconds.
+    pub seconds: u64,
+}
+
+/// A refusal, for the agent and for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Stable name of the rule, e.g. `write.no-row`.
+    pub rule: &'static str,
+    /// One or two sentences a model can act on.
+    pub why: String,
+    /// The narrowest change of the profile that would allow it; None where none does.
+    pub proposal: Option<Proposal>,
+}
+
+impl Denial {
+    /// A refusal that no change of a profile lifts.
+    #[must_use]
+    pub fn new(rule: &'static str, why: impl Into<String>) -> Self {
+        Self { rule, why: why.into(), proposal: None }
+    }
+
+    /// What the agent may do about it, one sentence.
+    #[must_use]
+    pub fn ask(&self) -> &'static str {
+        if self.proposal.is_some() {
+            "This is policy and not a fault: trying again or another way gives the same answer. The people who own this \
+             run see the rule that would allow it and may add it; say in your answer what you need it for."
+        } else {
+            "This is policy and not a fault: trying again or another way gives the same answer, and no rule can be \
+             added that would allow it."
+        }
+    }
+}
+
+/// Judges one request by a profile's law. What no rule allows is refused.
+#[must_use]
+pub fn judge(law: &Law, ask: &Ask) -> Verdict {
+    match word(law, ask) {
+        Ok(allowed) => Verdict::Allow(allowed),
+        Err(denial) => Verdict::Deny(denial),
+    }
+}
+
+type Word = Result<Allowed, Box<Denial>>;
+
+fn deny<T>(rule: &'static str, why: impl Into<String>) -> Result<T, Box<Denial>> {
+    Err(Box::new(Denial::new(rule, why)))
+}
+
+fn offer<T>(rule: &'static str, why: impl Into<String>, proposal: Proposal) -> Result<T, Box<Denial>> {
+    Err(Box::new(Denial { proposal: Some(proposal), ..Denial::new(rule, why) }))
+}
+
+fn word(law: &Law, ask: &Ask) -> Word {
+    let internal = law.exception(ask.host, ask.port);
+    reachable(law, ask, internal)?;
+    if matches!(ask.signs.handle, Handle::Misplaced) || signs::holds_handle(ask.path.as_bytes()) {
+        return deny(
+            "handle.misplaced",
+            "A handle stands where no credential does (in the URL, in the password, twice, in another header); it goes \
+             alone into one header, or as the user of basic auth.",
+        );
+    }
+    let scheme = match ask.form {
+        Form::Connect => return connect(law, ask, internal),
+        Form::Plain => Scheme::Http,
+        Form::Intercepted => Scheme::Https,
+    };
+    if let Err(no) = path::check(ask.path) {
+        return deny(no.rule, no.why);
+    }
+    if ask.signs.overrides || path::overrides_method(ask.path) {
+        return deny(
+            "method.override",
+            "A header or a parameter asks for another method, host or path than the request's own; leave it out.",
+        );
+    }
+    let read = matches!(ask.method, "GET" | "HEAD") && !ask.signs.upgrade;
+    let anonymous = matches!(ask.signs.handle, Handle::None) && !ask.signs.credential;
+    if read && anonymous { read_word(law, ask, scheme, internal) } else { write_word(law, ask, scheme, read, internal) }
+}
+
+/// Refuses hosts that are nobody's public service, but for the exceptions.
+fn reachable(law: &Law, ask: &Ask, internal: Option<usize>) -> Result<(), Box<Denial>> {
+    match ask.host.private() {
+        Some(Private::Metadata) => {
+            deny("host.metadata", "This host hands out a machine's credentials; no run reaches it.")
+        }
+        Some(_) if internal.is_some() => Ok(()),
+        None => Ok(()),
+        Some(_) if law.has_exception(ask.host) => closed_port(ask),
+        Some(Private::Address) => offer(
+            "host.private",
+            "This address is not a public one, and the profile has no exception for it.",
+            proposal::internal(ask.host, ask.port),
+        ),
+        Some(Private::Name) => offer(
+            "host.internal",
+            "This name exists only inside networks, and the profile has no exception for it.",
+            proposal::internal(ask.host, ask.port),
+        ),
+    }
+}
+
+fn closed_port<T>(ask: &Ask) -> Result<T, Box<Denial>> {
+    deny("port.closed", format!("Port {} of this host is closed; 443 is for https and 80 for http.", ask.port))
+}
+
+fn connect(law: &Law, ask: &Ask, internal: Option<usize>) -> Word {
+    if ask.method != "CONNECT" {
+        return deny("method.unknown", "Only CONNECT asks for a tunnel.");
+    }
+    if ask.signs.credential || !matches!(ask.signs.handle, Handle::None) {
+        return deny("connect.credential", "The proxy itself takes no credential; send it none.");
+    }
+    if internal.is_none()
+        && let Some(budget) = law.tunnel(ask.host, ask.port)
+    {
+        return Ok(Allowed { kind: Kind::Tunnel(budget), rule: "connect.tunnel", internal });
+    }
+    let intercepted = Allowed { kind: Kind::Intercept, rule: "connect.intercept", internal };
+    if law.has_write(ask.host, ask.port) {
+        return Ok(intercepted);
+    }
+    may_read(law, ask, Scheme::Https, None, internal).map(|_| intercepted)
+}
+
+fn read_word(law: &Law, ask: &Ask, scheme: Scheme, internal: Option<usize>) -> Word {
+    if ask.signs.body {
+        return deny("read.body", "A GET or HEAD carries no body here; leave it out.");
+    }
+    may_read(law, ask, scheme, Some(ask.path), internal)
+}
+
+/// Whether `reads` takes this host and port, and the path where one is known.
+fn may_read(law: &Law, ask: &Ask, scheme: Scheme, target: Option<&str>, internal: Option<usize>) -> Word {
+    let usual = scheme.port();
+    let package = law.package(ask.host).filter(|_| ask.port == usual);
+    if package.is_some() {
+        return Ok(Allowed { kind: Kind::Package, rule: "read.package", internal });
+    }
+    let row = law.reads(ask.host, ask.port, usual, target);
+    let read = |rule| Ok(Allowed { kind: Kind::Read, rule, internal });
+    match law.reads {
+        Reads::Any | Reads::Listed if row => read("read.row"),
+        Reads::Any if ask.port == usual || internal.is_some() => read("read.any"),
+        Reads::Any => {
+            let why = format!("Port {} is closed; {usual} is the port of this kind of request.", ask.port);
+            offer("port.closed", why, proposal::read(law, ask.host, ask.port, usual, target))
+        }
+        reads => {
+            let (rule, why) = match reads {
+                Reads::None => ("read.none", "The profile allows no reads."),
+                Reads::Packages => ("read.packages", "The profile allows reads of its package registries only."),
+                _ => (
+                    "read.unlisted",
+                    "The profile allows reads of listed hosts and paths only, and this is none of them.",
+                ),
+            };
+            offer(rule, why, proposal::read(law, ask.host, ask.port, usual, target))
+        }
+    }
+}
+
+fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option<usize>) -> Word {
+    let method = if ask.signs.upgrade { UPGRADE } else { ask.method };
+    let Some(method) = super::law::WRITE_METHODS.into_iter().find(|known| *known == method) else {
+        return deny("method.unknown", "This method is none that goes through the proxy.");
+    };
+    let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
+        return no_row(ask, method, read);
+    };
+    if scheme != Scheme::Https {
+        return deny("write.plain", "A request with a credential goes over https only.");
+    }
+    if path::is_odd(path::bare(ask.path)) {
+        return deny(
+            "write.path",
+            "Servers differ on what this path means (dots, empty segments, encoded slashes); write it plainly.",
+        );
+    }
+    if ask.signs.credential || ask.signs.cookie {
+        return deny(
+            "write.credential",
+            "The request carries a credential of another kind; only this run's handle is taken.",
+        );
+    }
+    match ask.signs.handle {
+        Handle::Shown { .. } => Ok(Allowed { kind: Kind::Write { row }, rule: "write.row", internal }),
+        Handle::None | Handle::Misplaced => deny(
+            "write.handle",
+            "The request carries no handle; put this run's handle where the credential would stand.",
+        ),
+    }
+}
+
+fn no_row(ask: &Ask, method: &'static str, read: bool) -> Word {
+    let propose = |ask: &Ask| proposal::write(ask.host, ask.port, method, ask.path);
+    if read && ask.signs.credential {
+        return offer(
+            "read.credential",
+            "A read carries no credential; leave it out, or use this run's handle where the profile has a row for it.",
+            propose(ask),
+        );
+    }
+    if read {
+        return offer(
+            "handle.no-row",
+            "The profile has no row for a request with this run's handle to this host, method and path.",
+            propose(ask),
+        );
+    }
+    if method == UPGRADE {
+        return offer(
+            "upgrade.no-row",
+            "An upgrade (WebSocket and the like) counts as a write, and the profile has no row for it.",
+            propose(ask),
+        );
+    }
+    offer(
+        "write.no-row",
+        "Only GET and HEAD leave this box; the profile has no row for this host, method and path.",
+        propose(ask),
+    )
+}

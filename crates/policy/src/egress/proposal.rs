@@ -1,0 +1,87 @@
+//! The narrowest change of a profile that would allow what was refused, as text ready to paste.
+
+use super::registries::Registries;
+use super::{Law, Name, path};
+use model::egress::Reads;
+
+/// A change of a profile's `[egress]` table, for a person to judge. It allows nothing by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// The lines to add, in TOML.
+    pub toml: String,
+    /// What they would newly open, spelled out: one or two sentences.
+    pub opens: String,
+}
+
+/// A row that reads this.
+pub(super) fn read(law: &Law, host: &Name, port: u16, usual: u16, target: Option<&str>) -> Proposal {
+    if let Some(registry) = Registries::built_in().find(host).filter(|_| port == usual && law.reads != Reads::Any) {
+        let mut groups: Vec<String> = law.groups.iter().map(|group| quoted(group)).collect();
+        groups.push(quoted(&registry.group));
+        let reads = if law.reads == Reads::None { "reads = \"packages\"\n" } else { "" };
+        return Proposal {
+            toml: format!("[egress]\n{reads}packages = [{}]\n", groups.join(", ")),
+            opens: format!(
+                "GET and HEAD to every registry of the group {}. What the box knows can leave in a URL.",
+                registry.group
+            ),
+        };
+    }
+    let path = target.map_or("/", prefix);
+    let head = if matches!(law.reads, Reads::None | Reads::Packages) { "[egress]\nreads = \"listed\"\n\n" } else { "" };
+    let at = if port == usual { String::new() } else { format!("port = {port}\n") };
+    let what = if path == "/" { "every path".to_owned() } else { format!("{path} and what is below it,") };
+    Proposal {
+        toml: format!("{head}[[egress.read]]\nhost = {}\npath = {}\n{at}", quoted(host.as_str()), quoted(path)),
+        opens: format!(
+            "GET and HEAD to {what} on {host}, port {port}. What the box knows can leave in a URL; that host sees it."
+        ),
+    }
+}
+
+/// A row that writes this.
+pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Proposal {
+    let path = prefix(target);
+    let at = if port == 443 { String::new() } else { format!("port = {port}\n") };
+    Proposal {
+        toml: format!(
+            "[[egress.write]]\ncapability = \"\" # the name of the secret that {host} takes\nhost = {}\nmethod = {}\npath = {}\n{at}",
+            quoted(host.as_str()),
+            quoted(method),
+            quoted(path)
+        ),
+        opens: format!(
+            "{method} to {path} and what is below it on {host}, port {port}, over https, in the name of that secret. \
+             Whatever it may change there, a run can then change, and send there what the box knows."
+        ),
+    }
+}
+
+/// An exception for this.
+pub(super) fn internal(host: &Name, port: u16) -> Proposal {
+    let range = host.address().map(|address| quoted(&address.to_string())).unwrap_or_default();
+    Proposal {
+        toml: format!(
+            "[[egress.internal]]\nhost = {}\nport = {port}\naddresses = [{range}] # where the service is\nwhy = \"\"\n",
+            quoted(host.as_str())
+        ),
+        opens: format!(
+            "Connections from boxes to {host}, port {port}, inside your own network. Reads and writes of it still need \
+             their own rules."
+        ),
+    }
+}
+
+/// Longest path that is offered, in bytes; of a longer one its root.
+const MAX_OFFERED: usize = 256;
+
+/// The path as a prefix, where it can be one.
+fn prefix(target: &str) -> &str {
+    let path = path::bare(target);
+    if path.len() > MAX_OFFERED || path::check(path).is_err() || path::is_odd(path) { "/" } else { path }
+}
+
+/// A TOML string. Hosts, methods and paths are printable ASCII here.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,179 @@
+//! What a request's headers carry that decides whether it is a read: a body, an upgrade, an override, a
+//! credential, this run's handle.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::Secret;
+
+/// What every handle starts with.
+const HANDLE_PREFIX: &str = "vh_";
+/// What follows, in characters of base 32 (`a-z`, `2-7`): 256 random bits.
+const HANDLE_CHARS: usize = 52;
+
+/// What the headers of one request carry. The gateway adds what only it sees (a body without a header that
+/// announces it, an extended CONNECT).
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// It asks for another protocol (WebSocket, extended CONNECT, `Upgrade` of any kind).
+    pub upgrade: bool,
+    /// It announces a body, or has one; a length of zero is none.
+    pub body: bool,
+    /// A header asks for another method, host or path than the request's own.
+    pub overrides: bool,
+    /// A header that carries a credential other than the handle; cookies are counted apart.
+    pub credential: bool,
+    /// A Cookie header.
+    pub cookie: bool,
+    /// Handles of this platform, whosesoever.
+    pub handle: Handle,
+}
+
+/// Handles in a request's headers.
+#[derive(Debug, Default)]
+pub enum Handle {
+    /// None.
+    #[default]
+    None,
+    /// One, where a credential stands: alone in a header, after one word (`Bearer`, `token` …), or as the user of basic auth.
+    Shown {
+        /// The header, lower case.
+        header: String,
+        /// The handle; its SHA-256 is what the server is asked about.
+        handle: Secret<String>,
+        /// How it stands there, so that the credential can take its place.
+        place: Place,
+    },
+    /// In another place, or more than one. Refused, and told to people.
+    Misplaced,
+}
+
+/// How a handle stands in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The whole value.
+    Whole,
+    /// After one word and one space.
+    AfterWord,
+    /// `Basic`, and the user part of it; the password is empty or a fixed word without meaning.
+    BasicUser,
+}
+
+impl Signs {
+    /// Reads headers, given as name and value; names in any case.
+    pub fn of<'h>(headers: impl IntoIterator<Item = (&'h str, &'h [u8])>) -> Self {
+        let mut signs = Self::default();
+        for (name, value) in headers {
+            signs.take(&name.to_ascii_lowercase(), value);
+        }
+        signs
+    }
+
+    fn take(&mut self, name: &str, value: &[u8]) {
+        match shown(name, value) {
+            Handle::None => self.credential |= is_credential(name),
+            one @ Handle::Shown { .. } if matches!(self.handle, Handle::None) => self.handle = one,
+            _ => self.handle = Handle::Misplaced,
+        }
+        match name {
+            "upgrade" | "http2-settings" => self.upgrade = true,
+            _ if name.starts_with("sec-websocket-") => self.upgrade = true,
+            "content-length" => self.body |= value.trim_ascii() != b"0",
+            "transfer-encoding" | "trailer" | "expect" => self.body = true,
+            "cookie" | "cookie2" => self.cookie = true,
+            _ => self.overrides |= is_override(name),
+        }
+    }
+}
+
+/// Whether a text holds a handle of this platform, at any place.
+#[must_use]
+pub fn holds_handle(text: &[u8]) -> bool {
+    let is_char = |c: &u8| matches!(c, b'a'..=b'z' | b'2'..=b'7');
+    let found = |at: usize| {
+        let after = &text[at + HANDLE_PREFIX.len()..];
+        after.len() >= HANDLE_CHARS && after[..HANDLE_CHARS].iter().all(is_char)
+    };
+    text.windows(HANDLE_PREFIX.len()).enumerate().any(|(at, w)| w == HANDLE_PREFIX.as_bytes() && found(at))
+}
+
+fn is_handle(text: &str) -> bool {
+    text.len() == HANDLE_PREFIX.len() + HANDLE_CHARS && holds_handle(text.as_bytes())
+}
+
+fn shown(name: &str, value: &[u8]) -> Handle {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return if holds_handle(value) { Handle::Misplaced } else { Handle::None };
+    };
+    let one =
+        |handle: &str, place| Handle::Shown { header: name.to_owned(), handle: Secret::new(handle.to_owned()), place };
+    let (word, rest) = text.split_once(' ').unwrap_or(("", text));
+    if word.eq_ignore_ascii_case("basic") {
+        return match basic_user(rest) {
+            Some(Ok(user)) => one(&user, Place::BasicUser),
+            Some(Err(())) => Handle::Misplaced,
+            None if holds_handle(value) => Handle::Misplaced,
+            None => Handle::None,
+        };
+    }
+    // The proxy's own credential is no place: nothing is injected there.
+    match (is_handle(rest), holds_handle(value)) {
+        (true, _) if is_place(name) && word.is_empty() => one(rest, Place::Whole),
+        (true, _) if is_place(name) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+            one(rest, Place::AfterWord)
+        }
+        (_, true) => Handle::Misplaced,
+        _ => Handle::None,
+    }
+}
+
+/// The handle in the user part of basic auth; an error when it stands in its password.
+fn basic_user(encoded: &str) -> Option<Result<String, ()>> {
+    let plain = STANDARD.decode(encoded.trim()).ok()?;
+    if !holds_handle(&plain) {
+        return None;
+    }
+    let plain = String::from_utf8(plain).ok()?;
+    let Some((user, password)) = plain.split_once(':') else { return Some(Err(())) };
+    // What tools put there when the user is the token.
+    let empty = matches!(password, "" | "x-oauth-basic");
+    Some(if is_handle(user) && empty { Ok(user.to_owned()) } else { Err(()) })
+}
+
+/// Headers in which a handle can stand for a credential: those that carry one, but the proxy's and cookies.
+fn is_place(name: &str) -> bool {
+    is_credential(name) && !name.starts_with("proxy-")
+}
+
+/// Headers that carry a credential, by the words that their names are made of. Wide on purpose: a read needs none.
+fn is_credential(name: &str) -> bool {
+    // npm says here how it would sign in, not with what.
+    if name == "npm-auth-type" {
+        return false;
+    }
+    ["auth", "token", "apikey", "api-key", "api_key", "secret", "password", "passwd", "credential", "signature"]
+        .iter()
+        .any(|word| name.contains(word))
+        || matches!(name, "x-key" | "x-access-key" | "ocp-apim-subscription-key" | "x-functions-key" | "x-master-key")
+}
+
+/// Headers by which some servers take another method, host or path than the request's.
+fn is_override(name: &str) -> bool {
+    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    letters.contains("methodoverride")
+        || matches!(
+            letters.as_str(),
+            "xhttpmethod"
+                | "xmethod"
+                | "httpmethod"
+                | "xoriginalurl"
+                | "xoriginaluri"
+                | "xrewriteurl"
+                | "xoriginalhost"
+                | "xforwardedhost"
+                | "xforwardedserver"
+                | "xforwardedpath"
+                | "xforwardedprefix"
+                | "xhost"
+                | "forwarded"
+        )
+}
