@@ -1,9 +1,11 @@
 //! One command in a box, without the platform around it: `box DIR RUNNER AGENT COUNT -- COMMAND …`.
 //!
+//! `ENGINE=docker` makes them by Docker; `LOWER` is a folder that lies below the worktree.
 //! Prints the read-back of the first box, the command's output, and for each box the microseconds from create to
 //! the first output. The benchmark of box starts is made of this; so is a look at a wall under a debugger.
 
 use api::inbox::{Hello, Kind, ToRunner};
+use model::profile::Engine;
 use model::{BoxId, Profile, RunId};
 use sandbox::{BoxPlan, Host};
 use std::fs::File;
@@ -37,9 +39,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     host.reap_orphans()?;
     let lower = std::env::var_os("LOWER").map(PathBuf::from);
+    let engine = match std::env::var("ENGINE").as_deref() {
+        Ok("docker") => Engine::Docker,
+        _ => Engine::Embedded,
+    };
     for n in 0..count.parse::<u32>()? {
         let image = Path::new(dir).join(format!("boxes/{n}.img"));
-        let profile = Profile::default();
+        let profile = Profile { engine, ..Profile::default() };
         let begun = Instant::now();
         let plan = BoxPlan {
             run: RunId::parse("example")?,

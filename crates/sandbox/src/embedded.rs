@@ -7,6 +7,7 @@ use crate::helper::{Answer, Order};
 use crate::{packet, read_back};
 use api::inbox::Hello;
 use model::event::Reading;
+use model::profile::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -80,6 +81,10 @@ pub struct Created {
 pub struct LiveBox {
     spec: HardenedSpec,
     pid: u32,
+    /// Its control group, absolute in each hierarchy.
+    group: String,
+    /// What the engine itself said of it.
+    readings: Vec<Reading>,
     helper: Child,
     control: Option<OwnedFd>,
     /// How the helper ended, once it and what it left are gone.
@@ -123,7 +128,12 @@ impl Host {
         let runner = carried(dir, "runner", runner)?;
         let agent = carried(dir, "agent", agent)?;
         Ok(Self {
-            facts: HostFacts { dir: dir.to_path_buf(), cgroup_parent: cgroup_parent.to_owned(), root },
+            facts: HostFacts {
+                dir: dir.to_path_buf(),
+                cgroup_parent: cgroup_parent.to_owned(),
+                root,
+                docker: crate::docker::address(),
+            },
             exe: exe.to_path_buf(),
             runner,
             agent,
@@ -172,12 +182,20 @@ impl Host {
         drop(theirs);
         let pipes = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(BoxError::HelperGone) };
-        let mut live = LiveBox { spec, pid: 0, helper, control: Some(ours), over: None };
+        let mut live = LiveBox {
+            spec,
+            pid: 0,
+            group: String::new(),
+            readings: Vec::new(),
+            helper,
+            control: Some(ours),
+            over: None,
+        };
         let order = serde_json::to_vec(&Order::Make(Box::new(live.spec.clone())))
             .map_err(|e| BoxError::Helper(format!("a path of the plan is not UTF-8: {e}")))?;
         let listener = match live.order(&order, &[]) {
-            Ok((Answer::Made { pid }, mut fds)) if fds.len() == 1 => {
-                live.pid = pid;
+            Ok((Answer::Made { pid, group, readings }, mut fds)) if fds.len() == 1 => {
+                (live.pid, live.group, live.readings) = (pid, group, readings);
                 fds.remove(0)
             }
             Ok((Answer::Failed { what }, _)) => return Err(BoxError::Helper(what)),
@@ -202,7 +220,13 @@ impl Host {
     /// # Errors
     /// [`BoxError::Host`] when something of it cannot be ended.
     pub fn reap_orphans(&self) -> Result<Vec<String>, BoxError> {
-        read_back::reap(&self.facts.cgroup_parent).map_err(host("reap the boxes of an earlier operator"))
+        let parent = &self.facts.cgroup_parent;
+        let reaped = read_back::reap(parent).map_err(host("reap the boxes of an earlier operator"))?;
+        if let Err(e) = crate::docker::reap(&self.facts.docker, &self.facts.dir, parent, None) {
+            // Nothing of them runs any more; what the daemon still lists, the next start takes away.
+            eprintln!("take away what Docker still lists of an earlier operator's boxes: {e}");
+        }
+        Ok(reaped)
     }
 
     /// Removes the run's image. The box must be gone.
@@ -270,7 +294,7 @@ fn uid_file(image: &Path) -> PathBuf {
 }
 
 /// FNV-1a: for names only.
-fn digest(bytes: &[u8]) -> u64 {
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -326,7 +350,9 @@ impl LiveBox {
     /// Reads back what the kernel says of the box, line by line against the promise. Every line must hold.
     #[must_use]
     pub fn read_back(&self, hello: &Hello) -> Vec<Reading> {
-        read_back::all(&self.spec, self.pid, hello)
+        let mut lines = read_back::all(&self.spec, self.pid, &self.group, hello);
+        lines.extend(self.readings.iter().cloned());
+        lines
     }
 
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.
@@ -336,6 +362,22 @@ impl LiveBox {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let Some(pid) = Pid::from_raw(self.helper.id().cast_signed()) else { return true };
         self.over.is_some() || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+    }
+
+    /// Stops every process of the box where it stands: none gets any processor time until [`LiveBox::resume`].
+    ///
+    /// # Errors
+    /// [`BoxError`].
+    pub fn pause(&mut self) -> Result<(), BoxError> {
+        self.done(&Order::Pause, &[])
+    }
+
+    /// Lets a paused box go on.
+    ///
+    /// # Errors
+    /// [`BoxError`].
+    pub fn resume(&mut self) -> Result<(), BoxError> {
+        self.done(&Order::Resume, &[])
     }
 
     /// Ends every process of the box; its worktree stays mounted for [`LiveBox::write_changes`].
@@ -429,6 +471,11 @@ impl LiveBox {
         if !status.success() {
             let name = self.spec.box_id.to_string();
             read_back::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
+            if self.spec.engine == Engine::Docker {
+                let facts = &self.spec.host;
+                crate::docker::reap(&facts.docker, &facts.dir, &facts.cgroup_parent, Some(&name))
+                    .map_err(host(format!("take away what Docker still lists of the box {name}")))?;
+            }
         }
         Ok(status)
     }

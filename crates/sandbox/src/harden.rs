@@ -1,7 +1,8 @@
 //! What a box is promised to be. Everything that bounds a box is in [`HardenedSpec`], and nothing but
 //! [`harden`] makes one; an engine takes nothing else.
 
-use model::profile::Folder;
+use crate::image::Image;
+use model::profile::{Engine, Folder};
 use model::{BoxId, Limits, Profile, RunId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub struct HostFacts {
     pub cgroup_parent: String,
     /// Whether the engine has real root.
     pub root: bool,
+    /// The Docker engine's socket, as an administrator set it; asked for only by a profile that names that engine.
+    pub docker: String,
 }
 
 /// A box, complete and bounded. Fields are readable by the engine and by no one else writable.
@@ -38,6 +41,8 @@ pub struct HardenedSpec {
     pub(crate) run: RunId,
     pub(crate) box_id: BoxId,
     pub(crate) uid: u32,
+    pub(crate) engine: Engine,
+    pub(crate) image: Option<Image>,
     pub(crate) limits: Limits,
     pub(crate) folders: Vec<Folder>,
     pub(crate) lower: Option<PathBuf>,
@@ -76,6 +81,14 @@ pub enum HardenError {
         /// Why, and what to do.
         why: String,
     },
+    /// This host cannot make a box with the profile's engine, or not with its image.
+    #[error("the profile's {what}: {why}")]
+    Engine {
+        /// `engine` or `image`.
+        what: &'static str,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A limit is outside what can be enforced.
     #[error("the profile's limit {name} is {value}; it must be {range}")]
     Limit {
@@ -107,6 +120,8 @@ pub fn harden(
         run: plan.run.clone(),
         box_id: plan.box_id.clone(),
         uid,
+        engine: plan.profile.engine,
+        image: image(&plan.profile)?,
         limits: plan.profile.limits.clone(),
         folders,
         lower: plan.lower.clone(),
@@ -138,8 +153,26 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
             return Err(HardenError::Limit { name, value, range });
         }
     }
+    if profile.engine == Engine::Docker && !host.root {
+        let why = "a box of Docker's is read back and tightened from outside, which takes root: run volary as root, or \
+                   use engine = \"embedded\"";
+        return Err(HardenError::Engine { what: "engine = \"docker\"", why: why.into() });
+    }
+    image(profile)?;
     let shown = |folder: &Folder| Ok(Folder { path: shown(folder, host)?, writable: folder.writable });
     profile.folders.iter().map(shown).collect()
+}
+
+/// The profile's image, if it names one that cannot change under it.
+fn image(profile: &Profile) -> Result<Option<Image>, HardenError> {
+    let refuse = |why: String| HardenError::Engine { what: "image", why };
+    match (&profile.image, profile.engine) {
+        (None, _) => Ok(None),
+        (Some(_), Engine::Embedded) => {
+            Err(refuse("the embedded engine takes no image; name engine = \"docker\" beside it, or take it out".into()))
+        }
+        (Some(name), Engine::Docker) => Image::parse(name).map(Some).map_err(refuse),
+    }
 }
 
 /// The folder's real path, if it may be shown.
@@ -179,7 +212,7 @@ mod tests {
     use super::*;
 
     fn facts(dir: &Path) -> HostFacts {
-        HostFacts { dir: dir.join("operator"), cgroup_parent: "/volary-test".into(), root: true }
+        HostFacts { dir: dir.join("operator"), cgroup_parent: "/volary-test".into(), root: true, docker: String::new() }
     }
 
     fn plan(profile: Profile) -> BoxPlan {

@@ -12,12 +12,14 @@ use crate::{cable, changes, oci, packet, read_back};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
+use model::event::Reading;
+use model::profile::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Operator → helper.
@@ -27,6 +29,10 @@ pub enum Order {
     Make(Box<HardenedSpec>),
     /// Let process 1 run.
     Start,
+    /// Stop every process of the box where it stands.
+    Pause,
+    /// Let them go on.
+    Resume,
     /// End every process of the box.
     Kill,
     /// Write the changes into the descriptor that comes with this packet.
@@ -42,6 +48,10 @@ pub enum Answer {
     Made {
         /// Process 1, as the host counts.
         pid: u32,
+        /// Its control group, absolute in each hierarchy.
+        group: String,
+        /// What the engine itself says of the box, against the promise.
+        readings: Vec<Reading>,
     },
     /// Done as ordered.
     Did,
@@ -63,7 +73,7 @@ pub enum Answer {
 }
 
 /// How often every process of a box is killed before the helper gives up: a millisecond apart, so half a minute at least.
-const KILL_ROUNDS: u32 = 30_000;
+pub(crate) const KILL_ROUNDS: u32 = 30_000;
 
 struct Made {
     spec: HardenedSpec,
@@ -109,6 +119,12 @@ pub fn main() -> i32 {
                 return 2;
             }
         };
+        let order = match order {
+            Order::Make(spec) if spec.engine == Engine::Docker && made.is_none() => {
+                return crate::docker::serve(control, *spec);
+            }
+            order => order,
+        };
         let (answer, listener, last) = carry_out(order, fds, &mut made);
         let failed = matches!(answer, Answer::Failed { .. });
         if failed && made.as_ref().is_some_and(Made::was_killed) {
@@ -134,8 +150,9 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
         (Order::Make(spec), None) => match make(*spec) {
             Ok((new, listener)) => {
                 let pid = u32::try_from(new.pid).unwrap_or(0);
+                let group = new.spec.cgroup();
                 *made = Some(new);
-                (Answer::Made { pid }, Some(listener), false)
+                (Answer::Made { pid, group, readings: Vec::new() }, Some(listener), false)
             }
             Err(e) => failed(whole(e.as_ref())),
         },
@@ -143,6 +160,12 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
             Ok(()) => (Answer::Did, None, false),
             Err(e) => failed(format!("start process 1: {}", whole(&e))),
         },
+        (order @ (Order::Pause | Order::Resume), Some(made)) => {
+            match read_back::freeze(&made.spec.cgroup(), matches!(order, Order::Pause)) {
+                Ok(()) => (Answer::Did, None, false),
+                Err(e) => failed(format!("pause or resume the box: {e}")),
+            }
+        }
         (Order::Kill, Some(made)) => match made.kill() {
             Ok(()) => (Answer::Did, None, false),
             Err(e) => failed(format!("end the box's processes: {e}")),
@@ -164,7 +187,7 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
 }
 
 /// An error with all its causes, in one line.
-fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -177,13 +200,14 @@ fn whole(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error>> {
+pub(crate) fn act(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    let what = what.to_owned();
+    move |e| io::Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+/// Gives this process mounts of its own, and an empty stage for the box's.
+pub(crate) fn stage(spec: &HardenedSpec) -> io::Result<PathBuf> {
     use rustix::mount::{MountPropagationFlags, mount_change};
-    let act = |what: &str| {
-        let what = what.to_owned();
-        move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"))
-    };
-    let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     // SAFETY: this process has one thread, so no other is surprised by the new namespace.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
         .map_err(|e| act("make a mount namespace")(e.into()))?;
@@ -198,7 +222,12 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         c"mode=0711,size=4m,nr_inodes=4096",
     )
     .map_err(|e| act("mount the stage")(e.into()))?;
+    Ok(stage)
+}
 
+fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error>> {
+    let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
+    let stage = stage(&spec)?;
     let worktree = Worktree::mount(&stage, &spec, &sole)?;
     let made = (|| {
         oci::root_tree(&stage, &spec)?;
@@ -210,7 +239,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             .with_detach(true)
             .build()?;
         let pid = container.pid().map_or(0, nix_raw);
-        let listener = read_back::forbid_swap(&spec)
+        let listener = read_back::forbid_swap(&spec.cgroup())
             .map_err(act("forbid swap"))
             .and_then(|()| cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door")));
         match listener {
@@ -239,7 +268,7 @@ fn nix_raw(pid: impl Into<i32>) -> i32 {
 }
 
 /// The pipes to the runner are the box's now; with copies here their ends would never be seen.
-fn close_stdio() -> io::Result<()> {
+pub(crate) fn close_stdio() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
@@ -265,7 +294,7 @@ impl Made {
         // Every process, not process 1 alone: it is collected only when it has run to its own end, and a command of
         // its uid may have seen to it that it never gets to run.
         for _ in 0..KILL_ROUNDS {
-            read_back::kill_members(&self.spec)?;
+            read_back::kill_members(&self.spec.cgroup())?;
             match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(e) => return Err(e.into()),
@@ -286,7 +315,7 @@ impl Made {
 
     fn end(mut self) -> io::Result<Ended> {
         let killed = self.kill();
-        let why = read_back::limit_met(&self.spec);
+        let why = read_back::limit_met(&self.spec, &self.spec.cgroup());
         let deleted = self.container.delete(true).map_err(|e| io::Error::other(whole(&e)));
         let unmounted = self.worktree.unmount();
         killed.and(deleted).and(unmounted)?;

@@ -9,10 +9,12 @@
 
 pub mod cable;
 pub mod changes;
+pub mod docker;
 pub mod doctor;
 pub mod embedded;
 pub mod harden;
 pub mod helper;
+pub mod image;
 pub mod oci;
 pub mod packet;
 pub mod read_back;

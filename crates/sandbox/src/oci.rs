@@ -12,7 +12,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Top-level system folders a box may see, read-only, if the host has them.
-const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+pub(crate) const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 /// Parts of them that are the host administrator's own and not the system's: shown empty.
 const EMPTIED: [&str; 2] = ["/usr/local", "/usr/src"];
 /// Names in `/etc` a box may see, read-only, if the host has them: what compilers, linkers and TLS look up.
@@ -70,7 +70,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    fn bind(from: &Path, point: &str, writable: bool) -> Self {
+    pub(crate) fn bind(from: &Path, point: &str, writable: bool) -> Self {
         let access = if writable { "rw" } else { "ro" };
         Self {
             point: point.into(),
@@ -80,6 +80,15 @@ impl Mount {
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
         }
+    }
+    /// What is bound there; none where a file system is made.
+    pub(crate) fn source(&self) -> Option<&Path> {
+        (self.spec["type"] == "bind").then(|| self.spec["source"].as_str().map(Path::new)).flatten()
+    }
+    /// The kind of file system, and its options as the runtime takes them.
+    pub(crate) fn kind(&self) -> (&str, Vec<&str>) {
+        let options = self.spec["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        (self.spec["type"].as_str().unwrap_or_default(), options)
     }
     fn fresh(kind: &str, point: &str, writable: bool, options: &[&str]) -> Self {
         let kib = |size: &str| match size.split_at_checked(size.len() - 1)? {
@@ -160,20 +169,28 @@ pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
             symlink(target, root.join(&point[1..]))?;
         }
     }
-    let uid = spec.uid_inside();
-    let files = [
-        ("etc/passwd", format!("agent:x:{uid}:{uid}:agent:/tmp/home:/bin/sh\nroot:x:0:0:root:/:/usr/sbin/nologin\n")),
-        ("etc/group", format!("agent:x:{uid}:\nroot:x:0:\n")),
-        ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
-        ("etc/hostname", "box\n".to_owned()),
-        (&PROBE[1..], "No rule of the runner's Landlock layer names this file.\n".to_owned()),
-        ("run/volary/box.json", box_json(spec).to_string()),
-    ];
-    for (name, text) in files {
+    for (name, text) in own_files(spec) {
+        let name = &name[1..];
         fs::write(root.join(name), text)?;
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
+}
+
+/// [`OWN_FILES`], with what stands in them.
+pub(crate) fn own_files(spec: &HardenedSpec) -> [(&'static str, String); OWN_FILES.len()] {
+    let uid = spec.uid_inside();
+    let text = |name| match name {
+        "/etc/passwd" => {
+            format!("agent:x:{uid}:{uid}:agent:/tmp/home:/bin/sh\nroot:x:0:0:root:/:/usr/sbin/nologin\n")
+        }
+        "/etc/group" => format!("agent:x:{uid}:\nroot:x:0:\n"),
+        "/etc/hosts" => "127.0.0.1 localhost\n".to_owned(),
+        "/etc/hostname" => "box\n".to_owned(),
+        PROBE => "No rule of the runner's Landlock layer names this file.\n".to_owned(),
+        _ => box_json(spec).to_string(),
+    };
+    OWN_FILES.map(|name| (name, text(name)))
 }
 
 /// What the runner reads before it takes its walls: which folders its rules must name.

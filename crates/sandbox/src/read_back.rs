@@ -6,13 +6,17 @@ use crate::harden::HardenedSpec;
 use crate::oci;
 use api::inbox::Hello;
 use model::event::Reading;
+use model::profile::Engine;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-fn reading(wall: &str, promised: impl Into<String>, read: impl Into<String>, by: &str) -> Reading {
+/// How often the freezer is asked whether it is done: a millisecond apart, so ten seconds at least.
+const FREEZE_ROUNDS: u32 = 10_000;
+
+pub(crate) fn reading(wall: &str, promised: impl Into<String>, read: impl Into<String>, by: &str) -> Reading {
     let (promised, read) = (promised.into(), read.into());
     Reading { wall: wall.into(), holds: promised == read, promised, read, by: by.into() }
 }
@@ -21,14 +25,14 @@ fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| format!("unreadable: {e}"))
 }
 
-/// Everything that is read of a box.
+/// Everything that is read of a box. `group` is its control group, absolute in each hierarchy.
 #[must_use]
-pub fn all(spec: &HardenedSpec, pid: u32, hello: &Hello) -> Vec<Reading> {
+pub fn all(spec: &HardenedSpec, pid: u32, group: &str, hello: &Hello) -> Vec<Reading> {
     let mut lines = status(spec, pid);
     lines.extend(namespaces(spec, pid));
     lines.push(mounts(spec, pid));
     lines.push(network(pid));
-    lines.extend(limits(spec, pid));
+    lines.extend(limits(spec, pid, group));
     lines.extend(forbidden(hello));
     lines
 }
@@ -46,7 +50,12 @@ fn status(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
     let ids = four(spec.uid);
     let gids = four(if spec.host.root { spec.uid } else { rustix::process::getegid().as_raw() });
     // Without root the user's own groups cannot be dropped; they are read so that they are seen.
-    let groups = if spec.host.root { String::new() } else { own_groups() };
+    let groups = match spec.engine {
+        _ if !spec.host.root => own_groups(),
+        Engine::Embedded => String::new(),
+        // Its own once more, so that a file which shuts its group out shuts it out.
+        Engine::Docker => spec.uid.to_string(),
+    };
     let mut lines = vec![
         reading("seccomp", "2", field("Seccomp"), by),
         reading("no new privileges", "1", field("NoNewPrivs"), by),
@@ -100,7 +109,11 @@ fn mounts(spec: &HardenedSpec, pid: u32) -> Reading {
         Path::new(point).symlink_metadata().is_ok() || inside.symlink_metadata().is_ok()
     };
     let table = text(&format!("/proc/{pid}/mountinfo"));
-    let wrong = wrong_mounts(&table, &oci::mounts(Path::new("/"), spec), exists);
+    let promised = match spec.engine {
+        Engine::Embedded => oci::mounts(Path::new("/"), spec),
+        Engine::Docker => crate::docker::mounts(Path::new("/"), spec),
+    };
+    let wrong = wrong_mounts(&table, &promised, exists);
     let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
     reading("mounts", "as promised", read, "/proc/PID/mountinfo")
 }
@@ -160,6 +173,9 @@ fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> b
             }
             if !mount.executable && !line.has("noexec") {
                 wrong.push(format!("{point} can be executed from"));
+            }
+            if line.kind == "proc" && !["hidepid=2", "hidepid=invisible"].iter().any(|word| line.own.contains(word)) {
+                wrong.push(format!("{point} shows the processes of others"));
             }
             if let Some(kib) = mount.size_kib
                 && !(line.kind == "tmpfs" && line.own.contains(&&*format!("size={kib}k")))
@@ -235,7 +251,7 @@ fn network(pid: u32) -> Reading {
     reading("network", "lo and 0 routes", read, "/proc/PID/net")
 }
 
-fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
+fn limits(spec: &HardenedSpec, pid: u32, group: &str) -> Vec<Reading> {
     let mut lines = Vec::new();
     let limit_file = text(&format!("/proc/{pid}/limits"));
     let of = |name: &str| {
@@ -259,8 +275,8 @@ fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
     ];
     for (wall, controller, v1, v2, promised) in files {
         let file = match cgroups() {
-            Cgroups::V2 => cgroup_path(spec, "").join(v2),
-            _ => cgroup_path(spec, controller).join(v1),
+            Cgroups::V2 => cgroup_path(group, "").join(v2),
+            _ => cgroup_path(group, controller).join(v1),
         };
         let whole = text(&file.to_string_lossy());
         let read = whole.split_whitespace().next().unwrap_or_default();
@@ -274,22 +290,22 @@ fn limits(spec: &HardenedSpec, pid: u32) -> Vec<Reading> {
             "cgroup.procs",
         ));
     }
-    lines.extend(swap(spec));
+    lines.extend(swap(spec, group));
     lines
 }
 
 /// No swap beside the memory. A kernel without swap has no such file, and nothing to bound.
-fn swap(spec: &HardenedSpec) -> Option<Reading> {
+fn swap(spec: &HardenedSpec, group: &str) -> Option<Reading> {
     let (file, promised) = match cgroups() {
-        Cgroups::V2 => (cgroup_path(spec, "").join("memory.swap.max"), 0),
+        Cgroups::V2 => (cgroup_path(group, "").join("memory.swap.max"), 0),
         // Memory and swap together.
-        _ => (cgroup_path(spec, "memory").join("memory.memsw.limit_in_bytes"), spec.limits.memory_mib << 20),
+        _ => (cgroup_path(group, "memory").join("memory.memsw.limit_in_bytes"), spec.limits.memory_mib << 20),
     };
     file.exists().then(|| reading("swap", promised.to_string(), text(&file.to_string_lossy()).trim(), "cgroup"))
 }
 
-fn cgroup_path(spec: &HardenedSpec, controller: &str) -> PathBuf {
-    Path::new("/sys/fs/cgroup").join(controller).join(&spec.cgroup()[1..])
+fn cgroup_path(group: &str, controller: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(controller).join(group.trim_start_matches('/'))
 }
 
 /// Walls that `/proc` does not show, by the calls that the runner made although they are forbidden.
@@ -319,16 +335,16 @@ fn forbidden(hello: &Hello) -> Vec<Reading> {
 }
 
 /// Sets swap to nothing where the kernel has a limit of its own for it (v2): the runtime takes a 0 there for "not said".
-pub(crate) fn forbid_swap(spec: &HardenedSpec) -> io::Result<()> {
-    let file = cgroup_path(spec, "").join("memory.swap.max");
+pub(crate) fn forbid_swap(group: &str) -> io::Result<()> {
+    let file = cgroup_path(group, "").join("memory.swap.max");
     if cgroups() == Cgroups::V2 && file.exists() { fs::write(file, "0") } else { Ok(()) }
 }
 
 /// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
-pub(crate) fn limit_met(spec: &HardenedSpec) -> Option<String> {
+pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
     let (memory, pids) = match cgroups() {
-        Cgroups::V2 => (cgroup_path(spec, "").join("memory.events"), cgroup_path(spec, "").join("pids.events")),
-        _ => (cgroup_path(spec, "memory").join("memory.oom_control"), cgroup_path(spec, "pids").join("pids.events")),
+        Cgroups::V2 => (cgroup_path(group, "").join("memory.events"), cgroup_path(group, "").join("pids.events")),
+        _ => (cgroup_path(group, "memory").join("memory.oom_control"), cgroup_path(group, "pids").join("pids.events")),
     };
     let count = |file: &Path, key: &str| {
         fs::read_to_string(file).unwrap_or_default().lines().any(|line| {
@@ -345,17 +361,19 @@ pub(crate) fn limit_met(spec: &HardenedSpec) -> Option<String> {
 }
 
 /// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
-pub(crate) fn kill_members(spec: &HardenedSpec) -> io::Result<()> {
-    let (quota, group) = match cgroups() {
-        Cgroups::V2 => (cgroup_path(spec, "").join("cpu.max"), cgroup_path(spec, "")),
-        _ => (cgroup_path(spec, "cpu").join("cpu.cfs_quota_us"), cgroup_path(spec, "pids")),
+pub(crate) fn kill_members(group: &str) -> io::Result<()> {
+    let (quota, members) = match cgroups() {
+        Cgroups::V2 => (cgroup_path(group, "").join("cpu.max"), cgroup_path(group, "")),
+        _ => (cgroup_path(group, "cpu").join("cpu.cfs_quota_us"), cgroup_path(group, "pids")),
     };
     // What is not there (the group is gone, or the kernel is older) is no hindrance: each process is killed below.
     drop(fs::write(&quota, if quota.ends_with("cpu.max") { "max" } else { "-1" }));
-    if fs::write(group.join("cgroup.kill"), "1").is_ok() {
+    // What is frozen dies only when it thaws; and a second freezer (v1) has no kill of its own.
+    drop(freeze(group, false));
+    if fs::write(members.join("cgroup.kill"), "1").is_ok() {
         return Ok(());
     }
-    for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+    for pid in fs::read_to_string(members.join("cgroup.procs")).unwrap_or_default().lines() {
         if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw)
             && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
             && e != rustix::io::Errno::SRCH
@@ -364,6 +382,30 @@ pub(crate) fn kill_members(spec: &HardenedSpec) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Stops every process of a box where it stands, or lets all go on; returns when the kernel says so.
+pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
+    let (file, word, told, said) = match cgroups() {
+        Cgroups::V2 => {
+            let path = cgroup_path(group, "");
+            let told = if still { "frozen 1" } else { "frozen 0" };
+            (path.join("cgroup.freeze"), if still { "1" } else { "0" }, told, path.join("cgroup.events"))
+        }
+        _ => {
+            let file = cgroup_path(group, "freezer").join("freezer.state");
+            let word = if still { "FROZEN" } else { "THAWED" };
+            (file.clone(), word, word, file)
+        }
+    };
+    fs::write(&file, word)?;
+    for _ in 0..FREEZE_ROUNDS {
+        if fs::read_to_string(&said)?.lines().any(|line| line == told) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the box's processes do not become {told}")))
 }
 
 fn hierarchies() -> Vec<PathBuf> {
@@ -376,6 +418,24 @@ fn hierarchies() -> Vec<PathBuf> {
     }
 }
 
+/// A group and those below it, the innermost first. A box of Docker's has one of its own within the box's.
+fn and_below(group: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        all.extend(and_below(&entry.path()));
+    }
+    all.push(group.to_path_buf());
+    all
+}
+
+/// The processes of a group and of those below it.
+fn members(group: &Path) -> Vec<u32> {
+    let lists = and_below(group).into_iter().map(|group| fs::read_to_string(group.join("cgroup.procs")));
+    // A group that ended meanwhile has none.
+    let lines = lists.map(Result::unwrap_or_default).collect::<String>();
+    lines.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
 /// The boxes of this installation that exist now: box id → processes, from the cgroups themselves.
 #[must_use]
 pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
@@ -383,9 +443,8 @@ pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
     for hierarchy in hierarchies() {
         let Ok(entries) = fs::read_dir(hierarchy.join(&parent[1..])) else { continue };
         for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            let pids = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
             let list = found.entry(entry.file_name().to_string_lossy().into_owned()).or_default();
-            for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+            for pid in members(&entry.path()) {
                 if !list.contains(&pid) {
                     list.push(pid);
                 }
@@ -409,10 +468,15 @@ pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
 /// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
 pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
     let groups: Vec<PathBuf> = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name)).collect();
+    for freezer in groups.iter().flat_map(|group| and_below(group)).map(|group| group.join("freezer.state")) {
+        // On v1 what is frozen does not die; elsewhere there is no such file.
+        if freezer.exists() {
+            drop(fs::write(&freezer, "THAWED"));
+        }
+    }
     let mut tries = 0;
     loop {
-        let lists = groups.iter().filter_map(|group| fs::read_to_string(group.join("cgroup.procs")).ok());
-        for pid in lists.collect::<String>().lines().filter_map(|line| line.parse::<u32>().ok()) {
+        for pid in groups.iter().flat_map(|group| members(group)) {
             if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
                 && let Err(e) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
                 && e != rustix::io::Errno::SRCH
@@ -420,7 +484,7 @@ pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
                 return Err(e.into());
             }
         }
-        let removed = groups.iter().map(|group| match fs::remove_dir(group) {
+        let removed = groups.iter().flat_map(|group| and_below(group)).map(|group| match fs::remove_dir(group) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         });

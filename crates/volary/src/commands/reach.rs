@@ -15,7 +15,7 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     // The server's own reading, then the engine's own check: what is printed is what a run would get.
     let profile = server::profiles::load(&home.profiles(), name)?;
     let root = rustix::process::geteuid().is_root();
-    let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root };
+    let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root, docker: String::new() };
     let folders = check(&profile, &host).with_context(|| format!("no run can have the profile {name:?}"))?;
     let lines = lines(name, &profile, &folders, root);
     if as_json {

@@ -1,0 +1,209 @@
+//! What the daemon is asked for, and what it says it did.
+
+use super::{BOX_LABEL, LABEL, trouble};
+use crate::harden::HardenedSpec;
+use crate::image::Image;
+use crate::oci::{self, Mount};
+use crate::read_back::reading;
+use bollard::Docker;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount as Bind, MountBindOptions, MountType, ResourcesUlimits, SystemInfo,
+    SystemInfoCgroupDriverEnum,
+};
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::TryStreamExt;
+use model::event::Reading;
+use std::io;
+use std::path::Path;
+
+/// Why this daemon cannot make boxes as promised, and what to do.
+pub fn obstacle(info: &SystemInfo) -> Option<String> {
+    let has = |name: &str| info.security_options.iter().flatten().any(|option| option.starts_with(name));
+    if has("name=rootless") {
+        return Some("it runs without root, so what it makes cannot be read back; use the host's own daemon".into());
+    }
+    if !has("name=seccomp") {
+        return Some("it has no seccomp".into());
+    }
+    if info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD) {
+        return Some(
+            "it leaves control groups to systemd, where boxes have no group of their installation; set \
+             \"exec-opts\": [\"native.cgroupdriver=cgroupfs\"] in /etc/docker/daemon.json and restart it"
+                .into(),
+        );
+    }
+    if info.cgroup_driver != Some(SystemInfoCgroupDriverEnum::CGROUPFS) {
+        return Some("it sets no limits (no control groups)".into());
+    }
+    None
+}
+
+/// The container of a spec, from an image that the daemon has.
+pub fn container(spec: &HardenedSpec, image: &str, mounts: &[Mount]) -> ContainerCreateBody {
+    let labels = [(LABEL, spec.host.cgroup_parent.clone()), (BOX_LABEL, spec.box_id.to_string())];
+    ContainerCreateBody {
+        hostname: Some("box".into()),
+        user: Some(format!("{0}:{0}", spec.uid)),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        open_stdin: Some(true),
+        // The end of the helper is the end of its input, and that is the end of process 1.
+        stdin_once: Some(true),
+        tty: Some(false),
+        env: Some(vec!["PATH=/usr/bin:/bin".into()]),
+        entrypoint: Some(vec![api::inbox::RUNNER_PATH.into()]),
+        cmd: Some(Vec::new()),
+        working_dir: Some("/".into()),
+        image: Some(image.into()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+        host_config: Some(host(spec, mounts)),
+        ..Default::default()
+    }
+}
+
+fn host(spec: &HardenedSpec, mounts: &[Mount]) -> HostConfig {
+    let limits = &spec.limits;
+    let number = |n: u64| Some(i64::try_from(n).unwrap_or(i64::MAX));
+    let limit = |name: &str, n: u64| ResourcesUlimits { name: Some(name.into()), soft: number(n), hard: number(n) };
+    let text = |point: &Path| point.to_string_lossy().into_owned();
+    let strings = |parts: &[&str]| Some(parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+    let bind = |mount: &Mount| {
+        Some(Bind {
+            target: Some(text(&mount.point)),
+            source: Some(text(mount.source()?)),
+            typ: Some(MountType::BIND),
+            read_only: Some(!mount.writable),
+            bind_options: Some(MountBindOptions { non_recursive: Some(true), ..Default::default() }),
+            ..Default::default()
+        })
+    };
+    let in_memory = mounts.iter().filter(|mount| mount.kind().0 == "tmpfs");
+    HostConfig {
+        network_mode: Some("none".into()),
+        readonly_rootfs: Some(true),
+        cap_drop: strings(&["ALL"]),
+        security_opt: strings(&["no-new-privileges"]),
+        privileged: Some(false),
+        userns_mode: Some("host".into()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        // None of the daemon's own shared memory; the box's is a file system of its own.
+        ipc_mode: Some("none".into()),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        cgroup_parent: Some(spec.cgroup()),
+        memory: number(limits.memory_mib << 20),
+        memory_swap: number(limits.memory_mib << 20),
+        cpu_period: Some(100_000),
+        cpu_quota: number(limits.cpu_millis * 100),
+        pids_limit: number(limits.processes),
+        ulimits: Some(vec![limit("nofile", limits.open_files), limit("core", 1)]),
+        masked_paths: strings(&oci::MASKED),
+        readonly_paths: strings(&oci::READ_ONLY),
+        mounts: Some(mounts.iter().filter_map(bind).collect()),
+        tmpfs: Some(in_memory.map(|mount| (text(&mount.point), options(mount))).collect()),
+        init: Some(false),
+        ..Default::default()
+    }
+}
+
+/// Options of a file system in memory. The daemon forbids devices and execution unless it is told not to.
+fn options(mount: &Mount) -> String {
+    let (_, options) = mount.kind();
+    let allowed = [("nodev", "dev"), ("noexec", "exec"), ("nosuid", "suid")];
+    let allowed = allowed.into_iter().filter(|(no, _)| !options.contains(no)).map(|(_, yes)| yes);
+    options.iter().copied().chain(allowed).collect::<Vec<_>>().join(",")
+}
+
+/// What the daemon itself says of a box, against the promise. `group` is where the kernel says it is.
+pub fn readings(said: &ContainerInspectResponse, spec: &HardenedSpec, image: &str, group: &str) -> Vec<Reading> {
+    let by = "docker inspect";
+    let host = said.host_config.clone().unwrap_or_default();
+    let word = |value: Option<&str>| value.unwrap_or("missing").to_owned();
+    let flag = |value: Option<bool>| value.map_or("missing".to_owned(), |value| value.to_string());
+    let parent = format!("below {}", spec.cgroup());
+    let below = Path::new(group).starts_with(spec.cgroup());
+    let log = host.log_config.as_ref().and_then(|log| log.typ.as_deref());
+    let restart = host.restart_policy.as_ref().and_then(|policy| policy.name).map(|name| name.to_string());
+    vec![
+        reading("log driver", "none", word(log), by),
+        reading("engine's network", "none", word(host.network_mode.as_deref()), by),
+        reading("privileged", "false", flag(host.privileged), by),
+        reading("restarts", "no", restart.filter(|name| !name.is_empty()).unwrap_or_else(|| "no".into()), by),
+        reading("image", image, word(said.image.as_deref()), by),
+        reading("control group", parent.clone(), if below { parent } else { group.to_owned() }, "/proc/PID/cgroup"),
+    ]
+}
+
+/// The digest of the image that the box starts from; the daemon has it then.
+pub async fn image(docker: &Docker, spec: &HardenedSpec) -> io::Result<String> {
+    match &spec.image {
+        None => base(docker).await,
+        Some(Image::Registry(reference)) => {
+            if let Some(id) = held(docker, reference).await? {
+                return Ok(id);
+            }
+            let options = CreateImageOptions { from_image: Some(reference.clone()), ..Default::default() };
+            let pull: Result<Vec<_>, _> = docker.create_image(Some(options), None, None).try_collect().await;
+            pull.map_err(trouble(&format!("pull the image {reference}")))?;
+            let absent = || io::Error::other(format!("the daemon pulled {reference} and does not have it"));
+            held(docker, reference).await?.ok_or_else(absent)
+        }
+    }
+}
+
+/// The id of an image, if the daemon has it.
+async fn held(docker: &Docker, name: &str) -> io::Result<Option<String>> {
+    match docker.inspect_image(name).await {
+        Ok(image) => Ok(image.id),
+        Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(e) => Err(trouble(&format!("look for the image {name}"))(e)),
+    }
+}
+
+/// An image of ours with nothing in it but empty folders and the links that the host has at its top.
+async fn base(docker: &Docker) -> io::Result<String> {
+    let tree = tree()?;
+    let name = format!("volary-base:{:016x}", crate::embedded::digest(&tree));
+    if let Some(id) = held(docker, &name).await? {
+        return Ok(id);
+    }
+    let (repo, tag) = name.split_once(':').unwrap_or((&name, ""));
+    let options = CreateImageOptions {
+        from_src: Some("-".into()),
+        repo: Some(repo.into()),
+        tag: Some(tag.into()),
+        ..Default::default()
+    };
+    let body = bollard::body_full(tree.into());
+    let import: Result<Vec<_>, _> = docker.create_image(Some(options), Some(body), None).try_collect().await;
+    import.map_err(trouble("import the empty image"))?;
+    held(docker, &name).await?.ok_or_else(|| io::Error::other("the daemon imported an image and does not have it"))
+}
+
+/// The same for the same host, byte by byte.
+fn tree() -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let header = |kind, mode| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(0);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header
+    };
+    for folder in ["dev", "etc", "proc", "run", "run/volary", "tmp", "usr", "var", "workspace"] {
+        // The daemon gives a file system in memory the mode of the folder below it.
+        let mode = if folder == "tmp" { 0o1777 } else { 0o755 };
+        tar.append_data(&mut header(tar::EntryType::Directory, mode), format!("{folder}/"), io::empty())?;
+    }
+    for point in oci::SYSTEM {
+        if let Ok(target) = std::fs::read_link(point) {
+            tar.append_link(&mut header(tar::EntryType::Symlink, 0o777), &point[1..], target)?;
+        }
+    }
+    tar.into_inner()
+}

@@ -1,0 +1,147 @@
+//! Whose mounts are where: the helper's, the host's for a moment, the box's.
+//!
+//! The daemon binds only what its own mount namespace shows. So the box's files are shown in the host's for as long
+//! as the start takes, and taken away again; the box's own namespace keeps them. A helper that is killed in that
+//! moment leaves a mount, which whoever collects it takes away ([`hide`]).
+
+use crate::harden::HardenedSpec;
+use crate::helper::act;
+use crate::oci::{self, Mount};
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What every box of Docker's finds bound beside [`oci::OWN_FILES`]: without it the daemon brings the host's.
+const RESOLVER: &str = "/etc/resolv.conf";
+/// What the daemon mounts and no box has.
+const SURPLUS: [&str; 1] = ["/sys"];
+
+/// Every mount of the box but its root, in order; `place` is where the box's files are shown.
+pub fn mounts(place: &Path, spec: &HardenedSpec) -> Vec<Mount> {
+    let mut all = oci::mounts(place, spec);
+    let own = oci::OWN_FILES.into_iter().chain([RESOLVER]);
+    all.extend(own.map(|point| Mount::bind(&place.join(file_name(point)), point, false)));
+    all
+}
+
+/// A name without folders for each of the box's own files.
+fn file_name(point: &str) -> String {
+    point.trim_start_matches('/').replace('/', "-")
+}
+
+/// Writes the box's own files to the stage, beside the place for its worktree.
+pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
+    let own = stage.join("own");
+    fs::create_dir(&own)?;
+    fs::create_dir(own.join("work"))?;
+    for (point, text) in oci::own_files(spec).into_iter().chain([(RESOLVER, String::new())]) {
+        let file = own.join(file_name(point));
+        fs::write(&file, text)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Does something in another mount namespace, and comes back. This process has one thread.
+fn within<T>(namespace: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = File::open("/proc/self/ns/mnt")?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    let done = work();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    done
+}
+
+/// Shows the box's files at `place` of the host.
+pub fn show(host: &File, stage: &Path, place: &Path) -> io::Result<()> {
+    let tree = |name: &str| -> io::Result<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(CWD, stage.join(name), flags).map_err(|e| act("open the box's files")(e.into()))
+    };
+    let trees = [(tree("own")?, place.to_path_buf()), (tree("work")?, place.join("work"))];
+    within(host, || {
+        fs::create_dir_all(place)?;
+        for (tree, to) in &trees {
+            rustix::mount::move_mount(tree.as_fd(), "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .map_err(|e| act("show the box's files to the daemon")(e.into()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Takes them away from the host again.
+pub fn hide_from(host: &File, place: &Path) -> io::Result<()> {
+    within(host, || hide(place))
+}
+
+/// Takes away what is shown at `place` of this mount namespace, and the place.
+pub fn hide(place: &Path) -> io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(e) => return Err(act("hide the box's files")(e.into())),
+    }
+    match fs::remove_dir(place) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(act("remove the place of the box's files")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the box's mounts what the spec promises and the daemon cannot be told.
+pub fn tighten(pid: u32, promised: &[Mount]) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/mnt")).map_err(act("open the box's mounts"))?;
+    let named = |what: String| move |e: rustix::io::Errno| act(&what)(e.into());
+    within(&namespace, || {
+        for point in SURPLUS {
+            match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+                Err(e) => return Err(named(format!("take {point} away"))(e)),
+            }
+        }
+        narrow(Path::new("/"), NOSUID | NODEV | RDONLY)?;
+        for mount in promised {
+            let mut flags = NOSUID;
+            flags |= if mount.point.starts_with("/dev") { 0 } else { NODEV };
+            flags |= if mount.writable { 0 } else { RDONLY };
+            flags |= if mount.executable { 0 } else { NOEXEC };
+            narrow(&mount.point, flags)?;
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount_remount("/proc", flags, "hidepid=2").map_err(named("hide processes in /proc".into()))
+    })
+}
+
+const RDONLY: u64 = 0x1;
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+
+/// `struct mount_attr` of `linux/mount.h`.
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Adds flags to the mount at `point`.
+fn narrow(point: &Path, flags: u64) -> io::Result<()> {
+    let what = format!("narrow {}", point.display());
+    let path = std::ffi::CString::new(point.as_os_str().as_encoded_bytes())?;
+    let attributes = Attributes { set: flags, clear: 0, propagation: 0, user_namespace: 0 };
+    // SAFETY: the path ends in 0, and mount_setattr reads one `mount_attr` of the size given; both live until it returns.
+    let done = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), 0, &attributes, size_of::<Attributes>())
+    };
+    if done == 0 { Ok(()) } else { Err(act(&what)(io::Error::last_os_error())) }
+}
+
+/// Where a box's files are shown.
+pub fn place(spec: &HardenedSpec) -> PathBuf {
+    spec.host.dir.join("docker").join(spec.box_id.to_string())
+}
