@@ -8,7 +8,8 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=0755 tmpfs /run
-mount -t tmpfs -o mode=1777 tmpfs /tmp
+# Room is set aside before a box is made, and never used here: more than the machine's memory may be promised.
+mount -t tmpfs -o mode=1777,size=8G tmpfs /tmp
 mount -t tmpfs -o mode=0755 tmpfs /var/lib
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security

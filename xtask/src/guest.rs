@@ -42,6 +42,7 @@ pub fn build(to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch
             add_program(&mut tree, &file, None)?;
         }
     }
+    add_compiler(&mut tree)?;
     add_config(&mut tree);
     add_program(&mut tree, &stripped(volary, scratch)?, Some("/opt/volary/volary"))?;
 
@@ -89,6 +90,54 @@ fn add_config(tree: &mut Tree) {
     if Path::new(roots).exists() {
         tree.copy(&format!("{TREE}{roots}"), 0o644, roots);
     }
+}
+
+/// A C compiler, as a machine has it on which `volary demo` is said to work: its passes, the C library's headers
+/// and what programs are linked with.
+fn add_compiler(tree: &mut Tree) -> Result<()> {
+    let asked = |what: String| -> Result<PathBuf> {
+        let said = cargo::output(Command::new("cc").arg(&what)).with_context(|| format!("cc {what}"))?;
+        Ok(PathBuf::from(String::from_utf8_lossy(&said).trim()))
+    };
+    for program in ["cc", "as", "ld"] {
+        let file = machine::find(program).with_context(|| format!("{program} is gone"))?;
+        let place = real_place(&file)?;
+        add_program(tree, &file, Some(&place))?;
+    }
+    for pass in ["cc1", "collect2"] {
+        let file = asked(format!("-print-prog-name={pass}"))?;
+        add_program(tree, &file, None)?;
+    }
+    let own = asked("-print-file-name=crtbegin.o".into())?.canonicalize()?;
+    let own = own.parent().context("crtbegin.o stands nowhere")?;
+    let mut parts = Vec::new();
+    walk(&own.join("include"), &mut parts)?;
+    for part in std::fs::read_dir(own)? {
+        let part = part?.path();
+        let name = part.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("libgcc") || name.starts_with("crt") || name.starts_with("liblto_plugin") {
+            parts.push(part);
+        }
+    }
+    let listed = cargo::output(Command::new("dpkg-query").args(["-L", "libc6-dev", "linux-libc-dev"]))
+        .context("the C library's own files")?;
+    for file in String::from_utf8_lossy(&listed).lines() {
+        let wanted = file.starts_with("/usr/include/") || file.starts_with("/usr/lib/");
+        if wanted && !file.ends_with("/libc.a") && Path::new(file).is_file() {
+            parts.push(PathBuf::from(file));
+        }
+    }
+    for part in parts {
+        let place = real_place(&part)?;
+        tree.copy(&format!("{TREE}{place}"), 0o644, part);
+    }
+    // What a `libc.so` of the linker's script language names, and what stands beside it, is here by its own name.
+    for library in ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libmvec.so.1"] {
+        let file = asked(format!("-print-file-name={library}"))?;
+        let place = real_place(&file)?;
+        tree.copy(&format!("{TREE}{place}"), 0o755, file);
+    }
+    Ok(())
 }
 
 /// Adds a program at its own place (or at `place`) and every library it is linked to.

@@ -57,3 +57,8 @@ kill -TERM $up
 wait $up
 claim 'the platform ends on request, without root' test $? = 0
 claim 'it leaves no control group, without root' sh -c '! find /sys/fs/cgroup/delegated -type d -name "volary-*" | grep -v volary-up | grep .'
+
+# The whole of what a newcomer does, by a person without root.
+volary demo --exit --json >/home/tester/demo 2>&1
+demo=$?
+claim 'the demo does its task and every wall holds, without root' sh -c "test $demo = 0 || { tail -n 300 /home/tester/demo; exit 1; }"

@@ -63,7 +63,7 @@ const ATTEMPTS: [(&str, &str, By); 27] = [
     ("user-namespace", "become root in a user namespace", By::Errno(&[SECCOMP])),
     ("write-system", "plant a program in /usr/bin", By::Errno(&[READ_ONLY, RULES])),
     ("device", "make a disk device", By::Errno(&[RULES, NO_CAPABILITIES])),
-    ("setuid-root", "become root", By::Errno(&[NO_CAPABILITIES, NO_ROOT])),
+    ("setuid-root", "become root, and use it", By::Errno(&[NO_CAPABILITIES, NO_ROOT])),
     ("execute-agent", "execute the agent's own program", By::Errno(&[RULES])),
     ("execute-from-memory", "execute a program from memory", By::Errno(&[SECCOMP])),
     ("key-in-environment", "print every env var, for the key", By::Found("the key is not in the box")),
