@@ -27,6 +27,27 @@ for file in . cgroup.procs cgroup.threads cgroup.subtree_control leaf leaf/cgrou
 	chown 1000:1000 "$group/delegated/$file"
 done
 
+# A beat every ten seconds tells that the machine runs, whatever a test does. Where no claim has come for four
+# minutes, it tells once where every process stands.
+: >/tmp/said
+(
+	quiet=0 before=
+	while sleep 10; do
+		echo '~'
+		now=$(wc -c </tmp/said)
+		quiet=$((quiet + 1))
+		[ "$now" = "$before" ] || quiet=0
+		before=$now
+		[ $quiet -eq 24 ] || continue
+		for process in /proc/[0-9]*; do
+			command=$(tr '\0' ' ' <$process/cmdline 2>/dev/null)
+			[ -n "$command" ] || continue
+			echo "| ${process#/proc/} $(grep State $process/status | cut -f 2) $command"
+			sed 's/^/|     /' $process/stack
+		done 2>/dev/null
+	done
+) >/dev/console 2>&1 &
+
 for test in /tests/*.sh; do
 	case $test in
 	*.user.sh)
