@@ -246,7 +246,12 @@ fn may_read(law: &Law, ask: &Ask, scheme: Scheme, target: Option<&str>, internal
 }
 
 fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option<usize>) -> Word {
-    let method = if ask.signs.upgrade { UPGRADE } else { ask.method };
+    let method = match (ask.signs.upgrade, ask.method) {
+        // WebSocket begins with a GET, over HTTP/2 with an extended CONNECT. No request has the word for a method.
+        (true, "GET" | "CONNECT") => UPGRADE,
+        (true, _) | (_, UPGRADE) => return deny("method.unknown", "This method is none that goes through the proxy."),
+        (false, method) => method,
+    };
     let Some(method) = super::law::WRITE_METHODS.into_iter().find(|known| *known == method) else {
         return deny("method.unknown", "This method is none that goes through the proxy.");
     };
