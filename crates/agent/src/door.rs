@@ -107,7 +107,9 @@ impl Door {
             Dialect::Anthropic => {
                 builder.header("x-api-key", &self.handle).header("anthropic-version", wire::anthropic::VERSION)
             }
-            Dialect::Openai => builder.header(AUTHORIZATION, format!("Bearer {}", self.handle)),
+            Dialect::Openai | Dialect::OpenaiResponses => {
+                builder.header(AUTHORIZATION, format!("Bearer {}", self.handle))
+            }
         };
         builder
             .body(Full::new(Bytes::from(body)))
@@ -242,7 +244,7 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
     Some(ms.min(1e12) as u64)
 }
 
-/// The type and the message of an error's body, in either dialect; the body itself when it is neither.
+/// The type and the message of an error's body, in any dialect; the body itself when it is of none.
 fn error_words(status: StatusCode, body: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(body);
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();

@@ -9,12 +9,12 @@ use model::Dialect;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const BOTH: [Dialect; 2] = [Dialect::Anthropic, Dialect::Openai];
+const ALL: [Dialect; 3] = [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses];
 const SSE: &str = "content-type: text/event-stream\r\n";
 
 #[test]
 fn overload_and_broken_streams_are_tried_again_with_the_same_bytes_and_retry_after_is_honoured() {
-    for dialect in BOTH {
+    for dialect in ALL {
         block_on(async {
             let whole = streamed(dialect, "Fixed.", &[]);
             let half = whole[..whole.find("Fixed.").unwrap() + 60].to_owned();
@@ -52,6 +52,7 @@ fn the_handle_and_the_path_are_those_of_the_dialect() {
     for (dialect, path, header) in [
         (Dialect::Anthropic, "post /model/m/v1/messages http/1.1", "x-api-key: vh_test"),
         (Dialect::Openai, "post /model/m/v1/chat/completions http/1.1", "authorization: bearer vh_test"),
+        (Dialect::OpenaiResponses, "post /model/m/v1/responses http/1.1", "authorization: bearer vh_test"),
     ] {
         block_on(async {
             let model = ModelDouble::new(vec![streamed(dialect, "Done.", &[])]).await;
@@ -111,6 +112,19 @@ fn a_model_that_never_ends_is_cut_and_the_reason_says_so() {
         let (done, runner) = run(&task(Dialect::Openai), &model.address, root.path()).await;
         assert!(done["reason"].as_str().unwrap().contains("far beyond the limit"), "{done}");
         assert!(!runner.events("chunk").is_empty(), "what it said is in the transcript");
+    });
+}
+
+#[test]
+fn a_line_that_never_ends_is_cut_too() {
+    block_on(async {
+        let body = "data: ".to_owned() + &"x".repeat(2 << 20) + HANG.trim_end();
+        let model = ModelDouble::new(vec![answer("200 OK", SSE, &body)]).await;
+        let route = api::inbox::ModelRoute { max_output_tokens: 1, ..task(Dialect::OpenaiResponses).model };
+        let limits = CallLimits::default();
+        let door = Door { address: model.address, route, handle: "vh_test".into(), limits };
+        let failure = door.call(b"{}".to_vec(), &mut |_| {}).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Endless);
     });
 }
 

@@ -72,6 +72,9 @@ pub struct ModelCall {
     pub input_tokens_at_most: u64,
     /// SHA-256 of the body, hex.
     pub body_sha256: String,
+    /// The body asks for a cache of its prompt that lasts longer than the usual one, and costs more.
+    #[serde(default)]
+    pub long_cache: bool,
 }
 
 /// Server → gateway.

@@ -233,6 +233,7 @@ pub mod schema {
     pub enum Dialect {
         Anthropic,
         Openai,
+        OpenaiResponses,
     }
     /// Tokens: see [`model::Usage`].
     #[derive(ToSchema)]
@@ -241,6 +242,7 @@ pub mod schema {
         pub output: u64,
         pub cache_read: u64,
         pub cache_write: u64,
+        pub cache_write_1h: Option<u64>,
     }
     /// Micro-dollars per million tokens: see [`model::provider::Price`].
     #[derive(ToSchema)]
@@ -249,6 +251,7 @@ pub mod schema {
         pub output: u64,
         pub cache_read: Option<u64>,
         pub cache_write: Option<u64>,
+        pub cache_write_1h: Option<u64>,
     }
     /// See [`crate::grants::ScriptTurn`].
     #[derive(ToSchema)]

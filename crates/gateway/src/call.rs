@@ -78,7 +78,7 @@ async fn through(
     trace.grant = Some(lease.grant().to_string());
     let credential = &upstream.credential.0;
     let scrubber = gate.recent.note(credential, Instant::now());
-    if upstream.dialect != call.dialect {
+    if !upstream.dialect.takes(call.dialect) {
         return Err(Refusal::policy(
             "model.dialect",
             "This model speaks another wire format than the one of this path.",
@@ -164,5 +164,6 @@ fn question(run: &RunId, call: &Call) -> ModelCall {
         max_output_tokens: call.asked.max_output_tokens,
         input_tokens_at_most: call.body.len() as u64,
         body_sha256: call.body_sha256.clone(),
+        long_cache: call.asked.long_cache,
     }
 }

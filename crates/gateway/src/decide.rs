@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::Dialect;
+use policy::model_call::{self, BETA_HEADERS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -112,6 +113,7 @@ where
     let (provider, path) = target(&head.method, &head.uri, &head.headers)?;
     let dialect = dialect(&path);
     let handle_sha256 = handle(&head.headers)?;
+    betas(&head.headers)?;
     let (body, room) = read(&head.headers, body, turns).await?;
     let room = room.map(Arc::new);
     let query = head.uri.query().map(str::to_owned);
@@ -120,7 +122,7 @@ where
         // The body keeps its room as long as it is held here.
         let room = room.clone();
         let work = move || {
-            let asked = policy::model_call::judge(dialect, method.as_str(), &path, query.as_deref(), &body);
+            let asked = model_call::judge(dialect, method.as_str(), &path, query.as_deref(), &body);
             let sha256 = sha256_hex(&body);
             drop((body, room));
             (sha256, asked)
@@ -149,7 +151,11 @@ where
 
 /// The wire format that a path belongs to.
 fn dialect(path: &str) -> Dialect {
-    if path == "/v1/messages" || path.starts_with("/v1/messages/") { Dialect::Anthropic } else { Dialect::Openai }
+    match path {
+        "/v1/responses" => Dialect::OpenaiResponses,
+        _ if path == "/v1/messages" || path.starts_with("/v1/messages/") => Dialect::Anthropic,
+        _ => Dialect::Openai,
+    }
 }
 
 /// Splits `/model/{name}{path}`; everything else is a closed door.
@@ -208,6 +214,17 @@ fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
         return foreign("The credential in the request is not this run's handle.");
     }
     Ok(sha256_hex(handle))
+}
+
+/// Judges the features that the request switches on by its headers.
+fn betas(headers: &HeaderMap) -> Result<(), Refusal> {
+    for name in BETA_HEADERS {
+        for value in headers.get_all(name) {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            model_call::betas(name, &value).map_err(|no| Refusal::policy(no.rule, no.why))?;
+        }
+    }
+    Ok(())
 }
 
 async fn read<B>(headers: &HeaderMap, body: B, room: &Room) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal>

@@ -68,7 +68,7 @@ fn inject(request: &mut Request<Full<Bytes>>, dialect: Dialect, credential: &Sec
     }
     let (name, value) = match dialect {
         Dialect::Anthropic => (HeaderName::from_static("x-api-key"), HeaderValue::from_str(credential.expose())),
-        Dialect::Openai => {
+        Dialect::Openai | Dialect::OpenaiResponses => {
             let bearer = Secret::new(format!("Bearer {}", credential.expose()));
             (header::AUTHORIZATION, HeaderValue::from_str(bearer.expose()))
         }

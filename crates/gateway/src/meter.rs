@@ -40,7 +40,7 @@ impl Meter {
         Self {
             dialect,
             request_bytes: request_bytes as u64,
-            free: path.ends_with("/count_tokens"),
+            free: policy::model_call::only_counts(path),
             shape: Shape::Waiting,
             report: Report::default(),
         }
@@ -81,9 +81,9 @@ impl Meter {
         match &mut self.shape {
             Shape::Waiting => {}
             Shape::Whole { text, over } => {
-                match (*over == 0).then(|| serde_json::from_slice::<Value>(text)) {
-                    Some(Ok(answer)) => self.report.whole(self.dialect, &answer),
-                    // Broken off, or too long to parse: every byte counts as output.
+                match (*over == 0).then(|| parse(text)).flatten() {
+                    Some(answer) => self.report.whole(self.dialect, &answer),
+                    // Broken off, or too much to parse: every byte counts as output.
                     _ => self.report.output_bytes = text.len() as u64 + *over,
                 }
                 text.clear();
@@ -132,7 +132,8 @@ impl Report {
     fn event(&mut self, dialect: Dialect, event: &Value) {
         match dialect {
             Dialect::Anthropic => self.anthropic(event),
-            Dialect::Openai => self.openai(event),
+            Dialect::Openai => self.chat(event),
+            Dialect::OpenaiResponses => self.responses(event),
         }
     }
 
@@ -154,27 +155,27 @@ impl Report {
         }
     }
 
-    fn openai(&mut self, event: &Value) {
-        match event["type"].as_str() {
-            // Responses.
-            Some("response.completed" | "response.incomplete" | "response.failed") => {
-                self.complete |= self.take(Dialect::Openai, &event["response"]["usage"]);
+    fn responses(&mut self, event: &Value) {
+        match event["type"].as_str().unwrap_or_default() {
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                self.complete |= self.take(Dialect::OpenaiResponses, &event["response"]["usage"]);
                 self.ended = true;
             }
-            Some(_) => self.output_bytes += text_bytes(&event["delta"]),
-            // Chat completions: the chunk with the usage comes last; some servers put it in every chunk.
-            None => {
-                self.complete |= self.take(Dialect::Openai, &event["usage"]);
-                for choice in event["choices"].as_array().into_iter().flatten() {
-                    let delta = &choice["delta"];
-                    self.output_bytes += ["content", "reasoning_content", "reasoning", "refusal"]
-                        .iter()
-                        .map(|p| text_bytes(&delta[p]))
-                        .sum::<u64>();
-                    for call in delta["tool_calls"].as_array().into_iter().flatten() {
-                        self.output_bytes += text_bytes(&call["function"]);
-                    }
-                }
+            _ => self.output_bytes += text_bytes(&event["delta"]),
+        }
+    }
+
+    /// The chunk with the usage comes last; some servers put it in every chunk.
+    fn chat(&mut self, event: &Value) {
+        self.complete |= self.take(Dialect::Openai, &event["usage"]);
+        for choice in event["choices"].as_array().into_iter().flatten() {
+            let delta = &choice["delta"];
+            self.output_bytes += ["content", "reasoning_content", "reasoning", "refusal"]
+                .iter()
+                .map(|part| text_bytes(&delta[part]))
+                .sum::<u64>();
+            for call in delta["tool_calls"].as_array().into_iter().flatten() {
+                self.output_bytes += text_bytes(&call["function"]);
             }
         }
     }
@@ -192,15 +193,14 @@ impl Report {
                 number("cache_read_input_tokens"),
                 number("cache_creation_input_tokens"),
             ),
-            Dialect::Openai => {
-                let input = number("prompt_tokens").or(number("input_tokens"));
-                let details = if usage["prompt_tokens_details"].is_object() {
-                    &usage["prompt_tokens_details"]
+            Dialect::Openai | Dialect::OpenaiResponses => {
+                let [input, output, details] = if dialect == Dialect::Openai {
+                    ["prompt_tokens", "completion_tokens", "prompt_tokens_details"]
                 } else {
-                    &usage["input_tokens_details"]
+                    ["input_tokens", "output_tokens", "input_tokens_details"]
                 };
-                let cached = details["cached_tokens"].as_u64();
-                let output = number("completion_tokens").or(number("output_tokens"));
+                let (input, output) = (number(input), number(output));
+                let cached = usage[details]["cached_tokens"].as_u64();
                 (input.map(|n| n.saturating_sub(cached.unwrap_or(0))), output, cached, None)
             }
         };
@@ -210,8 +210,16 @@ impl Report {
         now.output = now.output.max(output.unwrap_or(0));
         now.cache_read = now.cache_read.max(cache_read.unwrap_or(0));
         now.cache_write = now.cache_write.max(cache_write.unwrap_or(0));
+        // Anthropic's, and null elsewhere.
+        let hour = usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64();
+        now.cache_write_1h = now.cache_write_1h.max(hour.unwrap_or(0));
         input.is_some() || output.is_some()
     }
+}
+
+/// What the provider wrote, unless it is no JSON or so full of values that a tree of it would fill the memory.
+fn parse(text: &[u8]) -> Option<Value> {
+    if policy::model_call::is_bounded(text) { serde_json::from_slice(text).ok() } else { None }
 }
 
 /// Bytes of all texts in a value.
@@ -224,12 +232,15 @@ fn text_bytes(value: &Value) -> u64 {
     }
 }
 
+/// Bytes of a line from which one sees whether it is empty: none, or a carriage return alone.
+const TELLS_EMPTY: usize = 2;
+
 /// Splits a stream into events; keeps the unfinished one.
 #[derive(Default)]
 struct Events {
     line: Vec<u8>,
     data: Vec<u8>,
-    /// The event is longer than is parsed; what it says is lost until it ends.
+    /// The event is longer than is parsed: all of it counts as output, and nothing of it is kept until it ends.
     over: bool,
 }
 
@@ -244,12 +255,18 @@ impl Events {
     }
 
     fn keep(&mut self, bytes: &[u8], report: &mut Report) {
-        if self.over || self.line.len() + self.data.len() + bytes.len() > PARSED_AT_MOST {
+        if !self.over && self.line.len() + self.data.len() + bytes.len() > PARSED_AT_MOST {
             self.over = true;
-            report.output_bytes += bytes.len() as u64;
-        } else {
-            self.line.extend_from_slice(bytes);
+            report.output_bytes += (self.line.len() + self.data.len()) as u64;
+            self.data = Vec::new();
+            self.line = self.line.iter().take(TELLS_EMPTY).copied().collect();
         }
+        let mut kept = bytes;
+        if self.over {
+            report.output_bytes += bytes.len() as u64;
+            kept = &bytes[..bytes.len().min(TELLS_EMPTY.saturating_sub(self.line.len()))];
+        }
+        self.line.extend_from_slice(kept);
     }
 
     fn line_ends(&mut self, dialect: Dialect, report: &mut Report) {
@@ -275,10 +292,10 @@ impl Events {
         if !over && self.data == b"[DONE]" {
             report.ended = true;
         } else if !over && !self.data.is_empty() {
-            match serde_json::from_slice::<Value>(&self.data) {
-                Ok(event) => report.event(dialect, &event),
+            match parse(&self.data) {
+                Some(event) => report.event(dialect, &event),
                 // Not this protocol: count it all.
-                Err(_) => report.output_bytes += self.data.len() as u64,
+                None => report.output_bytes += self.data.len() as u64,
             }
         }
         self.data.clear();
@@ -294,6 +311,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SSE: &str = "text/event-stream; charset=utf-8";
 
@@ -309,7 +327,7 @@ mod tests {
 
     const ANTHROPIC: &str = concat!(
         "event: message_start\n",
-        r#"data: {"type":"message_start","message":{"usage":{"input_tokens":25,"cache_creation_input_tokens":7,"cache_read_input_tokens":9,"output_tokens":1}}}"#,
+        r#"data: {"type":"message_start","message":{"usage":{"input_tokens":25,"cache_creation_input_tokens":7,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":5},"cache_read_input_tokens":9,"output_tokens":1}}}"#,
         "\n\n",
         "event: content_block_delta\n",
         r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"0123456789"}}"#,
@@ -322,14 +340,14 @@ mod tests {
 
     #[test]
     fn an_anthropic_stream_is_metered_by_its_own_report() {
-        let whole = Usage { input: 25, output: 15, cache_read: 9, cache_write: 7 };
+        let whole = Usage { input: 25, output: 15, cache_read: 9, cache_write: 7, cache_write_1h: 5 };
         assert_eq!(usage(Dialect::Anthropic, SSE, ANTHROPIC), whole);
     }
 
     #[test]
     fn a_stream_that_broke_off_counts_what_was_reported_and_a_third_of_the_bytes_written() {
         let cut = &ANTHROPIC[..ANTHROPIC.find("event: message_delta").unwrap()];
-        let seen = Usage { input: 25, output: 4, cache_read: 9, cache_write: 7 };
+        let seen = Usage { input: 25, output: 4, cache_read: 9, cache_write: 7, cache_write_1h: 5 };
         assert_eq!(usage(Dialect::Anthropic, SSE, cut), seen, "ten bytes written: four tokens, rounded up");
     }
 
@@ -338,7 +356,7 @@ mod tests {
         let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n";
         let report = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":8,\"prompt_tokens_details\":{\"cached_tokens\":10}}}\n\ndata: [DONE]\n\n";
         let reported = usage(Dialect::Openai, SSE, &format!("{text}{report}"));
-        assert_eq!(reported, Usage { input: 20, output: 8, cache_read: 10, cache_write: 0 });
+        assert_eq!(reported, Usage { input: 20, output: 8, cache_read: 10, ..Usage::default() });
         let estimated = usage(Dialect::Openai, SSE, &format!("{text}data: [DONE]\n\n"));
         assert_eq!(estimated, Usage { input: 100, output: 2, ..Usage::default() });
     }
@@ -347,8 +365,8 @@ mod tests {
     fn a_responses_stream_is_metered_by_its_last_event() {
         let text = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"hey\"}\n\n";
         let last = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":11,\"output_tokens\":6,\"input_tokens_details\":{\"cached_tokens\":1}}}}\n\n";
-        let reported = usage(Dialect::Openai, SSE, &format!("{text}{last}"));
-        assert_eq!(reported, Usage { input: 10, output: 6, cache_read: 1, cache_write: 0 });
+        let reported = usage(Dialect::OpenaiResponses, SSE, &format!("{text}{last}"));
+        assert_eq!(reported, Usage { input: 10, output: 6, cache_read: 1, ..Usage::default() });
     }
 
     #[test]
@@ -357,7 +375,7 @@ mod tests {
         for (dialect, text) in [
             (Dialect::Anthropic, r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#),
             (Dialect::Openai, r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#),
-            (Dialect::Openai, r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#),
+            (Dialect::OpenaiResponses, r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#),
         ] {
             assert_eq!(usage(dialect, json, text), Usage { input: 3, output: 4, ..Usage::default() }, "{text}");
         }
@@ -380,5 +398,77 @@ mod tests {
         count.head("application/json");
         count.push(br#"{"input_tokens":4000}"#);
         assert_eq!(count.usage(200), Usage::default());
+    }
+
+    #[test]
+    fn an_event_that_does_not_end_is_not_kept_and_counted_whole_and_the_next_one_is_read() {
+        for piece in [PARSED_AT_MOST + 9, 4 << 20] {
+            let mut meter = Meter::new(Dialect::Anthropic, "/v1/messages", 400);
+            meter.head(SSE);
+            meter.push(b"event: x\ndata: ");
+            let long = vec![b'x'; PARSED_AT_MOST + 9];
+            long.chunks(piece).for_each(|piece| meter.push(piece));
+            meter.push(b"\ndata: more\n");
+            let Shape::Events(events) = &meter.shape else { panic!("it is a stream") };
+            assert!(events.line.capacity() + events.data.capacity() < 100, "what is lost takes room");
+            let bytes = meter.report.output_bytes;
+            assert_eq!(bytes, "data: ".len() as u64 + long.len() as u64 + "data: more".len() as u64);
+            meter.push(b"\r\n");
+            meter.push(ANTHROPIC.as_bytes());
+            assert!(meter.saw_the_end());
+            assert_eq!(meter.usage(200).input, 25);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_millions_of_values_is_counted_by_its_bytes_and_not_read() {
+        let many =
+            format!(r#"{{"usage":{{"input_tokens":1,"output_tokens":1}},"x":[{}0]}}"#, r#"{"":0},"#.repeat(70_000));
+        let estimate = (many.len() as u64).div_ceil(OUTPUT_BYTES_PER_TOKEN);
+        assert_eq!(usage(Dialect::Openai, "application/json", &many).output, estimate);
+        assert_eq!(usage(Dialect::Openai, SSE, &format!("data: {many}\n\n")).output, estimate);
+    }
+
+    /// One of each format, with its dialect.
+    const STREAMS: [(Dialect, &str); 3] = [
+        (Dialect::Anthropic, ANTHROPIC),
+        (
+            Dialect::Openai,
+            "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":8}}\n\ndata: [DONE]\n\n",
+        ),
+        (
+            Dialect::OpenaiResponses,
+            "event: x\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hey\"}\n\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":11,\"output_tokens\":6}}}\n\n",
+        ),
+    ];
+
+    /// What a meter says of a stream that came in pieces.
+    fn metered<'a>(dialect: Dialect, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Usage, bool) {
+        let mut meter = Meter::new(dialect, "/v1/x", 400);
+        meter.head(SSE);
+        pieces.into_iter().for_each(|piece| meter.push(piece));
+        (meter.usage(200), meter.saw_the_end())
+    }
+
+    proptest! {
+        #[test]
+        fn any_stream_cut_into_any_pieces_is_metered_the_same(
+            which in 0..STREAMS.len(), at in any::<u8>(), out in 0usize..40,
+            garbage in prop::collection::vec(any::<u8>(), 0..40), piece in 1usize..50
+        ) {
+            let (dialect, stream) = STREAMS[which];
+            let at = stream.len() * usize::from(at) / 256;
+            let mut bytes = stream.as_bytes().to_vec();
+            bytes.splice(at..(at + out).min(stream.len()), garbage);
+            prop_assert_eq!(metered(dialect, [&bytes[..]]), metered(dialect, bytes.chunks(piece)));
+        }
+
+        #[test]
+        fn a_stream_cut_off_anywhere_counts_its_input_as_reported_or_by_its_bytes(which in 0..STREAMS.len(), cut in any::<u8>()) {
+            let (dialect, stream) = STREAMS[which];
+            let end = stream.len() * usize::from(cut) / 256;
+            let (whole, part) = (metered(dialect, [stream.as_bytes()]).0, metered(dialect, [&stream.as_bytes()[..end]]).0);
+            prop_assert!([whole.input, 100].contains(&part.input), "{:?}", part);
+        }
     }
 }

@@ -30,6 +30,11 @@ pub(crate) async fn probe(gate: &Gate, id: u64, route: Upstream, model: &str) {
 }
 
 async fn answer(gate: &Gate, route: &Upstream, model: &str, status: &mut u16) -> Result<String, Refusal> {
+    if route.dialect == Dialect::OpenaiResponses {
+        let body = json!({ "model": model, "max_output_tokens": 16, "store": false, "input": "ping" });
+        let text = once(gate, route, body, status).await?;
+        return Ok(sentence(*status, &text));
+    }
     let body =
         |ceiling: &str| json!({ "model": model, ceiling: 16, "messages": [{ "role": "user", "content": "ping" }] });
     let text = once(gate, route, body("max_tokens"), status).await?;
@@ -46,6 +51,7 @@ async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> R
     let path = match route.dialect {
         Dialect::Anthropic => "/v1/messages",
         Dialect::Openai => "/v1/chat/completions",
+        Dialect::OpenaiResponses => "/v1/responses",
     };
     let scrubber = gate.recent.note(credential, Instant::now());
     let to = Target::of(&route.place)?;

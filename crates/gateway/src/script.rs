@@ -2,7 +2,7 @@
 //!
 //! It is an upstream like any other: it gets the request over a connection, checks the key that was
 //! injected, and speaks the provider's wire format, streaming or whole. Turn *k* answers the request that
-//! holds *k* assistant messages, so it keeps no conversation.
+//! holds *k* answers of the model, so it keeps no conversation.
 //!
 //! Read [`Scripts::serve`], [`Provider::answer`], then `wire` (the formats) and [`Pieces`] (the pace).
 
@@ -95,7 +95,8 @@ struct Read {
     stream: bool,
     /// Whether an OpenAI client asked for the usage chunk.
     include_usage: bool,
-    assistant_messages: usize,
+    /// Answers of the model that stand in the request.
+    answers: usize,
     bytes: usize,
 }
 
@@ -113,6 +114,7 @@ impl Provider {
         let expected = match self.dialect {
             Dialect::Anthropic => "/v1/messages",
             Dialect::Openai => "/v1/chat/completions",
+            Dialect::OpenaiResponses => "/v1/responses",
         };
         if head.uri.path() != expected {
             return Ok(self.error(
@@ -121,12 +123,8 @@ impl Provider {
                 "The scripted provider does not serve this path.",
             ));
         }
-        let Some(read) = Read::of(&body) else {
-            return Ok(self.error(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "The body holds no list of messages.",
-            ));
+        let Some(read) = Read::of(self.dialect, &body) else {
+            return Ok(self.error(StatusCode::BAD_REQUEST, "invalid_request_error", "The body holds no messages."));
         };
         Ok(self.turn(&read))
     }
@@ -136,7 +134,7 @@ impl Provider {
         match self.dialect {
             _ if key.is_empty() => !headers.contains_key("x-api-key") && !headers.contains_key(header::AUTHORIZATION),
             Dialect::Anthropic => headers.get("x-api-key").is_some_and(|v| v.as_bytes() == key.as_bytes()),
-            Dialect::Openai => headers
+            Dialect::Openai | Dialect::OpenaiResponses => headers
                 .get(header::AUTHORIZATION)
                 .and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
                 .is_some_and(|v| v == key.as_bytes()),
@@ -144,7 +142,7 @@ impl Provider {
     }
 
     fn turn(&self, read: &Read) -> Response<Body> {
-        let n = read.assistant_messages;
+        let n = read.answers;
         let past_the_end = ScriptTurn { text: NO_FURTHER_TURN.to_owned(), ..ScriptTurn::default() };
         let turn = self.turns.get(n).unwrap_or(&past_the_end);
         if let Some(status) = turn.fail_once.filter(|_| self.scripts.fails_now(&self.owner, n)) {
@@ -161,8 +159,10 @@ impl Provider {
         let (kind, pieces) = match (read.stream, self.dialect) {
             (true, Dialect::Anthropic) => ("text/event-stream; charset=utf-8", said.anthropic_events()),
             (true, Dialect::Openai) => ("text/event-stream; charset=utf-8", said.openai_events(read.include_usage)),
+            (true, Dialect::OpenaiResponses) => ("text/event-stream; charset=utf-8", said.responses_events()),
             (false, Dialect::Anthropic) => ("application/json", halves(&said.anthropic())),
             (false, Dialect::Openai) => ("application/json", halves(&said.openai())),
+            (false, Dialect::OpenaiResponses) => ("application/json", halves(&said.responses())),
         };
         let mut response = Response::new(Either::Right(Pieces::new(pieces, turn.pause_ms, turn.cut)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -183,14 +183,28 @@ impl Provider {
 }
 
 impl Read {
-    fn of(body: &[u8]) -> Option<Self> {
+    fn of(dialect: Dialect, body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
-        let messages = value["messages"].as_array()?;
+        let by_model = |item: &Value| {
+            item["role"] == "assistant" || matches!(item["type"].as_str(), Some("function_call" | "reasoning"))
+        };
+        let answers = match dialect {
+            Dialect::Anthropic | Dialect::Openai => {
+                value["messages"].as_array()?.iter().filter(|m| by_model(m)).count()
+            }
+            // One answer is a row of items: words, reasoning, calls.
+            Dialect::OpenaiResponses => match &value["input"] {
+                Value::String(_) => 0,
+                input => {
+                    input.as_array()?.chunk_by(|a, b| by_model(a) == by_model(b)).filter(|r| by_model(&r[0])).count()
+                }
+            },
+        };
         Some(Self {
             model: value["model"].as_str().unwrap_or_default().to_owned(),
             stream: value["stream"].as_bool().unwrap_or(false),
             include_usage: value["stream_options"]["include_usage"].as_bool().unwrap_or(false),
-            assistant_messages: messages.iter().filter(|m| m["role"] == "assistant").count(),
+            answers,
             bytes: body.len(),
         })
     }
@@ -264,15 +278,19 @@ mod tests {
         scripts.serve(theirs, "run/m", dialect, Vec::new(), Secret::new(key.to_owned()));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
         tokio::spawn(connection);
-        let path = if dialect == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+        let (path, body) = match dialect {
+            Dialect::Anthropic => ("/v1/messages", r#"{"messages":[]}"#),
+            Dialect::Openai => ("/v1/chat/completions", r#"{"messages":[]}"#),
+            Dialect::OpenaiResponses => ("/v1/responses", r#"{"input":[]}"#),
+        };
         let request = Request::post(path).header(header, shown);
-        let request = request.body(Full::<Bytes>::from(r#"{"messages":[]}"#)).unwrap();
+        let request = request.body(Full::<Bytes>::from(body)).unwrap();
         sender.send_request(request).await.unwrap().status()
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn only_the_scripts_own_key_is_served() {
-        use Dialect::{Anthropic, Openai};
+        use Dialect::{Anthropic, Openai, OpenaiResponses};
         for (expected, dialect, key, header, shown) in [
             (200, Anthropic, "right", "x-api-key", "right"),
             (401, Anthropic, "right", "x-api-key", "wrong"),
@@ -280,6 +298,9 @@ mod tests {
             (200, Openai, "right", "authorization", "Bearer right"),
             (401, Openai, "right", "authorization", "Bearer wrong"),
             (401, Openai, "right", "x-api-key", "right"),
+            (200, OpenaiResponses, "right", "authorization", "Bearer right"),
+            (401, OpenaiResponses, "right", "authorization", "Bearer wrong"),
+            (401, OpenaiResponses, "right", "x-api-key", "right"),
             (200, Openai, "", "x-other", "any"),
             (401, Openai, "", "authorization", "Bearer vh_handle"),
         ] {

@@ -10,6 +10,7 @@ use model::provider::Price;
 use model::{Event, GrantId, Moment, Profile, RunId, Secret, Usage};
 use policy::Refusal;
 use policy::budget::{self, Budget};
+use policy::model_call;
 use serde_json::json;
 use store::chain::By;
 use store::grants::GrantRow;
@@ -139,9 +140,14 @@ async fn judge(
             None => refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator."),
         },
     };
-    let output = if call.max_output_tokens == 0 { model.max_output_tokens } else { call.max_output_tokens };
+    let (input, output) = match call.max_output_tokens {
+        // Counting writes nothing and costs nothing.
+        _ if model_call::only_counts(&call.path) => (0, 0),
+        0 => (call.input_tokens_at_most, model.max_output_tokens),
+        output => (call.input_tokens_at_most, output),
+    };
     let price: Price = model.price.unwrap_or_default();
-    let reserved_cost = match left(tx, row).await?.reserve(&price, call.input_tokens_at_most, output) {
+    let reserved_cost = match left(tx, row).await?.reserve(&price, input, output, call.long_cache) {
         Ok(cost) => cost,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -150,7 +156,7 @@ async fn judge(
         run: call.run.clone(),
         model: model.name.clone(),
         settled: false,
-        reserved_tokens: budget::tokens(call.input_tokens_at_most, output),
+        reserved_tokens: budget::tokens(input, output),
         reserved_cost,
         price,
     };

@@ -21,6 +21,8 @@ struct Row {
     output: u64,
     cache_read: u64,
     cache_write: u64,
+    #[serde(default)]
+    cache_write_1h: u64,
     #[allow(dead_code, reason = "for who reads the table")]
     source: String,
 }
@@ -37,6 +39,7 @@ pub fn of(id: &str) -> Option<Price> {
         output: MicroDollars(row.output),
         cache_read: MicroDollars(row.cache_read),
         cache_write: MicroDollars(row.cache_write),
+        cache_write_1h: MicroDollars(row.cache_write_1h),
     })
 }
 
@@ -59,6 +62,8 @@ mod tests {
         for row in &TABLE.model {
             assert!(row.source.len() > 10, "{}", row.id);
             assert!(row.input <= row.output && row.cache_read <= row.input, "{}", row.id);
+            let hour = row.cache_write_1h;
+            assert_eq!(hour, if row.source.contains("Anthropic") { 2 * row.input } else { 0 }, "{}", row.id);
             // 1,000 dollars a million tokens: a slip of the decimal point.
             assert!(row.output < 1_000_000_000 && row.output > 10_000, "{}", row.id);
         }

@@ -191,6 +191,8 @@ fn run_row(row: &AnyRow) -> Result<RunRow, StoreError> {
             output: number("used_output"),
             cache_read: number("used_cache_read"),
             cache_write: number("used_cache_write"),
+            // Told apart where it is paid: at each call's settling.
+            ..Usage::default()
         },
         cost: MicroDollars(number("cost")),
         entries: number("entries"),

@@ -21,6 +21,8 @@ use std::time::Duration;
 pub struct Turn {
     /// What the model says.
     pub text: String,
+    /// What it reasoned, encrypted; in Responses only, and only to a client that asks for it.
+    pub reasoning: Option<String>,
     /// Which tools it asks for: name and input.
     pub tools: Vec<(String, Value)>,
     /// What it reports as used.

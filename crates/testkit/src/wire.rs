@@ -73,6 +73,8 @@ fn stop_reason(turn: &Turn) -> &'static str {
 
 fn messages_usage(turn: &Turn, output: u64) -> Value {
     json!({"input_tokens": turn.usage.input, "cache_creation_input_tokens": turn.usage.cache_write,
+        "cache_creation": {"ephemeral_5m_input_tokens": turn.usage.cache_write - turn.usage.cache_write_1h,
+            "ephemeral_1h_input_tokens": turn.usage.cache_write_1h},
         "cache_read_input_tokens": turn.usage.cache_read, "output_tokens": output, "service_tier": "standard"})
 }
 
@@ -205,6 +207,10 @@ fn chat_events(model: &str, turn: &Turn, usage: bool) -> Vec<String> {
 
 fn output(turn: &Turn) -> Vec<Value> {
     let mut items = Vec::new();
+    if let Some(hidden) = &turn.reasoning {
+        items.push(json!({"type": "reasoning", "id": "rs_68d5a95e6a3c8190a1b2c3d4e5f60718", "summary": [],
+            "encrypted_content": hidden}));
+    }
     if !turn.text.is_empty() {
         items.push(json!({"type": "message", "id": "msg_67ccd2bf17f0819081ff3bb2cf6508e6", "status": "completed",
             "role": "assistant",
@@ -236,6 +242,13 @@ fn responses_events(model: &str, turn: &Turn) -> Vec<String> {
     ];
     for (at, item) in output(turn).into_iter().enumerate() {
         let id = item["id"].clone();
+        if item["type"] == "reasoning" {
+            let mut begun = item.clone();
+            begun["encrypted_content"] = "".into();
+            events.push(json!({"type": "response.output_item.added", "output_index": at, "item": begun}));
+            events.push(json!({"type": "response.output_item.done", "output_index": at, "item": item}));
+            continue;
+        }
         let mut begun = item.clone();
         begun["status"] = "in_progress".into();
         let (field, empty, kind) = if item["type"] == "message" {

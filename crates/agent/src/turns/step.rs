@@ -89,7 +89,7 @@ pub enum Block {
     },
     /// Reasoning that the provider hides, and wants back unchanged.
     Redacted {
-        /// Opaque.
+        /// Opaque: Anthropic's own text, or an item of reasoning of OpenAI Responses as JSON.
         data: String,
     },
     /// A call of a tool.

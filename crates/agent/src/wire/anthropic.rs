@@ -184,6 +184,13 @@ struct Counts {
     output_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
+    cache_creation: Option<Creation>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Creation {
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -208,6 +215,7 @@ impl Counts {
         set(&mut usage.output, self.output_tokens);
         set(&mut usage.cache_write, self.cache_creation_input_tokens);
         set(&mut usage.cache_read, self.cache_read_input_tokens);
+        set(&mut usage.cache_write_1h, self.cache_creation.and_then(|c| c.ephemeral_1h_input_tokens));
     }
 }
 

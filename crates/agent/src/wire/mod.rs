@@ -1,4 +1,4 @@
-//! The two wire formats: bodies built from the context, answers read from the stream.
+//! The three wire formats: bodies built from the context, answers read from the stream.
 //!
 //! Building is deterministic: plain structs in a fixed order, tool inputs and schemas as the text they came
 //! as. Reading is tolerant: unknown fields and events are passed over, whatever is missing has a default, and
@@ -9,6 +9,7 @@
 pub mod anthropic;
 pub mod openai;
 mod plain;
+pub mod responses;
 
 use crate::turns::{Answer, Block, Call, FailureKind, Message, Started, Stop};
 use model::Dialect;
@@ -20,6 +21,7 @@ pub fn path(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => "/v1/messages",
         Dialect::Openai => "/v1/chat/completions",
+        Dialect::OpenaiResponses => "/v1/responses",
     }
 }
 
@@ -29,6 +31,7 @@ pub fn request(started: &Started, messages: &[Message], may_call: bool) -> Vec<u
     match started.model.dialect {
         Dialect::Anthropic => anthropic::request(started, messages, may_call),
         Dialect::Openai => openai::request(started, messages, may_call),
+        Dialect::OpenaiResponses => responses::request(started, messages, may_call),
     }
 }
 
@@ -60,6 +63,8 @@ pub enum Reader {
     Anthropic(anthropic::Reader),
     /// Of OpenAI Chat Completions.
     Openai(openai::Reader),
+    /// Of OpenAI Responses.
+    Responses(responses::Reader),
 }
 
 impl Reader {
@@ -69,6 +74,7 @@ impl Reader {
         match dialect {
             Dialect::Anthropic => Self::Anthropic(anthropic::Reader::default()),
             Dialect::Openai => Self::Openai(openai::Reader::default()),
+            Dialect::OpenaiResponses => Self::Responses(responses::Reader::default()),
         }
     }
 
@@ -80,6 +86,7 @@ impl Reader {
         match self {
             Self::Anthropic(reader) => reader.event(data),
             Self::Openai(reader) => reader.event(data),
+            Self::Responses(reader) => reader.event(data),
         }
     }
 
@@ -89,6 +96,7 @@ impl Reader {
         match self {
             Self::Anthropic(reader) => reader.is_whole(),
             Self::Openai(reader) => reader.is_whole(),
+            Self::Responses(reader) => reader.is_whole(),
         }
     }
 
@@ -98,6 +106,7 @@ impl Reader {
         match self {
             Self::Anthropic(reader) => reader.bytes(),
             Self::Openai(reader) => reader.bytes(),
+            Self::Responses(reader) => reader.bytes(),
         }
     }
 
@@ -109,6 +118,7 @@ impl Reader {
         match self {
             Self::Anthropic(reader) => reader.end(),
             Self::Openai(reader) => reader.end(),
+            Self::Responses(reader) => reader.end(),
         }
     }
 }
@@ -121,10 +131,15 @@ pub fn whole(dialect: Dialect, body: &[u8]) -> Result<Answer, WireError> {
     match dialect {
         Dialect::Anthropic => anthropic::whole(body),
         Dialect::Openai => openai::whole(body),
+        Dialect::OpenaiResponses => responses::whole(body),
     }
 }
 
-/// What kind of failure an error's type and words, as either dialect writes them, stand for.
+/// Types and codes of errors that pass.
+const BUSY: [&str; 6] =
+    ["overloaded_error", "rate_limit_error", "rate_limit_exceeded", "api_error", "timeout_error", "server_error"];
+
+/// What kind of failure an error's type and words, as any dialect writes them, stand for.
 #[must_use]
 pub fn kind_of_error(status: u16, kind: &str, message: &str) -> FailureKind {
     let said = message.to_ascii_lowercase();
@@ -135,9 +150,7 @@ pub fn kind_of_error(status: u16, kind: &str, message: &str) -> FailureKind {
         || (matches!(status, 0 | 400 | 413) && too_long.iter().any(|w| said.contains(w)))
     {
         FailureKind::TooLong
-    } else if matches!(status, 408 | 409 | 429 | 500..)
-        || ["overloaded_error", "rate_limit_error", "api_error", "timeout_error", "server_error"].contains(&kind)
-    {
+    } else if matches!(status, 408 | 409 | 429 | 500..) || BUSY.contains(&kind) {
         FailureKind::Busy
     } else {
         FailureKind::Refused
@@ -145,7 +158,7 @@ pub fn kind_of_error(status: u16, kind: &str, message: &str) -> FailureKind {
 }
 
 /// A call's input as a JSON object: what the model wrote, or, when that is none, an object that holds it as a
-/// text (both dialects refuse to read back anything else, and the model must see what it did).
+/// text (the vendors refuse to read back anything else, and the model must see what it did).
 fn input_object(call: &Call) -> Box<RawValue> {
     if call.input.trim_start().starts_with('{')
         && plain::is_plain(&call.input)
@@ -209,5 +222,7 @@ fn answer(filling: Filling, stop: Stop, usage: model::Usage) -> Answer {
     Answer { content: filling.done(), stop, usage }
 }
 
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod tests;

@@ -219,7 +219,7 @@ impl From<Counts> for Usage {
             input: counts.prompt_tokens.saturating_sub(cached),
             output: counts.completion_tokens,
             cache_read: cached,
-            cache_write: 0,
+            ..Self::default()
         }
     }
 }

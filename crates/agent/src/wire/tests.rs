@@ -9,12 +9,16 @@ use model::Usage;
 use serde_json::{Value, json};
 
 /// Reads a recorded stream that comes in the given pieces; gives the answer and the words as they came.
-fn read(dialect: Dialect, pieces: &[&[u8]]) -> Result<(Answer, String), WireError> {
+pub(super) fn read(dialect: Dialect, pieces: &[&[u8]]) -> Result<(Answer, String), WireError> {
     let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
-    let events = futures_util::stream::iter(pieces).eventsource().map(Result::unwrap);
+    let events = futures_util::stream::iter(pieces).eventsource();
     let events: Vec<_> = futures_util::FutureExt::now_or_never(events.collect::<Vec<_>>()).unwrap();
     let (mut reader, mut words) = (Reader::new(dialect), String::new());
     for event in events {
+        if reader.is_whole() {
+            break;
+        }
+        let event = event.map_err(|e| WireError::garbage(e.to_string()))?;
         words.push_str(&reader.event(&event.data)?);
     }
     reader.end().map(|answer| (answer, words))
@@ -58,10 +62,41 @@ data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]
 data: {\"choices\":[],\"usage\":{\"prompt_tokens\":29,\"completion_tokens\":89,\"total_tokens\":118,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\n\
 data: [DONE]\n\n";
 
-fn expected(dialect: Dialect) -> Answer {
+const RESPONSES: &str = "event: response.created\n\
+data: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"status\":\"in_progress\",\"error\":null,\"incomplete_details\":null,\"output\":[],\"store\":false,\"usage\":null}}\n\n\
+event: response.output_item.added\n\
+data: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\",\"content\":[]}}\n\n\
+event: response.content_part.added\n\
+data: {\"type\":\"response.content_part.added\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"part\":{\"type\":\"output_text\",\"text\":\"\",\"annotations\":[]}}\n\n\
+event: response.output_text.delta\n\
+data: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\"Héllo \",\"obfuscation\":\"x\"}\n\n\
+event: response.output_text.delta\n\
+data: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\"wörld 漢\"}\n\n\
+event: response.output_text.done\n\
+data: {\"type\":\"response.output_text.done\",\"output_index\":0,\"content_index\":0,\"text\":\"Héllo wörld 漢\"}\n\n\
+event: response.output_item.done\n\
+data: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"Héllo wörld 漢\",\"annotations\":[]}]}}\n\n\
+event: response.output_item.added\n\
+data: {\"type\":\"response.output_item.added\",\"output_index\":1,\"item\":{\"id\":\"fc_1\",\"type\":\"function_call\",\"status\":\"in_progress\",\"arguments\":\"\",\"call_id\":\"call_1\",\"name\":\"read\"}}\n\n\
+event: response.function_call_arguments.delta\n\
+data: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_1\",\"output_index\":1,\"delta\":\"{\\\"path\\\": \\\"a\"}\n\n\
+event: response.function_call_arguments.delta\n\
+data: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_1\",\"output_index\":1,\"delta\":\".c\\\"}\"}\n\n\
+event: response.output_item.done\n\
+data: {\"type\":\"response.output_item.done\",\"output_index\":1,\"item\":{\"id\":\"fc_1\",\"type\":\"function_call\",\"status\":\"completed\",\"arguments\":\"{\\\"path\\\": \\\"a.c\\\"}\",\"call_id\":\"call_1\",\"name\":\"read\"}}\n\n\
+event: response.output_item.added\n\
+data: {\"type\":\"response.output_item.added\",\"output_index\":2,\"item\":{\"id\":\"fc_2\",\"type\":\"function_call\",\"status\":\"in_progress\",\"arguments\":\"\",\"call_id\":\"call_2\",\"name\":\"list\"}}\n\n\
+event: response.completed\n\
+data: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,\"output\":[],\"usage\":{\"input_tokens\":29,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":89,\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":118}}}\n\n";
+
+pub(super) fn expected(dialect: Dialect) -> Answer {
     let (one, two, usage) = match dialect {
-        Dialect::Anthropic => ("toolu_1", "toolu_2", Usage { input: 25, output: 89, cache_read: 4, cache_write: 3 }),
-        Dialect::Openai => ("call_1", "call_2", Usage { input: 25, output: 89, cache_read: 4, cache_write: 0 }),
+        Dialect::Anthropic => {
+            ("toolu_1", "toolu_2", Usage { input: 25, output: 89, cache_read: 4, cache_write: 3, ..Usage::default() })
+        }
+        Dialect::Openai | Dialect::OpenaiResponses => {
+            ("call_1", "call_2", Usage { input: 25, output: 89, cache_read: 4, ..Usage::default() })
+        }
     };
     Answer {
         content: vec![
@@ -74,11 +109,12 @@ fn expected(dialect: Dialect) -> Answer {
     }
 }
 
-const BOTH: [(Dialect, &str); 2] = [(Dialect::Anthropic, ANTHROPIC), (Dialect::Openai, OPENAI)];
+pub(super) const ALL: [(Dialect, &str); 3] =
+    [(Dialect::Anthropic, ANTHROPIC), (Dialect::Openai, OPENAI), (Dialect::OpenaiResponses, RESPONSES)];
 
 #[test]
 fn a_recorded_stream_split_at_any_byte_reads_the_same() {
-    for (dialect, stream) in BOTH {
+    for (dialect, stream) in ALL {
         let stream = stream.as_bytes();
         for at in 0..=stream.len() {
             let (answer, words) = read(dialect, &[&stream[..at], &stream[at..]]).unwrap();
@@ -92,11 +128,12 @@ fn a_recorded_stream_split_at_any_byte_reads_the_same() {
 
 #[test]
 fn a_stream_cut_anywhere_before_its_end_is_no_answer() {
-    for (dialect, stream) in BOTH {
+    for (dialect, stream) in ALL {
         let last = match dialect {
             Dialect::Anthropic => stream.find("{\"type\":\"message_stop\"}").unwrap(),
             // From the finish reason on the answer is whole; its usage may be missing.
             Dialect::Openai => stream.find("\"finish_reason\":\"tool_calls\"").unwrap(),
+            Dialect::OpenaiResponses => stream.find("{\"type\":\"response.completed\"").unwrap(),
         };
         for at in (0..=last).filter(|at| stream.is_char_boundary(*at)) {
             let error = read(dialect, &[&stream.as_bytes()[..at]]).unwrap_err();
@@ -118,7 +155,15 @@ fn an_answer_in_one_piece_reads_like_its_stream() {
             {"id": "call_1", "type": "function", "function": {"name": "read", "arguments": "{\"path\":\"a.c\"}"}},
             {"id": "call_2", "type": "function", "function": {"name": "list", "arguments": ""}}]}}],
         "usage": {"prompt_tokens": 29, "completion_tokens": 89, "prompt_tokens_details": {"cached_tokens": 4}}});
-    for (dialect, body) in [(Dialect::Anthropic, anthropic), (Dialect::Openai, openai)] {
+    let responses = json!({"id": "resp_1", "object": "response", "status": "completed", "error": null, "output": [
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [
+            {"type": "output_text", "text": "Héllo wörld 漢", "annotations": [], "logprobs": []}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "read", "arguments": "{\"path\":\"a.c\"}"},
+        {"type": "function_call", "id": "fc_2", "call_id": "call_2", "name": "list", "arguments": ""}],
+        "usage": {"input_tokens": 29, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 89}});
+    for (dialect, body) in
+        [(Dialect::Anthropic, anthropic), (Dialect::Openai, openai), (Dialect::OpenaiResponses, responses)]
+    {
         let mut wanted = expected(dialect);
         let Block::Call(call) = &mut wanted.content[1] else { panic!() };
         call.input = "{\"path\":\"a.c\"}".into();
@@ -152,6 +197,24 @@ fn errors_inside_a_stream_are_told_apart() {
         ),
         (Dialect::Openai, r#"{"error":{"message":"down","code":503}}"#, FailureKind::Busy),
         (Dialect::Openai, r#"{"error":"out of memory"}"#, FailureKind::Refused),
+        (
+            Dialect::OpenaiResponses,
+            r#"{"type":"error","code":"rate_limit_exceeded","message":"slow down","param":null}"#,
+            FailureKind::Busy,
+        ),
+        (
+            Dialect::OpenaiResponses,
+            r#"{"type":"error","error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"x"}}"#,
+            FailureKind::TooLong,
+        ),
+        (
+            Dialect::OpenaiResponses,
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"x"}}}"#,
+            FailureKind::Busy,
+        ),
+        (Dialect::OpenaiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#, FailureKind::Busy),
+        (Dialect::OpenaiResponses, r#"{"error":{"type":"volary_policy","message":"no"}}"#, FailureKind::Policy),
+        (Dialect::OpenaiResponses, "{\"output_index\":\"x\"}", FailureKind::Garbage),
         (Dialect::Anthropic, "<html>", FailureKind::Garbage),
         (Dialect::Openai, "{\"choices\":7}", FailureKind::Garbage),
     ] {
@@ -192,7 +255,89 @@ fn a_server_that_numbers_no_calls_still_has_its_calls_told_apart() {
     assert_eq!(reader.end().unwrap().content, [call("a", "read", r#"{"path":"x"}"#), call("b", "list", "{}")]);
 }
 
-fn conversation(dialect: Dialect) -> (Started, Vec<Message>) {
+/// The answer to these events of Responses.
+fn responses(events: &[Value]) -> Answer {
+    let mut reader = Reader::new(Dialect::OpenaiResponses);
+    for event in events {
+        reader.event(&event.to_string()).unwrap();
+    }
+    reader.end().unwrap()
+}
+
+#[test]
+fn reasoning_goes_back_as_it_came_but_for_its_id_and_only_if_it_can_be_read_again() {
+    let item = |at: u64, item: Value| json!({"type": "response.output_item.done", "output_index": at, "item": item});
+    let end = json!({"type": "response.completed", "response": {"status": "completed"}});
+    let Answer { content, .. } = responses(&[
+        item(
+            0,
+            json!({"type": "reasoning", "id": "rs_1", "status": null, "content": null, "encrypted_content": "gAAA",
+            "summary": [{"type": "summary_text", "text": "why"}], "tomorrow": 1}),
+        ),
+        item(1, json!({"type": "reasoning", "id": "rs_2", "summary": [{"type": "summary_text", "text": "lost"}]})),
+        item(
+            2,
+            json!({"type": "reasoning", "id": "rs_3", "summary": [], "content": [
+            {"type": "reasoning_text", "text": "open"}]}),
+        ),
+        item(3, json!({"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "read", "arguments": "{}"})),
+        end,
+    ]);
+    let (started, _) = conversation(Dialect::OpenaiResponses);
+    let body: Value = serde_json::from_slice(&request(&started, &[Message::Model(content)], true)).unwrap();
+    let wanted = json!([
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "why"}], "encrypted_content": "gAAA"},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "open"}]},
+        {"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}"}]);
+    assert_eq!(body["input"], wanted);
+    assert_eq!((&body["store"], &body["include"]), (&json!(false), &json!(["reasoning.encrypted_content"])));
+    policy::model_call::judge(Dialect::OpenaiResponses, "POST", "/v1/responses", None, body.to_string().as_bytes())
+        .unwrap();
+}
+
+#[test]
+fn a_model_that_does_not_reason_is_not_asked_for_its_reasoning() {
+    for (id, asked) in [("gpt-4.1", false), ("gpt-4o-mini", false), ("gpt-5", true), ("o3", true), ("any", true)] {
+        let (mut started, messages) = conversation(Dialect::OpenaiResponses);
+        started.model.id = id.into();
+        let body: Value = serde_json::from_slice(&request(&started, &messages, true)).unwrap();
+        assert_eq!(body.get("include").is_some(), asked, "{id}");
+    }
+}
+
+#[test]
+fn a_response_that_stopped_early_says_why() {
+    for (status, reason, stop) in [
+        ("completed", Value::Null, Stop::Ended),
+        ("incomplete", json!({"reason": "max_output_tokens"}), Stop::OutputLimit),
+        ("incomplete", json!({"reason": "content_filter"}), Stop::Refused),
+        ("incomplete", Value::Null, Stop::OutputLimit),
+    ] {
+        let response = json!({"status": status, "incomplete_details": reason});
+        let answer = responses(&[json!({"type": format!("response.{status}"), "response": response})]);
+        assert_eq!(answer.stop, stop, "{response}");
+    }
+    let refusal = json!({"type": "response.refusal.delta", "output_index": 0, "delta": "I will not."});
+    let end = json!({"type": "response.completed", "response": {"status": "completed"}});
+    let answer = responses(&[refusal, end]);
+    assert_eq!((answer.stop, answer.content), (Stop::Refused, vec![Block::Text { text: "I will not.".into() }]));
+}
+
+#[test]
+fn a_server_that_streams_no_pieces_of_a_response_still_has_its_words_heard_once() {
+    let message = json!({"type": "message", "content": [{"type": "output_text", "text": "Hello."}]});
+    let done = json!({"type": "response.output_item.done", "output_index": 0, "item": message});
+    let end =
+        |output: Value| json!({"type": "response.completed", "response": {"status": "completed", "output": output}});
+    for events in [vec![done.clone(), end(json!([message]))], vec![end(json!([message]))]] {
+        let mut reader = Reader::new(Dialect::OpenaiResponses);
+        let words: String = events.iter().map(|event| reader.event(&event.to_string()).unwrap()).collect();
+        assert_eq!(words, "Hello.");
+        assert_eq!(reader.end().unwrap().content, [Block::Text { text: "Hello.".into() }]);
+    }
+}
+
+pub(super) fn conversation(dialect: Dialect) -> (Started, Vec<Message>) {
     let started = Started {
         task: "T".into(),
         system: "S".into(),
@@ -255,8 +400,30 @@ fn a_body_is_what_the_dialect_wants_to_the_byte() {
 }
 
 #[test]
+fn a_body_of_responses_holds_the_whole_context_and_keeps_nothing_at_the_vendors_to_the_byte() {
+    let (started, messages) = conversation(Dialect::OpenaiResponses);
+    let body = String::from_utf8(request(&started, &messages, true)).unwrap();
+    let wanted = concat!(
+        r#"{"model":"id-1","max_output_tokens":64,"stream":true,"store":false,"include":["reasoning.encrypted_content"],"#,
+        r#""instructions":"S","input":[{"role":"user","content":"T"},{"role":"assistant","content":"look"},"#,
+        r#"{"type":"function_call","call_id":"1","name":"read","arguments":"{\"z\": 1,  \"a\":2.0}"},"#,
+        r#"{"type":"function_call","call_id":"2","name":"read","arguments":"{\"not_an_object\":\"{\\\"path\\\": \\\"a\"}"},"#,
+        r#"{"type":"function_call","call_id":"3","name":"read","arguments":"{\"not_an_object\":\"{\\\"a\\\":1,\\\"a\\\":2}\"}"},"#,
+        r#"{"type":"function_call_output","call_id":"1","output":"one"},"#,
+        r#"{"type":"function_call_output","call_id":"2","output":"ERROR: bad"},"#,
+        r#"{"type":"function_call_output","call_id":"3","output":"(no output)"},{"role":"user","content":"go on"}],"#,
+        r#""tools":[{"type":"function","name":"read","description":"D","parameters":{"type":"object"},"strict":false}]}"#
+    );
+    assert_eq!(body, wanted);
+}
+
+#[test]
 fn tools_are_named_but_barred_when_a_summary_is_asked_for() {
-    for (dialect, choice) in [(Dialect::Anthropic, json!({"type": "none"})), (Dialect::Openai, json!("none"))] {
+    for (dialect, choice) in [
+        (Dialect::Anthropic, json!({"type": "none"})),
+        (Dialect::Openai, json!("none")),
+        (Dialect::OpenaiResponses, json!("none")),
+    ] {
         let (started, messages) = conversation(dialect);
         let body: Value = serde_json::from_slice(&request(&started, &messages, false)).unwrap();
         assert_eq!(body["tool_choice"], choice);
@@ -266,7 +433,7 @@ fn tools_are_named_but_barred_when_a_summary_is_asked_for() {
 
 #[test]
 fn the_gateway_lets_our_bodies_through_whatever_the_model_wrote_into_them() {
-    for dialect in [Dialect::Anthropic, Dialect::Openai] {
+    for (dialect, _) in ALL {
         for may_call in [true, false] {
             let (mut started, messages) = conversation(dialect);
             started.tools = crate::tools::specs(&[]);

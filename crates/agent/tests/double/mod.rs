@@ -47,7 +47,7 @@ impl ModelDouble {
                 let request = request(&mut stream).await;
                 kept.borrow_mut().push(request);
                 stream.write_all(answer.as_bytes()).await.unwrap();
-                if answer.ends_with(HANG) {
+                if answer.ends_with(HANG.trim_end()) || answer.ends_with(HANG) {
                     // Never closes: what follows is up to the other side.
                     std::mem::forget(stream);
                 }
@@ -85,7 +85,7 @@ pub fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}\r\n{body}")
 }
 
-/// A streamed answer of either dialect, with text and calls (id, name, input).
+/// A streamed answer of any dialect, with text and calls (id, name, input).
 pub fn streamed(dialect: Dialect, text: &str, calls: &[(&str, &str, Value)]) -> String {
     let mut body = String::new();
     let mut event = |data: Value| body.push_str(&format!("data: {data}\n\n"));
@@ -116,6 +116,18 @@ pub fn streamed(dialect: Dialect, text: &str, calls: &[(&str, &str, Value)]) -> 
             event(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
             event(json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 9}}));
             body.push_str("data: [DONE]\n\n");
+        }
+        Dialect::OpenaiResponses => {
+            let delta = |kind: &str, at: usize, delta: &str| json!({"type": kind, "output_index": at, "delta": delta});
+            event(delta("response.output_text.delta", 0, text));
+            for (n, (id, name, input)) in calls.iter().enumerate() {
+                let input = input.as_str().map_or_else(|| input.to_string(), str::to_owned);
+                let item = json!({"type": "function_call", "call_id": id, "name": name, "arguments": ""});
+                event(json!({"type": "response.output_item.added", "output_index": n + 1, "item": item}));
+                event(delta("response.function_call_arguments.delta", n + 1, &input));
+            }
+            let usage = json!({"input_tokens": 100, "output_tokens": 9});
+            event(json!({"type": "response.completed", "response": {"status": "completed", "usage": usage}}));
         }
     }
     answer("200 OK", "content-type: text/event-stream\r\n", &body)

@@ -28,7 +28,9 @@ pub(super) struct Said<'a> {
 pub(super) fn error(dialect: Dialect, kind: &str, message: &str) -> Value {
     match dialect {
         Dialect::Anthropic => json!({ "type": "error", "error": { "type": kind, "message": message } }),
-        Dialect::Openai => json!({ "error": { "type": kind, "message": message, "code": null, "param": null } }),
+        Dialect::Openai | Dialect::OpenaiResponses => {
+            json!({ "error": { "type": kind, "message": message, "code": null, "param": null } })
+        }
     }
 }
 
@@ -168,6 +170,76 @@ impl Said<'_> {
         let mut pieces: Vec<_> = chunks.into_iter().map(|chunk| Bytes::from(format!("data: {chunk}\n\n"))).collect();
         pieces.push(Bytes::from_static(b"data: [DONE]\n\n"));
         pieces
+    }
+
+    // ---- OpenAI Responses ----
+
+    fn responses_items(&self) -> Vec<Value> {
+        let mut items = Vec::new();
+        if !self.text.is_empty() {
+            items.push(json!({
+                "type": "message", "id": format!("msg_script_{}", self.n), "status": "completed", "role": "assistant",
+                "content": [{ "type": "output_text", "text": self.text, "annotations": [] }],
+            }));
+        }
+        items.extend(self.tools.iter().enumerate().map(|(i, tool)| {
+            json!({
+                "type": "function_call", "id": format!("fc_script_{}_{i}", self.n), "status": "completed",
+                "call_id": format!("call_script_{}_{i}", self.n), "name": tool.name,
+                "arguments": tool.input.to_string(),
+            })
+        }));
+        items
+    }
+
+    fn responses_at(&self, status: &str, output: Vec<Value>, usage: Value) -> Value {
+        json!({
+            "id": format!("resp_script_{}", self.n), "object": "response", "created_at": 0, "status": status,
+            "error": null, "incomplete_details": null, "model": self.model, "output": output, "store": false,
+            "usage": usage,
+        })
+    }
+
+    /// The whole response.
+    pub(super) fn responses(&self) -> Value {
+        let (input, output) = (self.input_tokens(), self.output_tokens());
+        let usage = json!({
+            "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 }, "output_tokens": output,
+            "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": input + output,
+        });
+        self.responses_at("completed", self.responses_items(), usage)
+    }
+
+    /// The response as server-sent events, each in one piece.
+    pub(super) fn responses_events(&self) -> Vec<Bytes> {
+        let begun = || self.responses_at("in_progress", Vec::new(), Value::Null);
+        let mut events = vec![
+            json!({ "type": "response.created", "response": begun() }),
+            json!({ "type": "response.in_progress", "response": begun() }),
+        ];
+        for (at, item) in self.responses_items().into_iter().enumerate() {
+            let (field, empty, kind) = if item["type"] == "message" {
+                ("content", json!([]), "response.output_text.delta")
+            } else {
+                ("arguments", json!(""), "response.function_call_arguments.delta")
+            };
+            let pieces: Vec<&str> = match item["arguments"].as_str() {
+                Some(arguments) => slices(arguments).collect(),
+                None => words(&self.text).collect(),
+            };
+            let mut started = item.clone();
+            started["status"] = json!("in_progress");
+            started[field] = empty;
+            events.push(json!({ "type": "response.output_item.added", "output_index": at, "item": started }));
+            events.extend(pieces.into_iter().map(|piece| {
+                json!({ "type": kind, "item_id": item["id"], "output_index": at, "content_index": 0, "delta": piece })
+            }));
+            events.push(json!({ "type": "response.output_item.done", "output_index": at, "item": item }));
+        }
+        events.push(json!({ "type": "response.completed", "response": self.responses() }));
+        events.iter_mut().zip(0..).for_each(|(event, n)| event["sequence_number"] = json!(n));
+        let line = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
+        events.into_iter().map(|event| Bytes::from(line(event))).collect()
     }
 }
 

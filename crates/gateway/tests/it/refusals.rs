@@ -93,6 +93,26 @@ async fn a_credential_that_is_not_one_handle_is_refused_and_its_value_recorded_n
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_feature_switched_on_by_a_header_goes_on_only_if_it_is_listed() {
+    let mut provider = Provider::answering(whole(OK, "{}")).await;
+    let mut house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let with = |more: &str| head("/v1/messages", BODY.len()).replace("x-other:", &format!("{more}\r\nx-other:"));
+    for (more, named) in [
+        ("anthropic-beta: web-fetch-2025-09-10", "web-fetch-2025-09-10"),
+        ("Anthropic-Beta: effort-2025-11-24,mcp-client-2025-11-20", "mcp-client-2025-11-20"),
+        ("anthropic-beta: effort-2025-11-24\r\nanthropic-beta: tomorrow-2027-01-01", "tomorrow-2027-01-01"),
+        ("openai-beta: assistants=v2", "assistants=v2"),
+    ] {
+        let got = ask(house.door, &with(more), BODY.as_bytes()).await;
+        assert_eq!((got.status, got.rule().as_str()), (403, "model.beta"), "{more}");
+        assert!(house.refusal().await.why.contains(named), "{more}");
+    }
+    let allowed = "interleaved-thinking-2025-05-14,extended-cache-ttl-2025-04-11";
+    assert_eq!(ask(house.door, &with(&format!("anthropic-beta: {allowed}")), BODY.as_bytes()).await.status, 200);
+    assert_eq!(provider.seen().await.header("anthropic-beta"), Some(allowed));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_body_over_32_mib_is_refused_before_anyone_is_asked() {
     let mut house = House::granting(Dialect::Anthropic, nowhere()).await;
     let got = ask(house.door, &head("/v1/messages", 32 * 1024 * 1024 + 1), b"").await;

@@ -121,6 +121,44 @@ async fn openai_answers_whole_and_in_chunks() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn openai_responses_come_whole_and_in_events_and_a_row_of_items_is_one_answer() {
+    let mut house = house(Vec::new()).await;
+    let place = Place::Script { turns: vec![tools(), turn("second")] };
+    house.answer_with(Word::Grant { dialect: Dialect::OpenaiResponses, place, key: KEY.to_owned() });
+    let asked = |input: Value, stream: bool| {
+        json!({ "model": "script-1", "store": false, "stream": stream, "input": input }).to_string()
+    };
+
+    let whole = call(house.door, "/v1/responses", &asked(json!("go"), false)).await.json();
+    assert_eq!((&whole["object"], &whole["status"]), (&json!("response"), &json!("completed")));
+    assert_eq!(whole["output"][0]["content"][0]["text"], "I look at both files now.");
+    let arguments = whole["output"][2]["arguments"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(arguments).unwrap(), tools().tools[1].input);
+    let first = settled(&mut house).await;
+
+    let body = asked(json!([{ "role": "user", "content": "go" }]), true);
+    let got = call(house.door, "/v1/responses", &body).await;
+    assert!(got.whole);
+    let events = events(got.text());
+    assert_eq!(events.last().unwrap()["response"]["output"], whole["output"]);
+    let joined = |at: u64, kind: &str| -> String {
+        let of = events.iter().filter(|e| e["output_index"] == at && e["type"] == kind);
+        of.filter_map(|e| e["delta"].as_str()).collect()
+    };
+    assert_eq!(joined(0, "response.output_text.delta"), "I look at both files now.");
+    assert_eq!(joined(2, "response.function_call_arguments.delta"), arguments);
+    let second = settled(&mut house).await;
+    assert_eq!((second.usage.input, second.usage.output), (body.len() as u64 / 4, first.usage.output));
+    assert!(!second.interrupted);
+
+    let mut input = vec![json!({ "role": "user", "content": "go" })];
+    input.extend(whole["output"].as_array().unwrap().iter().cloned());
+    input.push(json!({ "type": "function_call_output", "call_id": "call_script_0_0", "output": "x" }));
+    let next = call(house.door, "/v1/responses", &asked(input.into(), false)).await.json();
+    assert_eq!(next["output"][0]["content"][0]["text"], "second");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_turn_that_fails_once_fails_once() {
     let mut house = house(vec![ScriptTurn { fail_once: Some(529), ..turn("now") }]).await;
     let failed = call(house.door, "/v1/messages", &body(0, true)).await;
@@ -157,7 +195,7 @@ async fn a_script_that_says_its_key_is_scrubbed_like_any_provider() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_probe_takes_the_same_path_and_tells_the_server() {
     let mut house = house(Vec::new()).await;
-    for (id, dialect) in [(5, Dialect::Anthropic), (6, Dialect::Openai)] {
+    for (id, dialect) in [(5, Dialect::Anthropic), (6, Dialect::Openai), (7, Dialect::OpenaiResponses)] {
         let route = route(dialect, Place::Script { turns: vec![turn("pong")] }, KEY);
         house.say.send(ToGateway::Probe { id, route, model: "script-1".to_owned() }).unwrap();
         let expected = FromGateway::Probed { id, status: 200, said: "The model answered.".to_owned() };

@@ -13,7 +13,7 @@ const EVENTS: &str = "200 OK\r\ncontent-type: text/event-stream";
 const START: &[u8] = b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n";
 const TEN_BYTES: &[u8] = b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"0123456789\"}}\n\n";
 /// What was reported, and ten bytes of text at three a token.
-const SEEN: Usage = Usage { input: 25, output: 4, cache_read: 0, cache_write: 0 };
+const SEEN: Usage = Usage { input: 25, output: 4, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
 
 /// A provider that begins its answer and then does no more.
 async fn stuck() -> Provider {

@@ -1,17 +1,16 @@
 //! The lists for Anthropic Messages (API version 2023-06-01, read 2026-11).
 
 use super::object::{
-    Fields, Path, each, kind, object, only, refused, schema, text_or_each, unknown_content, unknown_tool, wrong,
+    Fields, Path, each, kind, object, only, refused, schema, short, text_or_each, unknown_content, unknown_tool, wrong,
 };
 use crate::Refusal;
 use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
 
-const MESSAGES: [&str; 19] = [
+const MESSAGES: [&str; 18] = [
     "cache_control",
     "context_management",
-    "inference_geo",
     "max_tokens",
     "messages",
     "metadata",
@@ -30,15 +29,36 @@ const MESSAGES: [&str; 19] = [
     "top_p",
 ];
 
-const KNOWN: [(&str, &str); 3] = [
+/// Fields that are refused for a reason of their own; `speed` and `inference_geo` but for one value.
+pub(super) const KNOWN: [(&str, &str); 5] = [
     ("mcp_servers", "the vendor would call other servers"),
     ("container", "the vendor would run code"),
-    ("speed", "the price table does not know what it costs"),
+    ("inference_geo", UNPRICED),
+    ("speed", UNPRICED),
+    ("user_profile_id", "the vendor would take something it stored"),
 ];
+
+const UNPRICED: &str = "the price table does not know what it costs";
+
+/// The kinds of `context_management` that only leave parts of the request unread. The vendor's own summaries
+/// (`compact_…`) are paid beside what the answer reports as used.
+const EDITS: [&str; 2] = ["clear_tool_uses_20250919", "clear_thinking_20251015"];
 
 pub(super) fn messages(body: &Object) -> Result<(), Refusal> {
     let top = Path::TOP;
-    only(body, &top, &MESSAGES, &KNOWN)?;
+    let usual = [("speed", "standard"), ("inference_geo", "global")];
+    let usual: Vec<&str> =
+        usual.iter().filter(|(name, value)| body.get(*name) == Some(&(*value).into())).map(|(name, _)| *name).collect();
+    only(body, &top, &[&MESSAGES[..], &usual].concat(), &KNOWN)?;
+    if let Some(management) = body.set("context_management") {
+        let at = top.field("context_management");
+        let management = object(management, &at)?;
+        only(management, &at, &["edits"], &[])?;
+        each(management.set("edits"), &at.field("edits"), |edit, at| {
+            let kind = kind(edit, at)?;
+            if EDITS.contains(&kind) { Ok(()) } else { Err(unknown_edit(kind, at)) }
+        })?;
+    }
     text_or_each(body.set("system"), &top.field("system"), block)?;
     each(body.set("messages"), &top.field("messages"), |message, at| {
         only(message, at, &["role", "content"], &[])?;
@@ -49,6 +69,27 @@ pub(super) fn messages(body: &Object) -> Result<(), Refusal> {
         schema(body.set(name), &top.field(name))?;
     }
     Ok(())
+}
+
+fn unknown_edit(kind: &str, at: &Path<'_>) -> Refusal {
+    let because = format!("an edit of the type \"{}\" is not known to be paid as the answer reports", short(kind));
+    refused("model.field", at, &because)
+}
+
+/// Whether a body asks, at any depth, for a cache of the prompt that lasts longer than the usual five minutes.
+/// What merely looks so (in a tool's input, say) counts too: then more is reserved than is used.
+pub(super) fn long_cache(body: &Object) -> bool {
+    fn anywhere(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => long_cache(fields),
+            Value::Array(items) => items.iter().any(anywhere),
+            _ => false,
+        }
+    }
+    body.iter().any(|(name, value)| match name.as_str() {
+        "cache_control" => value["ttl"].as_str().is_some_and(|ttl| ttl != "5m"),
+        _ => anywhere(value),
+    })
 }
 
 /// Counting takes a part of the same fields; what it does not know, the vendor refuses.

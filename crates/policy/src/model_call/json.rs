@@ -9,6 +9,12 @@ use std::fmt;
 /// The longest conversations hold some ten thousand.
 const MAX_NODES: usize = 200_000;
 
+/// Whether `text`, if it is JSON, holds few enough values to be read into a tree; it is not read for that.
+#[must_use]
+pub fn is_bounded(text: &[u8]) -> bool {
+    nodes(text) <= MAX_NODES
+}
+
 /// The body as an object.
 ///
 /// Refused are: more than [`MAX_NODES`] (before any tree is built), other than an object, a key that stands twice in one object (at any depth, also when
@@ -16,7 +22,7 @@ const MAX_NODES: usize = 200_000;
 /// numbers beyond a double, and more than 128 levels (the parser's own bound).
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let refuse = |why: String| Refusal::new("model.body", why);
-    if nodes(body) > MAX_NODES {
+    if !is_bounded(body) {
         return Err(refuse(format!("The body holds more than {MAX_NODES} values; send less of them at once.")));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);

@@ -11,11 +11,13 @@
 //! where one reader takes the first and the other the last, is refused.
 //!
 //! What is not judged here: that `model` is the run's model (the server knows it; a model's name alone can
-//! turn on a search at some vendors), and headers (the gateway sends only its own list).
+//! turn on a search at some vendors), and headers (the gateway sends only its own list) but for those of
+//! [`BETA_HEADERS`].
 //!
-//! Read [`judge`], then `anthropic` and `openai` (the lists), then `object` and `json` (how they are applied).
+//! Read [`judge`], then [`betas`], `anthropic` and `openai` (the lists), then `object` and `json` (how they are applied).
 
 mod anthropic;
+mod beta;
 mod json;
 mod object;
 mod openai;
@@ -23,6 +25,8 @@ mod openai;
 mod tests;
 
 pub use crate::Refusal;
+pub use beta::{BETA_HEADERS, betas};
+pub use json::is_bounded;
 use model::Dialect;
 use object::{Fields, Path};
 use serde_json::{Map, Value};
@@ -36,6 +40,8 @@ pub struct Asked {
     pub max_output_tokens: u64,
     /// Whether the answer comes as a stream.
     pub stream: bool,
+    /// Whether it asks the vendor to keep the prompt's cache for longer than five minutes, which costs more.
+    pub long_cache: bool,
 }
 
 /// One inference path and how its body is judged.
@@ -46,9 +52,18 @@ struct Road {
     ceilings: &'static [&'static str],
 }
 
+/// The path that only counts tokens.
+const COUNTING: &str = "/v1/messages/count_tokens";
+
+/// Whether a call of this path only counts tokens: it writes none, and the vendor takes no money for it.
+#[must_use]
+pub fn only_counts(path: &str) -> bool {
+    path == COUNTING
+}
+
 const ANTHROPIC: [Road; 2] = [
     Road { path: "/v1/messages", judge: anthropic::messages, ceilings: &["max_tokens"] },
-    Road { path: "/v1/messages/count_tokens", judge: anthropic::count_tokens, ceilings: &[] },
+    Road { path: COUNTING, judge: anthropic::count_tokens, ceilings: &[] },
 ];
 const OPENAI: [Road; 2] = [
     Road { path: "/v1/chat/completions", judge: openai::chat, ceilings: &["max_tokens", "max_completion_tokens"] },
@@ -64,7 +79,7 @@ const OPENAI: [Road; 2] = [
 pub fn judge(dialect: Dialect, method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Asked, Refusal> {
     let roads = match dialect {
         Dialect::Anthropic => &ANTHROPIC,
-        Dialect::Openai => &OPENAI,
+        Dialect::Openai | Dialect::OpenaiResponses => &OPENAI,
     };
     let Some(road) = roads.iter().find(|road| road.path == path) else {
         let listed: Vec<_> = roads.iter().map(|road| road.path).collect();
@@ -102,5 +117,6 @@ pub fn judge(dialect: Dialect, method: &str, path: &str, query: Option<&str>, bo
         }
     }
     (road.judge)(&body)?;
-    Ok(Asked { model, max_output_tokens, stream })
+    let long_cache = dialect == Dialect::Anthropic && anthropic::long_cache(&body);
+    Ok(Asked { model, max_output_tokens, stream, long_cache })
 }

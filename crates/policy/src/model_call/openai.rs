@@ -69,26 +69,35 @@ const RESPONSES: [&str; 12] = [
     "user",
 ];
 
+const OLD: &str = "it is the old form of what \"tools\" and \"tool_choice\" say; use those";
 const STORED: &str = "the vendor would take something it stored";
 
-const KNOWN: [(&str, &str); 12] = [
+/// Fields that are refused for a reason of their own, on either path, `background` and `prompt_cache_retention`
+/// but for the value that is the usual one.
+pub(super) const KNOWN: [(&str, &str); 18] = [
     ("background", "the vendor would store the answer and work on after the run has ended"),
     ("chat_template", "the server would run it"),
     ("conversation", STORED),
     ("file_id", STORED),
+    ("function_call", OLD),
+    ("functions", OLD),
     ("file_url", "the vendor would fetch the address; send the content itself (file_data)"),
     ("models", "another model than the run's could answer"),
     ("plugins", "the vendor would search or fetch"),
+    ("preset", STORED),
     ("previous_response_id", STORED),
     ("prompt", STORED),
     ("prompt_cache_retention", "the vendor would keep what it was sent for hours"),
+    ("provider", "another provider than the one that was set up could answer"),
+    ("route", "another model than the run's could answer"),
+    ("transforms", "a server between would change what was sent"),
     ("webhook", "the vendor would call out"),
     ("web_search_options", "the vendor would search the web"),
 ];
 
 pub(super) fn chat(body: &Object) -> Result<(), Refusal> {
     let top = Path::TOP;
-    only(body, &top, &[&SHARED[..], &CHAT].concat(), &KNOWN)?;
+    only(body, &top, &[&SHARED[..], &CHAT, usual(body)].concat(), &KNOWN)?;
     not_stored(body, false)?;
     standard_price(body)?;
     if body.set("n").is_some_and(|n| n.as_u64() != Some(1)) {
@@ -172,7 +181,7 @@ fn chat_part(part: &Object, at: &Path<'_>) -> Result<(), Refusal> {
 pub(super) fn responses(body: &Object) -> Result<(), Refusal> {
     let top = Path::TOP;
     let background_off = body.get("background") == Some(&Value::Bool(false));
-    let allowed = [&SHARED[..], &RESPONSES, if background_off { &["background"] } else { &[] }].concat();
+    let allowed = [&SHARED[..], &RESPONSES, usual(body), if background_off { &["background"] } else { &[] }].concat();
     only(body, &top, &allowed, &KNOWN)?;
     not_stored(body, true)?;
     standard_price(body)?;
@@ -241,6 +250,14 @@ fn part(part: &Object, at: &Path<'_>) -> Result<(), Refusal> {
         other => return Err(unknown_content(other, at)),
     };
     only(part, at, &[&["type"], own].concat(), &KNOWN)
+}
+
+/// `prompt_cache_retention` where it asks for what is done without it: minutes, in memory.
+fn usual(body: &Object) -> &'static [&'static str] {
+    match body.get("prompt_cache_retention").and_then(Value::as_str) {
+        Some("in_memory" | "in-memory") => &["prompt_cache_retention"],
+        _ => &[],
+    }
 }
 
 /// Responses are stored unless told otherwise, Chat Completions only when told so.

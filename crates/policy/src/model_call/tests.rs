@@ -1,8 +1,12 @@
 //! What is let through, and one refusal for each exit of a vendor.
+//!
+//! Read `fields` for the whole list, field by field, and `properties` for what holds of any body.
+
+mod fields;
+mod properties;
 
 use super::*;
 use Dialect::{Anthropic, Openai};
-use proptest::prelude::*;
 use serde_json::json;
 
 const MESSAGES: &str = "/v1/messages";
@@ -41,7 +45,7 @@ fn a_plain_call_of_each_path_is_allowed_and_read() {
     for path in [MESSAGES, "/v1/messages/count_tokens", CHAT, RESPONSES] {
         let (dialect, body) = plain(path);
         let max_output_tokens = if path == MESSAGES { 9 } else { 0 };
-        let asked = Asked { model: "m".into(), max_output_tokens, stream: false };
+        let asked = Asked { model: "m".into(), max_output_tokens, stream: false, long_cache: false };
         assert_eq!(post(dialect, path, &body), Ok(asked), "{path}");
     }
     assert!(with(MESSAGES, "stream", json!(true)).unwrap().stream);
@@ -106,7 +110,7 @@ fn an_agents_real_anthropic_call_is_allowed() {
             {"type": "tool_result", "tool_use_id": "2", "content": "plain"}, {"type": "tool_result", "tool_use_id": "3"}]},
     ]});
     let asked = judge(Anthropic, "POST", MESSAGES, Some("beta=true"), body.to_string().as_bytes());
-    assert_eq!(asked, Ok(Asked { model: "claude".into(), max_output_tokens: 32000, stream: true }));
+    assert_eq!(asked, Ok(Asked { model: "claude".into(), max_output_tokens: 32000, stream: true, long_cache: false }));
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn an_agents_real_openai_calls_are_allowed() {
             {"type": "message", "role": "assistant", "id": "m", "status": "completed", "content": [{"type": "output_text", "text": "t", "annotations": []}]}]});
     assert_eq!(
         post(Openai, RESPONSES, &responses),
-        Ok(Asked { model: "gpt".into(), max_output_tokens: 0, stream: true })
+        Ok(Asked { model: "gpt".into(), max_output_tokens: 0, stream: true, long_cache: false })
     );
 }
 
@@ -402,83 +406,4 @@ fn openai_content_that_the_vendor_would_fetch_or_has_stored_is_refused() {
 fn a_refusal_names_a_field_on_one_short_line() {
     let refusal = with(MESSAGES, &format!("x\n\"{}", "y".repeat(1000)), json!(1)).unwrap_err();
     assert!(refusal.why.len() < 400 && !refusal.why.contains('\n'), "{}", refusal.why);
-}
-
-/// JSON that often has the shape of a call, and the words that matter in it.
-fn any_json() -> impl Strategy<Value = Value> {
-    let word = prop::sample::select(vec![
-        "type",
-        "source",
-        "url",
-        "file",
-        "content",
-        "messages",
-        "tools",
-        "input",
-        "role",
-        "text",
-        "image",
-        "tool_result",
-        "model",
-        "function",
-        "image_url",
-        "data:",
-        "base64",
-        "store",
-        "stream",
-        "system",
-        "custom",
-        "message",
-        "parameters",
-        "$ref",
-        "output",
-    ]);
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        any::<String>().prop_map(Value::from),
-        word.clone().prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 64, 8, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-            prop::collection::hash_map(word.clone().prop_map(str::to_owned), inner, 0..8)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_road() -> impl Strategy<Value = (Dialect, &'static str)> {
-    prop::sample::select(vec![
-        (Anthropic, MESSAGES),
-        (Anthropic, "/v1/messages/count_tokens"),
-        (Openai, CHAT),
-        (Openai, RESPONSES),
-    ])
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_get_a_word(road in any_road(), method: String, query: Option<String>, body: Vec<u8>) {
-        prop_assert!(judge(road.0, &method, road.1, query.as_deref(), &body).is_err());
-        prop_assert!(judge(road.0, "POST", road.1, None, &body).is_err());
-    }
-
-    #[test]
-    fn any_json_gets_a_word(road in any_road(), field in "messages|input|tools|system|store|stream|text|response_format", value in any_json()) {
-        let mut body = plain(road.1).1;
-        body[&field] = value;
-        if let Err(refusal) = post(road.0, road.1, &body) {
-            prop_assert!(!refusal.why.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_field_on_no_list_is_refused_by_its_name(road in any_road(), name in "[a-z]{3,4}_[a-z]{5,9}x") {
-        let answer = with(road.1, &name, json!(1));
-        prop_assert_eq!(answer.as_ref().unwrap_err().rule, "model.field");
-        prop_assert!(answer.unwrap_err().why.contains(&name));
-    }
 }

@@ -58,7 +58,8 @@ async fn show_models(by: Viewer<ModelsRead>, State(app): State<App>) -> Result<M
 fn model_row(model: &ModelView, set: &[String]) -> Markup {
     let speaks = match model.dialect {
         Dialect::Anthropic => "Anthropic Messages",
-        Dialect::Openai => "OpenAI",
+        Dialect::Openai => "OpenAI Chat Completions",
+        Dialect::OpenaiResponses => "OpenAI Responses",
     };
     let price = model.price.unwrap_or_default();
     html! {

@@ -35,6 +35,7 @@ fn call(launch: &Launch) -> ModelCall {
         max_output_tokens: 10,
         input_tokens_at_most: 300,
         body_sha256: sha256("body"),
+        long_cache: false,
     }
 }
 
@@ -155,6 +156,20 @@ async fn sixty_four_calls_at_once_cannot_reserve_more_than_the_budget() {
     }
     assert_eq!(rules.iter().filter(|rule| *rule == "granted").count(), 9);
     assert_eq!(rules.iter().filter(|rule| *rule == "budget.cost").count(), 55);
+}
+
+#[tokio::test]
+async fn counting_tokens_sets_nothing_aside() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "[limits]\ntokens = 150\n").await;
+    let mut gateway = stage.gateway().await;
+    let count = || ModelCall { path: "/v1/messages/count_tokens".into(), max_output_tokens: 0, ..call(&launch) };
+    for id in 0..3 {
+        assert_eq!(granted(ask(&mut gateway, id, count()).await).1, MicroDollars(0));
+    }
+    granted(ask(&mut gateway, 3, call(&launch)).await);
+    granted(ask(&mut gateway, 4, count()).await);
+    assert_eq!(rule(ask(&mut gateway, 5, call(&launch)).await), "budget.tokens");
 }
 
 #[tokio::test]

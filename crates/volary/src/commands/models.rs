@@ -23,6 +23,15 @@ pub enum Provider {
     Scripted,
 }
 
+/// Which of OpenAI's two formats our own agent speaks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Api {
+    /// Chat Completions, which every compatible server has
+    Chat,
+    /// Responses, in which OpenAI's reasoning models keep their reasoning from one call to the next
+    Responses,
+}
+
 /// What can be done with models.
 #[derive(Debug, Subcommand)]
 pub enum Act {
@@ -33,6 +42,9 @@ pub enum Act {
         /// Who serves it
         #[arg(long, value_enum)]
         provider: Provider,
+        /// Format of OpenAI's: chat unless said otherwise
+        #[arg(long, value_enum)]
+        api: Option<Api>,
         /// The provider's own id of the model
         #[arg(long, value_name = "ID")]
         id: String,
@@ -45,7 +57,7 @@ pub enum Act {
         /// Allow a base that is not a public address (a model server in your own network); recorded
         #[arg(long)]
         internal: bool,
-        /// Price in dollars per million tokens: input,output[,cache read,cache write]; known models need none
+        /// Price in dollars per million tokens: input,output[,cache read,cache write[,one-hour cache write]]; known models need none
         #[arg(long, value_name = "IN,OUT")]
         price: Option<String>,
         /// Most tokens written in one call
@@ -130,7 +142,8 @@ fn segment(name: &str) -> anyhow::Result<&str> {
 }
 
 fn view(act: &Act) -> anyhow::Result<ModelView> {
-    let Act::Add { name, provider, id, base, secret, internal, price, max_output_tokens, context_tokens, script } = act
+    let Act::Add { name, provider, api, id, base, secret, internal, price, max_output_tokens, context_tokens, script } =
+        act
     else {
         bail!("not an addition");
     };
@@ -139,6 +152,12 @@ fn view(act: &Act) -> anyhow::Result<ModelView> {
         Provider::Openai => (Dialect::Openai, Some("https://api.openai.com"), Some("model/openai")),
         Provider::OpenaiCompatible => (Dialect::Openai, None, None),
         Provider::Scripted => (Dialect::Anthropic, Some("script:"), Some("model/scripted")),
+    };
+    let dialect = match (provider, api) {
+        (Provider::Anthropic, Some(_)) => bail!("--api is for the formats of OpenAI; anthropic has one format"),
+        (_, Some(Api::Chat)) => Dialect::Openai,
+        (_, Some(Api::Responses)) => Dialect::OpenaiResponses,
+        (_, None) => dialect,
     };
     let base = base.clone().or_else(|| usual_base.map(str::to_owned)).context(
         "an openai-compatible model needs --base URL, e.g. --base http://127.0.0.1:11434 --internal for a local Ollama",
@@ -170,9 +189,17 @@ fn view(act: &Act) -> anyhow::Result<ModelView> {
 fn parse_price(text: &str) -> anyhow::Result<Price> {
     let parts: Vec<MicroDollars> = text.split(',').map(dollars).collect::<anyhow::Result<_>>()?;
     match parts[..] {
-        [input, output] => Ok(Price { input, output, cache_read: input, cache_write: input }),
-        [input, output, cache_read, cache_write] => Ok(Price { input, output, cache_read, cache_write }),
-        _ => bail!("a price is IN,OUT or IN,OUT,CACHE-READ,CACHE-WRITE in dollars per million tokens, e.g. 3,15"),
+        [input, output] => Ok(Price { cache_read: input, cache_write: input, input, output, ..Price::default() }),
+        [input, output, cache_read, cache_write] => {
+            Ok(Price { input, output, cache_read, cache_write, ..Price::default() })
+        }
+        [input, output, cache_read, cache_write, cache_write_1h] => {
+            Ok(Price { input, output, cache_read, cache_write, cache_write_1h })
+        }
+        _ => bail!(
+            "a price is IN,OUT or IN,OUT,CACHE-READ,CACHE-WRITE[,ONE-HOUR-CACHE-WRITE] in dollars per million tokens, \
+             e.g. 3,15"
+        ),
     }
 }
 
@@ -198,6 +225,8 @@ mod tests {
         let price = parse_price("3,15,0.30,3.75").unwrap();
         assert_eq!(price.cache_read, MicroDollars(300_000));
         assert_eq!(price.output, MicroDollars(15_000_000));
+        assert_eq!(price.hour_write(), MicroDollars(3_750_000));
+        assert_eq!(parse_price("3,15,0.30,3.75,6").unwrap().hour_write(), MicroDollars(6_000_000));
         for bad in ["", "3", "3,", "-1,2", "1e3,2", "0.0000001,1", "99999999999999,1"] {
             assert!(parse_price(bad).is_err(), "{bad:?}");
         }

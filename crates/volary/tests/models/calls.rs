@@ -11,8 +11,8 @@ use testkit::{ModelDouble, Platform, Repo, Request, Turn};
 fn turns() -> Vec<Turn> {
     let shell = ("shell".to_owned(), json!({"command": "sh test.sh"}));
     let edit = ("edit".to_owned(), mend());
-    let first = Usage { input: 1_001, output: 77, cache_read: 503, cache_write: 0 };
-    let second = Usage { input: 2_003, output: 31, cache_read: 1_007, cache_write: 0 };
+    let first = Usage { input: 1_001, output: 77, cache_read: 503, ..Usage::default() };
+    let second = Usage { input: 2_003, output: 31, cache_read: 1_007, ..Usage::default() };
     vec![
         Turn { text: "I mend it.".into(), tools: vec![edit], usage: first, ..Turn::default() },
         Turn { tools: vec![shell], usage: second, ..Turn::default() },
@@ -99,6 +99,86 @@ fn a_run_with_openais_format_sends_the_key_and_its_own_bytes_and_costs_what_was_
     assert_eq!(view["calls"], 3);
 }
 
+/// Adds a model that our agent speaks to in OpenAI's Responses.
+fn responses(platform: &Platform, name: &str, url: &str, key: &str) {
+    platform.secret("model/openai", key);
+    let fixed = ["model", "add", name, "--provider", "openai", "--api", "responses", "--id", "gpt-test"];
+    drop(platform.ok(&[&fixed[..], &["--base", url, "--internal", "--price", "2,8,1,2"]].concat()));
+}
+
+#[test]
+fn a_run_with_openais_responses_sends_the_whole_context_stores_nothing_and_costs_what_was_reported() {
+    let (platform, repo) = (platform(), Repo::failing());
+    let mut turns = turns();
+    turns[0].reasoning = Some("gAAAA-first-thought".into());
+    let double = ModelDouble::start("sk-proj-right-one", turns.clone());
+    responses(&platform, "gpt", &double.url(), "sk-proj-right-one");
+    let ran = run(&platform, &repo, &[]);
+    let requests = double.requests();
+    whole(&platform, &repo, &ran, &requests);
+    keyed(&requests, "authorization", "Bearer sk-proj-right-one", "x-api-key");
+    for request in &requests {
+        assert_eq!(request.target, "/v1/responses");
+        let body = request.json();
+        assert_eq!((&body["store"], &body["previous_response_id"]), (&json!(false), &Value::Null));
+        assert_eq!(body["include"], json!(["reasoning.encrypted_content"]));
+    }
+    // What the model said, thought and asked for stands in the next request, in its order, and then the result.
+    let second = requests[1].json();
+    let kinds: Vec<(&str, &str)> = second["input"].as_array().unwrap()[1..]
+        .iter()
+        .map(|item| (item["type"].as_str().unwrap_or("message"), item["role"].as_str().unwrap_or_default()))
+        .collect();
+    let wanted = [("reasoning", ""), ("message", "assistant"), ("function_call", ""), ("function_call_output", "")];
+    assert_eq!(kinds, wanted, "{second:#}");
+    assert_eq!(second["input"][1]["encrypted_content"], "gAAAA-first-thought");
+    assert_eq!(second["input"][3]["call_id"], second["input"][4]["call_id"]);
+
+    let view = ran.view(&platform);
+    let usage = turns.iter().fold(Usage::default(), |sum, turn| sum.plus(turn.usage));
+    assert_eq!(view["usage"], serde_json::to_value(usage).unwrap());
+    assert_eq!(view["cost"], cost(&turns, [2_000_000, 8_000_000, 1_000_000, 2_000_000]));
+    assert_eq!(view["calls"], 3);
+}
+
+#[test]
+fn a_scripted_model_speaks_each_of_the_three_formats() {
+    let script = json!([
+        {"text": "I mend it.", "tools": [{"name": "edit", "input": mend()}, {"name": "read", "input": {"path": "max.c"}}]},
+        {"tools": [{"name": "shell", "input": {"command": "sh test.sh"}}]},
+        {"text": "The test passes now."}]);
+    let (platform, repo) = (platform(), Repo::failing());
+    let file = platform.home().join("script.json");
+    std::fs::write(&file, script.to_string()).unwrap();
+    platform.secret("model/scripted", "a-canary-of-some-length");
+    for (name, api) in [("messages", None), ("chat", Some("chat")), ("responses", Some("responses"))] {
+        let mut add = vec!["model", "add", name, "--provider", "scripted", "--id", "scripted"];
+        add.extend(["--script", file.to_str().unwrap()]);
+        add.extend(api.iter().flat_map(|api| ["--api", api]));
+        drop(platform.ok(&add));
+        assert!(platform.ok(&["model", "test", name]).starts_with("ok: "), "{name}");
+        let ran = run(&platform, &repo, &["--model", name]);
+        assert_eq!(ran.end(), ("done".into(), String::new()), "{name}: {}", all(&ran.out));
+        assert!(repo.git(&["show", &format!("volary/{}:max.c", ran.run)]).contains("a > b"), "{name}");
+        assert_eq!(ran.view(&platform)["calls"], 3, "{name}");
+    }
+}
+
+#[test]
+fn what_is_cached_for_an_hour_costs_its_own_price() {
+    let (platform, repo) = (platform(), Repo::failing());
+    let usage = Usage { input: 10, output: 5, cache_write: 3_000, cache_write_1h: 1_000, ..Usage::default() };
+    let double = ModelDouble::start("sk-ant-api03-right-one", vec![Turn { usage, ..Turn::says("Nothing to do.") }]);
+    platform.secret("model/anthropic", "sk-ant-api03-right-one");
+    let url = double.url();
+    let add =
+        ["model", "add", "claude", "--provider", "anthropic", "--id", "claude-test", "--base", &url, "--internal"];
+    drop(platform.ok(&[&add[..], &["--price", "3,15,0.30,3.75,6"]].concat()));
+    let ran = run(&platform, &repo, &[]);
+    assert_eq!(ran.end().0, "done", "{}", all(&ran.out));
+    assert_eq!(ran.view(&platform)["cost"], 10 * 3 + 5 * 15 + 2_000 * 3_750 / 1_000 + 1_000 * 6);
+}
+
 #[test]
 fn a_model_without_a_secret_is_called_without_a_key() {
     let (platform, repo) = (platform(), Repo::failing());
@@ -141,6 +221,25 @@ fn chat(words: &str, calls: &[(&str, Value)]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The same of OpenAI's Responses.
+fn response(words: &str, calls: &[(&str, Value)]) -> Vec<u8> {
+    let text = json!({"type": "output_text", "text": words, "annotations": [], "tone": "dry"});
+    let mut output = vec![
+        json!({"type": "telepathy", "id": "tp_1"}),
+        json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}),
+    ];
+    let call = |(n, (name, input)): (usize, &(&str, Value))| {
+        json!({"type": "function_call", "id": format!("fc_{n}"), "call_id": format!("call_{n}"), "name": name,
+            "arguments": input.to_string(), "status": "completed"})
+    };
+    output.extend(calls.iter().enumerate().map(call));
+    json!({"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m", "error": null,
+        "mood": {"of the day": [1]}, "output": output, "store": false,
+        "usage": {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110, "joules": 3}})
+    .to_string()
+    .into_bytes()
+}
+
 /// The same of Anthropic's.
 fn message(words: &str, calls: &[(&str, Value)]) -> Vec<u8> {
     let mut content = vec![json!({"type": "text", "text": words, "tone": "dry"})];
@@ -160,6 +259,7 @@ fn a_provider_that_answers_in_one_piece_although_asked_to_stream_is_understood_a
     for (add, make) in [
         (anthropic as fn(&Platform, &str, &str, &str), message as fn(&str, &[(&str, Value)]) -> Vec<u8>),
         (openai, chat),
+        (responses, response),
     ] {
         let platform = platform();
         let wild = Wild::start(move |n, _| {

@@ -24,15 +24,19 @@ fn add(platform: &Platform, args: &[&str]) -> Output {
 #[test]
 fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
     let platform = platform();
-    let double = ModelDouble::start(KEY, vec![Turn::says("pong"), Turn::says("pong")]);
+    let double = ModelDouble::start(KEY, vec![Turn::says("pong"), Turn::says("pong"), Turn::says("pong")]);
     anthropic(&platform, "claude", &double.url(), KEY);
     openai(&platform, "gpt", &double.url(), KEY);
-    for model in ["claude", "gpt"] {
+    let add = ["model", "add", "new", "--provider", "openai", "--api", "responses", "--id", "gpt-test", "--base"];
+    drop(platform.ok(&[&add[..], &[&double.url(), "--internal", "--price", "0,0"]].concat()));
+    for model in ["claude", "gpt", "new"] {
         let said = platform.ok(&["model", "test", model]);
         assert!(said.starts_with("ok: "), "{said}");
     }
     assert_eq!(double.requests()[0].header("x-api-key"), Some(KEY));
     assert_eq!(double.requests()[1].header("authorization"), Some(&*format!("Bearer {KEY}")));
+    assert_eq!(double.requests()[2].header("authorization"), Some(&*format!("Bearer {KEY}")));
+    assert_eq!(double.requests()[2].target, "/v1/responses");
 
     platform.secret("model/anthropic", "sk-not-the-right-key");
     refused(&platform.cli(&["model", "test", "claude"]), &["failed: ", "401", "invalid x-api-key"]);
@@ -70,6 +74,13 @@ fn a_base_that_would_send_the_key_in_the_clear_is_refused() {
         refused(&added, &["in the clear", "https", "--internal"]);
     }
     assert_eq!(platform.json(&["model", "list", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn only_a_model_of_openais_formats_has_a_choice_of_format() {
+    let platform = platform();
+    let added = platform.cli(&["model", "add", "m", "--provider", "anthropic", "--api", "chat", "--id", "x"]);
+    refused(&added, &["--api", "anthropic has one format"]);
 }
 
 #[test]
