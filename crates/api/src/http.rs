@@ -81,12 +81,15 @@ pub struct RunView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Base 64.
+    /// Base 64; at most [`INPUT_WINDOW`] bytes of it.
     pub data_b64: String,
     /// Whether this is the end.
     #[serde(default)]
     pub end: bool,
 }
+
+/// Bytes of base 64 that a command's input may run ahead of what its box took; a `POST` beyond that waits for room.
+pub const INPUT_WINDOW: usize = 4 * 1024 * 1024;
 
 /// `PUT /api/secrets/{name}`. There is no `GET` of a value.
 #[derive(Debug, Deserialize, Serialize)]

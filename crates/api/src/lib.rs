@@ -8,6 +8,7 @@
 //! | [`cable`] | operator → gateway | packets with file descriptors |
 //! | [`inbox`] | operator ↔ runner (process 1 in the box) | frames on the runner's stdin and stdout |
 //!
+//! [`kept`] is what people and hosts say of worktrees that are kept, over the first two.
 //! [`changes`] is the stream of files between the worktree and the repository.
 //! [`frame`] is the envelope of all but HTTP. Nothing here decides anything.
 
@@ -17,5 +18,6 @@ pub mod frame;
 pub mod grants;
 pub mod http;
 pub mod inbox;
+pub mod kept;
 pub mod link;
 pub mod steps;

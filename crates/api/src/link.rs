@@ -5,6 +5,7 @@
 //! After a cut the operator sends again from the number the server asks for; the server takes each number once.
 
 use crate::inbox::ModelRoute;
+use crate::kept::{KeptAct, KeptAnswer};
 use model::{BoxId, Moment, Profile, RunId, run::RunKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +33,20 @@ pub enum Up {
         /// A [`model::Event`] as JSON. The operator did not look into what the box wrote.
         event: Box<RawValue>,
     },
+    /// A box took of its exec's input what was sent: room for as much again.
+    Took {
+        /// The run.
+        run: RunId,
+        /// Bytes, as they stood in [`Down::Input`], since the last such word.
+        bytes: u64,
+    },
+    /// What came of [`Down::Kept`].
+    Kept {
+        /// Which question.
+        id: u64,
+        /// The answer.
+        answer: KeptAnswer,
+    },
     /// A signed head of the evidence that this host has seen and kept.
     Witnessed {
         /// The head, as the server sent it.
@@ -53,6 +68,9 @@ impl<'de> Deserialize<'de> for Up {
             at: Option<Moment>,
             event: Option<Box<RawValue>>,
             head: Option<String>,
+            bytes: Option<u64>,
+            id: Option<u64>,
+            answer: Option<KeptAnswer>,
         }
         fn need<T, E: Error>(field: Option<T>, name: &'static str) -> Result<T, E> {
             field.ok_or_else(|| E::missing_field(name))
@@ -66,8 +84,10 @@ impl<'de> Deserialize<'de> for Up {
                 at: need(f.at, "at")?,
                 event: need(f.event, "event")?,
             }),
+            "took" => Ok(Self::Took { run: need(f.run, "run")?, bytes: need(f.bytes, "bytes")? }),
+            "kept" => Ok(Self::Kept { id: need(f.id, "id")?, answer: need(f.answer, "answer")? }),
             "witnessed" => Ok(Self::Witnessed { head: need(f.head, "head")? }),
-            other => Err(D::Error::unknown_variant(other, &["hello", "event", "witnessed"])),
+            other => Err(D::Error::unknown_variant(other, &["hello", "event", "took", "kept", "witnessed"])),
         }
     }
 }
@@ -110,7 +130,22 @@ pub enum Down {
         /// The run.
         run: RunId,
     },
-    /// The run is over and its result taken: drop its journal and worktree.
+    /// End a run that has no box: bring home what it changed, then record its end as failed, for this reason.
+    Close {
+        /// The run.
+        run: RunId,
+        /// Whole sentences.
+        reason: String,
+    },
+    /// Do something about the worktrees that are kept.
+    Kept {
+        /// To know the answer by.
+        id: u64,
+        /// What.
+        what: KeptAct,
+    },
+    /// The run is over and its result taken: drop its journal and worktree. Changes that the host did not bring home
+    /// are kept.
     Settle {
         /// The run.
         run: RunId,
@@ -197,6 +232,9 @@ mod tests {
             Up::Hello { host: "h".into(), runs: vec![known] },
             Up::Hello { host: "h".into(), runs: vec![] },
             Up::Witnessed { head: "x\n".into() },
+            Up::Took { run: RunId::parse("r1").unwrap(), bytes: 7 },
+            Up::Kept { id: 3, answer: KeptAnswer::List { kept: vec![] } },
+            Up::Kept { id: 4, answer: KeptAnswer::Failed { why: "no".into() } },
         ] {
             let text = serde_json::to_string(&up).unwrap();
             let back: Up = serde_json::from_str(&text).unwrap();

@@ -2,30 +2,30 @@
 //!
 //! In order: room on the disk, a gateway, the repository's files, the box, its door at the gateway, the runner's
 //! hello, the reading back of every wall, the task; then the box's events until its end; then the changes, brought
-//! into the repository; then the end. Whatever fails, the box is ended, and the reason is whole; changes that cannot
-//! be brought into the repository are kept, and the reason says where ([`crate::rescue`]).
+//! into the repository ([`crate::home`]); then the end. Whatever fails, the box is ended, and the reason is whole.
 //!
 //! Read [`Attempt::carry`].
 
+use crate::boxed::Boxed;
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::{Live, Trouble};
+use crate::engine::Trouble;
+use crate::home::{Homeward, until};
 use crate::input::Input;
+use crate::journal::MAX_JOURNAL;
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
-use crate::repo::Rein;
 use crate::runs::{Kept, Run, interrupted};
 use api::frame;
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
 use api::link::Launch;
 use model::event::{Exit, Reading};
-use model::profile::TOOLS;
+use model::profile::{Limits, TOOLS};
 use model::run::RunKind;
 use model::{Event, Outcome};
 use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -40,10 +40,6 @@ const HELLO: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// What the box gets beyond its own time limit, which the runner keeps itself.
 const BEYOND: Duration = Duration::from_secs(30);
-/// How long a result may take to come into the repository.
-const HOME: Duration = Duration::from_secs(600);
-/// The same, of a run that was cancelled before.
-const HOME_CANCELLED: Duration = Duration::from_secs(60);
 /// How long what a killed box said may take to pass the scrubber.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -75,41 +71,6 @@ impl<T> Drop for Own<T> {
     }
 }
 
-/// A box, called on threads that may block; dropped on one, too.
-struct Boxed(Option<Box<dyn Live>>);
-
-impl Boxed {
-    async fn with<T: Send + 'static>(&mut self, work: impl FnOnce(&mut dyn Live) -> T + Send + 'static) -> T {
-        let Some(mut live) = self.0.take() else {
-            // Only a call that was given up in the middle leaves nothing here, and its caller is gone.
-            return std::future::pending().await;
-        };
-        let (live, done) = crate::blocking(move || {
-            let done = work(live.as_mut());
-            (live, done)
-        })
-        .await;
-        self.0 = Some(live);
-        done
-    }
-
-    async fn end(mut self) -> Result<Option<String>, String> {
-        match self.0.take() {
-            Some(live) => crate::blocking(move || live.end()).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Boxed {
-    fn drop(&mut self) {
-        if let Some(live) = self.0.take() {
-            // Detached on purpose: ending takes a while and has nothing more to say.
-            drop(tokio::task::spawn_blocking(move || drop(live)));
-        }
-    }
-}
-
 /// A box with its walls read back, at work.
 struct Working {
     line: Arc<Attachment>,
@@ -133,6 +94,10 @@ pub struct Attempt {
     launch: Launch,
     cancelled: watch::Receiver<bool>,
     input: Arc<Input>,
+    /// What is left of the run's time.
+    seconds: u64,
+    /// Whether the changes came home from this attempt's box; none when that was not tried.
+    home: OnceLock<Result<(), String>>,
 }
 
 impl Attempt {
@@ -145,26 +110,35 @@ impl Attempt {
         cancelled: watch::Receiver<bool>,
         input: Arc<Input>,
     ) -> Self {
-        Self { means, run, launch, cancelled, input }
+        let seconds = launch.profile.limits.seconds;
+        Self { means, run, launch, cancelled, input, seconds, home: OnceLock::new() }
     }
 
     /// Carries it out.
     pub async fn carry(mut self) -> Finish {
-        let earlier = self.imports() && self.run.started();
-        match self.whole().await {
-            // It did not come to its work, but an attempt before it did, and nobody has the changes of that.
-            Err(Finish::Ended(Event::Ended { outcome, reason, exit })) if earlier => {
-                let reason = reason.trim_end_matches('.');
-                ended(outcome, format!("{reason}. {}", self.keep_changes().await), exit)
-            }
+        let finish = match self.whole().await {
             Ok(finish) | Err(finish) => finish,
+        };
+        match finish {
+            Finish::Ended(Event::Ended { outcome, reason, exit }) if self.imports() => {
+                Finish::Ended(match self.home.take() {
+                    Some(Ok(())) => Event::Ended { outcome, reason, exit },
+                    Some(Err(why)) => self.homeward().kept(outcome, &reason, exit, &why).await,
+                    None => self.homeward().close(outcome, reason, exit).await,
+                })
+            }
+            finish => finish,
         }
     }
 
     async fn whole(&mut self) -> Result<Finish, Finish> {
         let (means, run, image) = (Arc::clone(&self.means), Arc::clone(&self.run), self.run.image());
-        let back = crate::blocking(move || crate::rescue::take_back(&run)).await;
-        back.map_err(|e| failed(format!("its worktree, which was kept, cannot be taken back: {e}")))?;
+        let back = crate::blocking(move || crate::rescue::take_back(&run).and_then(|()| run.worked())).await;
+        let worked = back.map_err(|e| failed(format!("its worktree, which was kept, cannot be taken back: {e}")))?;
+        self.seconds = self.launch.profile.limits.seconds.saturating_sub(worked.as_secs());
+        if self.seconds == 0 {
+            return Err(self.out_of_time());
+        }
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
         let checkout = self.unless_cancelled(self.prepare()).await??;
@@ -236,7 +210,7 @@ impl Attempt {
         };
         let engine = Arc::clone(&self.means.engine);
         let made = crate::blocking(move || engine.create(&plan)).await.map_err(|e| self.trouble(e))?;
-        let (live, uid) = (slot.insert(Boxed(Some(made.live))), made.uid);
+        let (live, uid) = (slot.insert(Boxed::new(made.live)), made.uid);
         let (attempt, box_id) = (self.launch.attempt, self.launch.box_id.clone());
         self.say(&Event::Attempt { attempt, box_id, uid }).await?;
         let line = self.means.cable.attach(&self.run.id, made.listener).await;
@@ -245,7 +219,8 @@ impl Attempt {
         let words = Own(tokio::spawn(last_words(stderr)));
         let (said, hello) = oneshot::channel();
         let (keeps, kept) = watch::channel(0);
-        let pump = Own(tokio::spawn(pump(stdout, Arc::clone(&line), Arc::clone(&self.run), said, keeps)));
+        let (through, run, most) = (Arc::clone(&line), Arc::clone(&self.run), self.most_said());
+        let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, most)));
         live.with(|live| live.start()).await.map_err(|e| self.trouble(e))?;
         let hello = tokio::select! {
             () = line.lost() => return Err(self.broke("the gateway ended")),
@@ -256,6 +231,10 @@ impl Attempt {
             return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
         self.read_back(live, hello).await?;
+        let (left, all) = (self.seconds, self.launch.profile.limits.seconds);
+        if left < all {
+            self.say(&Event::Note { text: format!("{left} s of the run's {all} s are left") }).await?;
+        }
         let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
         let writer = Own(tokio::spawn(write(stdin, self.task(), input, kept, cancelled)));
@@ -296,7 +275,8 @@ impl Attempt {
     }
 
     fn task(&self) -> ToRunner {
-        let (launch, limits) = (&self.launch, self.launch.profile.limits.clone());
+        let launch = &self.launch;
+        let limits = Limits { seconds: self.seconds, ..launch.profile.limits.clone() };
         let Some(agent) = launch.agent.as_ref().filter(|_| launch.kind == RunKind::Agent) else {
             return ToRunner::Exec { argv: launch.argv.clone(), cwd: WORKSPACE.into(), limits };
         };
@@ -314,8 +294,7 @@ impl Attempt {
 
     /// Until the end of the box.
     async fn work(&self, mut working: Working, mut live: Boxed) -> Finish {
-        let limit = Duration::from_secs(self.launch.profile.limits.seconds);
-        let deadline = Instant::now() + limit + BEYOND;
+        let deadline = Instant::now() + Duration::from_secs(self.seconds) + BEYOND;
         let cancelled = async {
             until(self.cancelled.clone()).await;
             // The writer told the runner; it may still end in order.
@@ -344,26 +323,29 @@ impl Attempt {
         };
         drop(working.writer);
         let imported = match killed {
-            _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone)) || !self.imports() => Ok(()),
-            Err(why) => Err(format!("its box was lost before its changes could be read: {why}")),
-            Ok(()) => self.bring_home(&mut live, &working.line).await,
+            _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone)) || !self.imports() => None,
+            Err(why) => Some(Err(format!("its box was lost before its changes could be read: {why}"))),
+            Ok(()) => Some(self.homeward().from_box(&mut live).await),
         };
-        // Another attempt finds the agent at its end, and brings home what lies in the image.
-        let lost = imported.is_err() && live.with(|live| live.is_lost()).await;
+        // What holds the worktree was killed; the image has it still.
+        let lost = matches!(imported, Some(Err(_))) && live.with(|live| live.is_lost()).await;
         let finish = self.judge_end(stop, live, &working.line, working.words).await;
         match (imported, finish) {
-            (Ok(()), finish) => finish,
-            (Err(why), Finish::Ended(Event::Ended { outcome: Outcome::Done, .. })) if lost => self.broke(why),
-            (Err(why), Finish::Ended(Event::Ended { outcome, reason, exit })) => {
-                let before = if reason.is_empty() { "the agent says the task is done".to_owned() } else { reason };
-                let outcome = if outcome == Outcome::Cancelled { outcome } else { Outcome::Failed };
-                let (before, why) = (before.trim_end_matches('.'), why.trim_end_matches('.'));
-                let kept = self.keep_changes().await;
-                ended(outcome, format!("{before}; but the result is not in the repository: {why}. {kept}"), exit)
+            // Another attempt finds the agent at its end, and brings home what lies in the image.
+            (Some(Err(why)), Finish::Ended(Event::Ended { outcome: Outcome::Done, .. })) if lost => self.broke(why),
+            (Some(Err(why)), Finish::Broken(text)) => Finish::Broken(format!("{text} ({why})")),
+            (Some(imported), finish) if !lost => {
+                // Set here alone, and once: a box stops working once.
+                self.home.get_or_init(|| imported);
+                finish
             }
-            (Err(why), Finish::Broken(text)) => Finish::Broken(format!("{text} ({why})")),
-            (Err(_), finish) => finish,
+            (_, finish) => finish,
         }
+    }
+
+    fn out_of_time(&self) -> Finish {
+        let why = format!("killed: time limit {} s", self.launch.profile.limits.seconds);
+        ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why }))
     }
 
     /// What the end means.
@@ -384,10 +366,7 @@ impl Attempt {
                 }
             },
             Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
-            Stop::Time => {
-                let why = format!("killed: time limit {} s", self.launch.profile.limits.seconds);
-                ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why }))
-            }
+            Stop::Time => self.out_of_time(),
             Stop::Overflow => failed(format!(
                 "killed: standard input ran {} MiB ahead of what the command reads",
                 crate::input::MOST_WAITING >> 20
@@ -431,73 +410,21 @@ impl Attempt {
 
     /// Whether what it changes is to come into a repository.
     fn imports(&self) -> bool {
-        self.launch.import && self.launch.repo.is_some() && self.launch.agent.is_some()
+        self.launch.agent.is_some() && Kept::from(&self.launch).imports()
     }
 
-    /// Keeps the worktree of a run that is about to end, whose box is gone; says where, and what to do.
-    async fn keep_changes(&self) -> String {
-        let run = Arc::clone(&self.run);
-        let kept = crate::blocking(move || {
-            let base = run.kept().and_then(|kept| kept.base).unwrap_or_default();
-            crate::rescue::keep(&run).map(|place| crate::rescue::way_out(&place, &base))
-        });
-        kept.await.unwrap_or_else(|e| format!("The agent's changes could not be kept: {e}."))
-    }
-
-    /// Brings what an agent changed into the repository, as `volary/<run>`; the box's processes are dead by now.
-    async fn bring_home(&self, live: &mut Boxed, line: &Attachment) -> Result<(), String> {
-        let kept = self.run.kept();
-        let (Some(repo), Some(base)) = (self.launch.repo.clone(), kept.and_then(|kept| kept.base)) else {
-            return Ok(());
-        };
-        let Some(agent) = self.launch.agent.as_ref().filter(|_| self.launch.import) else { return Ok(()) };
-        let (means, id, model) = (Arc::clone(&self.means), self.run.id.clone(), agent.model.name.clone());
-        let rein = Rein::default();
-        let held = rein.clone();
-        let work = live.with(move |live| {
-            let mut importing =
-                means.repo.import_held(&repo, &id, &base, &model, held).map_err(|problem| problem.message)?;
-            let stdin = importing.stdin().ok_or("the importing process has no input")?;
-            let written = live.write_changes(OwnedFd::from(stdin));
-            match (written, importing.finish()) {
-                (Ok(left_out), Ok(imported)) => Ok((imported, left_out)),
-                // Of a stream that was cut the writer knows why; of one that was not taken, the importer.
-                (Err(why), Err(problem)) if problem.code == "repo.changes" => Err(why),
-                (_, Err(problem)) => Err(problem.message),
-                (Err(why), Ok(_)) => Err(why),
-            }
-        });
-        let (imported, left_out) = self.in_time(work, &rein).await?;
-        for text in left_out.chunks(10).map(|some| format!("not brought along: {}", some.join("; "))) {
-            let text = line.scrub_text(&text).await.map_err(|e| e.to_string())?;
-            self.run.say(&Event::Note { text }).await.map_err(|e| e.to_string())?;
+    /// Bytes of journal that its box may fill. A person's command has one output, which its profile bounds; it is base 64
+    /// in its events, and small pieces of it have an envelope.
+    fn most_said(&self) -> u64 {
+        match self.launch.kind {
+            RunKind::Agent => MAX_JOURNAL,
+            RunKind::Exec => MAX_JOURNAL.max((self.launch.profile.limits.output_mib << 20).saturating_mul(2)),
         }
-        // It holds what the box wrote. Without the scrubber it is not shown; the branch has it.
-        let (diff, hidden) = line.scrub_text(&imported.diff).await.map_or((String::new(), true), |diff| (diff, false));
-        let event = Event::Result {
-            branch: imported.branch,
-            commit: imported.commit,
-            files: imported.files,
-            diff,
-            diff_cut: imported.diff_cut || hidden,
-        };
-        self.run.say(&event).await.map(drop).map_err(|e| e.to_string())
     }
 
-    /// Waits for an import that `rein` kills: when it takes too long, and when the run is cancelled meanwhile.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, String>>, rein: &Rein) -> Result<T, String> {
-        let before = *self.cancelled.borrow();
-        let limit = if before { HOME_CANCELLED } else { HOME };
-        let mut work = pin!(work);
-        let why = tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = until(self.cancelled.clone()), if !before => "its import was cancelled".into(),
-            () = tokio::time::sleep(limit) => format!("its import took longer than {} s", limit.as_secs()),
-        };
-        rein.pull();
-        // The box is still lent to it; and it may have come to its end just before.
-        work.await.map_err(|_| format!("{why} and was ended"))
+    fn homeward(&self) -> Homeward {
+        let (means, run) = (Arc::clone(&self.means), Arc::clone(&self.run));
+        Homeward { means, run, cancelled: self.cancelled.clone() }
     }
 
     async fn say(&self, event: &Event) -> Result<(), Finish> {
@@ -540,14 +467,6 @@ async fn said(mut words: Own<String>, line: &Attachment) -> String {
             line.scrub_text(&words).await.map(|words| format!("; last words: {words}")).unwrap_or_default()
         }
         _ => String::new(),
-    }
-}
-
-/// Returns once a person cancelled the run.
-async fn until(mut cancelled: watch::Receiver<bool>) {
-    if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-        // The keeper of the reins is gone, so nobody can cancel any more.
-        std::future::pending::<()>().await;
     }
 }
 

@@ -29,6 +29,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How long the gateway may take to say that it serves a run. The socket outlives the process that serves it, so a
 /// dial succeeds while the gateway is being started again: as long as that may take.
 pub const ATTACH: Duration = Duration::from_secs(60);
+/// How long a text that no live box said waits for a gateway.
+const PRESENT: Duration = Duration::from_secs(10);
 /// Bytes of a text that are scrubbed at once, when it is longer than a packet: escaped twice they still fit one.
 const PIECE: usize = 24 * 1024;
 
@@ -134,6 +136,17 @@ impl Cable {
         }
     }
 
+    /// Scrubs a text of any length that no live box said, line by line: a key holds no line end, so no cut can hide one.
+    /// A line longer than a piece is not shown: a cut could show the first half of a key.
+    ///
+    /// # Errors
+    /// [`CableError::Lost`]; [`CableError::NoGateway`] when none is there within ten seconds.
+    pub async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
+        self.ready(PRESENT).await?;
+        let line = self.line.borrow().clone().ok_or(CableError::Lost)?;
+        line.scrub_text(text).await
+    }
+
     /// Has the gateway serve `run` on `door`; afterwards the run may be started.
     ///
     /// # Errors
@@ -155,7 +168,7 @@ impl Cable {
             held.attaches.insert(run.clone(), said);
         }
         let attachment = Attachment { run: run.clone(), line };
-        attachment.send(&ToCable::Attach { run: run.clone() }, Some(door)).await?;
+        attachment.line.send(&ToCable::Attach { run: run.clone() }, Some(door)).await?;
         match tokio::time::timeout(ATTACH, served).await {
             Ok(Ok(said)) => said.map(|()| attachment),
             Ok(Err(_)) => Err(CableError::Lost),
@@ -223,22 +236,36 @@ impl Attachment {
         while lost.changed().await.is_ok() {}
     }
 
-    async fn send(&self, message: &ToCable, door: Option<OwnedFd>) -> Result<(), CableError> {
-        let body = serde_json::to_vec(message).map_err(|e| CableError::Door(e.to_string()))?;
-        if body.len() > MAX_PACKET {
-            return Err(CableError::TooLong(body.len()));
-        }
-        self.line.out.send(Packet { body, door }).await.map_err(|_| CableError::Lost)
-    }
-
     /// Asks for a text of the box to be scrubbed; the answer comes through what is returned, in order of asking.
     ///
     /// # Errors
     /// [`CableError::TooLong`], [`CableError::Lost`]; also the returned channel's end means lost.
     pub async fn scrub(&self, text: String) -> Result<oneshot::Receiver<String>, CableError> {
+        self.line.scrub(text).await
+    }
+
+    /// Scrubs a text of any length, as [`Cable::scrub_text`].
+    ///
+    /// # Errors
+    /// [`CableError::Lost`].
+    pub async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
+        self.line.scrub_text(text).await
+    }
+}
+
+impl Line {
+    async fn send(&self, message: &ToCable, door: Option<OwnedFd>) -> Result<(), CableError> {
+        let body = serde_json::to_vec(message).map_err(|e| CableError::Door(e.to_string()))?;
+        if body.len() > MAX_PACKET {
+            return Err(CableError::TooLong(body.len()));
+        }
+        self.out.send(Packet { body, door }).await.map_err(|_| CableError::Lost)
+    }
+
+    async fn scrub(&self, text: String) -> Result<oneshot::Receiver<String>, CableError> {
         let (said, answer) = oneshot::channel();
         let id = {
-            let mut held = locked(&self.line.held);
+            let mut held = locked(&self.held);
             if held.over {
                 return Err(CableError::Lost);
             }
@@ -249,17 +276,12 @@ impl Attachment {
         };
         let sent = self.send(&ToCable::Scrub { id, text }, None).await;
         if sent.is_err() {
-            locked(&self.line.held).scrubs.remove(&id);
+            locked(&self.held).scrubs.remove(&id);
         }
         sent.map(|()| answer)
     }
 
-    /// Scrubs a text of any length, line by line: a key holds no line end, so no cut can hide one.
-    /// A line longer than a piece is not shown: a cut could show the first half of a key.
-    ///
-    /// # Errors
-    /// [`CableError::Lost`].
-    pub async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
+    async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
         let mut whole = String::with_capacity(text.len());
         for piece in pieces(text) {
             let json = serde_json::Value::String(piece).to_string();
@@ -341,7 +363,7 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
         let mut held = locked(held);
         // A waiter that left is no loss: its run is ending.
         match message {
-            Ok(FromCable::Attached { run }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(Ok(())))),
+            Ok(FromCable::Attached { run, .. }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(Ok(())))),
             Ok(FromCable::Refused { run, why }) => {
                 drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
             }

@@ -1,7 +1,8 @@
 //! An exec's standard input on its way to the box.
 //!
-//! The link carries no credit back to the sender, and one run that does not read must not stop the others: so what
-//! waits is bounded, and a command that falls behind by more than that is ended with the reason.
+//! One run that does not read must not stop the others: so whatever the box took is told to the server, which sends no
+//! more than [`api::http::INPUT_WINDOW`] ahead of it. What waits here is bounded all the same, and a command for which
+//! more came than that is ended with the reason. It outlives an attempt: what no box took waits for the next one.
 
 use crate::runs::locked;
 use api::inbox::ToRunner;
@@ -20,14 +21,21 @@ struct Waiting {
 }
 
 /// The queue of one run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Input {
+    /// Told how many bytes of base 64 a box took.
+    took: Option<Box<dyn Fn(u64) + Send + Sync>>,
     waiting: Mutex<Waiting>,
     came: Notify,
     overflowed: Notify,
 }
 
 impl Input {
+    /// A queue that tells `took` how many bytes of base 64 a box took, each time.
+    pub fn telling(took: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { took: Some(Box::new(took)), ..Self::default() }
+    }
+
     /// Takes what the person sent. Once too much waits, everything after is dropped and [`Input::overflow`] returns.
     pub fn push(&self, data_b64: String, end: bool) {
         let mut waiting = locked(&self.waiting);
@@ -62,6 +70,9 @@ impl Input {
                 }
                 message
             };
+            if let (Some(ToRunner::Input { data_b64 }), Some(took)) = (&message, &self.took) {
+                took(data_b64.len() as u64);
+            }
             match message {
                 Some(message) => return message,
                 None => self.came.notified().await,

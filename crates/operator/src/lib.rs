@@ -8,10 +8,12 @@
 //! server), [`cable`] (to the gateway), [`repo`] and [`checkout`] (the files a run starts from).
 
 pub mod attempt;
+pub mod boxed;
 pub mod cable;
 pub mod checkout;
 pub mod disk;
 pub mod engine;
+pub mod home;
 pub mod input;
 pub mod journal;
 pub mod keeper;
@@ -71,8 +73,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             checkouts,
             disk: disk::Disk::of(&dir),
         });
-        let link = link::keep(server, host, dir.join("heads"), runs, Arc::new(keeper));
-        tokio::join!(link, cable.keep(gateway));
+        let link = link::keep(server, host, dir.join("heads"), runs, Arc::new(keeper.clone()));
+        tokio::join!(link, cable.keep(gateway), keeper.tidy());
     });
     Ok(())
 }

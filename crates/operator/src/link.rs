@@ -83,6 +83,8 @@ enum Over {
 async fn session(stream: UnixStream, host: &str, heads: &Path, runs: &Arc<Runs>, orders: &Arc<dyn Orders>) -> String {
     let (from, mut to) = stream.into_split();
     runs.settled().await;
+    // What was to be told in the session before this one means nothing in it.
+    drop(runs.words());
     // Before the hello is written: what breaks later is not in it.
     let stale = runs.stale.subscribe();
     let known: Vec<Known> = runs.all().iter().map(|run| run.known()).collect();
@@ -151,7 +153,9 @@ async fn listen(
                 hand(Task::Forget(run.clone()));
                 orders.obey(Down::Settle { run });
             }
-            order @ (Down::Cancel { .. } | Down::Input { .. }) => orders.obey(order),
+            order @ (Down::Cancel { .. } | Down::Input { .. } | Down::Close { .. } | Down::Kept { .. }) => {
+                orders.obey(order);
+            }
         }
     }
 }
@@ -171,6 +175,11 @@ async fn tell(
 ) -> Over {
     let mut places: BTreeMap<RunId, Place> = after.into_iter().map(|(run, after)| (run, Place::After(after))).collect();
     loop {
+        for word in runs.words() {
+            if let Err(e) = frame::write(&mut to, &word).await {
+                return e.into();
+            }
+        }
         let more = match send_some(&mut to, runs, &mut places).await {
             Ok(more) => more,
             Err(over) => return over,

@@ -8,7 +8,7 @@
 //! is synced together.
 
 use crate::cable::{Attachment, CableError};
-use crate::journal::{By, MAX_JOURNAL, kind_of};
+use crate::journal::{By, kind_of};
 use crate::runs::Run;
 use api::frame::{self, FrameError};
 use api::inbox::{Done, Hello, Kind};
@@ -48,13 +48,15 @@ enum Said {
     Over(Over),
 }
 
-/// Moves everything until the end. `hello` is answered with the first frame; `kept` counts the events that are durable.
+/// Moves everything until the end, or until the journal holds more than `most` bytes. `hello` is answered with the first
+/// frame; `kept` counts the events that are durable.
 pub async fn pump(
     from: impl AsyncRead + Unpin,
     line: Arc<Attachment>,
     run: Arc<Run>,
     hello: oneshot::Sender<Hello>,
     kept: watch::Sender<u64>,
+    most: u64,
 ) -> Over {
     let (said, heard) = mpsc::channel(WINDOW);
     let listening = async {
@@ -63,7 +65,7 @@ pub async fn pump(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        over = keep(heard, &run, &kept) => over,
+        over = keep(heard, &run, &kept, most) => over,
         () = listening => Over::Gone,
     }
 }
@@ -122,7 +124,7 @@ async fn understand(
     }
 }
 
-async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sender<u64>) -> Over {
+async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sender<u64>, most: u64) -> Over {
     let mut some = Vec::new();
     loop {
         some.clear();
@@ -141,8 +143,8 @@ async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sen
         }
         // What came whole before the end is kept also when the end is a bad one.
         if !events.is_empty() {
-            if run.durable() > MAX_JOURNAL {
-                return Over::Breach(format!("the box said more than {} MiB", MAX_JOURNAL >> 20));
+            if run.durable() > most {
+                return Over::Breach(format!("the box said more than {} MiB", most >> 20));
             }
             let count = events.len() as u64;
             if let Err(e) = run.record(By::Box, events).await {

@@ -2,8 +2,8 @@
 //!
 //! Read [`Runs::open`] (what is found at start), then [`Run::record`] (the only way anything becomes known).
 
-use crate::journal::{By, Journal, JournalError, write_whole};
-use api::link::{Known, Launch};
+use crate::journal::{By, Journal, JournalError, Record, Tail, kind_of, write_whole};
+use api::link::{Known, Launch, Up};
 use model::event::Exit;
 use model::run::RunKind;
 use model::{BoxId, Event, Moment, Outcome, Profile, RunId};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 
 /// What is kept of a launch beside the journal. The handle is not: only a live attempt needs it.
@@ -33,6 +33,17 @@ pub struct Kept {
     pub profile: Profile,
     /// Whether the result is imported.
     pub import: bool,
+    /// The agent's model, by name, as the result's commit tells it.
+    #[serde(default)]
+    pub model: Option<String>,
+}
+
+impl Kept {
+    /// Whether what the run changes is to come into a repository.
+    #[must_use]
+    pub fn imports(&self) -> bool {
+        self.import && self.repo.is_some() && self.kind == RunKind::Agent
+    }
 }
 
 impl From<&Launch> for Kept {
@@ -45,6 +56,7 @@ impl From<&Launch> for Kept {
             base: launch.base.clone(),
             profile: launch.profile.clone(),
             import: launch.import,
+            model: launch.agent.as_ref().map(|agent| agent.model.name.clone()),
         }
     }
 }
@@ -134,6 +146,30 @@ impl Run {
     pub fn started(&self) -> bool {
         locked(&self.journal).started()
     }
+    /// How long its boxes have worked, by the times of what the journal holds: each from its walls to its last word.
+    /// Of a box that was silent when this program was killed, the silence is not counted. Blocks.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn worked(&self) -> std::io::Result<Duration> {
+        let (mut tail, durable) = (Tail::open(&self.journal_path(), &self.id, 0)?, self.durable());
+        let (mut sum, mut now) = (0, None);
+        while let Some(Record { at, by, event, .. }) = tail.next(durable)? {
+            let kind = (by == By::Operator).then(|| kind_of(&event)).flatten();
+            match (kind.as_deref(), now) {
+                (Some("walls"), _) => now = Some((at.0, at.0)),
+                (Some("attempt"), Some((from, to))) => {
+                    sum += to - from;
+                    now = None;
+                }
+                // A clock that was put back takes nothing away.
+                (_, Some((from, to))) => now = Some((from, at.0.max(to))),
+                (_, None) => {}
+            }
+        }
+        let sum: i64 = sum + now.map_or(0, |(from, to)| to - from);
+        Ok(Duration::from_millis(u64::try_from(sum).unwrap_or(0)))
+    }
     /// Marks the start of an attempt.
     pub fn begin(&self) {
         self.live.store(true, Ordering::Release);
@@ -185,6 +221,8 @@ pub struct Runs {
     pub news: Arc<Notify>,
     /// Launches that were taken and whose runs are not known yet.
     coming: watch::Sender<usize>,
+    /// What the server is told beside events; of no worth to the next session.
+    words: Mutex<Vec<Up>>,
     /// Counts up when a run is no longer live and not ended: the server must be told how things stand, by a new hello.
     pub stale: watch::Sender<u64>,
 }
@@ -203,6 +241,7 @@ impl Runs {
             map: Mutex::default(),
             news: Arc::default(),
             coming: watch::Sender::new(0),
+            words: Mutex::default(),
             stale: watch::Sender::new(0),
         };
         for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
@@ -221,6 +260,12 @@ impl Runs {
             }
         }
         Ok(runs)
+    }
+
+    /// The folder of the runs' folders.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The run, if this host knows it.
@@ -255,6 +300,18 @@ impl Runs {
         let Some(run) = locked(&self.map).remove(id) else { return Ok(()) };
         // The journal goes last: a folder with a journal is a run, and one without is not half a run but garbage.
         std::fs::remove_dir_all(&run.dir)
+    }
+
+    /// Has the server told something that no journal holds, in this session of the link or never.
+    pub fn tell(&self, word: Up) {
+        locked(&self.words).push(word);
+        self.news.notify_one();
+    }
+
+    /// What is to be told so, in order; from here on it is the caller's.
+    #[must_use]
+    pub fn words(&self) -> Vec<Up> {
+        std::mem::take(&mut *locked(&self.words))
     }
 
     /// A launch was taken; the run is known, or is not to be, when what is returned is dropped.
@@ -317,4 +374,30 @@ pub fn raw(event: &Event) -> Box<RawValue> {
 /// A lock whose holder panicked guards plain data that is whole after every statement.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_worked_from_the_walls_of_each_of_its_boxes_to_that_boxs_last_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Runs::open(dir.path()).unwrap();
+        let run = runs.take(&RunId::parse("r1").unwrap()).unwrap();
+        let attempt = || raw(&Event::Attempt { attempt: 1, box_id: BoxId::parse("b1").unwrap(), uid: 7 });
+        let (walls, note) = (|| raw(&Event::Walls { readings: vec![] }), || raw(&Event::Note { text: "n".into() }));
+        let say = |ms: i64, event| locked(&run.journal).append(Moment(ms), By::Operator, &[event]).unwrap();
+        say(1_000, attempt());
+        say(2_000, walls());
+        say(5_000, note());
+        // Between boxes.
+        say(60_000, attempt());
+        say(61_000, walls());
+        say(62_000, note());
+        // A clock that was put back.
+        say(50_000, note());
+        run.durable.store(locked(&run.journal).len(), Ordering::Release);
+        assert_eq!(run.worked().unwrap(), Duration::from_millis(3_000 + 1_000));
+    }
 }

@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod console;
+pub mod desk;
 pub mod doors;
 pub mod fault;
 pub mod gateway;
@@ -15,6 +16,7 @@ pub mod grants;
 pub mod guard;
 pub mod heads;
 pub mod http_api;
+pub mod kept;
 pub mod keys;
 pub mod link;
 pub mod live;

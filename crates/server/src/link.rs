@@ -4,12 +4,14 @@
 //! comes back, and [`crate::reconcile`] says what follows from what it knows then.
 
 use crate::app::App;
+use crate::desk::{Closing, Desk};
 use crate::fault::Fault;
-use crate::reconcile::{Held, Step, Then, reconcile};
+use crate::reconcile::{Held, Next, Step, Then, again, reconcile};
 use crate::{now, record, runs};
 use api::frame::{self, FrameError, MAX_FRAME};
 use api::link::{Down, Known, Up};
 use model::event::Source;
+use model::run::RunKind;
 use model::{Event, Moment, Outcome, RunId};
 use scrub::Scrubber;
 use serde_json::json;
@@ -59,6 +61,8 @@ pub struct LinkHandle {
     pub host: Arc<str>,
     out: mpsc::Sender<Vec<u8>>,
     cut: Arc<Notify>,
+    /// Where its answers and its room for input come in.
+    pub desk: Arc<Desk>,
 }
 
 impl LinkHandle {
@@ -148,7 +152,10 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> Result<(), Cut> {
     let (out, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING);
     let (said, mut hear) = mpsc::channel::<Up>(GROUP);
     let cut = Arc::new(Notify::new());
-    let link = LinkHandle { id, host: host.into(), out, cut: cut.clone() };
+    let desk = Arc::new(Desk::default());
+    // Whoever waits at it is told, however this connection ends.
+    let _closing = Closing(desk.clone());
+    let link = LinkHandle { id, host: host.into(), out, cut: cut.clone(), desk };
     let mut halves: JoinSet<Result<(), FrameError>> = JoinSet::new();
     halves.spawn(async move {
         while let Some(bytes) = waiting.recv().await {
@@ -196,11 +203,12 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> Result<(), Cut> {
 fn held(row: &RunRow) -> Held {
     Held {
         run: row.run.clone(),
-        kind: row.kind,
         over: row.state.is_over(),
         launches: row.launches,
+        boxes: row.attempts,
         operator_seq: row.operator_seq,
         cancel_asked: row.cancel_asked,
+        command_begun: false,
     }
 }
 
@@ -235,9 +243,26 @@ async fn greet(app: &App, link: &LinkHandle, known: Vec<Known>, open: &mut Open)
 
 async fn carry_out(app: &App, link: &LinkHandle, run: &RunId, then: Then) -> Result<(), Fault> {
     match then {
-        Then::Launch { attempt } => runs::launch(app, link, run, attempt, None).await,
+        Then::Again { here } => {
+            // As it is now, with all that its host recorded.
+            let Some(row) = app.store.run(run).await?.filter(|row| !row.state.is_over()) else { return Ok(()) };
+            // Its walls are recorded before a command is sent.
+            let sent = row.kind == RunKind::Exec && !app.store.events_of_kind(run, "walls").await?.is_empty();
+            match again(&Held { command_begun: sent, ..held(&row) }, here) {
+                Next::Launch { attempt } => runs::launch(app, link, run, attempt, None).await,
+                Next::Cancel => {
+                    link.tell(&Down::Cancel { run: run.clone() });
+                    Ok(())
+                }
+                Next::Close { reason } => {
+                    link.tell(&Down::Close { run: run.clone(), reason });
+                    Ok(())
+                }
+                Next::End => runs::end(app, run, Outcome::Cancelled, "A person ended the run.").await,
+                Next::Fail { reason } => runs::end(app, run, Outcome::Failed, &reason).await,
+            }
+        }
         Then::Fail { reason } => runs::end(app, run, Outcome::Failed, &reason).await,
-        Then::End => runs::end(app, run, Outcome::Cancelled, "A person ended the run.").await,
         Then::Settle => {
             link.tell(&Down::Settle { run: run.clone() });
             Ok(())
@@ -269,9 +294,13 @@ fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
         return unknown("longer than an event may be");
     }
     match serde_json::from_str::<Event>(&text) {
-        Ok(Event::Accepted { .. } | Event::Verdict(_) | Event::Settled { .. }) => {
-            unknown("an event that only the server writes")
-        }
+        Ok(
+            Event::Accepted { .. }
+            | Event::Verdict(_)
+            | Event::Settled { .. }
+            | Event::Passed { .. }
+            | Event::Proposed { .. },
+        ) => unknown("an event that only the server writes"),
         Ok(event) => match RawValue::from_string(text.clone()) {
             Ok(raw) => (raw, event),
             Err(_) => unknown("not JSON"),
@@ -299,6 +328,8 @@ async fn take(app: &App, link: &LinkHandle, batch: impl Iterator<Item = Up>, ope
                 let (raw, event) = incoming(&scrubber, &event);
                 events.push(Incoming { run, seq, at, raw, event });
             }
+            Up::Took { run, bytes } => link.desk.took(&run, bytes),
+            Up::Kept { id, answer } => link.desk.answer(id, answer),
             Up::Witnessed { head } => drop(app.heads.witnessed.send_replace(head)),
             Up::Hello { .. } => tracing::warn!("a second hello on one link; it is ignored"),
         }
@@ -338,6 +369,7 @@ async fn take(app: &App, link: &LinkHandle, batch: impl Iterator<Item = Up>, ope
         if one.ended {
             open.when.remove(&run);
             runs::over(app, &run, one.last);
+            link.desk.forget(&run);
             app.heads.wanted.notify_one();
             link.tell(&Down::Settle { run: run.clone() });
         } else if one.last > 0 {

@@ -4,6 +4,7 @@ use crate::routes;
 use api::http::{
     CreateRun, Health, Input, ModelView, Problem, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
 };
+use api::kept::{KeptImported, KeptWorktree};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -68,6 +69,8 @@ fn schemas() -> Map<String, Value> {
     add::<CreateRun>(&mut all);
     add::<Health>(&mut all);
     add::<Input>(&mut all);
+    add::<KeptImported>(&mut all);
+    add::<KeptWorktree>(&mut all);
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);
     add::<RunView>(&mut all);

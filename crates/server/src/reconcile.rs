@@ -1,31 +1,37 @@
-//! What follows when a host links: its list of runs against ours. Pure; [`crate::link`] carries it out.
+//! What follows when a host links: its list of runs against ours. Pure; [`crate::link`] carries it out. Read
+//! [`reconcile`], then [`again`].
 //!
 //! No run is left in limbo: every run that is not over is waited for, launched again, or ended with a reason;
 //! and no box lives for a run that is over or that nobody here knows.
 
 use api::link::Known;
 use model::RunId;
-use model::run::RunKind;
 use std::collections::BTreeMap;
 
 /// Boxes that one run may have, one after the other.
 pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Launches that one run may have. One that came to no box, because its host was interrupted before, is no attempt at
+/// the run's task; but a host that is interrupted by the launch itself must not be asked for ever.
+pub const MAX_LAUNCHES: u32 = 10;
 
 /// A run as the server holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The run.
     pub run: RunId,
-    /// What it does.
-    pub kind: RunKind,
     /// Whether it is over.
     pub over: bool,
-    /// The last attempt that was asked for; 0 for none.
+    /// How often it was launched.
     pub launches: u32,
+    /// The number of its last box; 0 for none.
+    pub boxes: u32,
     /// The last number taken from a host.
     pub operator_seq: u64,
     /// Whether a person asked for its end.
     pub cancel_asked: bool,
+    /// Whether it is a command that may have been begun: it is never begun again. Matters to [`again`] only.
+    pub command_begun: bool,
 }
 
 /// What to do about one run.
@@ -57,20 +63,42 @@ pub enum Step {
 /// What to do about a run that has no box any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
-    /// Launch it.
-    Launch {
-        /// As this attempt.
-        attempt: u32,
+    /// Go on with it, or not: see [`again`].
+    Again {
+        /// Whether the host has its journal, and so its worktree.
+        here: bool,
     },
     /// It failed, for this reason.
     Fail {
         /// Whole sentences.
         reason: String,
     },
-    /// It ends as a person asked.
-    End,
     /// The host drops its journal and worktree; the run is over.
     Settle,
+}
+
+/// How a run without a box goes on, or ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Launch it.
+    Launch {
+        /// As this attempt.
+        attempt: u32,
+    },
+    /// The host ends it as a person asked; what it changed comes home first.
+    Cancel,
+    /// The host ends it as failed for this reason; what it changed comes home first.
+    Close {
+        /// Whole sentences.
+        reason: String,
+    },
+    /// No host has anything of it; it ends as a person asked.
+    End,
+    /// No host has anything of it; it failed for this reason.
+    Fail {
+        /// Whole sentences.
+        reason: String,
+    },
 }
 
 /// The steps, run by run.
@@ -97,14 +125,12 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
         return;
     }
     let Some(known) = known else {
-        steps.push(Step::When { run: run(), seq: 0, then: again(ours, ours.operator_seq > 0) });
+        let then = if ours.operator_seq == 0 { Then::Again { here: false } } else { older() };
+        steps.push(Step::When { run: run(), seq: 0, then });
         return;
     };
     if known.last_seq < ours.operator_seq {
-        // What the host says next would carry numbers that are taken already, and be dropped as known.
-        let reason = "The host's journal of this run is older than what was recorded of it (was its disk put back \
-                      to an earlier state?). Start a new run.";
-        steps.push(Step::When { run: run(), seq: 0, then: Then::Fail { reason: reason.into() } });
+        steps.push(Step::When { run: run(), seq: 0, then: older() });
         return;
     }
     let behind = known.last_seq > ours.operator_seq;
@@ -116,7 +142,7 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
             steps.push(Step::Cancel { run: run() });
         }
     } else if !known.ended {
-        steps.push(Step::When { run: run(), seq: known.last_seq, then: again(ours, known.last_seq > 0) });
+        steps.push(Step::When { run: run(), seq: known.last_seq, then: Then::Again { here: true } });
     } else if !behind {
         let reason = "The host says that the run is over, in words that could not be read. Start a new run.";
         steps.push(Step::When { run: run(), seq: 0, then: Then::Fail { reason: reason.into() } });
@@ -137,28 +163,39 @@ fn settle(ours: &Held, known: &Known, steps: &mut Vec<Step>) {
     }
 }
 
-/// What becomes of a run without a box. `began`: something of it happened already.
-fn again(ours: &Held, began: bool) -> Then {
+/// What a host says next would carry numbers that are taken already, and be dropped as known.
+fn older() -> Then {
+    let reason = "The host's journal of this run is older than what was recorded of it, or gone (was its disk put back \
+                  to an earlier state?). Start a new run.";
+    Then::Fail { reason: reason.into() }
+}
+
+/// What becomes of a run without a box; `ours` as it is once all that its host recorded is here. `here`: the host has
+/// its journal.
+#[must_use]
+pub fn again(ours: &Held, here: bool) -> Next {
     if ours.cancel_asked {
-        return Then::End;
+        return if here { Next::Cancel } else { Next::End };
     }
-    if !began {
-        // Nothing takes effect on a host before it is in the journal, so this attempt never was.
-        return Then::Launch { attempt: ours.launches.max(1) };
-    }
-    if ours.kind == RunKind::Exec {
-        let reason = "The platform was interrupted while the command ran; its outcome is unknown. It is not run again \
-                      by itself: look at what it did, then start it again.";
-        return Then::Fail { reason: reason.into() };
-    }
-    if ours.launches >= MAX_ATTEMPTS {
-        let reason = format!(
+    let reason = if ours.command_begun {
+        "The platform was interrupted while the command ran; its outcome is unknown. It is not run again by itself: \
+         look at what it did, then start it again."
+            .to_owned()
+    } else if ours.boxes >= MAX_ATTEMPTS {
+        format!(
             "The platform was interrupted in each of {MAX_ATTEMPTS} attempts at this run; it is not tried again by \
              itself. See the host's log, then start a new run."
-        );
-        return Then::Fail { reason };
-    }
-    Then::Launch { attempt: ours.launches.max(1) + 1 }
+        )
+    } else if ours.launches >= MAX_LAUNCHES {
+        format!(
+            "The run was launched {MAX_LAUNCHES} times, and its host was interrupted each time, {} of them before it \
+             had a box; it is not launched again by itself. See the host's log, then start a new run.",
+            MAX_LAUNCHES - ours.boxes
+        )
+    } else {
+        return Next::Launch { attempt: ours.boxes + 1 };
+    };
+    if here { Next::Close { reason } } else { Next::Fail { reason } }
 }
 
 #[cfg(test)]
@@ -169,11 +206,12 @@ mod tests {
     fn held() -> Held {
         Held {
             run: "r".parse().unwrap(),
-            kind: RunKind::Agent,
             over: false,
             launches: 1,
+            boxes: 1,
             operator_seq: 5,
             cancel_asked: false,
+            command_begun: false,
         }
     }
 
@@ -194,27 +232,44 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_that_never_arrived_is_the_same_attempt_again() {
-        let never = Held { operator_seq: 0, ..held() };
-        assert_eq!(then(&reconcile(&[never], &[])), Some((0, Then::Launch { attempt: 1 })));
+    fn a_launch_that_never_came_to_a_box_is_the_same_attempt_again() {
+        let never = Held { operator_seq: 0, boxes: 0, ..held() };
+        assert_eq!(then(&reconcile(std::slice::from_ref(&never), &[])), Some((0, Then::Again { here: false })));
+        assert_eq!(again(&never, false), Next::Launch { attempt: 1 });
+        assert_eq!(again(&Held { launches: 5, boxes: 1, ..held() }, true), Next::Launch { attempt: 2 });
     }
 
     #[test]
     fn the_last_attempt_is_the_third() {
-        for (launches, expected) in [(2, true), (3, false)] {
-            let steps = reconcile(&[Held { launches, ..held() }], &[known(5, false, false)]);
-            let again = matches!(then(&steps), Some((5, Then::Launch { attempt: 3 })));
-            assert_eq!(again, expected, "{steps:?}");
-        }
+        assert_eq!(again(&Held { boxes: 2, ..held() }, true), Next::Launch { attempt: 3 });
+        let Next::Close { reason } = again(&Held { boxes: 3, ..held() }, true) else { panic!("a fourth") };
+        assert!(reason.contains("in each of 3 attempts"), "{reason}");
     }
 
     #[test]
-    fn a_command_that_began_is_failed_and_one_that_did_not_is_launched() {
-        let exec = Held { kind: RunKind::Exec, operator_seq: 0, ..held() };
-        let began = reconcile(std::slice::from_ref(&exec), &[known(1, false, false)]);
-        assert!(matches!(then(&began), Some((1, Then::Fail { .. }))));
-        let not = reconcile(&[exec], &[known(0, false, false)]);
-        assert_eq!(then(&not), Some((0, Then::Launch { attempt: 1 })));
+    fn the_last_launch_is_the_tenth_however_few_boxes_came_of_them() {
+        assert_eq!(again(&Held { launches: 9, boxes: 0, ..held() }, true), Next::Launch { attempt: 1 });
+        let Next::Close { reason } = again(&Held { launches: 10, boxes: 1, ..held() }, true) else { panic!("more") };
+        assert!(reason.contains("launched 10 times") && reason.contains("9 of them before it had a box"), "{reason}");
+        assert!(matches!(again(&Held { launches: 10, boxes: 0, ..held() }, false), Next::Fail { .. }));
+    }
+
+    #[test]
+    fn who_has_the_worktree_ends_the_run() {
+        let asked = Held { cancel_asked: true, ..held() };
+        assert_eq!((again(&asked, true), again(&asked, false)), (Next::Cancel, Next::End));
+        assert_eq!(then(&reconcile(&[held()], &[known(5, false, false)])), Some((5, Then::Again { here: true })));
+    }
+
+    #[test]
+    fn a_command_that_may_have_begun_is_not_begun_again() {
+        let Next::Close { reason } = again(&Held { command_begun: true, ..held() }, true) else { panic!("again") };
+        assert!(reason.contains("outcome is unknown"), "{reason}");
+    }
+
+    #[test]
+    fn a_host_that_lost_what_was_recorded_does_not_go_on() {
+        assert!(matches!(then(&reconcile(&[held()], &[])), Some((0, Then::Fail { .. }))));
     }
 
     #[test]
@@ -224,14 +279,15 @@ mod tests {
     }
 
     fn any_held() -> impl Strategy<Value = Held> {
-        (0u8..6, any::<bool>(), any::<bool>(), 0u32..5, 0u64..4, any::<bool>()).prop_map(
-            |(run, exec, over, launches, operator_seq, cancel_asked)| Held {
+        (0u8..6, any::<bool>(), 0u32..12, 0u32..5, 0u64..4, any::<bool>(), any::<bool>()).prop_map(
+            |(run, over, launches, boxes, operator_seq, cancel_asked, command_begun)| Held {
                 run: format!("r{run}").parse().unwrap(),
-                kind: if exec { RunKind::Exec } else { RunKind::Agent },
                 over,
                 launches,
+                boxes,
                 operator_seq,
                 cancel_asked,
+                command_begun,
             },
         )
     }
@@ -293,14 +349,16 @@ mod tests {
                     prop_assert!(!steps.iter().any(settled), "settled too early");
                 }
                 for step in steps {
-                    if let Step::When { seq, then: Then::Launch { attempt }, .. } = step {
-                        prop_assert!((1..=MAX_ATTEMPTS.max(ours.launches)).contains(attempt));
-                        prop_assert!(!ours.cancel_asked);
+                    if let Step::When { seq, then: Then::Again { here }, .. } = step {
                         // Nothing of the host's journal may be missing from the history.
-                        prop_assert!(theirs.is_none_or(|k| *seq == k.last_seq));
-                        if ours.kind == RunKind::Exec {
-                            prop_assert!(ours.operator_seq == 0 && theirs.is_none_or(|k| k.last_seq == 0));
+                        prop_assert_eq!(theirs.map(|k| k.last_seq), here.then_some(*seq));
+                        let next = again(ours, *here);
+                        if let Next::Launch { attempt } = next {
+                            prop_assert!((1..=MAX_ATTEMPTS).contains(&attempt));
+                            prop_assert!(ours.launches < MAX_LAUNCHES && !ours.cancel_asked && !ours.command_begun);
                         }
+                        // Where there is a worktree nothing is ended without its host.
+                        prop_assert!(!(*here && matches!(next, Next::End | Next::Fail { .. })));
                     }
                 }
             }

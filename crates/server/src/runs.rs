@@ -219,11 +219,11 @@ pub async fn launch(
         Err(Unfit::Fault(fault)) => return Err(fault),
     };
     let (run, at, box_id, host) = (run.clone(), now(), launch.box_id.clone(), link.host.to_string());
-    let marked = run.clone();
+    let (marked, launches) = (run.clone(), row.launches + 1);
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                tx.launched(&marked, attempt).await?;
+                tx.launched(&marked, launches).await?;
                 let more = json!({ "run": marked, "attempt": attempt, "box": box_id, "host": host });
                 tx.record(By::Server, at, "run.launched", &row.person, record::fields(more)).await
             })
@@ -271,7 +271,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
             Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) })
         }
     };
-    let history = if attempt > 1 { history(app, &row.run).await? } else { Vec::new() };
+    let history = if row.launches > 0 { history(app, &row.run).await? } else { Vec::new() };
     Ok(Launch {
         run: row.run.clone(),
         box_id: random::box_id(),
@@ -368,9 +368,19 @@ pub fn over(app: &App, run: &RunId, n: u64) {
 /// # Errors
 /// 404, 409 for a run that is over, the store's.
 pub async fn cancel(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    let person = caller.person.to_string();
+    let note = format!("{person} asked for the run's end");
+    cancel_for(app, person, run, note).await
+}
+
+/// As [`cancel`], for the person behind a run, with what the transcript says of it.
+///
+/// # Errors
+/// Those of [`cancel`].
+pub async fn cancel_for(app: &App, person: String, run: &RunId, note: String) -> Result<RunView, Fault> {
     let _placing = app.placing.lock().await;
     let link = app.operator();
-    let (ours, at, person, linked) = (run.clone(), now(), caller.person.to_string(), link.is_some());
+    let (ours, at, linked) = (run.clone(), now(), link.is_some());
     let (n, ended) = app
         .store
         .write(move |tx| {
@@ -381,17 +391,20 @@ pub async fn cancel(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, 
                     return Err(Fault::conflict("run.over", message));
                 }
                 tx.ask_cancel(&ours).await?;
-                let note = Event::Note { text: format!("{person} asked for the run's end") };
+                let note = Event::Note { text: note };
                 let mut last = tx.append(&ours, at, &note).await?.n;
                 let more = record::fields(json!({ "run": ours }));
                 tx.record(By::Server, at, "run.cancel-asked", &person, more).await?;
                 let now = !linked || row.launches == 0;
                 if now {
-                    let ended = Event::Ended {
-                        outcome: Outcome::Cancelled,
-                        reason: format!("{person} ended the run."),
-                        exit: None,
+                    // What a host has of it is not thrown away there.
+                    let kept = if row.attempts > 0 && row.kind == RunKind::Agent && row.repo.is_some() {
+                        " Its host was away: what it had changed is kept there (`volary kept`)."
+                    } else {
+                        ""
                     };
+                    let reason = format!("{person} ended the run.{kept}");
+                    let ended = Event::Ended { outcome: Outcome::Cancelled, reason, exit: None };
                     last = end_in(tx, &row, at, &ended).await?.n;
                 }
                 Ok((last, now))
@@ -409,7 +422,7 @@ pub async fn cancel(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, 
     get(app, run).await
 }
 
-/// Passes bytes to an exec's standard input.
+/// Passes bytes to an exec's standard input; waits while its box does not take what came before.
 ///
 /// # Errors
 /// 400, 404, and 409 when the run is no exec, is over, or its host is not linked.
@@ -418,15 +431,24 @@ pub async fn input(app: &App, run: &RunId, input: Input) -> Result<(), Fault> {
     if row.kind != RunKind::Exec {
         return Err(Fault::conflict("run.input", "Only a command (`volary exec`) has a standard input."));
     }
+    let over =
+        |row: &RunRow| Fault::conflict("run.over", format!("The run {run} is over already: {}.", row.state.word()));
     if row.state.is_over() {
-        return Err(Fault::conflict("run.over", format!("The run {run} is over already: {}.", row.state.word())));
+        return Err(over(&row));
+    }
+    if input.data_b64.len() > api::http::INPUT_WINDOW {
+        let most = api::http::INPUT_WINDOW;
+        return Err(Fault::bad("run.input", format!("`data_b64` takes at most {most} bytes at once.")));
     }
     if base64::engine::general_purpose::STANDARD.decode(&input.data_b64).is_err() {
         return Err(Fault::bad("run.input", "`data_b64` is not base 64."));
     }
-    let link = app.operator().ok_or_else(|| {
-        Fault::conflict("host.away", "The run's host is not linked at the moment; send it again when it is.")
-    })?;
-    let down = Down::Input { run: run.clone(), data_b64: input.data_b64, end: input.end };
-    link.send(&down).map_err(|_| Fault::conflict("host.away", "The run's host does not take input at the moment."))
+    let away = || Fault::conflict("host.away", "The run's host is not linked at the moment; send it again when it is.");
+    let link = app.operator().ok_or_else(away)?;
+    if link.desk.room(run, input.data_b64.len()).await.is_err() {
+        // Nothing was sent, whichever it is.
+        let now = app.store.run(run).await?.ok_or_else(|| unknown(run))?;
+        return Err(if now.state.is_over() { over(&now) } else { away() });
+    }
+    link.send(&Down::Input { run: run.clone(), data_b64: input.data_b64, end: input.end }).map_err(|_| away())
 }

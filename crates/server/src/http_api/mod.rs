@@ -1,6 +1,7 @@
 //! The HTTP API: each handler parses, calls one function of the application, answers.
 
 mod extract;
+mod kept;
 mod runs;
 mod small;
 
@@ -13,7 +14,7 @@ use http::{Method, header};
 /// The API's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    runs::routes().and(small::routes()).add(
+    runs::routes().and(kept::routes()).and(small::routes()).add(
         Method::GET,
         "/api/openapi.json",
         "This list, for programs (OpenAPI 3.1).",

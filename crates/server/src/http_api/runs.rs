@@ -31,7 +31,7 @@ pub fn routes() -> Routes {
         .add(
             Method::GET,
             "/api/runs/{run}/events",
-            "Its transcript after `after`, as JSON lines; with `follow=true` as server-sent events until it is over.",
+            "Its transcript after `after`, as JSON lines; with `follow=true` as server-sent events until it is over; with `hold=true`, too, the run ends when the connection does.",
             events,
         )
         .add(Method::POST, "/api/runs/{run}/cancel", "End it.", cancel)
@@ -77,21 +77,30 @@ struct From {
     after: u64,
     #[serde(default)]
     follow: bool,
+    #[serde(default)]
+    hold: bool,
 }
 
 async fn events(
-    _: By<RunsRead>,
+    by: By<RunsRead>,
     State(app): State<App>,
     RunIn(run): RunIn,
     headers: HeaderMap,
     query: Result<Query<From>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Fault> {
-    let Query(from) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `after=N` and `follow=true`."))?;
-    runs::get(&app, &run).await?;
+    let wrong = "The query takes `after=N`, `follow=true`, and with that `hold=true`.";
+    let Query(from) = query.map_err(|_| Fault::bad("query.wrong", wrong))?;
+    let view = runs::get(&app, &run).await?;
     if from.follow {
+        // Who may not start a run holds none: it ends with who holds it.
+        if from.hold && view.person != by.caller.person.to_string() {
+            let message = format!("Only {}, who is behind the run {run}, can hold it.", view.person);
+            return Err(Fault::conflict("run.hold", message));
+        }
+        let hold = from.hold.then(|| live::hold(&app, &run, view.person));
         // A browser that lost the connection says where it was; that goes before the first wish.
         let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-        let lines = live::follow(&app, &run, seen.unwrap_or(from.after)).map(|entry| {
+        let lines = live::follow(&app, &run, seen.unwrap_or(from.after), hold).map(|entry| {
             let entry = entry.map_err(Fault::from)?;
             let line = serde_json::to_string(&entry).map_err(|e| Fault::ours("write an event down", &e))?;
             Ok::<_, Fault>(sse::Event::default().id(entry.n.to_string()).data(line))

@@ -107,13 +107,37 @@ async fn a_run_whose_box_is_gone_goes_on_in_a_new_one_from_its_history_with_a_ne
     assert_ne!(second.agent.unwrap().handle, first.agent.unwrap().handle);
     assert_ne!(second.box_id, first.box_id);
 
+    // It never came to its box: the same attempt again.
     let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
-    assert_eq!(operator.launch().await.attempt, 3);
-    let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
+    let second = operator.launch().await;
+    assert_eq!(second.attempt, 2);
+    operator.begin(&second, 4).await;
+    let mut operator = stage.operator(vec![known(&run, 4, false, false)]).await;
+    let third = operator.launch().await;
+    assert_eq!(third.attempt, 3);
+    operator.begin(&third, 5).await;
+    // The host has the worktree: it ends the run, for the reason that it is told.
+    let mut operator = stage.operator(vec![known(&run, 5, false, false)]).await;
+    let Down::Close { run: closed, reason } = operator.hear().await else { panic!("not closed") };
+    assert!(closed == run && reason.contains("3 attempts"), "{reason}");
+    operator.event(&run, 6, &Event::Ended { outcome: Outcome::Failed, reason, exit: None }).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 6 });
     assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
-    let seen = stage.get(&run).await;
-    assert_eq!(seen.state, RunState::Failed);
-    assert!(seen.reason.contains("3 attempts"), "{}", seen.reason);
+    assert_eq!(stage.get(&run).await.state, RunState::Failed);
+}
+
+#[tokio::test]
+async fn a_launch_that_its_host_never_survives_is_not_repeated_for_ever() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&agent("x")).await.run;
+    for _ in 0..10 {
+        assert_eq!(operator.launch().await.attempt, 1);
+        operator = stage.operator(vec![known(&run, 0, false, false)]).await;
+    }
+    let Down::Close { reason, .. } = operator.hear().await else { panic!("not closed") };
+    assert!(reason.contains("launched 10 times") && reason.contains("10 of them before it had a box"), "{reason}");
 }
 
 #[tokio::test]
@@ -123,11 +147,15 @@ async fn a_command_that_was_interrupted_is_not_run_again() {
     let run = stage.create(&exec(&["make", "install"])).await.run;
     let launch = operator.launch().await;
     operator.begin(&launch, 1).await;
+    // Its box was made, and lost before the command was sent: nothing is repeated.
     let mut operator = stage.operator(vec![known(&run, 1, false, false)]).await;
-    assert_eq!(operator.hear().await, Down::Settle { run: run.clone() });
-    let seen = stage.get(&run).await;
-    assert_eq!(seen.state, RunState::Failed);
-    assert!(seen.reason.contains("outcome is unknown"), "{}", seen.reason);
+    let launch = operator.launch().await;
+    operator.begin(&launch, 2).await;
+    operator.event(&run, 3, &Event::Walls { readings: vec![] }).await;
+    operator.hear().await;
+    let mut operator = stage.operator(vec![known(&run, 3, false, false)]).await;
+    let Down::Close { run: closed, reason } = operator.hear().await else { panic!("not closed") };
+    assert!(closed == run && reason.contains("outcome is unknown"), "{reason}");
 }
 
 #[tokio::test]
