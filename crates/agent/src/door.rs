@@ -4,11 +4,9 @@
 //! dialect. Everything that can go wrong becomes a [`Failure`]; the machine decides what follows.
 
 use crate::turns::{Answer, Failure, FailureKind};
-use crate::wire::{self, Reader, WireError};
+use crate::wire::{self, Reader, WireError, events::Events};
 use api::inbox::ModelRoute;
 use bytes::Bytes;
-use eventsource_stream::{EventStreamError, Eventsource};
-use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT};
@@ -141,35 +139,31 @@ impl Door {
         self.stream(response.into_body(), on_text).await
     }
 
-    async fn stream(&self, body: Incoming, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
-        let mut seen = 0;
-        let most = self.most_bytes();
-        let pieces = body.into_data_stream().map(move |piece| {
-            let piece = piece.map_err(|_| Broken::Cut)?;
-            seen += piece.len();
-            if seen > most { Err(Broken::Endless) } else { Ok(piece) }
-        });
-        let mut events = std::pin::pin!(pieces.eventsource());
+    async fn stream(&self, mut body: Incoming, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
+        let (mut seen, most) = (0, self.most_bytes());
+        let mut events = Events::default();
         let mut reader = Reader::new(self.route.dialect);
         while !reader.is_whole() {
-            let event =
-                tokio::time::timeout(self.limits.idle, events.next()).await.map_err(|_| self.wire(WireError::cut()))?;
-            let event = match event {
-                None => break,
-                Some(Ok(event)) => event,
-                Some(Err(EventStreamError::Transport(Broken::Endless))) => return Err(endless()),
-                Some(Err(EventStreamError::Transport(Broken::Cut))) => return Err(self.wire(WireError::cut())),
-                Some(Err(other)) => {
-                    let text = format!("the model's provider sent a stream that cannot be read: {other}");
-                    return Err(self.wire(WireError { kind: FailureKind::Garbage, text }));
-                }
-            };
-            let words = reader.event(&event.data).map_err(|e| self.wire(e))?;
-            if !words.is_empty() {
-                on_text(&words);
-            }
-            if reader.bytes() as u64 > self.route.max_output_tokens.saturating_mul(16).saturating_add(4096) {
+            let frame =
+                tokio::time::timeout(self.limits.idle, body.frame()).await.map_err(|_| self.wire(WireError::cut()))?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|_| self.wire(WireError::cut()))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            seen += piece.len();
+            if seen > most {
                 return Err(endless());
+            }
+            for data in events.push(&piece).map_err(|e| self.wire(e))? {
+                let words = reader.event(&data).map_err(|e| self.wire(e))?;
+                if !words.is_empty() {
+                    on_text(&words);
+                }
+                if reader.bytes() as u64 > self.route.max_output_tokens.saturating_mul(16).saturating_add(4096) {
+                    return Err(endless());
+                }
+                if reader.is_whole() {
+                    break;
+                }
             }
         }
         reader.end().map_err(|e| self.wire(e))
@@ -198,22 +192,6 @@ impl Door {
             _ => format!("{status}: {words}"),
         };
         Failure { retry_after_ms, ..failure(what, status.as_u16(), text) }
-    }
-}
-
-/// How a body's stream broke.
-#[derive(Debug)]
-enum Broken {
-    Cut,
-    Endless,
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cut => "cut",
-            Self::Endless => "too long",
-        })
     }
 }
 

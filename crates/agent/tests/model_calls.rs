@@ -117,15 +117,16 @@ fn a_model_that_never_ends_is_cut_and_the_reason_says_so() {
 
 #[test]
 fn a_line_that_never_ends_is_cut_too() {
-    block_on(async {
-        let body = "data: ".to_owned() + &"x".repeat(2 << 20) + HANG.trim_end();
-        let model = ModelDouble::new(vec![answer("200 OK", SSE, &body)]).await;
-        let route = api::inbox::ModelRoute { max_output_tokens: 1, ..task(Dialect::OpenaiResponses).model };
-        let limits = CallLimits::default();
-        let door = Door { address: model.address, route, handle: "vh_test".into(), limits };
-        let failure = door.call(b"{}".to_vec(), &mut |_| {}).await.unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Endless);
-    });
+    for dialect in ALL {
+        block_on(async {
+            let body = "data: ".to_owned() + &"x".repeat(3 << 20) + HANG.trim_end();
+            let model = ModelDouble::new(vec![answer("200 OK", SSE, &body)]).await;
+            let (route, limits) = (task(dialect).model, CallLimits::default());
+            let door = Door { address: model.address, route, handle: "vh_test".into(), limits };
+            let failure = door.call(b"{}".to_vec(), &mut |_| {}).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Endless, "{dialect:?}");
+        });
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Read [`request`], then [`Reader`] (one event after another), then [`whole`] (a server that does not stream).
 
 pub mod anthropic;
+pub mod events;
 pub mod openai;
 mod plain;
 pub mod responses;

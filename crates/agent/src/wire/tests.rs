@@ -2,24 +2,18 @@ use super::*;
 use crate::turns::ToolResult;
 use crate::turns::ToolSpec;
 use api::inbox::ModelRoute;
-use bytes::Bytes;
-use eventsource_stream::Eventsource;
-use futures_util::StreamExt;
 use model::Usage;
 use serde_json::{Value, json};
 
 /// Reads a recorded stream that comes in the given pieces; gives the answer and the words as they came.
 pub(super) fn read(dialect: Dialect, pieces: &[&[u8]]) -> Result<(Answer, String), WireError> {
-    let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
-    let events = futures_util::stream::iter(pieces).eventsource();
-    let events: Vec<_> = futures_util::FutureExt::now_or_never(events.collect::<Vec<_>>()).unwrap();
-    let (mut reader, mut words) = (Reader::new(dialect), String::new());
-    for event in events {
-        if reader.is_whole() {
-            break;
+    let (mut events, mut reader, mut words) = (events::Events::default(), Reader::new(dialect), String::new());
+    for piece in pieces {
+        for data in events.push(piece)? {
+            if !reader.is_whole() {
+                words.push_str(&reader.event(&data)?);
+            }
         }
-        let event = event.map_err(|e| WireError::garbage(e.to_string()))?;
-        words.push_str(&reader.event(&event.data)?);
     }
     reader.end().map(|answer| (answer, words))
 }
