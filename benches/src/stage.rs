@@ -129,7 +129,7 @@ impl Home {
     fn start(&self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<Process> {
         let config = json!({
             "home": self.dir.path(), "cgroup_parent": sandbox::rootless::cgroup_parent("bench")?,
-            "server_uid": SERVER_UID, "gateway_uid": GATEWAY_UID, "extra_roots": null,
+            "server_uid": SERVER_UID, "gateway_uid": GATEWAY_UID, "extra_roots": null, "up": std::process::id(),
         });
         let log = fs::File::options().create(true).append(true).open(self.at("log"))?;
         let mut command = Command::new(volary()?);

@@ -13,7 +13,7 @@ use policy::budget::{self, Budget};
 use policy::model_call;
 use serde_json::json;
 use store::chain::By;
-use store::grants::GrantRow;
+use store::grants::{GrantRow, Spent, Standing};
 use store::keep::SecretRow;
 use store::runs::RunRow;
 use store::{StoreError, Tx};
@@ -36,14 +36,15 @@ pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let row = tx.run(&call.run).await?;
-                let word = judge(tx, &call, row.as_ref(), at).await?;
+                let usual = usual_secret(&call.provider);
+                let mut standing = tx.standing(&call.run, &call.handle_sha256, &call.provider, &usual).await?;
+                let word = judge(tx, &call, &mut standing, at).await?;
                 if let Ok(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
                     tx.renew_handle(&call.handle_sha256, at.plus_ms(runs::HANDLE_MS)).await?;
                 }
                 let verdict = verdict(&call, &word);
-                let last = note(tx, row.as_ref(), &call.run, at, verdict).await?;
+                let last = note(tx, standing.run.as_mut(), &call.run, at, verdict).await?;
                 Ok::<_, StoreError>((word, last))
             })
         })
@@ -91,20 +92,25 @@ pub fn upstream(app: &App, model: &ModelView, secret: Option<&SecretRow>) -> Res
     Ok(Upstream { dialect: model.dialect, place, credential: WireSecret(credential), price })
 }
 
+/// The name that the secret of a model has where its administrator chose no other: it is read with everything else.
+fn usual_secret(model: &str) -> String {
+    format!("model/{model}")
+}
+
 async fn judge(
     tx: &mut Tx,
     call: &ModelCall,
-    row: Option<&RunRow>,
+    standing: &mut Standing,
     at: Moment,
 ) -> Result<Result<Granted, Refusal>, StoreError> {
     macro_rules! refuse {
         ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
     }
-    let Some(row) = row else { refuse!("run.unknown", "There is no such run.") };
+    let Some(row) = &standing.run else { refuse!("run.unknown", "There is no such run.") };
     if row.state.is_over() {
         refuse!("run.over", "This run is over; nothing more is granted to it.");
     }
-    let Some(handle) = tx.handle(&call.handle_sha256).await? else {
+    let Some(handle) = &standing.handle else {
         refuse!(
             "handle.unknown",
             "The key that was sent is not a handle of this platform; use the one this run was given."
@@ -127,7 +133,7 @@ async fn judge(
     if row.model.as_deref() != Some(call.provider.as_str()) {
         refuse!("model.other", "This run does not use the model {:?}.", record::short(&call.provider));
     }
-    let Some(model) = tx.model(&call.provider).await?.as_ref().map(models::parse).transpose()? else {
+    let Some(model) = standing.model.as_ref().map(models::parse).transpose()? else {
         refuse!("model.unknown", "The model {:?} was removed.", call.provider);
     };
     if model.id != call.model {
@@ -135,10 +141,15 @@ async fn judge(
     }
     let secret = match &model.secret {
         None => None,
-        Some(name) => match tx.secret(name).await? {
-            Some(secret) => Some(secret),
-            None => refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator."),
-        },
+        Some(name) => {
+            let usual = *name == usual_secret(&call.provider);
+            match if usual { standing.secret.take() } else { tx.secret(name).await? } {
+                Some(secret) => Some(secret),
+                None => {
+                    refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator.")
+                }
+            }
+        }
     };
     let (input, output) = match call.max_output_tokens {
         // Counting writes nothing and costs nothing.
@@ -147,7 +158,7 @@ async fn judge(
         output => (call.input_tokens_at_most, output),
     };
     let price: Price = model.price.unwrap_or_default();
-    let reserved_cost = match left(tx, row).await?.reserve(&price, input, output, call.long_cache) {
+    let reserved_cost = match left(row, &standing.spent)?.reserve(&price, input, output, call.long_cache) {
         Ok(cost) => cost,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -164,10 +175,9 @@ async fn judge(
 }
 
 /// What the run may still use: its limits, less what is used and what is set aside.
-async fn left(tx: &mut Tx, row: &RunRow) -> Result<Budget, StoreError> {
+fn left(row: &RunRow, spent: &Spent) -> Result<Budget, StoreError> {
     let profile: Profile =
         serde_json::from_str(&row.profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })?;
-    let spent = tx.spent(&row.run).await?;
     Ok(Budget {
         tokens_left: profile.limits.tokens.saturating_sub(spent.tokens).saturating_sub(spent.reserved_tokens),
         cost_left: profile.limits.cost_micro_dollars.minus(spent.cost).minus(spent.reserved_cost),
@@ -203,7 +213,7 @@ fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
 /// Writes a verdict down: in the run's transcript, where there is such a run, and in evidence always.
 async fn note(
     tx: &mut Tx,
-    row: Option<&RunRow>,
+    row: Option<&mut RunRow>,
     run: &RunId,
     at: Moment,
     verdict: Verdict,
@@ -214,9 +224,9 @@ async fn note(
         "model": verdict.model, "body_sha256": verdict.body_sha256, "grant": verdict.grant,
         "reserved": verdict.reserved,
     }));
-    let who = row.map_or_else(|| "nobody".to_owned(), |row| row.person.clone());
+    let who = row.as_ref().map_or_else(|| "nobody".to_owned(), |row| row.person.clone());
     let n = match row {
-        Some(row) => Some(tx.append(&row.run, at, &Event::Verdict(verdict)).await?.n),
+        Some(row) => Some(tx.append_to(row, at, &Event::Verdict(verdict))?.n),
         None => None,
     };
     tx.record(By::Gateway, at, kind, &who, more).await?;
@@ -246,8 +256,8 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let row = tx.run(&ours).await?;
-                note(tx, row.as_ref(), &ours, at, verdict).await
+                let mut row = tx.run(&ours).await?;
+                note(tx, row.as_mut(), &ours, at, verdict).await
             })
         })
         .await
@@ -260,16 +270,18 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
 
 /// Settles a grant at what the call used. One that is settled already stays as it is.
 ///
+/// Nobody waits for it: it shares the commit of whatever is recorded next, most often the run's next call.
+///
 /// # Errors
 /// The store's.
 pub async fn settle(app: &App, grant: &GrantId, usage: Usage, status: u16, interrupted: bool) -> Result<(), Fault> {
     let (id, at) = (grant.clone(), now());
     let told = app
         .store
-        .write(move |tx| {
+        .write_soon(move |tx| {
             Box::pin(async move {
-                let Some(grant) = tx.grant(&id).await? else { return Ok(None) };
-                settle_in(tx, &grant, at, Some(usage), status, interrupted).await
+                let Some((mut grant, mut run)) = tx.grant(&id).await? else { return Ok(None) };
+                settle_in(tx, &mut grant, run.as_mut(), at, Some(usage), status, interrupted).await
             })
         })
         .await
@@ -293,8 +305,9 @@ pub async fn settle_left(app: &App, but: &[GrantId]) -> Result<usize, Fault> {
         .write(move |tx| {
             Box::pin(async move {
                 let mut told = Vec::new();
-                for grant in tx.open_grants().await?.into_iter().filter(|grant| !but.contains(&grant.id)) {
-                    told.extend(settle_in(tx, &grant, at, None, 0, true).await?);
+                for mut grant in tx.open_grants().await?.into_iter().filter(|grant| !but.contains(&grant.id)) {
+                    let mut run = tx.run(&grant.run).await?;
+                    told.extend(settle_in(tx, &mut grant, run.as_mut(), at, None, 0, true).await?);
                 }
                 Ok::<_, StoreError>(told)
             })
@@ -308,7 +321,8 @@ pub async fn settle_left(app: &App, but: &[GrantId]) -> Result<usize, Fault> {
 
 async fn settle_in(
     tx: &mut Tx,
-    grant: &GrantRow,
+    grant: &mut GrantRow,
+    run: Option<&mut RunRow>,
     at: Moment,
     usage: Option<Usage>,
     status: u16,
@@ -323,12 +337,12 @@ async fn settle_in(
     }
     let event =
         Event::Settled { grant: grant.id.to_string(), model: grant.model.clone(), usage, cost, status, interrupted };
-    let n = tx.append(&grant.run, at, &event).await?.n;
-    let who = tx.run(&grant.run).await?.map_or_else(String::new, |row| row.person);
+    let run = run.ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {}", grant.run) })?;
+    let n = tx.append_to(run, at, &event)?.n;
     let more = record::fields(json!({
         "run": grant.run, "grant": grant.id, "model": grant.model, "cost": cost, "tokens": usage.total(),
         "status": status, "interrupted": interrupted,
     }));
-    tx.record(By::Gateway, at, "model.settled", &who, more).await?;
+    tx.record(By::Gateway, at, "model.settled", &run.person, more).await?;
     Ok(Some((grant.run.clone(), n)))
 }

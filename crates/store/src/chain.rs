@@ -1,5 +1,6 @@
 //! The evidence: one chain of records, each appended in the transaction of what it speaks of.
 
+use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, to_row};
 use evidence::{Head, Record};
 use model::Moment;
@@ -154,9 +155,8 @@ impl Tx {
         };
         let body = record.body().map_err(StoreError::corrupt("record"))?;
         next.head = evidence::chain::link(self.chain.head, &body).map_err(StoreError::corrupt("record"))?;
-        let add = sqlx::query(ADD).bind(to_row(next.n)).bind(by.word()).bind(to_row(record.source_seq));
-        let add = add.bind(body).bind(next.head.as_bytes().to_vec());
-        add.execute(&mut self.conn).await.map_err(StoreError::sql("append to the evidence"))?;
+        let add = Statement::new("append to the evidence", ADD).bind(to_row(next.n)).bind(by.word());
+        self.later(add.bind(to_row(record.source_seq)).bind(body).bind(next.head.as_bytes().to_vec()));
         self.chain = next;
         Ok(())
     }
@@ -173,7 +173,8 @@ impl Tx {
     /// The engine's.
     pub async fn add_head(&mut self, row: &HeadRow, at: Moment) -> Result<(), StoreError> {
         const ADD: &str = "INSERT INTO heads (n, note, at) VALUES ($1, $2, $3) ON CONFLICT (n) DO NOTHING";
-        let add = sqlx::query(ADD).bind(to_row(row.n)).bind(&row.note).bind(at.0).execute(&mut self.conn).await;
-        add.map(drop).map_err(StoreError::sql("keep a signed head"))
+        let add = Statement::new("keep a signed head", ADD).bind(to_row(row.n)).bind(row.note.as_str()).bind(at.0);
+        self.later(add);
+        Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! Handles (what an agent holds instead of a key) and grants (one permission for one model call).
 
-use crate::{Store, StoreError, Tx, from_row, to_row};
+use crate::keep::{ModelRow, SecretRow};
+use crate::runs::RunRow;
+use crate::script::Statement;
+use crate::{Store, StoreError, Tx, from_row, keep, runs, to_row};
 use model::provider::Price;
 use model::{GrantId, MicroDollars, Moment, RunId, Usage};
 use sqlx::Row;
@@ -51,6 +54,21 @@ pub struct Spent {
     pub reserved_cost: MicroDollars,
 }
 
+/// How a run, and what a call of it names, stand inside a transaction.
+#[derive(Debug)]
+pub struct Standing {
+    /// The run.
+    pub run: Option<RunRow>,
+    /// The handle.
+    pub handle: Option<HandleRow>,
+    /// The model.
+    pub model: Option<ModelRow>,
+    /// The secret that was asked for by name.
+    pub secret: Option<SecretRow>,
+    /// The run's budget, as far as it is gone.
+    pub spent: Spent,
+}
+
 fn grant(row: &AnyRow) -> Result<GrantRow, StoreError> {
     Ok(GrantRow {
         id: GrantId::parse(row.get("id")).map_err(StoreError::corrupt("grant id"))?,
@@ -73,8 +91,8 @@ impl Store {
             (SELECT run FROM runs WHERE state IN ('queued', 'running'))";
         self.write(move |tx| {
             Box::pin(async move {
-                let renewed = sqlx::query(RENEW).bind(expires.0).execute(&mut tx.conn).await;
-                renewed.map(drop).map_err(StoreError::sql("renew the handles"))
+                tx.later(Statement::new("renew the handles", RENEW).bind(expires.0));
+                Ok(())
             })
         })
         .await
@@ -89,6 +107,11 @@ impl Store {
         let rows = sqlx::query(ALL).bind(run.as_str()).fetch_all(&self.read).await;
         rows.map_err(StoreError::sql("list the handles"))?.iter().map(handle).collect()
     }
+}
+
+fn one_handle(sha256: &str) -> Statement {
+    const ONE: &str = "SELECT run, model, expires, dead FROM handles WHERE sha256 = $1";
+    Statement::new("look up a handle", ONE).bind(sha256)
 }
 
 fn handle(row: &AnyRow) -> Result<HandleRow, StoreError> {
@@ -108,8 +131,9 @@ impl Tx {
     pub async fn add_handle(&mut self, sha256: &str, handle: &HandleRow) -> Result<(), StoreError> {
         const ADD: &str = "INSERT INTO handles (sha256, run, model, expires, dead) VALUES ($1, $2, $3, $4, 0)";
         self.end_handles(&handle.run).await?;
-        let add = sqlx::query(ADD).bind(sha256).bind(handle.run.as_str()).bind(&handle.model).bind(handle.expires.0);
-        add.execute(&mut self.conn).await.map(drop).map_err(StoreError::sql("keep a handle"))
+        let add = Statement::new("keep a handle", ADD).bind(sha256).bind(handle.run.as_str());
+        self.later(add.bind(handle.model.as_str()).bind(handle.expires.0));
+        Ok(())
     }
 
     /// Ends every handle of a run, for good.
@@ -118,8 +142,8 @@ impl Tx {
     /// The engine's.
     pub async fn end_handles(&mut self, run: &RunId) -> Result<(), StoreError> {
         const END: &str = "UPDATE handles SET dead = 1 WHERE run = $1";
-        let end = sqlx::query(END).bind(run.as_str()).execute(&mut self.conn).await;
-        end.map(drop).map_err(StoreError::sql("end a handle"))
+        self.later(Statement::new("end a handle", END).bind(run.as_str()));
+        Ok(())
     }
 
     /// The handle with this hash.
@@ -127,9 +151,7 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn handle(&mut self, sha256: &str) -> Result<Option<HandleRow>, StoreError> {
-        const ONE: &str = "SELECT run, model, expires, dead FROM handles WHERE sha256 = $1";
-        let row = sqlx::query(ONE).bind(sha256).fetch_optional(&mut self.conn).await;
-        row.map_err(StoreError::sql("look up a handle"))?.as_ref().map(self::handle).transpose()
+        self.row(one_handle(sha256)).await?.as_ref().map(self::handle).transpose()
     }
 
     /// Lets a handle live until `expires`.
@@ -138,31 +160,50 @@ impl Tx {
     /// The engine's.
     pub async fn renew_handle(&mut self, sha256: &str, expires: Moment) -> Result<(), StoreError> {
         const RENEW: &str = "UPDATE handles SET expires = $2 WHERE sha256 = $1 AND dead = 0";
-        let renew = sqlx::query(RENEW).bind(sha256).bind(expires.0).execute(&mut self.conn).await;
-        renew.map(drop).map_err(StoreError::sql("renew a handle"))
+        self.later(Statement::new("renew a handle", RENEW).bind(sha256).bind(expires.0));
+        Ok(())
     }
 
-    /// What a run has used and has set aside.
+    /// Everything that speaks for or against a call: the run, the handle with this hash, the model of this name, the
+    /// secret of that name, and what the run has used and set aside. One trip to the engine.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn spent(&mut self, run: &RunId) -> Result<Spent, StoreError> {
-        const USED: &str = "SELECT used_input + used_output + used_cache_read + used_cache_write, cost \
-            FROM runs WHERE run = $1";
+    pub async fn standing(
+        &mut self,
+        run: &RunId,
+        handle_sha256: &str,
+        model: &str,
+        secret: &str,
+    ) -> Result<Standing, StoreError> {
         const RESERVED: &str =
             "SELECT reserved_tokens, reserved_cost FROM grants WHERE run = $1 AND state = 'reserved'";
-        let fail = || StoreError::sql("read a budget");
-        let mut spent = Spent::default();
-        let used = sqlx::query(USED).bind(run.as_str()).fetch_optional(&mut self.conn).await.map_err(fail())?;
-        if let Some(row) = used {
-            spent.tokens = from_row(row.get(0));
-            spent.cost = MicroDollars(from_row(row.get(1)));
-        }
-        for row in sqlx::query(RESERVED).bind(run.as_str()).fetch_all(&mut self.conn).await.map_err(fail())? {
+        let [run, handle, model, secret, reserved] = self
+            .rows([
+                runs::one_run(run),
+                one_handle(handle_sha256),
+                keep::one_model(model),
+                keep::one_secret(secret),
+                Statement::new("read a budget", RESERVED).bind(run.as_str()),
+            ])
+            .await?;
+        let run = run.first().map(runs::run_row).transpose()?;
+        let mut spent = run.as_ref().map_or_else(Spent::default, |row| Spent {
+            tokens: row.usage.total(),
+            cost: row.cost,
+            ..Spent::default()
+        });
+        for row in &reserved {
             spent.reserved_tokens = spent.reserved_tokens.saturating_add(from_row(row.get(0)));
             spent.reserved_cost = spent.reserved_cost.plus(MicroDollars(from_row(row.get(1))));
         }
-        Ok(spent)
+        Ok(Standing {
+            run,
+            handle: handle.first().map(self::handle).transpose()?,
+            model: model.first().map(keep::model),
+            secret: secret.first().map(keep::secret),
+            spent,
+        })
     }
 
     /// Sets a grant's reservation aside.
@@ -174,19 +215,27 @@ impl Tx {
             used_input, used_output, used_cache_read, used_cache_write, cost, status, interrupted) \
             VALUES ($1, $2, $3, 'reserved', $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 0)";
         let price = serde_json::to_string(&grant.price).map_err(StoreError::corrupt("price"))?;
-        let add = sqlx::query(ADD).bind(grant.id.as_str()).bind(grant.run.as_str()).bind(&grant.model).bind(made.0);
-        let add = add.bind(to_row(grant.reserved_tokens)).bind(to_row(grant.reserved_cost.0)).bind(price);
-        add.execute(&mut self.conn).await.map(drop).map_err(StoreError::sql("reserve"))
+        let add = Statement::new("reserve", ADD).bind(grant.id.as_str()).bind(grant.run.as_str());
+        let add = add.bind(grant.model.as_str()).bind(made.0).bind(to_row(grant.reserved_tokens));
+        self.later(add.bind(to_row(grant.reserved_cost.0)).bind(price));
+        Ok(())
     }
 
-    /// One grant.
+    /// One grant, and the run that it was given to.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn grant(&mut self, id: &GrantId) -> Result<Option<GrantRow>, StoreError> {
+    pub async fn grant(&mut self, id: &GrantId) -> Result<Option<(GrantRow, Option<RunRow>)>, StoreError> {
         const ONE: &str = "SELECT * FROM grants WHERE id = $1";
-        let row = sqlx::query(ONE).bind(id.as_str()).fetch_optional(&mut self.conn).await;
-        row.map_err(StoreError::sql("read a grant"))?.as_ref().map(grant).transpose()
+        const ITS_RUN: &str = "SELECT * FROM runs WHERE run = (SELECT run FROM grants WHERE id = $1)";
+        let [of_grant, of_run] = self
+            .rows([
+                Statement::new("read a grant", ONE).bind(id.as_str()),
+                Statement::new("read a run", ITS_RUN).bind(id.as_str()),
+            ])
+            .await?;
+        let Some(row) = of_grant.first() else { return Ok(None) };
+        Ok(Some((grant(row)?, of_run.first().map(runs::run_row).transpose()?)))
     }
 
     /// Every grant whose cost is not known yet, oldest first.
@@ -195,45 +244,46 @@ impl Tx {
     /// The engine's.
     pub async fn open_grants(&mut self) -> Result<Vec<GrantRow>, StoreError> {
         const OPEN: &str = "SELECT * FROM grants WHERE state = 'reserved' ORDER BY made, id";
-        let rows =
-            sqlx::query(OPEN).fetch_all(&mut self.conn).await.map_err(StoreError::sql("list the open grants"))?;
+        let [rows] = self.rows([Statement::new("list the open grants", OPEN)]).await?;
         rows.iter().map(grant).collect()
     }
 
-    /// Replaces a grant's reservation by what the call used; the run's sums follow.
+    /// Replaces the reservation of a grant that was read in this act by what the call used; the run's sums follow.
     /// Settling a grant that is settled changes nothing; answers whether it was open.
     ///
     /// # Errors
     /// The engine's.
     pub async fn settle_grant(
         &mut self,
-        grant: &GrantRow,
+        grant: &mut GrantRow,
         at: Moment,
         usage: Usage,
         cost: MicroDollars,
         status: u16,
         interrupted: bool,
     ) -> Result<bool, StoreError> {
+        const ADD: &str = "UPDATE runs SET calls = calls + 1, used_input = used_input + $2, \
+            used_output = used_output + $3, used_cache_read = used_cache_read + $4, \
+            used_cache_write = used_cache_write + $5, cost = cost + $6 \
+            WHERE run = (SELECT run FROM grants WHERE id = $1 AND state = 'reserved')";
         const SETTLE: &str = "UPDATE grants SET state = 'settled', settled = $2, used_input = $3, used_output = $4, \
             used_cache_read = $5, used_cache_write = $6, cost = $7, status = $8, interrupted = $9 \
             WHERE id = $1 AND state = 'reserved'";
-        const ADD: &str = "UPDATE runs SET calls = calls + 1, used_input = used_input + $2, \
-            used_output = used_output + $3, used_cache_read = used_cache_read + $4, \
-            used_cache_write = used_cache_write + $5, cost = cost + $6 WHERE run = $1";
-        let fail = || StoreError::sql("settle a grant");
+        if grant.settled {
+            return Ok(false);
+        }
         // Sums of the engine's integers must not run over, whatever a provider claims to have counted.
         let bounded = |n: u64| to_row(n.min(1 << 50));
         let (input, output) = (bounded(usage.input), bounded(usage.output));
         let (cache_read, cache_write) = (bounded(usage.cache_read), bounded(usage.cache_write));
         let cost = bounded(cost.0);
-        let settle = sqlx::query(SETTLE).bind(grant.id.as_str()).bind(at.0).bind(input).bind(output);
-        let settle = settle.bind(cache_read).bind(cache_write).bind(cost);
-        let settle = settle.bind(i64::from(status)).bind(i64::from(interrupted));
-        if settle.execute(&mut self.conn).await.map_err(fail())?.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let add = sqlx::query(ADD).bind(grant.run.as_str()).bind(input).bind(output).bind(cache_read);
-        add.bind(cache_write).bind(cost).execute(&mut self.conn).await.map_err(fail())?;
+        // The sums first: they look whether it is open.
+        let add = Statement::new("add up a run's use", ADD).bind(grant.id.as_str()).bind(input).bind(output);
+        self.later(add.bind(cache_read).bind(cache_write).bind(cost));
+        let settle = Statement::new("settle a grant", SETTLE).bind(grant.id.as_str()).bind(at.0).bind(input);
+        let settle = settle.bind(output).bind(cache_read).bind(cache_write).bind(cost);
+        self.later(settle.bind(i64::from(status)).bind(i64::from(interrupted)));
+        grant.settled = true;
         Ok(true)
     }
 }

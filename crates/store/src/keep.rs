@@ -1,5 +1,6 @@
 //! Small rows that are kept by name: secrets (sealed), models, the workspace's own keys, sign-in links and sessions.
 
+use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, to_row};
 use model::{Moment, PersonId};
 use sqlx::Row;
@@ -38,7 +39,7 @@ pub struct TokenRow {
     pub expires: Moment,
 }
 
-fn secret(row: &AnyRow) -> SecretRow {
+pub(crate) fn secret(row: &AnyRow) -> SecretRow {
     SecretRow {
         name: row.get("name"),
         sealed: row.get("sealed"),
@@ -48,8 +49,19 @@ fn secret(row: &AnyRow) -> SecretRow {
     }
 }
 
-fn model(row: &AnyRow) -> ModelRow {
+pub(crate) fn model(row: &AnyRow) -> ModelRow {
     ModelRow { name: row.get("name"), body: row.get("body") }
+}
+
+pub(crate) fn one_secret(name: &str) -> Statement {
+    const ONE: &str = "SELECT * FROM secrets WHERE name = $1 AND gone = 0";
+    Statement::new("read a secret", ONE).bind(name)
+}
+
+const ONE_MODEL: &str = "SELECT * FROM models WHERE name = $1";
+
+pub(crate) fn one_model(name: &str) -> Statement {
+    Statement::new("read a model", ONE_MODEL).bind(name)
 }
 
 fn token(row: &AnyRow) -> Result<TokenRow, StoreError> {
@@ -83,8 +95,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub async fn model(&self, name: &str) -> Result<Option<ModelRow>, StoreError> {
-        const ONE: &str = "SELECT * FROM models WHERE name = $1";
-        let row = sqlx::query(ONE).bind(name).fetch_optional(&self.read).await;
+        let row = sqlx::query(ONE_MODEL).bind(name).fetch_optional(&self.read).await;
         Ok(row.map_err(StoreError::sql("read a model"))?.as_ref().map(model))
     }
 
@@ -116,8 +127,8 @@ impl Tx {
     /// The engine's.
     pub async fn next_secret_version(&mut self, name: &str) -> Result<u64, StoreError> {
         const LAST: &str = "SELECT version FROM secrets WHERE name = $1";
-        let row = sqlx::query(LAST).bind(name).fetch_optional(&mut self.conn).await;
-        Ok(row.map_err(StoreError::sql("read a secret"))?.map_or(0, |row| from_row(row.get(0))) + 1)
+        let row = self.row(Statement::new("read a secret", LAST).bind(name)).await?;
+        Ok(row.map_or(0, |row| from_row(row.get(0))) + 1)
     }
 
     /// One secret that is set.
@@ -125,9 +136,7 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn secret(&mut self, name: &str) -> Result<Option<SecretRow>, StoreError> {
-        const ONE: &str = "SELECT * FROM secrets WHERE name = $1 AND gone = 0";
-        let row = sqlx::query(ONE).bind(name).fetch_optional(&mut self.conn).await;
-        Ok(row.map_err(StoreError::sql("read a secret"))?.as_ref().map(secret))
+        Ok(self.row(one_secret(name)).await?.as_ref().map(secret))
     }
 
     /// Sets a secret, in place of what it was.
@@ -138,9 +147,9 @@ impl Tx {
         const SET: &str = "INSERT INTO secrets (name, sealed, set_by, set_at, version, gone) \
             VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, \
             set_by = excluded.set_by, set_at = excluded.set_at, version = excluded.version, gone = 0";
-        let set = sqlx::query(SET).bind(&row.name).bind(row.sealed.clone()).bind(&row.set_by);
-        let set = set.bind(row.set_at.0).bind(to_row(row.version));
-        set.execute(&mut self.conn).await.map(drop).map_err(StoreError::sql("set a secret"))
+        let set = Statement::new("set a secret", SET).bind(row.name.as_str()).bind(row.sealed.clone());
+        self.later(set.bind(row.set_by.as_str()).bind(row.set_at.0).bind(to_row(row.version)));
+        Ok(())
     }
 
     /// Removes a secret's value; its name and version stay, unseen. Answers whether it was set.
@@ -148,9 +157,8 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn remove_secret(&mut self, name: &str) -> Result<bool, StoreError> {
-        const GONE: &str = "UPDATE secrets SET sealed = x'', gone = 1 WHERE name = $1 AND gone = 0";
-        let gone = sqlx::query(GONE).bind(name).execute(&mut self.conn).await;
-        Ok(gone.map_err(StoreError::sql("remove a secret"))?.rows_affected() > 0)
+        const GONE: &str = "UPDATE secrets SET sealed = x'', gone = 1 WHERE name = $1 AND gone = 0 RETURNING name";
+        Ok(self.row(Statement::new("remove a secret", GONE).bind(name)).await?.is_some())
     }
 
     /// Adds a model or replaces it.
@@ -160,18 +168,9 @@ impl Tx {
     pub async fn set_model(&mut self, row: &ModelRow, set_by: &str, set_at: Moment) -> Result<(), StoreError> {
         const SET: &str = "INSERT INTO models (name, body, set_by, set_at) VALUES ($1, $2, $3, $4) \
             ON CONFLICT (name) DO UPDATE SET body = excluded.body, set_by = excluded.set_by, set_at = excluded.set_at";
-        let set = sqlx::query(SET).bind(&row.name).bind(&row.body).bind(set_by).bind(set_at.0);
-        set.execute(&mut self.conn).await.map(drop).map_err(StoreError::sql("set a model"))
-    }
-
-    /// One model, as it stands inside this transaction.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn model(&mut self, name: &str) -> Result<Option<ModelRow>, StoreError> {
-        const ONE: &str = "SELECT * FROM models WHERE name = $1";
-        let row = sqlx::query(ONE).bind(name).fetch_optional(&mut self.conn).await;
-        Ok(row.map_err(StoreError::sql("read a model"))?.as_ref().map(model))
+        let set = Statement::new("set a model", SET).bind(row.name.as_str()).bind(row.body.as_str());
+        self.later(set.bind(set_by).bind(set_at.0));
+        Ok(())
     }
 
     /// Removes a model. Answers whether it was there.
@@ -179,9 +178,8 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn remove_model(&mut self, name: &str) -> Result<bool, StoreError> {
-        const REMOVE: &str = "DELETE FROM models WHERE name = $1";
-        let gone = sqlx::query(REMOVE).bind(name).execute(&mut self.conn).await;
-        Ok(gone.map_err(StoreError::sql("remove a model"))?.rows_affected() > 0)
+        const REMOVE: &str = "DELETE FROM models WHERE name = $1 RETURNING name";
+        Ok(self.row(Statement::new("remove a model", REMOVE).bind(name)).await?.is_some())
     }
 
     /// Keeps one of the workspace's own keys, sealed. One that is there stays; answers whether this one was kept.
@@ -189,9 +187,10 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn keep_workspace_key(&mut self, name: &str, sealed: &[u8]) -> Result<bool, StoreError> {
-        const KEEP: &str = "INSERT INTO workspace_keys (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-        let kept = sqlx::query(KEEP).bind(name).bind(sealed.to_vec()).execute(&mut self.conn).await;
-        Ok(kept.map_err(StoreError::sql("keep a workspace key"))?.rows_affected() > 0)
+        const KEEP: &str = "INSERT INTO workspace_keys (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING \
+            RETURNING name";
+        let keep = Statement::new("keep a workspace key", KEEP).bind(name).bind(sealed.to_vec());
+        Ok(self.row(keep).await?.is_some())
     }
 
     /// Keeps a sign-in link by its token's hash; links that are over go.
@@ -201,10 +200,10 @@ impl Tx {
     pub async fn add_link(&mut self, sha256: &str, link: &TokenRow, now: Moment) -> Result<(), StoreError> {
         const SWEEP: &str = "DELETE FROM links WHERE expires <= $1";
         const ADD: &str = "INSERT INTO links (sha256, person, expires) VALUES ($1, $2, $3)";
-        let fail = || StoreError::sql("keep a sign-in link");
-        sqlx::query(SWEEP).bind(now.0).execute(&mut self.conn).await.map_err(fail())?;
-        let add = sqlx::query(ADD).bind(sha256).bind(link.person.as_str()).bind(link.expires.0);
-        add.execute(&mut self.conn).await.map(drop).map_err(fail())
+        self.later(Statement::new("sweep the sign-in links", SWEEP).bind(now.0));
+        let add = Statement::new("keep a sign-in link", ADD).bind(sha256).bind(link.person.as_str());
+        self.later(add.bind(link.expires.0));
+        Ok(())
     }
 
     /// Takes a sign-in link out: whoever gets it is the only one. None for one that is unknown, used or over.
@@ -213,10 +212,9 @@ impl Tx {
     /// The engine's.
     pub async fn redeem_link(&mut self, sha256: &str, now: Moment) -> Result<Option<PersonId>, StoreError> {
         const TAKE: &str = "DELETE FROM links WHERE sha256 = $1 RETURNING person, expires";
-        let rows = sqlx::query(TAKE).bind(sha256).fetch_all(&mut self.conn).await;
-        let rows = rows.map_err(StoreError::sql("redeem a sign-in link"))?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let link = token(row)?;
+        let row = self.row(Statement::new("redeem a sign-in link", TAKE).bind(sha256)).await?;
+        let Some(row) = row else { return Ok(None) };
+        let link = token(&row)?;
         Ok((now < link.expires).then_some(link.person))
     }
 
@@ -227,10 +225,10 @@ impl Tx {
     pub async fn add_session(&mut self, sha256: &str, session: &TokenRow, now: Moment) -> Result<(), StoreError> {
         const SWEEP: &str = "DELETE FROM sessions WHERE expires <= $1";
         const ADD: &str = "INSERT INTO sessions (sha256, person, made, expires) VALUES ($1, $2, $3, $4)";
-        let fail = || StoreError::sql("keep a session");
-        sqlx::query(SWEEP).bind(now.0).execute(&mut self.conn).await.map_err(fail())?;
-        let add = sqlx::query(ADD).bind(sha256).bind(session.person.as_str()).bind(now.0).bind(session.expires.0);
-        add.execute(&mut self.conn).await.map(drop).map_err(fail())
+        self.later(Statement::new("sweep the sessions", SWEEP).bind(now.0));
+        let add = Statement::new("keep a session", ADD).bind(sha256).bind(session.person.as_str());
+        self.later(add.bind(now.0).bind(session.expires.0));
+        Ok(())
     }
 
     /// Ends a session.
@@ -239,7 +237,7 @@ impl Tx {
     /// The engine's.
     pub async fn end_session(&mut self, sha256: &str) -> Result<(), StoreError> {
         const END: &str = "DELETE FROM sessions WHERE sha256 = $1";
-        let end = sqlx::query(END).bind(sha256).execute(&mut self.conn).await;
-        end.map(drop).map_err(StoreError::sql("end a session"))
+        self.later(Statement::new("end a session", END).bind(sha256));
+        Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Rows: the only crate that speaks SQL.
 //!
 //! One SQLite file holds what a workspace knows. It is written by one task that owns the one writing
-//! connection: callers hand it *acts*, it takes what has queued up into one transaction, each act behind a
-//! savepoint of its own, and answers every caller after the commit (group commit). What a person is told has
-//! happened is therefore on the disk, and an act that fails leaves nothing of itself.
+//! connection: callers hand it *acts*, it takes what has queued up into one transaction, and answers every caller
+//! after the commit (group commit). What a person is told has happened is therefore on the disk. An act that fails
+//! leaves nothing of itself and spares its neighbours; an engine that refuses a statement fails all of the transaction.
 //!
 //! Evidence is written through the same [`Tx`] as the rows it speaks of, so neither exists without the other.
 //! Nothing here reads a clock, opens a secret or decides anything; times come from callers.
@@ -16,6 +16,7 @@ pub mod grants;
 pub mod keep;
 mod open;
 pub mod runs;
+mod script;
 mod write;
 
 pub use error::StoreError;

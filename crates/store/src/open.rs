@@ -138,6 +138,7 @@ async fn migrate(conn: &mut AnyConnection, path: &Path) -> Result<(), StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::Statement;
 
     #[tokio::test]
     async fn no_connection_ever_needs_a_temporary_file() {
@@ -148,8 +149,8 @@ mod tests {
         assert_eq!(sqlx::query(ASK).fetch_one(&store.read).await.unwrap().get::<i64, _>(0), IN_MEMORY);
         let written = store.write(|tx| {
             Box::pin(async move {
-                let row = sqlx::query(ASK).fetch_one(&mut tx.conn).await;
-                row.map(|row| row.get::<i64, _>(0)).map_err(StoreError::sql("ask"))
+                let row = tx.row(Statement::new("ask", ASK)).await?;
+                Ok::<_, StoreError>(row.unwrap().get::<i64, _>(0))
             })
         });
         assert_eq!(written.await.unwrap(), IN_MEMORY);

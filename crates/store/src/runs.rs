@@ -1,13 +1,14 @@
 //! Runs and their transcripts.
 
+use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, to_row};
 use model::event::Source;
 use model::run::RunKind;
 use model::{Event, MicroDollars, Moment, Outcome, RunId, RunState, Usage};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
 
 /// One run's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +167,7 @@ fn small(n: i64) -> u32 {
     u32::try_from(n).unwrap_or(0)
 }
 
-fn run_row(row: &AnyRow) -> Result<RunRow, StoreError> {
+pub(crate) fn run_row(row: &AnyRow) -> Result<RunRow, StoreError> {
     let number = |column: &str| from_row(row.get::<i64, _>(column));
     Ok(RunRow {
         run: id(row.get("run"))?,
@@ -216,9 +217,8 @@ fn entry(run: RunId, row: &AnyRow) -> Result<RawEntry, StoreError> {
 
 const ONE: &str = "SELECT * FROM runs WHERE run = $1";
 
-async fn one(conn: &mut AnyConnection, run: &RunId) -> Result<Option<RunRow>, StoreError> {
-    let row = sqlx::query(ONE).bind(run.as_str()).fetch_optional(conn).await.map_err(StoreError::sql("read a run"))?;
-    row.as_ref().map(run_row).transpose()
+pub(crate) fn one_run(run: &RunId) -> Statement {
+    Statement::new("read a run", ONE).bind(run.as_str())
 }
 
 impl Store {
@@ -282,7 +282,7 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn run(&mut self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
-        one(&mut self.conn, run).await
+        self.row(one_run(run)).await?.as_ref().map(run_row).transpose()
     }
 
     /// Adds a run; its counters start at nothing, whatever the row says.
@@ -295,11 +295,11 @@ impl Tx {
             used_cache_read, used_cache_write, cost, entries, server_seq, operator_seq) \
             VALUES ($1, $2, 'queued', '', $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)";
         let argv = serde_json::to_string(&row.argv).map_err(StoreError::corrupt("list of arguments"))?;
-        let add = sqlx::query(ADD).bind(row.run.as_str()).bind(kind_word(row.kind)).bind(&row.task).bind(argv);
-        let add = add.bind(row.repo.as_deref()).bind(&row.profile_name).bind(&row.profile);
-        let add = add.bind(row.model.as_deref()).bind(&row.person).bind(row.created.0);
-        add.execute(&mut self.conn).await.map_err(StoreError::sql("add a run"))?;
-        Ok(())
+        let add = Statement::new("add a run", ADD).bind(row.run.as_str()).bind(kind_word(row.kind));
+        let add = add.bind(row.task.as_str()).bind(argv).bind(row.repo.as_deref());
+        let add = add.bind(row.profile_name.as_str()).bind(row.profile.as_str()).bind(row.model.as_deref());
+        // Asked for at once, so that an id that is taken is told here.
+        self.row(add.bind(row.person.as_str()).bind(row.created.0)).await.map(drop)
     }
 
     /// Appends an event of the server's own, numbering it; the run's row follows ([`Tx::fold`]).
@@ -307,15 +307,37 @@ impl Tx {
     /// # Errors
     /// The engine's; [`StoreError::Corrupt`] when there is no such run.
     pub async fn append(&mut self, run: &RunId, at: Moment, event: &Event) -> Result<RawEntry, StoreError> {
-        const NEXT: &str = "UPDATE runs SET entries = entries + 1, server_seq = server_seq + 1 WHERE run = $1 \
-            RETURNING entries, server_seq";
-        let next = sqlx::query(NEXT).bind(run.as_str()).fetch_all(&mut self.conn).await;
-        let next = next.map_err(StoreError::sql("number an event"))?;
-        let next = next.first().ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {run}") })?;
+        const LAST: &str = "SELECT entries, server_seq FROM runs WHERE run = $1";
+        let last = self.row(Statement::new("number an event", LAST).bind(run.as_str())).await?;
+        let last = last.ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {run}") })?;
+        self.append_after(run, from_row(last.get(0)), from_row(last.get(1)), at, event)
+    }
+
+    /// As [`Tx::append`], to a run whose row was read in this act and to which nothing else was appended since.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for an event that is no JSON.
+    pub fn append_to(&mut self, row: &mut RunRow, at: Moment, event: &Event) -> Result<RawEntry, StoreError> {
+        let entry = self.append_after(&row.run, row.entries, row.server_seq, at, event)?;
+        (row.entries, row.server_seq) = (entry.n, entry.source_seq);
+        Ok(entry)
+    }
+
+    fn append_after(
+        &mut self,
+        run: &RunId,
+        entries: u64,
+        server_seq: u64,
+        at: Moment,
+        event: &Event,
+    ) -> Result<RawEntry, StoreError> {
+        // A place that is taken is refused by the table.
+        const NEXT: &str = "UPDATE runs SET entries = entries + 1, server_seq = server_seq + 1 WHERE run = $1";
         let raw = serde_json::value::to_raw_value(event).map_err(StoreError::corrupt("event"))?;
-        let (n, source_seq) = (from_row(next.get(0)), from_row(next.get(1)));
+        self.later(Statement::new("number an event", NEXT).bind(run.as_str()));
+        let (n, source_seq) = (entries + 1, server_seq + 1);
         let entry = RawEntry { run: run.clone(), n, at, source: Source::Server, source_seq, event: raw };
-        self.insert(&entry, event).await?;
+        self.insert(&entry, event);
         Ok(entry)
     }
 
@@ -336,11 +358,11 @@ impl Tx {
         const NEXT: &str = "UPDATE runs SET entries = entries + 1, operator_seq = $2 WHERE run = $1 AND \
             operator_seq = $2 - 1 RETURNING entries";
         const HAVE: &str = "SELECT operator_seq FROM runs WHERE run = $1";
-        let next = sqlx::query(NEXT).bind(run.as_str()).bind(to_row(source_seq)).fetch_all(&mut self.conn).await;
-        let next = next.map_err(StoreError::sql("number an event"))?;
+        let next = Statement::new("number an event", NEXT).bind(run.as_str()).bind(to_row(source_seq));
+        let have = Statement::new("read a run", HAVE).bind(run.as_str());
+        let [next, have] = self.rows([next, have]).await?;
         let Some(next) = next.first() else {
-            let have = sqlx::query(HAVE).bind(run.as_str()).fetch_optional(&mut self.conn).await;
-            return Ok(match have.map_err(StoreError::sql("read a run"))? {
+            return Ok(match have.first() {
                 None => Taken::NoRun,
                 Some(row) if from_row(row.get(0)) >= source_seq => Taken::Known,
                 Some(row) => Taken::Gap { have: from_row(row.get(0)) },
@@ -348,44 +370,44 @@ impl Tx {
         };
         let n = from_row(next.get(0));
         let entry = RawEntry { run: run.clone(), n, at, source: Source::Operator, source_seq, event: raw };
-        self.insert(&entry, event).await?;
+        self.insert(&entry, event);
         Ok(Taken::New(entry))
     }
 
-    async fn insert(&mut self, entry: &RawEntry, event: &Event) -> Result<(), StoreError> {
+    fn insert(&mut self, entry: &RawEntry, event: &Event) {
         const INSERT: &str = "INSERT INTO events (run, n, at, source, source_seq, kind, event) \
             VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let kind = kind_of(&entry.event);
-        let insert = sqlx::query(INSERT).bind(entry.run.as_str()).bind(to_row(entry.n)).bind(entry.at.0);
-        let insert = insert.bind(word(entry.source)).bind(to_row(entry.source_seq)).bind(kind).bind(entry.event.get());
-        insert.execute(&mut self.conn).await.map_err(StoreError::sql("append to a transcript"))?;
-        self.fold(&entry.run, entry.at, event).await
+        let insert = Statement::new("append to a transcript", INSERT).bind(entry.run.as_str()).bind(to_row(entry.n));
+        let insert = insert.bind(entry.at.0).bind(word(entry.source)).bind(to_row(entry.source_seq));
+        self.later(insert.bind(kind).bind(entry.event.get()));
+        self.fold(&entry.run, entry.at, event);
     }
 
     /// Lets the run's row follow one event. Nothing changes a run's state but this.
-    async fn fold(&mut self, run: &RunId, at: Moment, event: &Event) -> Result<(), StoreError> {
+    fn fold(&mut self, run: &RunId, at: Moment, event: &Event) {
         const RUNNING: &str = "UPDATE runs SET state = 'running', attempts = $2 WHERE run = $1 AND state IN \
             ('queued', 'running')";
         const ENDED: &str = "UPDATE runs SET state = $2, reason = $3, ended = $4 WHERE run = $1 AND state IN \
             ('queued', 'running')";
         const BASE: &str = "UPDATE runs SET base = $2 WHERE run = $1 AND base IS NULL";
         const BRANCH: &str = "UPDATE runs SET branch = $2 WHERE run = $1";
+        let follow = |sql| Statement::new("follow an event", sql).bind(run.as_str());
         let change = match event {
-            Event::Attempt { attempt, .. } => sqlx::query(RUNNING).bind(run.as_str()).bind(i64::from(*attempt)),
+            Event::Attempt { attempt, .. } => follow(RUNNING).bind(i64::from(*attempt)),
             Event::Ended { outcome, reason, .. } => {
                 let state = match outcome {
                     Outcome::Done => RunState::Done,
                     Outcome::Failed => RunState::Failed,
                     Outcome::Cancelled => RunState::Cancelled,
                 };
-                sqlx::query(ENDED).bind(run.as_str()).bind(state.word()).bind(reason.clone()).bind(at.0)
+                follow(ENDED).bind(state.word()).bind(reason.as_str()).bind(at.0)
             }
-            Event::Base { commit, .. } => sqlx::query(BASE).bind(run.as_str()).bind(commit.clone()),
-            Event::Result { branch: Some(branch), .. } => sqlx::query(BRANCH).bind(run.as_str()).bind(branch.clone()),
-            _ => return Ok(()),
+            Event::Base { commit, .. } => follow(BASE).bind(commit.as_str()),
+            Event::Result { branch: Some(branch), .. } => follow(BRANCH).bind(branch.as_str()),
+            _ => return,
         };
-        change.execute(&mut self.conn).await.map_err(StoreError::sql("follow an event"))?;
-        Ok(())
+        self.later(change);
     }
 
     /// Notes that a person asked for the run's end.
@@ -394,7 +416,7 @@ impl Tx {
     /// The engine's.
     pub async fn ask_cancel(&mut self, run: &RunId) -> Result<(), StoreError> {
         const ASK: &str = "UPDATE runs SET cancel_asked = 1 WHERE run = $1";
-        sqlx::query(ASK).bind(run.as_str()).execute(&mut self.conn).await.map_err(StoreError::sql("change a run"))?;
+        self.later(Statement::new("change a run", ASK).bind(run.as_str()));
         Ok(())
     }
 
@@ -404,8 +426,7 @@ impl Tx {
     /// The engine's.
     pub async fn launched(&mut self, run: &RunId, attempt: u32) -> Result<(), StoreError> {
         const LAUNCHED: &str = "UPDATE runs SET launches = $2 WHERE run = $1";
-        let set = sqlx::query(LAUNCHED).bind(run.as_str()).bind(i64::from(attempt)).execute(&mut self.conn).await;
-        set.map_err(StoreError::sql("change a run"))?;
+        self.later(Statement::new("change a run", LAUNCHED).bind(run.as_str()).bind(i64::from(attempt)));
         Ok(())
     }
 }

@@ -1,20 +1,29 @@
 //! The one writer: a task that owns the writing connection and commits in groups.
 
 use crate::chain::Chain;
+use crate::script::{Statement, carry_out};
 use crate::{Store, StoreError};
 use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 /// Acts in one transaction at most; bounds how long the first of them waits.
 const GROUP: usize = 256;
+
+/// Statements that ride together at most; the engine keeps each mixture that it has met prepared.
+const RIDE: usize = 16;
+
+/// How long an act that nobody waits for lets its commit wait for another act's.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// A future that borrows the transaction.
 pub type InTx<'t, R> = Pin<Box<dyn Future<Output = R> + Send + 't>>;
 
 /// Tells one caller how its act went, once the transaction's fate is known.
-type Reply = Box<dyn FnOnce(Result<(), Arc<sqlx::Error>>) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 struct Done {
     keep: bool,
@@ -24,12 +33,38 @@ struct Done {
 type Doing = dyn for<'t> FnOnce(&'t mut Tx) -> InTx<'t, Done> + Send;
 
 /// One act, waiting for the writer. Dropping it tells its caller that nothing was done.
-pub struct Act(Box<Doing>);
+pub struct Act {
+    doing: Box<Doing>,
+    haste: Haste,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// Somebody waits.
+    Now,
+    /// Within [`LINGER`].
+    Soon,
+}
 
 /// The open transaction, lent to one act at a time. The modules' methods on it are the acts' vocabulary.
 pub struct Tx {
-    pub(crate) conn: AnyConnection,
+    conn: AnyConnection,
     pub(crate) chain: Chain,
+    /// Statements that ride with the next trip.
+    waiting: Vec<Statement>,
+    /// What the act at hand has written so far.
+    written: Written,
+    /// Whether the engine refused something: then nothing of the group is kept.
+    refused: Option<StoreError>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    /// All of it waits still, from this place on; a savepoint goes before it.
+    Waiting(usize),
+    /// The engine has some of it, behind a savepoint.
+    Begun,
 }
 
 impl std::fmt::Debug for Tx {
@@ -45,22 +80,45 @@ impl Store {
     ///
     /// # Errors
     /// The act's own error; [`StoreError::NotCommitted`], [`StoreError::Sql`] or [`StoreError::Closed`] when the
-    /// engine refused the whole transaction. Nothing was changed then.
+    /// engine refused a statement of the transaction, this act's or another's in it. Nothing was changed then.
     pub async fn write<T, E, F>(&self, act: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> InTx<'t, Result<T, E>> + Send + 'static,
     {
+        self.submit(Haste::Now, act).await
+    }
+
+    /// As [`Store::write`], for an act for whose commit nobody waits: it is carried out in its turn, and kept with the
+    /// next act's commit or after 20 ms, so that it costs that next act none of its own.
+    ///
+    /// # Errors
+    /// Those of [`Store::write`].
+    pub async fn write_soon<T, E, F>(&self, act: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> InTx<'t, Result<T, E>> + Send + 'static,
+    {
+        self.submit(Haste::Soon, act).await
+    }
+
+    async fn submit<T, E, F>(&self, haste: Haste, act: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> InTx<'t, Result<T, E>> + Send + 'static,
+    {
         let (tell, told) = oneshot::channel();
-        let boxed: Box<Doing> = Box::new(move |tx: &mut Tx| {
+        let doing: Box<Doing> = Box::new(move |tx: &mut Tx| {
             let doing = act(tx);
             Box::pin(async move {
                 let result = doing.await;
                 let keep = result.is_ok();
                 let reply: Reply = Box::new(move |committed| {
                     let fate = match committed {
-                        Err(source) if keep => Err(StoreError::Sql { act: "commit", source }.into()),
+                        Err(refused) if keep => Err(refused.into()),
                         _ => result,
                     };
                     // The caller may have gone away (a closed connection); its act stands all the same.
@@ -69,54 +127,121 @@ impl Store {
                 Done { keep, reply }
             })
         });
-        self.acts.send(Act(boxed)).await.map_err(|_| StoreError::Closed)?;
+        self.acts.send(Act { doing, haste }).await.map_err(|_| StoreError::Closed)?;
         told.await.unwrap_or_else(|_| Err(StoreError::NotCommitted.into()))
     }
 }
 
 impl Tx {
     pub(crate) fn new(conn: AnyConnection, chain: Chain) -> Self {
-        Self { conn, chain }
+        Self { conn, chain, waiting: Vec::new(), written: Written::Nothing, refused: None }
     }
 
-    async fn say(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::query(sql).execute(&mut self.conn).await.map(drop)
+    /// Has a statement carried out before whatever follows it; that it was refused is told there.
+    pub(crate) fn later(&mut self, statement: Statement) {
+        if self.written == Written::Nothing && !statement.reads() {
+            self.written = Written::Waiting(self.waiting.len());
+            self.waiting.push(Statement::new("begin an act", "SAVEPOINT act"));
+        }
+        self.waiting.push(statement);
     }
 
-    /// Runs one act behind the open savepoint, and leaves a fresh one open for the next. An error means that the
-    /// transaction itself can no longer be trusted.
-    async fn attempt(&mut self, act: Act, last: bool) -> Result<Reply, sqlx::Error> {
+    /// Has statements carried out, and gives the rows of each. All of them are one trip.
+    pub(crate) async fn rows<const N: usize>(
+        &mut self,
+        statements: [Statement; N],
+    ) -> Result<[Vec<AnyRow>; N], StoreError> {
+        for statement in statements {
+            self.later(statement);
+        }
+        let mut all = self.ride().await?;
+        let last = all.split_off(all.len().saturating_sub(N));
+        last.try_into().map_err(|_| StoreError::NotCommitted)
+    }
+
+    /// Has a statement carried out, and gives its first row.
+    pub(crate) async fn row(&mut self, statement: Statement) -> Result<Option<AnyRow>, StoreError> {
+        let [rows] = self.rows([statement]).await?;
+        Ok(rows.into_iter().next())
+    }
+
+    /// Carries out what waits. Once the engine has refused something, nothing more is asked of it in this group.
+    async fn ride(&mut self) -> Result<Vec<Vec<AnyRow>>, StoreError> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        if self.waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.written != Written::Nothing {
+            self.written = Written::Begun;
+        }
+        let rows = carry_out(&mut self.conn, std::mem::take(&mut self.waiting)).await;
+        // It may have rolled back all of it by itself (a full disk): what followed would be committed one by one.
+        self.refused = rows.as_ref().err().cloned();
+        rows
+    }
+
+    /// Carries one act out. What fails leaves nothing of itself.
+    async fn attempt(&mut self, doing: Box<Doing>) -> Reply {
         let before = self.chain;
-        let done = (act.0)(self).await;
+        self.written = Written::Nothing;
+        let done = doing(self).await;
+        match (self.written, done.keep) {
+            (Written::Nothing, _) => {}
+            // All or nothing as it is.
+            (Written::Waiting(at), true) => drop(self.waiting.remove(at)),
+            (Written::Waiting(at), false) => self.waiting.truncate(at),
+            (Written::Begun, true) => self.waiting.push(Statement::new("end an act", "RELEASE act")),
+            (Written::Begun, false) => {
+                self.waiting.clear();
+                self.waiting.push(Statement::new("undo an act", "ROLLBACK TO act"));
+                self.waiting.push(Statement::new("undo an act", "RELEASE act"));
+            }
+        }
         if !done.keep {
             self.chain = before;
-            // Fails when the engine has rolled all of it back by itself (a full disk): then what follows would
-            // be committed one by one, behind our back.
-            self.say("ROLLBACK TO act").await?;
-        } else if !last {
-            self.say("RELEASE act; SAVEPOINT act").await?;
         }
-        Ok(done.reply)
+        self.written = Written::Nothing;
+        done.reply
     }
 
-    async fn group(&mut self, batch: &mut Vec<Act>) {
-        let before = self.chain;
+    /// Carries out these acts, and with them what comes while nobody waits; then commits all, or nothing.
+    async fn group(&mut self, batch: &mut Vec<Act>, queue: &mut mpsc::Receiver<Act>) {
+        let (before, end) = (self.chain, Instant::now() + LINGER);
         let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
-        let whole = async {
-            // Two statements at a time: each trip to the engine's thread costs as much as a small statement.
-            self.say("BEGIN IMMEDIATE; SAVEPOINT act").await?;
-            let mut left = batch.len();
+        self.waiting.push(Statement::new("begin", "BEGIN IMMEDIATE"));
+        loop {
+            let mut haste = Haste::Soon;
             for act in batch.drain(..) {
-                left -= 1;
-                replies.push(self.attempt(act, left == 0).await?);
+                if act.haste == Haste::Now {
+                    haste = Haste::Now;
+                }
+                replies.push(self.attempt(act.doing).await);
+                if self.waiting.len() >= RIDE {
+                    // That it was refused is told to everyone below.
+                    drop(self.ride().await);
+                }
             }
-            self.say("RELEASE act; COMMIT").await
-        };
-        let fate = whole.await.map_err(Arc::new);
+            if haste == Haste::Now || replies.len() >= GROUP {
+                break;
+            }
+            if queue.is_empty() {
+                drop(self.ride().await);
+            }
+            let more = queue.recv_many(batch, GROUP - replies.len());
+            if !timeout_at(end, more).await.is_ok_and(|more| more > 0) {
+                break;
+            }
+        }
+        self.waiting.push(Statement::new("commit", "COMMIT"));
+        let fate = self.ride().await.map(drop);
         if fate.is_err() {
             self.chain = before;
+            self.waiting.clear();
+            self.refused = None;
             // There may be no transaction left to roll back.
-            drop(self.say("ROLLBACK").await);
+            drop(carry_out(&mut self.conn, vec![Statement::new("roll back", "ROLLBACK")]).await);
         }
         for reply in replies {
             reply(fate.clone());
@@ -129,7 +254,7 @@ pub(crate) async fn serve(mut tx: Tx, mut queue: mpsc::Receiver<Act>, head: watc
     let mut batch = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut batch, GROUP).await > 0 {
         let before = tx.chain;
-        tx.group(&mut batch).await;
+        tx.group(&mut batch, &mut queue).await;
         if tx.chain != before {
             head.send_replace(tx.chain);
         }
@@ -149,7 +274,7 @@ mod tests {
         let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
         // The file may not grow any more, as on a full disk.
         let full = store.write(|tx| {
-            Box::pin(async move { tx.say("PRAGMA max_page_count = 1").await.map_err(StoreError::sql("be full")) })
+            Box::pin(async move { tx.row(Statement::new("be full", "PRAGMA max_page_count = 1")).await.map(drop) })
         });
         full.await.unwrap();
         let write = async |n: u64| {

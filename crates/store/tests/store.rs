@@ -239,7 +239,7 @@ async fn a_reservation_is_replaced_by_what_was_used_once() {
     let (_dir, path) = place();
     let store = Store::open(&path).await.unwrap();
     let run = add_run(&store, "r").await;
-    let grant = GrantRow {
+    let mut grant = GrantRow {
         id: "g".parse().unwrap(),
         run: run.clone(),
         model: "m".into(),
@@ -251,11 +251,15 @@ async fn a_reservation_is_replaced_by_what_was_used_once() {
     let act = store.write(move |tx| {
         Box::pin(async move {
             tx.reserve(&grant, Moment(1)).await?;
-            let before = tx.spent(&grant.run).await?;
+            let mut old = grant.clone();
+            let before = tx.standing(&grant.run, "", "", "").await?.spent;
             let usage = Usage { input: 5, output: u64::MAX, ..Usage::default() };
-            let first = tx.settle_grant(&grant, Moment(2), usage, MicroDollars(9), 200, false).await?;
-            let again = tx.settle_grant(&grant, Moment(3), usage, MicroDollars(9), 200, false).await?;
-            Ok::<_, StoreError>((before, first, again, tx.spent(&grant.run).await?, tx.open_grants().await?))
+            let first = tx.settle_grant(&mut grant, Moment(2), usage, MicroDollars(9), 200, false).await?;
+            let again = tx.settle_grant(&mut grant, Moment(3), usage, MicroDollars(9), 200, false).await?;
+            // A row that was read before does not pay twice either.
+            tx.settle_grant(&mut old, Moment(3), usage, MicroDollars(9), 200, false).await?;
+            let after = tx.standing(&grant.run, "", "", "").await?.spent;
+            Ok::<_, StoreError>((before, first, again, after, tx.open_grants().await?))
         })
     });
     let (before, first, again, after, open) = act.await.unwrap();
@@ -312,4 +316,82 @@ async fn a_sign_in_link_is_redeemed_once_and_not_at_its_deadline() {
     });
     let (first, again, late) = act.await.unwrap();
     assert_eq!((first.map(|p| p.to_string()), again, late), (Some("administrator".into()), None, None));
+}
+
+/// Adds a run, reads it back in the same act, adds a line to it, and fails if told so.
+async fn act(store: &Store, run: &str, fail: bool) -> Result<(), StoreError> {
+    let row = RunRow::new(run_id(run), RunKind::Agent, Moment(1));
+    let act = store.write(move |tx| {
+        Box::pin(async move {
+            tx.add_run(&row).await?;
+            let mut read = tx.run(&row.run).await?.unwrap();
+            tx.append_to(&mut read, Moment(2), &note("x"))?;
+            tx.record(By::Server, Moment(2), "test", "me", Map::new()).await?;
+            if fail { Err(StoreError::Closed) } else { Ok(()) }
+        })
+    });
+    act.await
+}
+
+#[tokio::test]
+async fn an_act_that_fails_after_the_engine_has_some_of_it_leaves_nothing_either() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let all = (0..32).map(|n| {
+        let store = &store;
+        async move { act(store, &format!("r{n}"), n % 2 == 1).await.is_ok() }
+    });
+    let kept = futures_util::future::join_all(all).await;
+    assert_eq!(kept, (0..32).map(|n| n % 2 == 0).collect::<Vec<_>>());
+    assert_eq!(store.runs(100).await.unwrap().len(), 16);
+    assert_eq!(store.chain().borrow().n, 16);
+    assert_eq!(store.evidence(0, 100).await.unwrap().len(), 16);
+    for n in 0..32 {
+        assert_eq!(store.events(&run_id(&format!("r{n}")), 0, 10).await.unwrap().len(), 1 - n % 2);
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_is_told_and_nothing_beside_it_is_kept_by_halves() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    act(&store, "taken", false).await.unwrap();
+    let names: Vec<String> = (0..32).map(|n| if n == 20 { "taken".into() } else { format!("r{n}") }).collect();
+    let told = futures_util::future::join_all(names.iter().map(|name| act(&store, name, false))).await;
+    assert!(matches!(told[20], Err(StoreError::Sql { act: "add a run", .. })), "{:?}", told[20]);
+    let mut kept = 1;
+    for (name, told) in names.iter().zip(&told).filter(|(name, _)| *name != "taken") {
+        let lines = store.events(&run_id(name), 0, 10).await.unwrap().len();
+        assert_eq!(
+            (store.run(&run_id(name)).await.unwrap().is_some(), lines),
+            (told.is_ok(), usize::from(told.is_ok()))
+        );
+        kept += u64::from(told.is_ok());
+    }
+    assert_eq!((store.chain().borrow().n, store.evidence(0, 100).await.unwrap().len() as u64), (kept, kept));
+    act(&store, "after", false).await.unwrap();
+    assert_eq!(store.chain().borrow().n, kept + 1);
+}
+
+#[tokio::test]
+async fn an_act_that_nobody_waits_for_is_kept_by_itself_and_seen_by_the_act_behind_it() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let run = add_run(&store, "r").await;
+    let add = |text: &'static str| {
+        let (store, run) = (store.clone(), run.clone());
+        async move {
+            let act =
+                store.write_soon(move |tx| Box::pin(async move { tx.append(&run, Moment(2), &note(text)).await }));
+            act.await.map(|entry| entry.n)
+        }
+    };
+    assert_eq!(add("alone").await.unwrap(), 1);
+    assert_eq!(store.events(&run, 0, 10).await.unwrap().len(), 1, "it is kept when its caller is told");
+    let behind = store.write({
+        let run = run.clone();
+        move |tx| Box::pin(async move { Ok::<_, StoreError>(tx.run(&run).await?.unwrap().entries) })
+    });
+    let (first, seen) = tokio::join!(biased; add("with the next"), behind);
+    assert_eq!((first.unwrap(), seen.unwrap()), (2, 2));
 }
