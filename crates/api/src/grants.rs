@@ -51,6 +51,13 @@ pub enum FromGateway {
         /// One sentence, scrubbed.
         said: String,
     },
+    /// Answer to [`ToGateway::Walls`].
+    Walls {
+        /// Question number.
+        id: u64,
+        /// The forbidden calls, as they were just made.
+        proof: crate::walls::Proof,
+    },
 }
 
 /// What the gateway knows of a model call before it is dispatched.
@@ -97,6 +104,11 @@ pub enum ToGateway {
         route: Upstream,
         /// The provider's id of the model.
         model: String,
+    },
+    /// Make the forbidden calls and report them, for `volary status`.
+    Walls {
+        /// Question number, of the server's own count.
+        id: u64,
     },
     /// Drop whatever the gateway holds for this run; its grants are dead.
     Close {

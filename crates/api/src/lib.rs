@@ -9,6 +9,7 @@
 //! | [`inbox`] | operator ↔ runner (process 1 in the box) | frames on the runner's stdin and stdout |
 //!
 //! [`kept`] is what people and hosts say of worktrees that are kept, over the first two.
+//! [`walls`] is how a confined process proves, over any of these, that its walls stand.
 //! [`changes`] is the stream of files between the worktree and the repository.
 //! [`frame`] is the envelope of all but HTTP. Nothing here decides anything.
 
@@ -21,3 +22,4 @@ pub mod inbox;
 pub mod kept;
 pub mod link;
 pub mod steps;
+pub mod walls;

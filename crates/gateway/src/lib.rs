@@ -21,6 +21,7 @@
 //! | `meter` | what it used, read beside the stream |
 //! | `recent` | credentials of the last hour, for what boxes say |
 //! | `script` | the scripted provider: another upstream, in this process |
+//! | `walls` | the forbidden calls, made when the server asks |
 
 mod cable;
 mod call;
@@ -38,6 +39,7 @@ mod seats;
 mod server;
 mod spare;
 mod tally;
+mod walls;
 
 use anyhow::Context as _;
 use std::os::fd::OwnedFd;
@@ -52,6 +54,8 @@ pub struct Config {
     pub cable: OwnedFd,
     /// The certificate authorities that upstreams are checked against.
     pub roots: rustls::RootCertStore,
+    /// Makes the calls that this process's walls forbid, when the server asks for the proof.
+    pub prove: api::walls::Prove,
 }
 
 /// Loads the machine's certificate authorities, and those of `extra`, a PEM file, when given.
@@ -112,7 +116,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         court: decide::Court::default(),
         seats: seats::Seats::of_this_process(),
     });
-    tokio::spawn(obey(gate.clone(), hears));
+    tokio::spawn(obey(gate.clone(), hears, config.prove));
     cable::accept(gate, config.cable).await
 }
 
@@ -127,7 +131,11 @@ struct Gate {
 }
 
 /// Carries out what the server says by itself.
-async fn obey(gate: Arc<Gate>, mut hears: tokio::sync::mpsc::UnboundedReceiver<server::Order>) {
+async fn obey(
+    gate: Arc<Gate>,
+    mut hears: tokio::sync::mpsc::UnboundedReceiver<server::Order>,
+    prove: api::walls::Prove,
+) {
     while let Some(order) = hears.recv().await {
         match order {
             server::Order::Close(run) => gate.doors.cut_calls(&run),
@@ -135,6 +143,7 @@ async fn obey(gate: Arc<Gate>, mut hears: tokio::sync::mpsc::UnboundedReceiver<s
                 let gate = gate.clone();
                 tokio::spawn(async move { probe::probe(&gate, id, route, &model).await });
             }
+            server::Order::Walls { id } => walls::report(&gate.server, id, prove),
         }
     }
 }
@@ -160,8 +169,12 @@ mod tests {
         // The only test of this binary that needs it, so nobody was first.
         rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
         let (cable, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let config =
-            Config { server_socket: "/nonexistent".into(), cable: cable.into(), roots: rustls::RootCertStore::empty() };
+        let config = Config {
+            server_socket: "/nonexistent".into(),
+            cable: cable.into(),
+            roots: rustls::RootCertStore::empty(),
+            prove: Vec::new,
+        };
         assert!(run(config).unwrap_err().to_string().contains("no listening socket"));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Order {
     Close(RunId),
     /// Try a model.
     Probe { id: u64, route: Upstream, model: String },
+    /// Prove the walls.
+    Walls { id: u64 },
 }
 
 /// The server is away: nothing can be recorded.
@@ -225,6 +227,7 @@ impl Server {
                 }
                 Ok(ToGateway::Close { run }) => Order::Close(run),
                 Ok(ToGateway::Probe { id, route, model }) => Order::Probe { id, route, model },
+                Ok(ToGateway::Walls { id }) => Order::Walls { id },
                 Err(error) => return frame::FrameError::Malformed(error),
             };
             if said.send(order).is_err() {

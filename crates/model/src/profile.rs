@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Profile {
-    /// Shown to people.
+    /// Shown to people. A file that gives none has none: the built-in profile's is not its.
+    #[serde(default)]
     pub description: String,
     /// Who makes the box.
     pub engine: Engine,

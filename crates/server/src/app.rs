@@ -16,6 +16,17 @@ use store::Store;
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
 
+/// What the server is told of the house that it stands in.
+#[derive(Debug, Clone)]
+pub struct House {
+    /// The enrolled person's name, as shown.
+    pub administrator: String,
+    /// The console's port on loopback.
+    pub port: u16,
+    /// Makes the calls that this process's walls forbid.
+    pub prove: api::walls::Prove,
+}
+
 /// See [`App`].
 pub struct Inner {
     /// The rows.
@@ -32,6 +43,8 @@ pub struct Inner {
     pub administrator_name: String,
     /// The console's port on loopback.
     pub port: u16,
+    /// Makes the calls that this process's walls forbid.
+    pub prove: api::walls::Prove,
     /// Who waits for new lines of transcripts.
     pub live: Live,
     /// Signed heads: when one is wanted at once, and which was witnessed last.
@@ -52,15 +65,16 @@ impl Deref for App {
 
 impl App {
     /// The state of a server that was just started: nobody is connected, nothing is to be scrubbed yet.
-    pub fn new(store: Store, keys: Keys, profiles: PathBuf, workspace: WorkspaceId, name: String, port: u16) -> Self {
+    pub fn new(store: Store, keys: Keys, profiles: PathBuf, workspace: WorkspaceId, house: House) -> Self {
         Self(Arc::new(Inner {
             store,
             keys,
             profiles,
             workspace,
             administrator: PersonId::parse("administrator").expect("it is an id"),
-            administrator_name: name,
-            port,
+            administrator_name: house.administrator,
+            port: house.port,
+            prove: house.prove,
             live: Live::default(),
             heads: crate::heads::Heads::default(),
             placing: tokio::sync::Mutex::new(()),

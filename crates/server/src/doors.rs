@@ -1,6 +1,7 @@
 //! The two doors: what is checked of a request before any route, and what every answer carries.
 
 use crate::app::App;
+use crate::console::Trouble;
 use crate::fault::Fault;
 use crate::guard::Door;
 use axum::extract::{Request, State};
@@ -19,10 +20,14 @@ pub fn at(door: Door, router: Router<App>, app: &App) -> Router {
 }
 
 async fn check(State((door, port)): State<(Door, u16)>, request: Request, next: Next) -> Response {
+    let page = wants_page(&request);
     let mut answer = match door {
         Door::Tcp if let Err(fault) = foreign(request.method(), request.headers(), port) => fault.into_response(),
         _ => next.run(request).await,
     };
+    if page && let Some(fault) = answer.extensions_mut().remove::<Fault>() {
+        answer = Trouble(fault).into_response();
+    }
     let headers = answer.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -36,6 +41,12 @@ async fn check(State((door, port)): State<(Door, u16)>, request: Request, next: 
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     answer
+}
+
+/// Whether a person will read the answer: a browser says that it takes HTML; programs, which use the API, do not.
+fn wants_page(request: &Request) -> bool {
+    let html = |accept: &HeaderValue| accept.to_str().is_ok_and(|kinds| kinds.contains("text/html"));
+    !request.uri().path().starts_with("/api/") && request.headers().get_all(header::ACCEPT).iter().any(html)
 }
 
 /// Refuses what another site makes a browser send.

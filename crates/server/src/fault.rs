@@ -64,6 +64,9 @@ impl From<StoreError> for Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        (self.status, Json(self.problem)).into_response()
+        let mut answer = (self.status, Json(&self.problem)).into_response();
+        // For the doors, which make a page of it where a browser asked.
+        answer.extensions_mut().insert(self);
+        answer
     }
 }

@@ -9,6 +9,7 @@ use crate::grants;
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::grants::{FromGateway, ToGateway, Upstream};
+use api::walls::Proof;
 use model::RunId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,14 +31,56 @@ const HELLO: Duration = Duration::from_secs(10);
 /// How long a probe of a model may take.
 const PROBE: Duration = Duration::from_secs(90);
 
-type Probes = Arc<Mutex<HashMap<u64, oneshot::Sender<(u16, String)>>>>;
+/// How long a gateway may take to make its forbidden calls.
+const WALLS: Duration = Duration::from_secs(10);
+
+/// Who waits for an answer of the gateway, by the question's number.
+struct Waiting<T>(Arc<Mutex<HashMap<u64, oneshot::Sender<T>>>>);
+
+impl<T> Clone for Waiting<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Waiting<T> {
+    fn add(&self, id: u64) -> oneshot::Receiver<T> {
+        let (tell, told) = oneshot::channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
+        told
+    }
+    fn take(&self, id: u64) -> Option<oneshot::Sender<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+    /// Passes an answer on; to nobody, when nobody waits any more.
+    fn answered(&self, id: u64, answer: T) {
+        if let Some(tell) = self.take(id)
+            && tell.send(answer).is_err()
+        {
+            tracing::debug!("an answer of the gateway came when nobody waited for it any more");
+        }
+    }
+}
+
+/// The questions that one gateway was asked.
+#[derive(Clone, Default)]
+struct Asked {
+    probes: Waiting<(u16, String)>,
+    walls: Waiting<Proof>,
+}
 
 /// The way to one connected gateway.
 #[derive(Clone)]
 pub struct GatewayHandle {
     id: u64,
     out: mpsc::Sender<ToGateway>,
-    probes: Probes,
+    asked: Asked,
 }
 
 impl GatewayHandle {
@@ -53,20 +96,13 @@ impl GatewayHandle {
     /// # Errors
     /// 503 when it is gone, 504 when it does not answer.
     pub async fn probe(&self, route: Upstream, model: String) -> Result<(u16, String), Fault> {
-        static COUNT: AtomicU64 = AtomicU64::new(1);
-        let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        let gone = || {
-            let message = "The gateway is not connected; `volary status` says how it stands.";
-            Fault::new(http::StatusCode::SERVICE_UNAVAILABLE, "gateway.away", message)
-        };
-        let (tell, told) = oneshot::channel();
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
-        let sent = self.out.send(ToGateway::Probe { id, route, model }).await;
-        let answer = match sent {
-            Ok(()) => tokio::time::timeout(PROBE, told).await,
-            Err(_) => return Err(gone()),
-        };
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let id = number();
+        let told = self.asked.probes.add(id);
+        if self.out.send(ToGateway::Probe { id, route, model }).await.is_err() {
+            return Err(gone());
+        }
+        let answer = tokio::time::timeout(PROBE, told).await;
+        self.asked.probes.take(id);
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(gone()),
@@ -76,6 +112,27 @@ impl GatewayHandle {
             }
         }
     }
+
+    /// Lets it make the calls that its walls forbid; none when it does not say what came of them.
+    pub async fn walls(&self) -> Option<Proof> {
+        let id = number();
+        let told = self.asked.walls.add(id);
+        let asked = self.out.send(ToGateway::Walls { id }).await;
+        let answer = if asked.is_ok() { tokio::time::timeout(WALLS, told).await.ok()?.ok() } else { None };
+        self.asked.walls.take(id);
+        answer
+    }
+}
+
+/// The number of a question; never given twice.
+fn number() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn gone() -> Fault {
+    let message = "The gateway is not connected; `volary status` says how it stands.";
+    Fault::new(http::StatusCode::SERVICE_UNAVAILABLE, "gateway.away", message)
 }
 
 /// Serves gateways, one at a time: a new connection takes the place of the old one.
@@ -114,8 +171,8 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
         open.len()
     );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
-    let probes = Probes::default();
-    app.set_gateway(Some(GatewayHandle { id, out: out.clone(), probes: probes.clone() }));
+    let asked = Asked::default();
+    app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone() }));
 
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(async move {
@@ -135,15 +192,15 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
         };
         while tasks.try_join_next().is_some() {}
         let permit = at_once.clone().acquire_owned().await?;
-        let (app, out, probes) = (app.clone(), out.clone(), probes.clone());
+        let (app, out, asked) = (app.clone(), out.clone(), asked.clone());
         tasks.spawn(async move {
-            answer(&app, message, &out, &probes).await;
+            answer(&app, message, &out, &asked).await;
             drop(permit);
         });
     }
 }
 
-async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, probes: &Probes) {
+async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, asked: &Asked) {
     let done = match message {
         FromGateway::Hello { .. } => {
             tracing::warn!("a second hello on one connection of the gateway; it is ignored");
@@ -162,11 +219,12 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
         }
         FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
         FromGateway::Probed { id, status, said } => {
-            let asked = probes.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            match asked {
-                Some(tell) => tell.send((status, said)).map_err(|_| None),
-                None => Ok(()),
-            }
+            asked.probes.answered(id, (status, said));
+            Ok(())
+        }
+        FromGateway::Walls { id, proof } => {
+            asked.walls.answered(id, proof);
+            Ok(())
         }
     };
     if let Err(Some(fault)) = done {

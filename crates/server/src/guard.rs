@@ -5,6 +5,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
+use crate::port::Account;
 use crate::{session, sign_in};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -178,8 +179,9 @@ async fn caller(parts: &Parts, app: &App) -> Result<Caller, Fault> {
         return Ok(administrator(Door::Home, None));
     }
     let fault = || Fault::unauthorized(sign_in::HOW);
-    let token = session::token(&parts.headers).ok_or_else(fault)?;
-    let hash = crate::random::sha256_hex(token.as_bytes());
+    let token = session::token(&parts.headers, app.port).ok_or_else(fault)?;
+    let account = parts.extensions.get::<Account>().copied().unwrap_or(Account(None));
+    let hash = session::hash(&token, account).ok_or_else(fault)?;
     let session = app.store.session(&hash).await?.filter(|s| crate::now() < s.expires).ok_or_else(fault)?;
     // One person is enrolled until people and roles exist; a session of anyone else is nobody's.
     if session.person != app.administrator {

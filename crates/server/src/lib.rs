@@ -4,8 +4,9 @@
 //! gives no secret out but to the gateway, for one granted call.
 //!
 //! Read [`run`], then [`routes`] and [`guard`] (who may call what), [`runs`] (a run's life), [`link`] and
-//! [`reconcile`] (what the host says), [`gateway`] and [`grants`] (what a model call takes), [`heads`].
+//! [`reconcile`] (what the host says), [`gateway`] and [`grants`] (what a model call takes), [`heads`], [`walls`].
 
+pub mod accounts;
 pub mod app;
 pub mod console;
 pub mod desk;
@@ -23,6 +24,7 @@ pub mod live;
 pub mod models;
 pub mod offline;
 pub mod openapi;
+pub mod port;
 pub mod prices;
 pub mod profiles;
 mod random;
@@ -33,19 +35,18 @@ pub mod runs;
 pub mod secrets;
 pub mod session;
 pub mod sign_in;
+pub mod walls;
 
 pub use offline::export;
 pub use routes::inventory;
 
 use anyhow::Context;
 use app::App;
-use axum::serve::ListenerExt;
 use guard::Door;
 use keys::Keys;
 use model::{Moment, WorkspaceId};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,7 +68,16 @@ pub struct Config {
     pub profiles: PathBuf,
     /// The workspace.
     pub workspace: WorkspaceId,
+    /// The enrolled administrator's name, for people.
+    pub administrator: String,
+    /// Which account a connection on loopback comes from.
+    pub accounts: accounts::Accounts,
+    /// Makes the calls that this process's walls forbid, when someone asks for the proof.
+    pub prove: api::walls::Prove,
 }
+
+/// Threads that serve.
+const WORKERS: usize = 2;
 
 /// Now, by the system's clock.
 fn now() -> Moment {
@@ -100,39 +110,33 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Those of [`run`].
-pub fn run_until(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub fn run_until(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS)
         .thread_name("server")
         .enable_all()
         .build()
         .context("starting the server's runtime")?;
-    let result = runtime.block_on(serve(config, stop));
+    // On a worker, so that the workers alone serve.
+    let result = runtime.block_on(runtime.spawn(serve(config, stop))).unwrap_or_else(|e| Err(e.into()));
     // Followers of live runs would hold it for as long as their runs last.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     let store = Store::open(&config.dir.join("volary.db")).await?;
     let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
     let port = config.tcp.local_addr()?.port();
-    let name = owner(&config.profiles);
-    let app = App::new(store, keys, config.profiles, config.workspace, name, port);
+    let house = app::House { administrator: config.administrator, port, prove: config.prove };
+    let app = App::new(store, keys, config.profiles, config.workspace, house);
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 
-    let tcp = {
-        config.tcp.set_nonblocking(true)?;
-        // Without this, small answers wait for the other side's delayed acknowledgement.
-        tokio::net::TcpListener::from_std(config.tcp)?.tap_io(|stream| {
-            if let Err(e) = stream.set_nodelay(true) {
-                tracing::debug!("no TCP_NODELAY: {e}");
-            }
-        })
-    };
+    config.tcp.set_nonblocking(true)?;
+    let tcp = tokio::net::TcpListener::from_std(config.tcp)?;
     let (api, operator, gateway) = (unix(config.api)?, unix(config.operator)?, unix(config.gateway)?);
     let router = routes::all().into_router();
-    let people = axum::serve(tcp, doors::at(Door::Tcp, router.clone(), &app));
+    let console = doors::at(Door::Tcp, router.clone(), &app);
     let home = axum::serve(api, doors::at(Door::Home, router, &app));
     // Everything else goes on until the last head is signed and kept.
     let parting = async {
@@ -142,7 +146,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result
     };
     tracing::info!("the server is ready at http://127.0.0.1:{port}");
     tokio::select! {
-        result = people => result.context("serving the console")?,
+        () = port::serve(tcp, config.accounts, port::Limits::default(), console) => {}
         result = home => result.context("serving the home's socket")?,
         () = link::serve(app.clone(), operator) => {}
         () = gateway::serve(app.clone(), gateway) => {}
@@ -167,18 +171,4 @@ async fn renew(app: &App) {
             tracing::error!("the handles were not renewed: {e}");
         }
     }
-}
-
-/// The name of a folder's owner, for people: from the system's list of users, else the number.
-fn owner(folder: &Path) -> String {
-    let Ok(uid) = std::fs::metadata(folder).map(|meta| meta.uid()) else { return "administrator".into() };
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    users
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            let (name, id) = (fields.next()?, fields.nth(1)?);
-            (id == uid.to_string()).then(|| name.to_owned())
-        })
-        .unwrap_or_else(|| format!("user {uid}"))
 }

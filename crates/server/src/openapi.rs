@@ -5,6 +5,7 @@ use api::http::{
     CreateRun, Health, Input, ModelView, Problem, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
+use api::walls::{Forbidden, Proof, Walls};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -67,17 +68,20 @@ fn schemas() -> Map<String, Value> {
     }
     let mut all = Map::new();
     add::<CreateRun>(&mut all);
+    add::<Forbidden>(&mut all);
     add::<Health>(&mut all);
     add::<Input>(&mut all);
     add::<KeptImported>(&mut all);
     add::<KeptWorktree>(&mut all);
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);
+    add::<Proof>(&mut all);
     add::<RunView>(&mut all);
     add::<SecretView>(&mut all);
     add::<SetSecret>(&mut all);
     add::<SignInLink>(&mut all);
     add::<Tested>(&mut all);
+    add::<Walls>(&mut all);
     add::<schema::Dialect>(&mut all);
     add::<schema::Price>(&mut all);
     add::<schema::RunKind>(&mut all);

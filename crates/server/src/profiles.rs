@@ -12,15 +12,33 @@ pub const DEFAULT: &str = "default";
 /// Longest profile file, in bytes.
 const MAX_FILE: usize = 256 * 1024;
 
+/// The names of the profiles there are: the built-in one first, then the files of `dir` that have a profile's name. What
+/// is wrong inside one is told when it is used.
+#[must_use]
+pub fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".toml")?.to_owned()))
+        .filter(|name| name != DEFAULT && plain(name))
+        .collect();
+    names.sort();
+    names.insert(0, DEFAULT.to_owned());
+    names
+}
+
+fn plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 /// Reads the profile `name` of the folder `dir`. A file `default.toml` takes the built-in one's place.
 ///
 /// # Errors
 /// 400 and 404 that name the file, the line and what to do.
 pub fn load(dir: &Path, name: &str) -> Result<Profile, Fault> {
-    let plain = !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if !plain {
+    if !plain(name) {
         return Err(Fault::bad("profile.name", format!("{name:?} is no profile's name: it takes a-z, 0-9 and '-'.")));
     }
     let path = dir.join(format!("{name}.toml"));
@@ -93,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn the_names_are_the_built_in_one_and_every_file_that_could_be_a_profile() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["zeta.toml", "default.toml", "a-1.toml", "Upper.toml", "notes.txt", ".toml"] {
+            std::fs::write(dir.path().join(file), "").unwrap();
+        }
+        assert_eq!(names(dir.path()), ["default", "a-1", "zeta"]);
+        assert_eq!(names(&dir.path().join("none")), ["default"]);
+    }
+
+    #[test]
     fn a_typo_names_the_file_and_the_line() {
         let said = message("description = \"x\"\n\n[limits]\nmemory-mb = 5\n");
         assert!(said.contains("p.toml") && said.contains("line 4") && said.contains("memory-mb"), "{said}");
@@ -105,6 +133,16 @@ mod tests {
         assert!(message("tools = [\"teleport\"]").contains("teleport"));
         assert!(message("[limits]\nturns = 0").contains("limits.turns"));
         assert_eq!(message("folders = [{ path = \"/opt/x\" }]\ntools = [\"shell\"]"), "");
+    }
+
+    #[test]
+    fn a_file_without_a_description_has_none_and_not_the_built_in_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.toml"), "[limits]\nturns = 3\n").unwrap();
+        let profile = load(dir.path(), "p").unwrap();
+        assert_eq!((profile.description.as_str(), profile.limits.turns), ("", 3));
+        // What else it leaves out is the built-in one's.
+        assert_eq!(profile.limits.seconds, Profile::default().limits.seconds);
     }
 
     #[test]

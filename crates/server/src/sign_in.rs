@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
+use crate::port::Account;
 use crate::{now, random, record, session};
 use api::http::SignInLink;
 use serde_json::json;
@@ -36,13 +37,17 @@ pub async fn make_link(app: &App, caller: &Caller) -> Result<SignInLink, Fault> 
     Ok(SignInLink { url: format!("http://127.0.0.1:{}/sign-in/{token}", app.port), expires })
 }
 
-/// Redeems a link's token for a session's token.
+/// Redeems a link's token for a session's token, which is worth something in the hands of `account` alone.
 ///
 /// # Errors
-/// 403 for a token that is unknown, used or over; which of them is not told.
-pub async fn redeem(app: &App, token: &str) -> Result<String, Fault> {
+/// 403 for a token that is unknown, used or over, which of them is not told; and for an account that is not known:
+/// the link is not used up then.
+pub async fn redeem(app: &App, token: &str, account: Account) -> Result<String, Fault> {
     let fresh = random::token();
-    let (link, session, at) = (random::sha256_hex(token.as_bytes()), random::sha256_hex(fresh.as_bytes()), now());
+    let session = session::hash(&fresh, account).ok_or_else(|| {
+        Fault::forbidden("This system does not say which account this browser runs under, so it cannot be signed in.")
+    })?;
+    let (link, at) = (random::sha256_hex(token.as_bytes()), now());
     let expires = at.plus_ms(session::SECONDS * 1000);
     app.store
         .write(move |tx| {

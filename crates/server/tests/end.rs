@@ -16,6 +16,9 @@ fn a_signal_ends_the_server_while_a_follower_waits_for_a_run_that_goes_on() {
         dir: dir.path().to_owned(),
         profiles: dir.path().join("profiles"),
         workspace: "main".parse().unwrap(),
+        administrator: "ada".to_owned(),
+        accounts: server::accounts::Accounts::open().unwrap(),
+        prove: Vec::new,
     };
     let serving = std::thread::spawn(|| server::run(config));
 

@@ -1,7 +1,8 @@
 //! The processes that `volary` starts of itself: `volary process NAME CONFIG`. Not for people.
 
-use crate::confine::{self, Files, Row, STARTS_NOTHING};
+use crate::confine::{self, Files, Row, STARTS_NOTHING, call};
 use anyhow::{Context, bail};
+use api::walls::Forbidden;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -30,6 +31,8 @@ pub struct Config {
     pub up: u32,
     /// A file of further CA roots for the gateway.
     pub extra_roots: Option<PathBuf>,
+    /// The name of the account that the home belongs to: the administrator's, for people.
+    pub administrator: String,
 }
 
 /// Takes the descriptor that `up` left at `number`.
@@ -74,18 +77,40 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
     }
 }
 
+/// What the server may reach, beside its folders.
+pub fn server_row() -> Row {
+    Row { files: Some(Files::default()), refused: STARTS_NOTHING.to_vec(), no_ip_sockets: true, uid: lowered() }
+}
+
+/// What the gateway may reach, beside its folders.
+pub fn gateway_row() -> Row {
+    let mut refused = STARTS_NOTHING.to_vec();
+    refused.push(call!(SYS_listen, "opens no listener; it serves what it is handed"));
+    Row { files: Some(Files::default()), refused, no_ip_sockets: false, uid: lowered() }
+}
+
+/// Stands for the uid of a process that has one of its own: what is forbidden to it is the same for all of them.
+fn lowered() -> Option<u32> {
+    Some(u32::MAX)
+}
+
+/// The calls that are forbidden to the server, made here.
+fn prove_server() -> Vec<Forbidden> {
+    confine::prove(&server_row())
+}
+
+/// The calls that are forbidden to the gateway, made here.
+fn prove_gateway() -> Vec<Forbidden> {
+    confine::prove(&gateway_row())
+}
+
 fn server(config: &Config) -> anyhow::Result<()> {
     let dir = config.home.join("server");
     let profiles = config.home.join("profiles");
-    confine::take(
-        &Row {
-            uid: Some(config.server_uid),
-            files: Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] }),
-            refused: STARTS_NOTHING.to_vec(),
-            no_ip_sockets: true,
-        },
-        config.up,
-    )?;
+    // Outside of what it may open; what is open stays so.
+    let accounts = server::accounts::Accounts::open().context("open the kernel's table of connections")?;
+    let files = Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] });
+    confine::take(&Row { uid: Some(config.server_uid), files, ..server_row() }, config.up)?;
     server::run(server::Config {
         tcp: TcpListener::from(inherited(3)),
         api: UnixListener::from(inherited(4)),
@@ -94,6 +119,9 @@ fn server(config: &Config) -> anyhow::Result<()> {
         dir,
         profiles,
         workspace: model::WorkspaceId::parse("main")?,
+        administrator: config.administrator.clone(),
+        accounts,
+        prove: prove_server,
     })
 }
 
@@ -104,18 +132,14 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
     let mut read: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
     // resolv.conf is often a link into /run.
     read.extend(names.iter().filter_map(|name| std::fs::canonicalize(name).ok()));
-    let mut refused = STARTS_NOTHING.to_vec();
-    refused.push((libc::SYS_listen, "opens no listener; it serves what it is handed"));
-    confine::take(
-        &Row {
-            uid: Some(config.gateway_uid),
-            files: Some(Files { own: Vec::new(), read }),
-            refused,
-            no_ip_sockets: false,
-        },
-        config.up,
-    )?;
-    gateway::run(gateway::Config { server_socket: config.home.join("run/gateway.sock"), cable: inherited(3), roots })
+    let files = Some(Files { own: Vec::new(), read });
+    confine::take(&Row { uid: Some(config.gateway_uid), files, ..gateway_row() }, config.up)?;
+    gateway::run(gateway::Config {
+        server_socket: config.home.join("run/gateway.sock"),
+        cable: inherited(3),
+        roots,
+        prove: prove_gateway,
+    })
 }
 
 fn operator(config: &Config) -> anyhow::Result<()> {

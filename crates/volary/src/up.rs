@@ -90,6 +90,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         gateway_uid,
         up: std::process::id(),
         extra_roots: options.extra_roots.clone(),
+        administrator: account(),
     };
     let config = serde_json::to_string(&config)?;
     let now = Instant::now();
@@ -105,6 +106,22 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     end(&mut parts, home, &state)?;
     drop(lock);
     ended
+}
+
+/// The name of the account that runs this, which the home belongs to; its number, where it has none.
+fn account() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let mut room = vec![0 as libc::c_char; 64 * 1024];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all zeros is a valid value of this plain struct, which is only written to.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    // SAFETY: every pointer is to something that lives longer than the call, and `room` is as long as said.
+    let failed = unsafe { libc::getpwuid_r(uid, &raw mut entry, room.as_mut_ptr(), room.len(), &raw mut found) };
+    if failed != 0 || found.is_null() || entry.pw_name.is_null() {
+        return format!("uid {uid}");
+    }
+    // SAFETY: it was found, so the name is a C string within `room`.
+    unsafe { std::ffi::CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned()
 }
 
 /// One `up` per home: the lock is on the folder itself, which no clean-up takes away.

@@ -1,5 +1,7 @@
 //! What the kernel says of one process, held against what is promised of it. What cannot be read does not hold.
 
+use crate::confine;
+use api::walls::Proof;
 use serde::Serialize;
 use std::fs;
 use std::io;
@@ -132,6 +134,52 @@ pub fn facts(process: &Process, promise: &Promise) -> Vec<Fact> {
     all
 }
 
+/// Judges what a process proved by forbidden calls: one line for each wall. A call that it did not make proves nothing.
+pub fn proved(promised: &[confine::Promise], proof: Option<&Proof>) -> Vec<Fact> {
+    let mut walls: Vec<&'static str> = promised.iter().map(|promise| promise.wall).collect();
+    walls.dedup();
+    let none = Proof::default();
+    let made = proof.unwrap_or(&none);
+    walls
+        .into_iter()
+        .map(|wall| {
+            let (mut missing, mut open) = (Vec::new(), Vec::new());
+            let all: Vec<_> = promised.iter().filter(|promise| promise.wall == wall).collect();
+            for promise in &all {
+                match made.calls.iter().find(|call| call.wall == wall && call.call == promise.call) {
+                    None => missing.push(promise.call.as_str()),
+                    Some(call) if call.errno == Some(promise.errno) => {}
+                    Some(_) => open.push(promise.call.as_str()),
+                }
+            }
+            let read = match (open.is_empty(), missing.is_empty() && made.threads > 0) {
+                (false, _) => format!("went through: {}", open.join(", ")),
+                (true, false) if proof.is_none() => "not proved: it did not answer".to_owned(),
+                (true, false) => format!("not proved: {}", missing.join(", ")),
+                (true, true) => format!(
+                    "refused ({}): {} on {}",
+                    all.first().map_or("?", |promise| errno_name(promise.errno)),
+                    counted(all.len(), "forbidden call"),
+                    counted(made.threads as usize, "thread")
+                ),
+            };
+            Fact { what: wall, holds: Some(open.is_empty() && missing.is_empty() && made.threads > 0), read }
+        })
+        .collect()
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn errno_name(errno: i32) -> &'static str {
+    match errno {
+        libc::EACCES => "EACCES",
+        libc::EPERM => "EPERM",
+        _ => "another error",
+    }
+}
+
 /// What is not dumpable belongs to root in `/proc`, whatever its uid; of root's own that tells nothing.
 fn not_dumpable(process: &Process) -> Fact {
     let uid = process.field("Uid").and_then(|all| all.split(' ').next().and_then(|uid| uid.parse::<u32>().ok()));
@@ -185,6 +233,41 @@ mod tests {
         assert_eq!(wrong(&core, &promise), ["core dumps"]);
         // A command may be dumpable, to its own.
         assert_eq!(wrong(&process(STATUS, 7), &Promise::Boxed { uids: 5..9, not_dumpable: false }), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_forbidden_call_that_goes_through_or_was_not_made_is_told_and_does_not_hold() {
+        use api::walls::Forbidden;
+        let promised = confine::promised(&crate::process::server_row());
+        let made = |promise: &confine::Promise| Forbidden {
+            wall: promise.wall.to_owned(),
+            call: promise.call.clone(),
+            promised: promise.errno,
+            errno: Some(promise.errno),
+        };
+        let whole = Proof { threads: 2, calls: promised.iter().map(made).collect() };
+        let facts = proved(&promised, Some(&whole));
+        assert!(holds(&facts), "{facts:?}");
+        assert_eq!(facts[0].read, "refused (EACCES): 3 forbidden calls on 2 threads");
+        for n in 0..promised.len() {
+            // It went through; it was refused by something else; it was left out.
+            for errno in [None, Some(libc::EBADF)] {
+                let mut open = whole.clone();
+                open.calls[n].errno = errno;
+                // Whatever the process itself says was promised.
+                open.calls[n].promised = errno.unwrap_or(0);
+                let facts = proved(&promised, Some(&open));
+                let wrong: Vec<_> = facts.iter().filter(|fact| fact.holds == Some(false)).collect();
+                assert_eq!(wrong.len(), 1, "{facts:?}");
+                assert_eq!(wrong[0].read, format!("went through: {}", promised[n].call));
+            }
+            let mut less = whole.clone();
+            less.calls.remove(n);
+            assert!(!holds(&proved(&promised, Some(&less))), "{}", promised[n].call);
+        }
+        for nothing in [None, Some(&Proof::default()), Some(&Proof { threads: 0, ..whole.clone() })] {
+            assert!(proved(&promised, nothing).iter().all(|fact| fact.holds == Some(false)), "{nothing:?}");
+        }
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub fn box_listener() -> TcpListener {
     socket.into()
 }
 
+/// The forbidden calls of these tests' gateway, which has no walls.
+pub fn walls() -> Vec<api::walls::Forbidden> {
+    vec![api::walls::Forbidden { wall: "test".to_owned(), call: "a call".to_owned(), promised: 13, errno: Some(13) }]
+}
+
 fn run_id() -> RunId {
     RunId::parse("run1").expect("an id")
 }
@@ -101,7 +106,7 @@ impl House {
         let cable_path = SocketAddrUnix::new(folder.path().join("cable.sock")).expect("a path");
         rustix::net::bind(&cable, &cable_path).expect("bound");
         rustix::net::listen(&cable, 4).expect("listening");
-        let config = gateway::Config { server_socket: folder.path().join("gateway.sock"), cable, roots };
+        let config = gateway::Config { server_socket: folder.path().join("gateway.sock"), cable, roots, prove: walls };
         tokio::spawn(async move { gateway::serve(config).await.expect("the gateway serves") });
 
         let (heard_by, heard) = mpsc::unbounded_channel();

@@ -12,3 +12,4 @@ mod scripted;
 mod secrecy;
 mod settling;
 mod tls;
+mod walls;

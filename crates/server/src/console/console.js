@@ -1,7 +1,35 @@
-// Makes a page live. The server sends pieces of HTML that it rendered and escaped itself; each names the element
+// Makes a page live, and handy for the keyboard. The server sends pieces of HTML that it rendered and escaped itself; each names the element
 // it belongs to, and whether it goes behind what is there or takes its place. Without this script a page shows the
 // same after a reload.
 "use strict";
+
+// A form that was sent says so, and is not sent twice. A page that comes back from the browser's memory is as it was.
+document.addEventListener("submit", (event) => {
+  for (const button of event.target.querySelectorAll("button[data-busy]")) {
+    button.dataset.idle = button.textContent;
+    button.textContent = button.dataset.busy;
+    button.disabled = true;
+  }
+});
+window.addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("button[data-idle]")) {
+    button.textContent = button.dataset.idle;
+    button.disabled = false;
+  }
+});
+
+// Escape closes what the keyboard is in: a fold, or a page that asks something.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented) return;
+  const fold = document.activeElement?.closest("details[open]");
+  if (fold) {
+    fold.open = false;
+    fold.querySelector("summary")?.focus();
+    return;
+  }
+  if (document.activeElement?.matches("input, textarea, select")) return;
+  document.querySelector("a[data-escape]")?.click();
+});
 
 const place = document.querySelector("[data-live]");
 if (place) {

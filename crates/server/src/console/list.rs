@@ -11,6 +11,7 @@ use api::http::RunView;
 use axum::extract::State;
 use http::Method;
 use maud::{Markup, html};
+use policy::access::Scope;
 
 /// Runs that the page holds at most.
 pub const LISTED: u32 = 200;
@@ -29,6 +30,7 @@ async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Markup, Tr
             h1 { "Runs" }
             span.live-state #live-state role="status" {}
             noscript { a.button href="/" { "Refresh" } }
+            @if by.caller().scopes.holds(Scope::RunsCreate) { a.button.primary.right href="/runs/new" { "Start a run" } }
         }
         div.table-card {
             table.runs role="table" data-live="/live" {
@@ -72,7 +74,7 @@ pub fn rows(runs: &[RunView]) -> Markup {
             }
         }
         @if runs.is_empty() {
-            tr { td.empty colspan="7" { "No run yet. " code { "volary run \"the task\"" } " starts one." } }
+            tr { td.empty colspan="7" { "No run yet. Start one here, or with " code { "volary run \"the task\"" } "." } }
         }
     }
 }

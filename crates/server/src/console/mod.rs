@@ -7,24 +7,30 @@
 //! Everything that a box wrote passes [`text::shown`], which escapes it and makes visible what would steer a page
 //! or reorder what is read.
 //!
-//! Read [`page`] (what every page has), [`list`], [`run`], then [`transcript`] (entries to pieces), [`blocks`] (what
+//! Read [`page`] (what every page has), [`form`], [`list`], [`run`], then [`transcript`] (entries to pieces), [`blocks`] (what
 //! a piece looks like), [`live`].
 
 mod assets;
 mod blocks;
+#[cfg(test)]
+mod contrast;
 mod diff;
+mod form;
 mod list;
 mod live;
 mod page;
 mod run;
+mod secrets;
 mod sign_in;
 mod small;
+mod start;
 mod terminal;
 mod text;
 mod transcript;
 mod words;
 
 use crate::routes::Routes;
+pub(crate) use page::Trouble;
 
 /// The console's routes.
 #[must_use]
@@ -33,6 +39,8 @@ pub fn routes() -> Routes {
         .and(sign_in::routes())
         .and(list::routes())
         .and(run::routes())
+        .and(start::routes())
         .and(live::routes())
         .and(small::routes())
+        .and(secrets::routes())
 }

@@ -100,7 +100,7 @@ impl IntoResponse for Trouble {
             h1 { (title) }
             p { (problem.message) }
             p.faint { code { (problem.code) } }
-            @if status != StatusCode::UNAUTHORIZED { p { a href="/" { "All runs" } } }
+            @if status != StatusCode::UNAUTHORIZED { p { a.button href="/" { "All runs" } } }
         };
         (status, bare(title, &body)).into_response()
     }

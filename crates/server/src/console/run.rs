@@ -172,8 +172,8 @@ async fn ask(by: Viewer<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) 
             blockquote { pre.prose { "\n" (shown(&view.task.chars().take(2_000).collect::<String>())) } }
             p { "Its box is ended at once, with every process in it. The transcript so far is kept, and what it has changed in a repository becomes its branch." }
             form.row method="post" {
-                button.danger.solid { "Cancel the run" }
-                a.button href={ "/runs/" (run) } autofocus { "Let it run" }
+                button.danger.solid data-busy="Cancelling…" { "Cancel the run" }
+                a.button href={ "/runs/" (run) } autofocus data-escape { "Let it run" }
             }
         }
     };

@@ -4,8 +4,10 @@
 use super::page::{Trouble, bare};
 use crate::app::App;
 use crate::guard::{Public, SelfOnly};
+use crate::port::Account;
 use crate::routes::Routes;
 use crate::{session, sign_in};
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
@@ -30,9 +32,14 @@ async fn page(_: Public, Path(_): Path<String>) -> Markup {
     )
 }
 
-async fn redeem(_: Public, State(app): State<App>, Path(token): Path<String>) -> Result<Response, Trouble> {
-    let session = sign_in::redeem(&app, &token).await?;
-    let head = [(header::SET_COOKIE, session::set(&session)), (header::LOCATION, "/".to_owned())];
+async fn redeem(
+    _: Public,
+    State(app): State<App>,
+    Path(token): Path<String>,
+    Extension(account): Extension<Account>,
+) -> Result<Response, Trouble> {
+    let session = sign_in::redeem(&app, &token, account).await?;
+    let head = [(header::SET_COOKIE, session::set(&session, app.port)), (header::LOCATION, "/".to_owned())];
     Ok((StatusCode::SEE_OTHER, head).into_response())
 }
 
@@ -42,5 +49,5 @@ async fn sign_out(me: SelfOnly, State(app): State<App>) -> Result<Response, Trou
         h1 { "You are signed out" }
         p { code { "volary sign-in" } " prints a link that signs a browser in again." }
     };
-    Ok(([(header::SET_COOKIE, session::unset())], bare("Signed out", &body)).into_response())
+    Ok(([(header::SET_COOKIE, session::unset(app.port))], bare("Signed out", &body)).into_response())
 }

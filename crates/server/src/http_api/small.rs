@@ -7,7 +7,7 @@ use super::{
 use crate::app::App;
 use crate::fault::Fault;
 use crate::routes::Routes;
-use crate::{heads, models, secrets, sign_in};
+use crate::{heads, models, secrets, sign_in, walls};
 use api::http::{Health, ModelView, SecretView, SetSecret, SignInLink, Tested};
 use axum::Json;
 use axum::body::Body as Stream;
@@ -39,6 +39,8 @@ pub fn routes() -> Routes {
         .answers("SignInLink")
         .add(Method::GET, "/api/health", "Version, and who is connected.", health)
         .answers("Health")
+        .add(Method::GET, "/api/walls", "The calls that are forbidden to server and gateway, made by them now.", walls)
+        .answers("Walls")
 }
 
 async fn list_secrets(_: By<SecretsList>, State(app): State<App>) -> Result<Json<Vec<SecretView>>, Fault> {
@@ -102,6 +104,10 @@ async fn health(_: By<PlatformStatus>, State(app): State<App>) -> Result<Json<He
         gateway: app.gateway().is_some(),
         live_runs: app.store.live_runs().await?.len() as u64,
     }))
+}
+
+async fn walls(_: By<PlatformStatus>, State(app): State<App>) -> Json<api::walls::Walls> {
+    Json(walls::prove(&app).await)
 }
 
 /// Records read at a time for an export.

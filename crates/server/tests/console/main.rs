@@ -4,6 +4,8 @@
 #[path = "../it/stage.rs"]
 mod stage;
 
+mod accounts;
+mod forms;
 mod live;
 mod pages;
 

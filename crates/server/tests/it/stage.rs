@@ -77,6 +77,9 @@ impl Stage {
             dir: self.dir.path().join("server"),
             profiles: self.dir.path().join("profiles"),
             workspace: "main".parse().unwrap(),
+            administrator: "ada".to_owned(),
+            accounts: server::accounts::Accounts::open().unwrap(),
+            prove: Vec::new,
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(|| {

@@ -1,8 +1,11 @@
-//! `volary status`: every process and every box, read back from the kernel now, not from memory.
+//! `volary status`: every process and every box, read back from the kernel now, not from memory; and what the kernel
+//! does not show, proved by the process that is confined.
 
 use crate::client::Client;
 use crate::home::Home;
-use crate::walls::{Fact, Process, Promise, facts, holds};
+use crate::walls::{Fact, Process, Promise, facts, holds, proved};
+use crate::{confine, process};
+use api::walls::Walls;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +30,9 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         }
         return Ok(1);
     };
-    let processes = platform(home, &state);
+    // Not every wall shows in /proc: each process proves its own by being refused.
+    let walls: Option<Walls> = client.get("/api/walls").await.ok();
+    let processes = platform(home, &state, walls.as_ref());
     let boxes = settled_boxes(state["cgroup"].as_str().unwrap_or("/")).await;
     let all_hold = health.operator
         && health.gateway
@@ -54,9 +59,12 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         println!("{name} (process {pid})");
         print(facts);
     }
+    let connected = |is: bool| if is { "connected" } else { "✗ not connected" };
     println!(
-        "operator linked: {}; gateway connected: {}; live runs: {}",
-        health.operator, health.gateway, health.live_runs
+        "operator {}, gateway {}; {} live runs",
+        connected(health.operator),
+        connected(health.gateway),
+        health.live_runs
     );
     for (name, found) in &boxes {
         println!("box {name}: {} processes", found.processes.len());
@@ -68,6 +76,7 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
             print(facts);
         }
     }
+    println!("{}", if all_hold { "Every wall holds." } else { "✗ What is marked so is not as promised." });
     Ok(i32::from(!all_hold))
 }
 
@@ -83,16 +92,24 @@ fn print(facts: &[Fact]) {
 }
 
 /// `up` and the three processes that it started.
-fn platform(home: &Home, state: &Value) -> Vec<(&'static str, u64, Vec<Fact>)> {
+fn platform(home: &Home, state: &Value, walls: Option<&Walls>) -> Vec<(&'static str, u64, Vec<Fact>)> {
     let own = rustix::process::geteuid().as_raw();
     let (server, gateway) = if own == 0 { home.uids() } else { (own, own) };
     let pid = |value: &Value| value.as_u64().unwrap_or(0);
     let mut all = Vec::new();
     let up = pid(&state["pid"]);
     all.push(("up", up, facts(&Process::read(up), &Promise::Supervisor { uid: own })));
-    for (name, uid) in [("server", server), ("gateway", gateway), ("operator", own)] {
+    let proofs = [
+        proved(&confine::promised(&process::server_row()), walls.map(|walls| &walls.server)),
+        proved(&confine::promised(&process::gateway_row()), walls.and_then(|walls| walls.gateway.as_ref())),
+        // It makes boxes: it keeps files, mounts and namespaces, and what it gave up shows in /proc.
+        Vec::new(),
+    ];
+    for ((name, uid), proof) in [("server", server), ("gateway", gateway), ("operator", own)].into_iter().zip(proofs) {
         let pid = pid(&state["processes"][name]);
-        all.push((name, pid, facts(&Process::read(pid), &Promise::Part { uid })));
+        let mut facts = facts(&Process::read(pid), &Promise::Part { uid });
+        facts.extend(proof);
+        all.push((name, pid, facts));
     }
     all
 }

@@ -1,0 +1,179 @@
+//! What is done from a page: each form, what it says of a value that cannot be taken, and who may send it.
+
+use crate::sign_in;
+use crate::stage::{Answer, KEY, Stage, exec};
+use http::{Method, StatusCode};
+use model::RunState;
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+async fn post(stage: &Stage, cookie: &str, path: &str, body: &str) -> Answer {
+    stage.tcp(Method::POST, path, &[("cookie", cookie), FORM], body).await
+}
+
+async fn get(stage: &Stage, cookie: &str, path: &str) -> String {
+    stage.tcp(Method::GET, path, &[("cookie", cookie)], "").await.text()
+}
+
+#[tokio::test]
+async fn a_run_is_started_by_its_form_with_the_task_as_it_was_typed() {
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    std::fs::write(stage.dir.path().join("profiles/slow.toml"), "[limits]\nseconds = 9\n").unwrap();
+    let cookie = sign_in(&stage).await;
+    let page = get(&stage, &cookie, "/runs/new").await;
+    for part in ["value=\"m\"", "value=\"default\"", "value=\"slow\"", "for=\"task\"", "for=\"repo\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let done = post(&stage, &cookie, "/runs/new", "task=one%0D%0Atwo&repo=&model=m&profile=slow").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text());
+    let run = done.headers["location"].to_str().unwrap().strip_prefix("/runs/").unwrap().parse().unwrap();
+    let view = stage.get(&run).await;
+    assert_eq!((view.task.as_str(), view.profile.as_str(), view.repo), ("one\ntwo", "slow", None));
+}
+
+#[tokio::test]
+async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    let cookie = sign_in(&stage).await;
+    for (body, at, says) in [
+        ("task=+&repo=&model=&profile=", "task-wrong", "A task takes"),
+        ("task=keep+%3Cme%3E&repo=a%2Fb&model=m&profile=default", "repo-wrong", "no absolute path"),
+        ("task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=", "repo-wrong", "path on this machine"),
+        ("task=keep+%3Cme%3E&model=gone", "model-wrong", "There is no model"),
+        ("task=keep+%3Cme%3E&profile=..%2Fx", "profile-wrong", "is no profile"),
+        ("task=keep+%3Cme%3E&profile=gone", "profile-wrong", "There is no profile"),
+    ] {
+        let answer = post(&stage, &cookie, "/runs/new", body).await;
+        assert!(answer.status.is_client_error(), "{body}");
+        let text = answer.text();
+        assert!(text.contains(&format!("id=\"{at}\"")) && text.contains(says), "{body}: {text}");
+        assert!(text.contains("role=\"alert\"") && text.matches("aria-invalid").count() == 1, "{body}: {text}");
+        assert!(!body.contains("keep") || text.contains("keep &lt;me&gt;"), "{body}: {text}");
+    }
+    let none = stage.home(Method::GET, "/api/runs", None).await;
+    assert_eq!(none.text(), "[]");
+}
+
+#[tokio::test]
+async fn without_a_model_the_form_says_how_to_get_one() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    assert!(get(&stage, &cookie, "/runs/new").await.contains("volary model add"));
+    let answer = post(&stage, &cookie, "/runs/new", "task=x").await.text();
+    assert!(answer.contains("id=\"model-wrong\"") && answer.contains("volary model add"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_secret_is_deleted_after_a_question_that_names_who_uses_it() {
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    let cookie = sign_in(&stage).await;
+    assert!(get(&stage, &cookie, "/secrets").await.contains("/secrets/delete?name=model/m"));
+    let question = get(&stage, &cookie, "/secrets/delete?name=model/m").await;
+    assert!(question.contains("Delete this secret?") && question.contains("<strong>m</strong>"), "{question}");
+    assert!(
+        get(&stage, &cookie, "/secrets").await.contains("delete?name=model/m"),
+        "the question alone deletes nothing"
+    );
+    // Twice: the second finds it as wished.
+    for _ in 0..2 {
+        let done = post(&stage, &cookie, "/secrets/delete", "name=model%2Fm").await;
+        assert_eq!(done.status, StatusCode::SEE_OTHER);
+        assert_eq!(done.headers["location"], "/secrets?deleted=model/m");
+    }
+    assert!(get(&stage, &cookie, "/secrets?deleted=model/m").await.contains("No secret is set"));
+    let gone = stage.tcp(Method::GET, "/secrets/delete?name=model/m", &[("cookie", &cookie)], "").await;
+    assert_eq!(gone.status, StatusCode::SEE_OTHER, "there is nothing to ask about");
+}
+
+#[tokio::test]
+async fn a_models_test_says_on_its_page_what_came_of_it() {
+    use api::grants::{FromGateway, ToGateway};
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    let cookie = sign_in(&stage).await;
+    let away = post(&stage, &cookie, "/models/m/test", "").await;
+    assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(away.text().contains("The gateway is not connected") && away.text().contains("role=\"alert\""));
+    for (status, said, shown) in [(200, "hello", "answered"), (401, "wrong <key>", "wrong &lt;key&gt;")] {
+        let mut gateway = stage.gateway().await;
+        let asked = post(&stage, &cookie, "/models/m/test", "");
+        let answering = async {
+            match gateway.hear().await {
+                ToGateway::Probe { id, .. } => {
+                    gateway.say(&FromGateway::Probed { id, status, said: said.into() }).await
+                }
+                other => panic!("no probe: {other:?}"),
+            }
+        };
+        let (answer, ()) = tokio::join!(asked, answering);
+        assert!(answer.text().contains(shown) && !answer.text().contains(KEY), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn no_form_is_sent_from_another_site_or_by_who_is_not_signed_in() {
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    let run = stage.create(&exec(&["sleep", "9"])).await.run;
+    let cookie = sign_in(&stage).await;
+    let ours = format!("http://127.0.0.1:{}", stage.port);
+    // Another port is the same site to a browser, and sends the cookie along.
+    let neighbour = format!("http://127.0.0.1:{}", stage.port.wrapping_add(1).max(1024));
+    let body = "task=x&name=model%2Fm&value=0123456789";
+    let routes = server::routes::all().list();
+    let forms: Vec<_> = routes.iter().filter(|r| r.method == Method::POST && !r.path.starts_with("/api/")).collect();
+    assert!(forms.len() >= 7, "{forms:?}");
+    for route in forms {
+        let path = route.path.replace("{run}", run.as_str()).replace("{name}", "m").replace("{token}", "t");
+        for origin in ["https://evil.example", "null", neighbour.as_str()] {
+            let headers = [("cookie", cookie.as_str()), FORM, ("origin", origin)];
+            let answer = stage.tcp(Method::POST, &path, &headers, body).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} from {origin}");
+        }
+        let headers = [("cookie", cookie.as_str()), FORM, ("sec-fetch-site", "same-site")];
+        assert_eq!(stage.tcp(Method::POST, &path, &headers, body).await.status, StatusCode::FORBIDDEN, "{path}");
+        if !route.path.starts_with("/sign-in/") {
+            let nobody = stage.tcp(Method::POST, &path, &[FORM, ("origin", &ours)], body).await;
+            assert_eq!(nobody.status, StatusCode::UNAUTHORIZED, "{path}");
+        }
+    }
+    assert_eq!(stage.get(&run).await.state, RunState::Queued);
+    assert!(get(&stage, &cookie, "/secrets").await.contains("delete?name=model/m"));
+}
+
+#[tokio::test]
+async fn a_browser_that_takes_a_wrong_turn_is_shown_a_page_with_the_way_back_and_a_program_is_not() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let browser = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    for (method, path, status) in [
+        (Method::GET, "/nowhere", StatusCode::NOT_FOUND),
+        (Method::GET, "/runs/NO-RUN", StatusCode::NOT_FOUND),
+        (Method::GET, "/runs/aaaaaaaaaaaa", StatusCode::NOT_FOUND),
+        (Method::POST, "/evidence", StatusCode::METHOD_NOT_ALLOWED),
+    ] {
+        let page = stage.tcp(method.clone(), path, &[("cookie", &cookie), browser], "").await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{path}");
+        assert!(page.text().contains("<h1>") && page.text().contains("href=\"/\""), "{path}: {}", page.text());
+        assert!(page.headers.contains_key("content-security-policy"), "{path}");
+    }
+    let program = stage.tcp(Method::GET, "/nowhere", &[("cookie", &cookie)], "").await;
+    assert_eq!((program.status, program.code().as_str()), (StatusCode::NOT_FOUND, "path.unknown"));
+    let api = stage.tcp(Method::GET, "/api/nowhere", &[("cookie", &cookie), browser], "").await;
+    assert_eq!((api.status, api.code().as_str()), (StatusCode::NOT_FOUND, "path.unknown"));
+    // A name that was pointed at us is told so in words too.
+    let rebound = stage.tcp(Method::GET, "/", &[("host", "evil.example"), browser], "").await;
+    assert_eq!(rebound.status, StatusCode::MISDIRECTED_REQUEST);
+    assert!(rebound.text().contains("<h1>"), "{}", rebound.text());
+}
+
+#[tokio::test]
+async fn who_is_signed_in_is_called_by_the_account_s_name() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    assert!(get(&stage, &cookie, "/").await.contains("<span class=\"who\">ada</span>"));
+}
