@@ -325,7 +325,7 @@ impl Attempt {
         let imported = match killed {
             _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone)) || !self.imports() => None,
             Err(why) => Some(Err(format!("its box was lost before its changes could be read: {why}"))),
-            Ok(()) => Some(self.homeward().from_box(&mut live).await),
+            Ok(()) => Some(self.homeward().bring_box(&mut live).await),
         };
         // What holds the worktree was killed; the image has it still.
         let lost = matches!(imported, Some(Err(_))) && live.with(|live| live.is_lost()).await;

@@ -4,7 +4,7 @@
 //! ([`crate::rescue`]), and the reason of the end says where and what to do. A box whose processes are dead is read as
 //! it is; without one, as after a kill, a box is made on the worktree that nothing ever runs in, and is read.
 //!
-//! Read [`Homeward::close`] (an end with no box left), then [`Homeward::from_box`].
+//! Read [`Homeward::close`] (an end with no box left), then [`Homeward::bring_box`].
 
 use crate::boxed::Boxed;
 use crate::keeper::Means;
@@ -44,7 +44,7 @@ impl Homeward {
     /// The end of a run that has no box, or whose box brought nothing home: its changes come home first. What is given
     /// is to be recorded.
     pub async fn close(&self, outcome: Outcome, reason: String, exit: Option<Exit>) -> Event {
-        match self.from_image().await {
+        match self.bring_image().await {
             Ok(()) => Event::Ended { outcome, reason, exit },
             Err(why) => self.kept(outcome, &reason, exit, &why).await,
         }
@@ -71,7 +71,7 @@ impl Homeward {
     ///
     /// # Errors
     /// One sentence: why there is no branch.
-    pub async fn from_box(&self, live: &mut Boxed) -> Result<(), String> {
+    pub async fn bring_box(&self, live: &mut Boxed) -> Result<(), String> {
         let Some(kept) = self.run.kept().filter(Kept::imports) else { return Ok(()) };
         let brought = bring(&self.means, &self.run.id, &kept, live, &self.cancelled).await?;
         self.record(brought).await
@@ -79,7 +79,7 @@ impl Homeward {
 
     /// From the worktree of a run without a box, and records the result. Nothing happens for a run that never came to
     /// its task.
-    async fn from_image(&self) -> Result<(), String> {
+    async fn bring_image(&self) -> Result<(), String> {
         let Some(kept) = self.run.kept().filter(Kept::imports).filter(|_| self.run.started()) else { return Ok(()) };
         let run = Arc::clone(&self.run);
         let back = crate::blocking(move || rescue::take_back(&run)).await;

@@ -358,7 +358,8 @@ mod tests {
                             prop_assert!(ours.launches < MAX_LAUNCHES && !ours.cancel_asked && !ours.command_begun);
                         }
                         // Where there is a worktree nothing is ended without its host.
-                        prop_assert!(!(*here && matches!(next, Next::End | Next::Fail { .. })));
+                        let without_host = matches!(next, Next::End | Next::Fail { .. });
+                        prop_assert!(!(*here && without_host));
                     }
                 }
             }
