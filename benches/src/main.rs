@@ -13,6 +13,7 @@ mod call;
 mod changes;
 mod check;
 mod double;
+mod egress;
 mod evidence_rate;
 mod idle;
 mod rivals;
@@ -25,7 +26,7 @@ use anyhow::{Result, bail};
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 8] = [
+const ALL: [Bench; 9] = [
     ("box", "box start: from create to the first output", box_start::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
     ("call", "what the gateway adds to a model call", call::run),
@@ -33,6 +34,7 @@ const ALL: [Bench; 8] = [
     ("idle", "memory when idle and start time, process by process", idle::run),
     ("scrub", "scrubber throughput on clean text", scrubbing::run),
     ("check", "one permission check", check::run),
+    ("egress", "one word of the egress policy, 1,000 rules", egress::run),
     ("changes", "finding 10 changes in a large tree", changes::run),
 ];
 

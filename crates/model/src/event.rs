@@ -126,7 +126,7 @@ pub enum Event {
     Loop { step: Value },
 
     // ---- the gateway (numbered by the server) ----
-    /// The gateway judged a request. For a model call that was let through, [`Event::Settled`] follows.
+    /// The gateway judged a request. For a model call that was let through, [`Event::Settled`] follows; for another request, [`Event::Passed`].
     Verdict(Verdict),
     /// A model call is over and paid for.
     Settled {
@@ -138,6 +138,17 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
+    /// A request to the outside that was let through is over. `sent` and `received` are bytes of body, or of a tunnel; `status` is 0 when the host was not reached.
+    Passed {
+        grant: String,
+        status: u16,
+        sent: u64,
+        received: u64,
+        #[serde(default)]
+        interrupted: bool,
+    },
+    /// What an administrator would add to the profile to allow what was just refused, as TOML, and what that would newly open. It allows nothing by itself.
+    Proposed { rule: String, profile: String, toml: String, opens: String },
 
     /// An event this version does not know (or that came malformed); kept, never dropped.
     #[serde(other)]
@@ -239,6 +250,8 @@ mod tests {
             Event::Command { id: "1".into(), argv: vec!["sh".into()], cwd: "/workspace".into(), tool_call: None },
             Event::CommandEnd { id: "1".into(), exit: Exit::Code { code: 3 }, ms: 5 },
             Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: Some(Exit::Unknown) },
+            Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true },
+            Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() },
         ] {
             let text = serde_json::to_string(&event).unwrap();
             assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");

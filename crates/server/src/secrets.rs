@@ -24,16 +24,17 @@ pub fn plain_name(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-/// Checks a secret's name: `model/<name>`.
+/// Checks a secret's name: `model/<name>` for a model's key, `capability/<name>` for what a profile's egress rows name.
 ///
 /// # Errors
 /// 400.
 pub fn check_name(name: &str) -> Result<(), Fault> {
     match name.split_once('/') {
-        Some(("model", rest)) if plain_name(rest) => Ok(()),
+        Some(("model" | "capability", rest)) if plain_name(rest) => Ok(()),
         _ => {
-            let message =
-                format!("{name:?} is no secret's name: it is `model/` and 1 to 64 characters of a-z, 0-9 and '-'.");
+            let message = format!(
+                "{name:?} is no secret's name: it is `model/` or `capability/` and 1 to 64 characters of a-z, 0-9 and '-'."
+            );
             Err(Fault::bad("secret.name", message))
         }
     }
@@ -45,7 +46,7 @@ fn check_value(value: &str) -> Result<(), Fault> {
         return Err(Fault::bad("secret.length", message));
     }
     if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        let message = "A model's key goes into a header: printable ASCII characters without spaces or line breaks.";
+        let message = "A secret goes into a header: printable ASCII characters without spaces or line breaks.";
         return Err(Fault::bad("secret.characters", message));
     }
     Ok(())

@@ -11,6 +11,7 @@
 //! Read [`Store::open`], then [`Store::write`] and [`Tx`], then the rows: [`runs`], [`grants`], [`keep`], [`chain`].
 
 pub mod chain;
+mod egress;
 mod error;
 pub mod grants;
 pub mod keep;

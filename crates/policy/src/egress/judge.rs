@@ -172,16 +172,17 @@ fn reachable(law: &Law, ask: &Ask, internal: Option<usize>) -> Result<(), Box<De
         Some(_) if internal.is_some() => Ok(()),
         None => Ok(()),
         Some(_) if law.has_exception(ask.host) => closed_port(ask),
-        Some(Private::Address) => offer(
-            "host.private",
-            "This address is not a public one, and the profile has no exception for it.",
-            proposal::internal(ask.host, ask.port),
-        ),
-        Some(Private::Name) => offer(
-            "host.internal",
-            "This name exists only inside networks, and the profile has no exception for it.",
-            proposal::internal(ask.host, ask.port),
-        ),
+        Some(private) => {
+            let (rule, why) = match private {
+                Private::Address => {
+                    ("host.private", "This address is not a public one, and the profile has no exception for it.")
+                }
+                _ => {
+                    ("host.internal", "This name exists only inside networks, and the profile has no exception for it.")
+                }
+            };
+            Err(Box::new(Denial { proposal: proposal::internal(ask.host, ask.port), ..Denial::new(rule, why) }))
+        }
     }
 }
 
@@ -256,7 +257,7 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
         return deny("method.unknown", "This method is none that goes through the proxy.");
     };
     let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
-        return no_row(ask, method, read);
+        return no_row(ask, method, scheme, read);
     };
     if scheme != Scheme::Https {
         return deny("write.plain", "A request with a credential goes over https only.");
@@ -282,32 +283,26 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     }
 }
 
-fn no_row(ask: &Ask, method: &'static str, read: bool) -> Word {
-    let propose = |ask: &Ask| proposal::write(ask.host, ask.port, method, ask.path);
-    if read && ask.signs.credential {
-        return offer(
+fn no_row(ask: &Ask, method: &'static str, scheme: Scheme, read: bool) -> Word {
+    let (rule, why) = match (read, ask.signs.credential, method) {
+        (true, true, _) => (
             "read.credential",
             "A read carries no credential; leave it out, or use this run's handle where the profile has a row for it.",
-            propose(ask),
-        );
-    }
-    if read {
-        return offer(
+        ),
+        (true, false, _) => (
             "handle.no-row",
             "The profile has no row for a request with this run's handle to this host, method and path.",
-            propose(ask),
-        );
-    }
-    if method == UPGRADE {
-        return offer(
+        ),
+        (false, _, UPGRADE) => (
             "upgrade.no-row",
             "An upgrade (WebSocket and the like) counts as a write, and the profile has no row for it.",
-            propose(ask),
-        );
-    }
-    offer(
-        "write.no-row",
-        "Only GET and HEAD leave this box; the profile has no row for this host, method and path.",
-        propose(ask),
-    )
+        ),
+        (false, ..) => {
+            ("write.no-row", "Only GET and HEAD leave this box; the profile has no row for this host, method and path.")
+        }
+    };
+    // No row lets a credential go in the clear.
+    let https = scheme == Scheme::Https;
+    let proposal = https.then(|| proposal::write(ask.host, ask.port, method, ask.path));
+    Err(Box::new(Denial { proposal, ..Denial::new(rule, why) }))
 }

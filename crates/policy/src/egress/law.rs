@@ -142,6 +142,11 @@ impl Law {
         self.internals.get(host.as_str())?.iter().copied().find(|row| self.internal[*row].port == port)
     }
 
+    /// Whether a row of `read` could name this host and port.
+    pub(super) fn may_be_read(&self, host: &Name, port: u16) -> bool {
+        host.private().is_none() || self.exception(host, port).is_some()
+    }
+
     /// Whether there is an exception for `host` at all.
     pub(super) fn has_exception(&self, host: &Name) -> bool {
         self.internals.contains_key(host.as_str())
@@ -169,8 +174,9 @@ impl Law {
         at(&self.exact, host.as_str()) || (!self.below.is_empty() && host.parents().any(|name| at(&self.below, name)))
     }
 
-    /// The row of `write` that fits best: the longest path.
-    pub(super) fn writes(&self, host: &Name, port: u16, method: &str, target: &str) -> Option<usize> {
+    /// The row of `write` that fits a request best: the longest path.
+    #[must_use]
+    pub fn writes(&self, host: &Name, port: u16, method: &str, target: &str) -> Option<usize> {
         let rows = self.writes.get(host.as_str())?.iter().copied();
         let fits = |row: &Write| row.port == port && row.method == method && path::is_under(target, &row.path);
         rows.filter(|row| fits(&self.write[*row])).max_by_key(|row| self.write[*row].path.len())
@@ -253,9 +259,8 @@ impl Law {
         let method = WRITE_METHODS.into_iter().find(|method| *method == row.method);
         let method =
             method.ok_or_else(|| format!("the method {:?} is none of {}", row.method, WRITE_METHODS.join(", ")))?;
-        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if row.capability.is_empty() || row.capability.len() > 64 || !row.capability.bytes().all(named) {
-            return Err("the capability is the name of a secret".into());
+        if !is_capability(&row.capability) {
+            return Err("the capability is a name of a-z, 0-9 and '-'".into());
         }
         let port = row.port.unwrap_or(443);
         let same = |other: &Write| {
@@ -306,6 +311,13 @@ fn host(text: &str) -> Result<Name, String> {
 
 fn port_exists(port: Option<u16>) -> Result<(), String> {
     if port == Some(0) { Err("there is no port 0".into()) } else { Ok(()) }
+}
+
+/// The last part of a secret's name.
+fn is_capability(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
 }
 
 fn group_exists(group: &str) -> Result<(), String> {

@@ -1,8 +1,11 @@
 //! The narrowest change of a profile that would allow what was refused, as text ready to paste.
 
+use super::host::Private;
 use super::registries::Registries;
-use super::{Law, Name, path};
+use super::target::{self, Scheme};
+use super::{Law, Name, law, path};
 use model::egress::Reads;
+use std::net::IpAddr;
 
 /// A change of a profile's `[egress]` table, for a person to judge. It allows nothing by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +14,37 @@ pub struct Proposal {
     pub toml: String,
     /// What they would newly open, spelled out: one or two sentences.
     pub opens: String,
+}
+
+impl Proposal {
+    /// What was offered, or would have been, when this request was refused: from the verdict as it was recorded,
+    /// with the target as `https://host[:port]/path`, or `host:port` of a CONNECT. None where no row would allow it.
+    #[must_use]
+    pub fn of(law: &Law, rule: &str, method: &str, target: &str) -> Option<Self> {
+        let url = target::absolute(target).ok();
+        let (host, port, scheme, path) = match &url {
+            Some(url) => (url.host.clone(), url.port, url.scheme, Some(url.path)),
+            None => {
+                let (host, port) = target::authority(target).ok()?;
+                (host, port, Scheme::Https, None)
+            }
+        };
+        let to_write = |method: &str| {
+            let known = law::WRITE_METHODS.contains(&method) && scheme == Scheme::Https && host.private().is_none();
+            path.filter(|_| known).map(|path| write(&host, port, method, path))
+        };
+        match rule {
+            "read.none" | "read.packages" | "read.unlisted" | "port.closed" if law.may_be_read(&host, port) => {
+                Some(read(law, &host, port, scheme.port(), path))
+            }
+            "write.no-row" | "handle.no-row" | "read.credential" => to_write(method),
+            "upgrade.no-row" => to_write(law::UPGRADE),
+            "host.private" | "host.internal" | "address.private" if law.exception(&host, port).is_none() => {
+                internal(&host, port)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A row that reads this.
@@ -57,10 +91,14 @@ pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Propo
     }
 }
 
-/// An exception for this.
-pub(super) fn internal(host: &Name, port: u16) -> Proposal {
+/// An exception for this; none for what has none.
+pub(super) fn internal(host: &Name, port: u16) -> Option<Proposal> {
+    let own = |address: IpAddr| super::address::Ranges::parse(&[address.to_string()]).is_ok();
+    if host.private() == Some(Private::Metadata) || host.address().is_some_and(|address| !own(address)) {
+        return None;
+    }
     let range = host.address().map(|address| quoted(&address.to_string())).unwrap_or_default();
-    Proposal {
+    Some(Proposal {
         toml: format!(
             "[[egress.internal]]\nhost = {}\nport = {port}\naddresses = [{range}] # where the service is\nwhy = \"\"\n",
             quoted(host.as_str())
@@ -69,7 +107,7 @@ pub(super) fn internal(host: &Name, port: u16) -> Proposal {
             "Connections from boxes to {host}, port {port}, inside your own network. Reads and writes of it still need \
              their own rules."
         ),
-    }
+    })
 }
 
 /// Longest path that is offered, in bytes; of a longer one its root.

@@ -1,7 +1,7 @@
 //! The word on requests: a table for each kind of profile.
 
 use super::stage::{check, kind, law, named, rule, word};
-use policy::egress::{Budget, Kind, Verdict};
+use policy::egress::{Budget, Kind, Proposal, Verdict};
 
 /// What is refused whatever a profile says, as lines of a table.
 const NEVER: &str = r"
@@ -106,6 +106,9 @@ const NO_ROW: &str = r"
     GET https://docs.example.org/ | upgrade: h2c | upgrade.no-row
     GET http://docs.example.org/ | sec-websocket-key: abc | upgrade.no-row
     GET http://docs.example.org/ | http2-settings: abc | upgrade.no-row
+    GET https://docs.example.org/ | http2-settings: abc | upgrade.no-row
+    GET http://docs.example.org/ | x-api-key: $H | handle.no-row
+    GET http://docs.example.org/ | x-api-key: abc | read.credential
     UPGRADE https://docs.example.org/ | method.unknown
     POST https://docs.example.org/ | upgrade: websocket | method.unknown
     GET https://docs.example.org/ | authorization: Bearer abc | read.credential
@@ -464,6 +467,7 @@ fn an_exception_reaches_one_host_and_port_and_allows_nothing_by_itself() {
         CONNECT artifacts:8081 | connect.intercept
         CONNECT artifacts:443 | port.closed
         POST http://artifacts:8081/repo | write.no-row
+        POST https://artifacts:8081/repo | write.no-row
         ",
     );
     check(
@@ -506,6 +510,10 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
         let Verdict::Deny(denial) = word(&law(profile), request, headers) else { panic!("{request} was allowed") };
         let proposal = denial.proposal.clone().unwrap_or_else(|| panic!("{request}: {} offers nothing", denial.rule));
         assert!(!proposal.opens.is_empty() && denial.ask().contains("may add it"), "{denial:?}");
+        // The record of it, which has no query, says the same.
+        let (method, url) = request.split_once(' ').unwrap();
+        let recorded = named(url.split('?').next().unwrap());
+        assert_eq!(Proposal::of(&law(profile), denial.rule, method, &recorded).as_ref(), Some(&proposal), "{request}");
         // What a person fills in.
         let rows = proposal.toml.replace("capability = \"\"", "capability = \"tracker\"");
         // As a person would: what the offer says of `reads` and `packages` takes the place of what stood there.
@@ -535,6 +543,10 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
 fn a_refusal_for_good_offers_nothing_and_says_so() {
     for (request, headers) in [
         ("GET http://169.254.169.254/", ""),
+        ("GET http://0.0.0.0/", ""),
+        ("GET http://[fe80::1]/", ""),
+        ("GET http://[::ffff:10.0.0.1]/", ""),
+        ("POST http://docs.example.org/", ""),
         ("GET https://docs.example.org/", "x-note: $H"),
         ("GET https://docs.example.org/", "x-http-method-override: PUT"),
         ("GET https://docs.example.org/", "content-length: 3"),
@@ -542,6 +554,8 @@ fn a_refusal_for_good_offers_nothing_and_says_so() {
     ] {
         let Verdict::Deny(denial) = word(&law(""), request, headers) else { panic!("{request} was allowed") };
         assert!(denial.proposal.is_none(), "{denial:?}");
+        let (method, url) = request.split_once(' ').unwrap();
+        assert_eq!(Proposal::of(&law(""), denial.rule, method, url), None, "{request}");
         assert!(denial.ask().contains("no rule can be added"), "{denial:?}");
     }
 }

@@ -347,6 +347,33 @@ pub fn lone_settled(n: u64, at: Moment, model: &str, paid: &Markup) -> Markup {
     entry(n, at, "call", &html! { p { "model call " strong { (line(model, 64)) } " " span.paid { (paid) } } })
 }
 
+pub fn passed(status: u16, sent: u64, received: u64, interrupted: bool) -> Markup {
+    html! {
+        @if status == 0 { span.bad { "no answer" } } @else { "status " span.num { (status) } }
+        " · " span.num { (number(sent)) } " bytes out · " span.num { (number(received)) } " in"
+        @if interrupted { " · " span.bad { "interrupted" } }
+    }
+}
+
+pub fn lone_passed(n: u64, at: Moment, passed: &Markup) -> Markup {
+    entry(n, at, "call", &html! { p { "a request to the outside " span.paid { (passed) } } })
+}
+
+/// What an administrator would add to allow what was refused. Nothing here allows it.
+pub fn proposed(n: u64, at: Moment, rule: &str, profile: &str, toml: &str, opens: &str) -> Markup {
+    entry(
+        n,
+        at,
+        "note",
+        &html! {
+            h3 { "What would allow it " code.rule { (line(rule, 80)) } }
+            p { "Ask an administrator to add to the profile " strong { (line(profile, 64)) } ":" }
+            pre { (shown(toml)) }
+            p { strong { "It would newly open: " } (shown(opens)) }
+        },
+    )
+}
+
 #[allow(clippy::too_many_arguments, reason = "the event's own fields")]
 pub fn result(
     n: u64,

@@ -153,6 +153,16 @@ impl Transcript {
                     None => new(blocks::lone_settled(n, at, &model, &paid)),
                 }
             }
+            Event::Passed { grant, status, sent, received, interrupted } => {
+                let passed = blocks::passed(status, sent, received, interrupted);
+                match self.calls.remove(&grant) {
+                    Some(call) => vec![Piece::set(part(call, "paid"), passed)],
+                    None => new(blocks::lone_passed(n, at, &passed)),
+                }
+            }
+            Event::Proposed { rule, profile, toml, opens } => {
+                new(blocks::proposed(n, at, &rule, &profile, &toml, &opens))
+            }
             Event::Unknown => new(blocks::unknown(n, at, entry.event.get())),
         }
     }

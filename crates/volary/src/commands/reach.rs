@@ -1,5 +1,7 @@
 //! `volary reach PROFILE`: everything a run of that profile could do, and what is not enforced here and why.
 
+mod egress;
+
 use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
@@ -97,7 +99,7 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
     let files = files(profile, folders, root);
     let tools = if profile.tools.is_empty() { model::profile::TOOLS.join(", ") } else { profile.tools.join(", ") };
     let not = not_enforced(root);
-    vec![
+    let mut all = vec![
         (
             "profile",
             vec![format!("{name}: {}", profile.description), format!("model: {}", profile.model.as_deref().unwrap_or("the run's own choice"))],
@@ -108,15 +110,23 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
             vec![
                 "one door, 127.0.0.1:8080, the gateway; no interface but lo, no route, no name lookup".to_owned(),
                 "through it: inference calls to the run's one model; fields and tools that make the vendor fetch, store or \
-                 call out are refused; everything else is refused"
+                 call out are refused"
+                    .to_owned(),
+                "beside them, as a forward proxy, what is said below under \"can read\" and \"can write\", each request \
+                 judged by its method; everything else is refused"
                     .to_owned(),
                 "what the model's vendor is sent (the conversation) does leave: that is what a model call is".to_owned(),
             ],
         ),
+    ];
+    all.extend(egress::sections(&profile.egress));
+    all.extend(vec![
         (
             "keys",
             vec![
-                "none: an opaque handle that works on this run's door only, for its model only, until the run ends".to_owned(),
+                "none: an opaque handle that works on this run's door only, for its model and the capabilities under \"can \
+                 write\" only, until the run ends"
+                    .to_owned(),
             ],
         ),
         (
@@ -139,7 +149,8 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
             ],
         ),
         ("not enforced here, and why", not),
-    ]
+    ]);
+    all
 }
 
 fn not_enforced(root: bool) -> Vec<String> {

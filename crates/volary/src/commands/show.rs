@@ -121,6 +121,16 @@ pub fn entry(entry: &Entry) -> Option<String> {
         Event::Verdict(v) => {
             format!("⛔ {} {} refused ({}): {}", plain(&v.method), plain(&v.target), v.rule, plain(&v.why))
         }
+        Event::Passed { status: 0, .. } => "  (no answer)".to_owned(),
+        Event::Passed { status, sent, received, interrupted, .. } => {
+            let cut = if *interrupted { ", interrupted" } else { "" };
+            format!("  (status {status}, {sent} bytes out, {received} in{cut})")
+        }
+        Event::Proposed { profile, toml, opens, .. } => {
+            let rows: String = plain(toml).lines().map(|line| format!("    {line}\n")).collect();
+            let profile = in_line(profile);
+            format!("⚑ ask an administrator to add to the profile {profile}:\n{rows}  it would open: {}", plain(opens))
+        }
         Event::Settled { usage, cost, model, .. } => {
             format!("⇄ {model}: {} tokens read, {} written, {cost}", usage.input, usage.output)
         }

@@ -127,7 +127,8 @@ fn reach_prints_files_network_keys_limits_and_what_is_not_enforced() {
     let platform = platform();
     let reach = platform.json(&["reach", "--json"]);
     let headings: Vec<&String> = reach.as_object().unwrap().keys().collect();
-    for heading in ["files", "keys", "network", "profile", "not enforced here, and why"] {
+    let wanted = ["can read", "can write", "files", "internal services", "keys", "network", "profile"];
+    for heading in wanted.into_iter().chain(["not enforced here, and why"]) {
         assert!(headings.iter().any(|there| *there == heading), "{heading:?} is not among {headings:?}");
     }
     assert!(reach.as_object().unwrap().values().all(|lines| lines.as_array().is_some_and(|lines| !lines.is_empty())));
@@ -149,6 +150,7 @@ fn reach_refuses_a_profile_that_no_run_can_have_and_says_why() {
         ("[limits]\nmemory-mib = 1\n", "memory-mib"),
         ("tools = [\"teleport\"]\n", "teleport"),
         ("folders = [{ path = \"/etc\" }]\n", "/etc"),
+        ("[egress]\nread = [{ host = \"a.example\" }]\n", "egress.read row 1"),
     ];
     for (profile, why) in cases {
         std::fs::write(platform.home().join("profiles/bad.toml"), profile).unwrap();

@@ -1,0 +1,152 @@
+//! What a run could reach through the forward proxy, in words: from the very table that the gateway judges by.
+
+use model::Egress;
+use model::egress::{Reads, TunnelRow};
+use policy::egress::registries::{Registries, Registry};
+
+/// The sections of `reach` that the profile's `[egress]` table fills.
+pub fn sections(egress: &Egress) -> Vec<(&'static str, Vec<String>)> {
+    vec![("can read", reads(egress)), ("can write", writes(egress)), ("internal services", internal(egress))]
+}
+
+fn reads(egress: &Egress) -> Vec<String> {
+    let mut lines = match egress.reads {
+        Reads::Any => {
+            vec![
+                "any public host, by GET and HEAD without body or credential, http on port 80 and https on port 443"
+                    .into(),
+            ]
+        }
+        Reads::Listed => vec!["these, by GET and HEAD without body or credential, and nothing else:".into()],
+        Reads::Packages => {
+            vec!["these package registries, by GET and HEAD without body or credential, and nothing else:".into()]
+        }
+        Reads::None => vec!["nothing".into()],
+    };
+    for row in &egress.read {
+        let port = row.port.map_or_else(|| "ports 80 and 443".to_owned(), |port| format!("port {port}"));
+        let path = if row.path == "/" { "every path".to_owned() } else { format!("{} and what is below it", row.path) };
+        lines.push(format!("{}, {port}: {path}", row.host));
+    }
+    for group in &egress.packages {
+        lines.push(format!("{group} packages: {}", hosts(Registries::built_in().group(group))));
+    }
+    if egress.reads != Reads::None {
+        lines.push("data can leave in a URL: whoever runs a host that may be read sees what a run asks it for".into());
+        lines.push("cookies go along, for sites set them by themselves".into());
+    }
+    lines
+}
+
+fn writes(egress: &Egress) -> Vec<String> {
+    let mut lines: Vec<String> = egress
+        .write
+        .iter()
+        .map(|row| {
+            let port = row.port.map_or_else(String::new, |port| format!(":{port}"));
+            let what = match row.method.as_str() {
+                "UPGRADE" => "WebSocket to",
+                method => method,
+            };
+            format!(
+                "{what} https://{}{port}{} and what is below it, in the name of the secret capability/{}: whatever that may \
+                 change there, a run can change; data can leave",
+                row.host, row.path, row.capability
+            )
+        })
+        .collect();
+    lines.extend(egress.tunnel.iter().map(tunnel));
+    if lines.is_empty() {
+        lines.push(
+            "nothing: of a box's own requests only reads leave; there is no tunnel that is not opened here".into(),
+        );
+    }
+    lines
+}
+
+/// What passes in a blind tunnel is not seen, so all of it counts as a write.
+fn tunnel(row: &TunnelRow) -> String {
+    let hosts = match &row.host {
+        Some(host) => host.clone(),
+        None => hosts(Registries::built_in().group(&row.packages)),
+    };
+    format!(
+        "anything, through a blind tunnel to port 443 of {hosts} ({} packages), up to {} MiB and {} s each: what passes is \
+         not seen, and a package can be published",
+        row.packages, row.mib, row.seconds
+    )
+}
+
+fn internal(egress: &Egress) -> Vec<String> {
+    if egress.internal.is_empty() {
+        return vec!["none: every address of every host must be a public one".into()];
+    }
+    let line = |row: &model::egress::InternalRow| {
+        let why = if row.why.is_empty() { "no reason is given" } else { &row.why };
+        format!("{}:{}, where its addresses are in {} ({why})", row.host, row.port, row.addresses.join(", "))
+    };
+    egress.internal.iter().map(line).collect()
+}
+
+fn hosts<'r>(group: impl Iterator<Item = &'r Registry>) -> String {
+    let host =
+        |registry: &Registry| format!("{}{}", registry.host, if registry.below { " and what is below it" } else { "" });
+    group.map(host).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(toml: &str, section: &str) -> String {
+        let egress: Egress = toml::from_str(toml).unwrap();
+        policy::egress::Law::of(&egress).unwrap();
+        sections(&egress).into_iter().find(|(name, _)| *name == section).unwrap().1.join("\n")
+    }
+
+    #[test]
+    fn the_built_in_profile_says_that_data_can_leave_in_a_url_and_that_nothing_can_be_written() {
+        let reads = told("", "can read");
+        assert!(reads.contains("any public host") && reads.contains("data can leave in a URL"), "{reads}");
+        assert!(told("", "can write").starts_with("nothing"));
+        assert!(told("", "internal services").starts_with("none"));
+    }
+
+    #[test]
+    fn every_row_and_every_host_of_a_group_is_told() {
+        let toml = r#"
+            reads = "listed"
+            packages = ["ubuntu"]
+            read = [{ host = "*.docs.example.org", path = "/guide", port = 8443 }]
+            write = [
+                { capability = "tracker", host = "api.example.org", method = "POST", path = "/v1/issues" },
+                { capability = "live", host = "live.example.org", method = "UPGRADE", path = "/", port = 8443 },
+            ]
+            tunnel = [{ packages = "rust", mib = 64, seconds = 300 }]
+            internal = [{ host = "artifacts", port = 8081, addresses = ["10.2.3.0/24"], why = "the mirror" }]
+        "#;
+        let (reads, writes) = (told(toml, "can read"), told(toml, "can write"));
+        assert!(reads.contains("*.docs.example.org, port 8443: /guide and what is below it"), "{reads}");
+        for registry in Registries::built_in().group("ubuntu") {
+            assert!(reads.contains(registry.host.as_str()), "{reads}");
+        }
+        assert!(
+            writes.contains("POST https://api.example.org/v1/issues") && writes.contains("capability/tracker"),
+            "{writes}"
+        );
+        assert!(writes.contains("WebSocket to https://live.example.org:8443/"), "{writes}");
+        for registry in Registries::built_in().group("rust") {
+            assert!(writes.contains(registry.host.as_str()), "{writes}");
+        }
+        assert!(writes.contains("blind tunnel") && writes.contains("64 MiB and 300 s"), "{writes}");
+        assert_eq!(
+            told(toml, "internal services"),
+            "artifacts:8081, where its addresses are in 10.2.3.0/24 (the mirror)"
+        );
+    }
+
+    #[test]
+    fn no_reads_are_told_as_none_and_promise_nothing_of_urls() {
+        assert_eq!(told("reads = \"none\"", "can read"), "nothing");
+    }
+}
