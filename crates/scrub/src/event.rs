@@ -3,7 +3,7 @@
 //! A value in such bytes is replaced in the bytes. Replaced in their base 64, it would leave neither base 64 to
 //! decode nor, around the value, the bytes that share a character with it.
 
-use crate::Scrubber;
+use crate::{Scrubber, json};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -27,13 +27,13 @@ struct Output {
     rest: Map<String, Value>,
 }
 
-/// The JSON text of an event with every value replaced; the very same text when it holds none.
+/// The JSON text of an event with every value and credential replaced; the very same text when it holds none.
 ///
-/// Of an `output`, the bytes in `data_b64` are scrubbed and encoded again. Everything else, an output that is not
-/// as it should be among it, is scrubbed as the text that it is. Total: any text gives a text.
+/// Of an `output`, the bytes in `data_b64` are scrubbed and encoded again. In everything else that is JSON the strings
+/// are, and JSON it stays; what is no JSON is scrubbed as the text that it is. Total: any text gives a text.
 #[must_use]
 pub fn scrub_event(scrubber: &Scrubber, text: &str) -> String {
-    output(scrubber, text).unwrap_or_else(|| scrubber.scrub_str(text).into_owned())
+    output(scrubber, text).unwrap_or_else(|| json::scrub(scrubber, text).into_owned())
 }
 
 /// As [`scrub_event`], of an output; none if `text` is no output whose bytes can be decoded.
@@ -44,28 +44,40 @@ fn output(scrubber: &Scrubber, text: &str) -> Option<String> {
     let Output { kind, data_b64, mut rest } = serde_json::from_str(text).ok()?;
     let bytes = STANDARD.decode(&data_b64).ok()?;
     let scrubbed = scrubber.scrub(&bytes);
-    if matches!(scrubbed, Cow::Borrowed(_)) && matches!(scrubber.scrub_str(text), Cow::Borrowed(_)) {
-        return Some(text.to_owned());
-    }
     rest.insert("kind".to_owned(), kind.into());
-    // The bytes are put in last, so that a value in another field cannot touch them.
-    rest.insert("data_b64".to_owned(), String::new().into());
-    let around = serde_json::to_string(&rest).ok()?;
-    let around = scrubber.scrub_str(&around);
-    // A value with a quote in it can take one of the text's own along. Then no event is left, only its scrubbed text.
-    let Ok(mut event) = serde_json::from_str::<Map<String, Value>>(&around) else {
-        return Some(around.into_owned());
-    };
-    event.insert("data_b64".to_owned(), encoded(scrubber, &scrubbed).into());
-    serde_json::to_string(&event).ok()
+    let event = with(scrubber, &rest, "data_b64", &encoded(scrubber, &scrubbed));
+    let same = matches!(scrubbed, Cow::Borrowed(_)) && is_same(&event, text);
+    Some(if same { text.to_owned() } else { event })
 }
 
-/// Base 64 of scrubbed bytes. Bytes chosen to spell a value once they are encoded are left out.
-fn encoded(scrubber: &Scrubber, bytes: &[u8]) -> String {
+/// Whether two JSON texts say the same.
+fn is_same(one: &str, other: &str) -> bool {
+    let read = serde_json::from_str::<Value>;
+    matches!((read(one), read(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The JSON text of an event: these fields, scrubbed, and one more whose text already is.
+pub(crate) fn with(scrubber: &Scrubber, fields: &Map<String, Value>, name: &str, text: &str) -> String {
+    let around = Value::Object(fields.clone()).to_string();
+    let around = json::scrub(scrubber, &around);
+    // The text is put in last, so that a value in another field cannot touch it.
+    match serde_json::from_str::<Map<String, Value>>(&around) {
+        Ok(mut event) => {
+            event.insert(name.to_owned(), text.into());
+            Value::Object(event).to_string()
+        }
+        Err(_) => around.into_owned(),
+    }
+}
+
+/// Base 64 of scrubbed bytes. Bytes chosen to spell a value once they are encoded are left out; formats are not looked
+/// for in it, since base 64 of honest bytes can look like anything.
+pub(crate) fn encoded(scrubber: &Scrubber, bytes: &[u8]) -> String {
+    let values = scrubber.values_alone();
     [bytes, LEFT_OUT]
         .map(|bytes| STANDARD.encode(bytes))
         .into_iter()
-        .find(|text| matches!(scrubber.scrub_str(text), Cow::Borrowed(_)))
+        .find(|text| matches!(values.scrub_str(text), Cow::Borrowed(_)))
         .unwrap_or_default()
 }
 

@@ -1,73 +1,82 @@
-//! Finding values in texts that arrive in pieces.
+//! Scrubbing texts that arrive in pieces.
 
-use crate::Scrubber;
+use crate::{Scrubber, search::Held};
 use zeroize::Zeroize;
 
 /// One text, in pieces: the pieces that come out, put together, are [`Scrubber::scrub`] of the pieces that went in.
 ///
-/// Nothing is held back but an end that could still become a value: text flows as it arrives.
+/// Nothing is held back but an end that could still become a value or a credential: text flows as it arrives. What is
+/// held is at most as long as the longest form of a value, and 16 KiB more where formats are looked for.
 #[derive(Debug)]
 pub struct Stream {
     scrubber: Scrubber,
-    held: Held,
+    values: Held,
+    formats: Held,
 }
-
-/// Could be most of a secret: not printed, overwritten when dropped.
-struct Held(Vec<u8>);
 
 impl Stream {
     pub(crate) fn new(scrubber: Scrubber) -> Self {
-        Self { scrubber, held: Held(Vec::new()) }
+        Self { scrubber, values: Held::default(), formats: Held::default() }
     }
 
-    /// Takes the next piece in, and gives all that is decided: everything but an end that could still become a value.
+    /// Takes the next piece in, and gives all that is decided: everything but an end that could still become a value
+    /// or a credential.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.held.0.is_empty() {
-            return self.decide(bytes);
-        }
-        let mut text = std::mem::take(&mut self.held.0);
-        text.extend_from_slice(bytes);
-        let out = self.decide(&text);
-        text.zeroize();
-        out
-    }
-
-    /// Gives what of `text` is decided and holds the rest back.
-    fn decide(&mut self, text: &[u8]) -> Vec<u8> {
-        let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
-        let mut undecided = self.scrubber.held_from(text);
-        while let Some(found) = self.scrubber.find(&text[at..]) {
-            // From the undecided end on, what is to come can still make a find longer.
-            if at + found.start >= undecided {
-                break;
-            }
-            out.extend_from_slice(&text[at..at + found.start]);
-            out.extend_from_slice(found.placeholder.as_bytes());
-            at += found.end;
-            if at > undecided {
-                undecided = at + self.scrubber.held_from(&text[at..]);
-            }
-        }
-        out.extend_from_slice(&text[at..undecided]);
-        self.held.0 = text[undecided..].to_vec();
-        out
+        self.take(bytes, false)
     }
 
     /// Says that no more comes, and gives what was held back, scrubbed.
     #[must_use]
-    pub fn finish(self) -> Vec<u8> {
-        self.scrubber.scrub(&self.held.0).into_owned()
+    pub fn finish(mut self) -> Vec<u8> {
+        self.take(&[], true)
     }
+
+    /// From here on scrubs by `scrubber`, what is held back included.
+    pub fn renew(&mut self, scrubber: Scrubber) {
+        self.scrubber = scrubber;
+    }
+
+    /// Whether anything is held back.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.values.len() + self.formats.len() > 0
+    }
+
+    fn take(&mut self, bytes: &[u8], last: bool) -> Vec<u8> {
+        let Some(rules) = self.scrubber.formats() else {
+            let mut out = Vec::with_capacity(bytes.len());
+            self.of_values(bytes, last, &mut out);
+            return out;
+        };
+        let mut text = self.formats.open();
+        text.reserve(bytes.len());
+        self.of_values(bytes, last, &mut text);
+        let mut out = Vec::with_capacity(text.len());
+        self.formats.decide(rules, &text, last, &mut out);
+        wipe_end(&mut text, self.formats.len());
+        out
+    }
+
+    fn of_values(&mut self, bytes: &[u8], last: bool, out: &mut Vec<u8>) {
+        let (scrubber, held) = (&self.scrubber, &mut self.values);
+        if held.is_empty() {
+            return held.decide(scrubber.values(), bytes, last, out);
+        }
+        let mut text = held.open();
+        text.extend_from_slice(bytes);
+        held.decide(scrubber.values(), &text, last, out);
+        text.zeroize();
+    }
+}
+
+/// Overwrites what is held back in the copy that is not kept; the rest was given out.
+fn wipe_end(text: &mut [u8], held: usize) {
+    let from = text.len().saturating_sub(held);
+    text[from..].zeroize();
 }
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{} bytes held]", self.0.len())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        write!(f, "[{} bytes held]", self.len())
     }
 }

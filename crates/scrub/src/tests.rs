@@ -135,7 +135,10 @@ fn nothing_of_a_value_is_printed() {
     let scrubber = scrubber(&[("k", "hunter2-hunter2")]);
     let mut stream = scrubber.stream();
     stream.push(b"hunter2-hunt");
-    assert_eq!(format!("{scrubber:?} {stream:?}"), "Scrubber Stream { scrubber: Scrubber, held: [12 bytes held] }");
+    assert_eq!(
+        format!("{scrubber:?} {stream:?}"),
+        "Scrubber Stream { scrubber: Scrubber, values: [12 bytes held], formats: [0 bytes held] }"
+    );
 }
 
 #[test]
@@ -195,6 +198,32 @@ fn text(values: Vec<String>) -> impl Strategy<Value = (Vec<String>, Vec<u8>)> {
     prop::collection::vec(piece, 0..10).prop_map(move |pieces| (values.clone(), pieces.concat()))
 }
 
+/// What the scrubber gives, found form by form at every place.
+fn by_looking_everywhere(values: &[(&str, &str)], text: &[u8]) -> Vec<u8> {
+    let mut forms = std::collections::BTreeMap::new();
+    for (kind, value) in values {
+        for value in [*value, value.trim()].into_iter().filter(|value| value.len() >= MIN_BYTES) {
+            for form in crate::encodings::of(value) {
+                forms.entry(form.to_vec()).or_insert_with(|| scrubber(&[(*kind, value)]).scrub_str(value).into_owned());
+            }
+        }
+    }
+    let (mut out, mut rest) = (Vec::new(), text);
+    while let Some(byte) = rest.first() {
+        match forms.iter().filter(|(form, _)| rest.starts_with(form)).max_by_key(|(form, _)| form.len()) {
+            Some((form, placeholder)) => {
+                out.extend_from_slice(placeholder.as_bytes());
+                rest = &rest[form.len()..];
+            }
+            None => {
+                out.push(*byte);
+                rest = &rest[1..];
+            }
+        }
+    }
+    out
+}
+
 /// Whether a value could be made up of text that was left and of a placeholder beside it.
 fn meets_a_placeholder(value: &str) -> bool {
     let placeholders = ["[scrubbed:one]", "[scrubbed:two]", "[scrubbed:three]", "[scrubbed:secret]"];
@@ -228,10 +257,9 @@ proptest! {
     }
 
     #[test]
-    fn the_automaton_and_the_plain_search_agree((values, text) in plants()) {
-        let fast = scrubber(&kinds(&values));
-        let plain = Scrubber::without_automaton(kinds(&values).into_iter().map(|(kind, value)| (kind.to_owned(), Secret::new(value.to_owned()))));
-        prop_assert_eq!(fast.scrub(&text), plain.scrub(&text));
+    fn the_skipping_search_finds_what_a_look_at_every_place_finds((values, text) in plants()) {
+        let found = scrubber(&kinds(&values)).scrub(&text).into_owned();
+        prop_assert_eq!(found, by_looking_everywhere(&kinds(&values), &text));
     }
 
     #[test]

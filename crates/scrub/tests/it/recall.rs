@@ -1,0 +1,139 @@
+//! Recall: every token of every format, in every place, whole and in pieces; and nothing of what only looks like one.
+
+use crate::corpus::{FORMATS, PLACES, Random, clean, token};
+use scrub::Scrubber;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Tokens of each format.
+const EACH: usize = 20;
+
+fn formats() -> Scrubber {
+    Scrubber::new([]).with_formats()
+}
+
+/// Rules of which every token that was made must be found, by themselves; the generic one looks at randomness.
+fn ids() -> BTreeSet<&'static str> {
+    FORMATS.iter().map(|(id, _)| *id).collect()
+}
+
+#[test]
+fn every_token_of_every_format_is_found_in_every_place_and_what_is_around_it_stays() {
+    let scrubber = formats();
+    let mut random = Random::new(1);
+    let mut missed: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    for (id, format) in FORMATS {
+        for n in 0..EACH {
+            let token = token(format, &mut random);
+            let text = PLACES[n % PLACES.len()].replace('@', &token.text);
+            let expected = text.replace(&token.secret, &format!("[redacted: {id}]"));
+            let got = scrubber.scrub_str(&text);
+            if got != expected {
+                let missed = missed.entry(id).or_default();
+                missed.0 += 1;
+                missed.1 = format!("{got:?} instead of {expected:?}");
+            }
+        }
+    }
+    let all: usize = missed.values().map(|(count, _)| count).sum();
+    println!(
+        "{} formats of {} rules: {} of {} tokens found",
+        FORMATS.len(),
+        ids().len(),
+        FORMATS.len() * EACH - all,
+        FORMATS.len() * EACH
+    );
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+#[test]
+fn every_rule_but_the_generic_one_has_formats_and_no_other_has() {
+    let file = include_str!("../../src/rules.toml");
+    let rules: BTreeSet<&str> =
+        file.lines().filter_map(|line| line.strip_prefix("id = \"")?.strip_suffix('"')).collect();
+    let mut covered = ids();
+    covered.insert("generic-secret");
+    assert_eq!(rules, covered);
+}
+
+#[test]
+fn nine_in_ten_random_values_that_are_named_as_secrets_are_found() {
+    let scrubber = formats();
+    let mut random = Random::new(2);
+    let named =
+        ["api_key = \"<{an 32}>\"", "\"client_secret\": \"<{hex 40}>\"", "MY_TOKEN=<{url 40}>", "password: <{an 24}>"];
+    let found = (0..400).filter(|n| {
+        let token = token(named[n % named.len()], &mut random);
+        !scrubber.scrub_str(&token.text).contains(&token.secret)
+    });
+    let found = found.count();
+    assert!(found >= 360, "{found} of 400");
+}
+
+#[test]
+fn hashes_ids_lock_files_base_64_and_source_are_left_as_they_are() {
+    let scrubber = formats();
+    for line in clean(5200).lines() {
+        assert_eq!(scrubber.scrub_str(line), line);
+    }
+}
+
+/// Where our own sources hold what looks like a credential: files of tests that do so on purpose.
+fn is_on_purpose(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    path.contains("/tests")
+        || path.contains("/policy/")
+        || path.contains("/gateway/src/")
+        || path.contains("/scrub/src/tests")
+}
+
+#[test]
+fn our_own_sources_and_lock_file_are_left_as_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (mut open, mut read) = (vec![root.join("crates"), root.join("xtask"), root.join("docs")], 0);
+    let mut files = vec![root.join("Cargo.lock")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs" || kind == "md" || kind == "toml") {
+                files.push(path);
+            }
+        }
+    }
+    let scrubber = formats();
+    for path in files.iter().filter(|path| !is_on_purpose(path)) {
+        // Others may be at work on the sources while this runs.
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        read += text.len();
+        for line in text.lines() {
+            assert_eq!(scrubber.scrub_str(line), line, "{}", path.display());
+        }
+    }
+    assert!(read > 500_000, "only {read} bytes of source were found");
+}
+
+#[test]
+fn a_value_is_named_before_a_format_is() {
+    let secret = token("ghp_{an 36}", &mut Random::new(3)).text;
+    let scrubber = Scrubber::new([("forge".to_owned(), model::Secret::new(secret.clone()))]).with_formats();
+    assert_eq!(scrubber.scrub_str(&format!("a {secret} b")), "a [scrubbed:forge] b");
+}
+
+#[test]
+fn a_private_key_whose_end_is_cut_off_is_found() {
+    let key = token("-----BEGIN PRIVATE KEY-----\n{b64 64}\n{b64 64}\n{b64 20}", &mut Random::new(4)).text;
+    assert_eq!(formats().scrub_str(&format!("it is {key}")), "it is [redacted: private-key]");
+}
+
+#[test]
+fn a_stream_of_formats_gives_words_at_once_and_holds_what_may_be_a_token() {
+    let mut stream = formats().stream();
+    assert_eq!(stream.push(b"plain words go through. "), b"plain words go through. ");
+    assert_eq!(stream.push(b"a ghp_"), b"a ");
+    assert_eq!(stream.push(&[b'a'; 40]), b"");
+    assert_eq!(stream.push(b" so. "), b"[redacted: github-token] so. ");
+    assert_eq!(stream.push(b" gh"), b" ");
+    assert_eq!(stream.finish(), b"gh");
+}
