@@ -41,6 +41,10 @@ pub enum FromCable {
     Attached {
         /// The run.
         run: RunId,
+        /// The certificate, in PEM, of the authority that signs for every host this run reaches through the
+        /// listener, in this gateway's life: to be trusted in the box. Its key never leaves the gateway's memory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        authority: Option<String>,
     },
     /// The run cannot be served now, for want of something here; the other runs go on.
     Refused {

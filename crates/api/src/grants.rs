@@ -34,6 +34,27 @@ pub enum FromGateway {
         /// The client or the provider broke off in the middle.
         interrupted: bool,
     },
+    /// By which table of its profile is this run judged? Answered by [`EgressWord::Law`], or `Denied`.
+    AskLaw {
+        /// Question number.
+        id: u64,
+        /// The run.
+        run: RunId,
+    },
+    /// May this run send this request out now? The gateway has judged it by the run's table.
+    AskEgress {
+        /// Question number.
+        id: u64,
+        /// The request.
+        ask: EgressAsk,
+    },
+    /// A request that was let out is over. Sent for each grant, also when it failed; once, or again after a new dial.
+    SettleEgress {
+        /// The grant.
+        grant: GrantId,
+        /// What came of it.
+        outcome: EgressOutcome,
+    },
     /// The gateway refused a request by itself; to be recorded. After many of one run, this stands for all
     /// further ones of it (rule `door.flood`).
     Refused {
@@ -96,6 +117,13 @@ pub enum ToGateway {
         /// The word.
         answer: Answer,
     },
+    /// Answers [`FromGateway::AskLaw`] and [`FromGateway::AskEgress`].
+    EgressAnswer {
+        /// Question number.
+        id: u64,
+        /// The word.
+        answer: EgressWord,
+    },
     /// Make the smallest call to this model, for `volary model test`.
     Probe {
         /// Question number, of the server's own count.
@@ -137,6 +165,101 @@ pub enum Answer {
         /// One sentence for the agent.
         why: String,
     },
+}
+
+/// A request to the outside, as the gateway judged it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressAsk {
+    /// The run, known by the listener alone.
+    pub run: RunId,
+    /// The version of the table by which it was judged. Is there another one by now, the answer is
+    /// [`EgressWord::Law`], and nothing is granted or recorded.
+    pub law: u64,
+    /// What it is.
+    pub kind: EgressKind,
+    /// The rule of the table that allows it, as the verdict is to name it.
+    pub rule: String,
+    /// The method, at most 32 characters; `CONNECT` for a blind tunnel.
+    pub method: String,
+    /// `https://host[:port]/path`, without query, at most 256 characters; for the verdict.
+    pub target: String,
+    /// The host in its one spelling.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For a write: the capability of its row, by the name of the secret. The server grants it only if the handle
+    /// is one of this run for this very capability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// SHA-256 of the handle that the request carried, hex, lower case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle_sha256: Option<String>,
+}
+
+/// What a request to the outside is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EgressKind {
+    /// A read: without body, without credential.
+    Read,
+    /// What a row allows, with the credential of that row.
+    Write,
+    /// A WebSocket that a row allows, with the credential of that row.
+    Upgrade,
+    /// A blind tunnel to a package registry.
+    Tunnel,
+}
+
+/// The server's word on an [`EgressAsk`], or on which table holds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "kebab-case")]
+pub enum EgressWord {
+    /// The table by which this run is judged from now on. Nothing was granted.
+    Law {
+        /// Its version; it changes whenever the table does, and is never 0.
+        version: u64,
+        /// The table.
+        egress: model::Egress,
+    },
+    /// Recorded; let it out.
+    Granted {
+        /// To be settled.
+        grant: GrantId,
+        /// What takes the handle's place; none if the request carried no handle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential: Option<EgressCredential>,
+    },
+    /// Recorded; refuse it.
+    Denied {
+        /// Stable name of the rule.
+        rule: String,
+        /// One sentence for the agent.
+        why: String,
+    },
+}
+
+/// A credential, and the one place where it may go.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EgressCredential {
+    /// Its value.
+    pub value: WireSecret,
+    /// The host that the handle is for, in its one spelling. The gateway injects nowhere else.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// What came of a request that was let out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressOutcome {
+    /// Status of the answer; 0 when the host was not reached, or for a tunnel.
+    pub status: u16,
+    /// Bytes of body, or of the tunnel, that went out.
+    pub sent: u64,
+    /// Bytes of body, or of the tunnel, that came back.
+    pub received: u64,
+    /// It was broken off in the middle, by whichever side.
+    pub interrupted: bool,
 }
 
 /// A model provider as the gateway reaches it.

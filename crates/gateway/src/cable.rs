@@ -113,13 +113,13 @@ impl Cable {
         match message {
             ToCable::Attach { run } => {
                 let listener = descriptors.pop().context("a packet brought no descriptor")?;
-                let door = match self.gate.doors.attach(&self.gate, run.clone(), listener) {
-                    Ok(door) => door,
+                let (door, authority) = match self.gate.doors.attach(&self.gate, run.clone(), listener) {
+                    Ok(attached) => attached,
                     Err(error) if is_shortage(&error) => return Ok(Some(no_descriptors(run))),
                     Err(error) => return Err(error).context("a listener cannot be served"),
                 };
                 self.doors.insert(run.clone(), door);
-                Ok(Some(FromCable::Attached { run }))
+                Ok(Some(FromCable::Attached { run, authority: Some(authority) }))
             }
             ToCable::Detach { run } => {
                 let door = self.doors.remove(&run);

@@ -3,20 +3,25 @@
 use crate::connect::{Scripted, Target};
 use crate::decide::{Call, Room, decide};
 use crate::door::OnTheClock;
+use crate::egress::body::Carried;
 use crate::meter::Meter;
 use crate::refusal::{Kind, Refusal, Trace};
 use crate::relay::Relayed;
 use crate::server::{Granted, Lost, Word};
 use crate::spare::{Connection, Key, Spares, Unanswered};
 use crate::tally::Tally;
-use crate::{Gate, inject, relay};
+use crate::{Gate, egress, inject, relay};
 use api::grants::{ModelCall, Place};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use model::RunId;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// Who calls, as its listener says.
@@ -25,18 +30,57 @@ pub(crate) struct Caller {
     pub(crate) room: Room,
     pub(crate) tally: Tally,
     pub(crate) spares: Arc<Spares>,
+    pub(crate) egress: egress::run::Run,
 }
 
-/// What a client gets: our own words, or a provider's.
-pub(crate) type Answer = Response<Either<Full<Bytes>, Relayed>>;
+/// What a client gets.
+pub(crate) type Answer = Response<Words>;
+
+/// The body of an answer: our own words, a provider's, or another host's.
+pub(crate) enum Words {
+    Own(Full<Bytes>),
+    Model(Box<Relayed>),
+    Carried(Box<Carried>),
+}
+
+impl Body for Words {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            Self::Own(words) => Pin::new(words).poll_frame(cx).map_err(|never| match never {}),
+            Self::Model(words) => Pin::new(&mut **words).poll_frame(cx),
+            Self::Carried(words) => Pin::new(&mut **words).poll_frame(cx),
+        }
+    }
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(words) => words.is_end_stream(),
+            Self::Model(words) => words.is_end_stream(),
+            Self::Carried(words) => words.is_end_stream(),
+        }
+    }
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(words) => words.size_hint(),
+            Self::Model(words) => words.size_hint(),
+            Self::Carried(words) => words.size_hint(),
+        }
+    }
+}
 
 /// Answers one request of a run. A refusal's record is on its way to the server before the answer is.
 pub(crate) async fn answer(gate: &Gate, caller: &Caller, clock: OnTheClock, request: Request<Incoming>) -> Answer {
     let mut trace = Trace::of(&request);
-    let refusal = match through(gate, caller, clock, request, &mut trace).await {
-        Ok(response) => return response.map(Either::Right),
-        Err(refusal) => refusal,
-    };
+    match through(gate, caller, clock, request, &mut trace).await {
+        Ok(response) => response.map(|body| Words::Model(Box::new(body))),
+        Err(refusal) => refuse(caller, refusal, &trace).await,
+    }
+}
+
+/// The answer that says no. Its record is on its way to the server before the answer is.
+pub(crate) async fn refuse(caller: &Caller, refusal: Refusal, trace: &Trace) -> Answer {
     let refusal = match refusal.kind {
         Kind::Policy => match caller.tally.record(trace.refused(&refusal)).await {
             Ok(()) => refusal,
@@ -44,7 +88,7 @@ pub(crate) async fn answer(gate: &Gate, caller: &Caller, clock: OnTheClock, requ
         },
         Kind::Denied | Kind::Fault => refusal,
     };
-    refusal.answer().map(Either::Left)
+    refusal.answer().map(Words::Own)
 }
 
 async fn through(

@@ -97,7 +97,7 @@ impl Outlet {
     ///
     /// # Errors
     /// When the process has installed no TLS provider.
-    pub(crate) fn new(roots: rustls::RootCertStore) -> anyhow::Result<Self> {
+    pub(crate) fn new(roots: Arc<rustls::RootCertStore>) -> anyhow::Result<Self> {
         let provider = rustls::crypto::CryptoProvider::get_default()
             .context("install the TLS provider (aws-lc-rs) before the gateway starts")?;
         let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())

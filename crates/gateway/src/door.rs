@@ -4,10 +4,16 @@
 //! Read [`Doors`] (who is served), [`serve`] (one listener), then [`connection`].
 
 use crate::Gate;
-use crate::call::{self, Caller};
+use crate::call::{self, Answer, Caller};
 use crate::decide::Room;
+use crate::egress::shape::Fault;
+use crate::egress::tunnel::{self, Next};
+use crate::egress::wire::{self, Strict};
+use crate::egress::{self, Came};
+use crate::refusal::{Refusal, Trace};
 use crate::seats::Share;
 use crate::tally::Tally;
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,8 +30,6 @@ use tokio::time::Instant;
 
 /// Connections of one run at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
-/// Longest head of a request, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 /// How long a client may take to send a request's head, and to begin the next one.
 const HEAD_SECS: u64 = 30;
 /// How long one call may take from its head to the last byte of its answer.
@@ -73,8 +77,8 @@ impl Doors {
     /// Serves `run` on `listener` from now on; a door that it had before is shut.
     ///
     /// # Errors
-    /// When the descriptor is no listening TCP socket.
-    pub(crate) fn attach(&self, gate: &Arc<Gate>, run: RunId, listener: OwnedFd) -> std::io::Result<DoorId> {
+    /// When the descriptor is no listening TCP socket, or no authority can be made for the run.
+    pub(crate) fn attach(&self, gate: &Arc<Gate>, run: RunId, listener: OwnedFd) -> std::io::Result<(DoorId, String)> {
         if !rustix::net::sockopt::socket_acceptconn(&listener)? {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the descriptor is no listening socket"));
         }
@@ -84,11 +88,14 @@ impl Doors {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (cut, is_cut) = watch::channel(());
+        let egress = egress::run::Run::new(&run).map_err(std::io::Error::other)?;
+        let authority = egress.authority.pem();
         let caller = Caller {
             run: run.clone(),
             room: Room::of(gate.court.clone()),
             tally: Tally::of(run.clone(), gate.server.clone()),
             spares: Arc::default(),
+            egress,
         };
         let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();
@@ -97,7 +104,7 @@ impl Doors {
         let before = open.by_run.insert(run, Door { id, server, cut, listener: copy });
         drop(open);
         drop(before);
-        Ok(id)
+        Ok((id, authority))
     }
 
     /// Shuts the door of `run`; with `only`, only if it is that one. True if it was open.
@@ -144,8 +151,19 @@ async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut:
     }
 }
 
-/// Serves one connection, one request after the other.
-async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: watch::Receiver<()>) {
+/// HTTP/1.1 with its limits.
+pub(crate) fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEAD_SECS))
+        .max_header_size(wire::MAX_HEAD)
+        .max_buf_size(2 * wire::MAX_HEAD);
+    builder
+}
+
+/// Serves one connection: one request after the other, and then what the last of them left to follow.
+async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, mut cut: watch::Receiver<()>) {
     let run = &caller.run;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %run, "a client was gone before it was served");
@@ -154,18 +172,20 @@ async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: wa
     cut.mark_unchanged();
     let (due, mut is_due) = watch::channel(None);
     let due = Arc::new(due);
+    let next = Next::default();
     let service = service_fn(|request| {
-        let clock = OnTheClock::start(due.clone());
-        async move { Ok::<_, Infallible>(call::answer(gate, caller, clock, request).await) }
+        let (due, next) = (due.clone(), next.clone());
+        async move {
+            let answer = match wire::fault_of(&request) {
+                Some(fault) => misshapen(caller, fault).await,
+                None if egress::is_for(&request) => egress::answer(gate, caller, &Came::Plain, &next, request).await,
+                None => call::answer(gate, caller, OnTheClock::start(due), request).await,
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut served = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(HEAD_SECS))
-            .max_header_size(MAX_HEAD)
-            .max_buf_size(2 * MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let served = builder().serve_connection(TokioIo::new(Strict::new(stream)), service).with_upgrades();
+    let mut served = std::pin::pin!(served);
     loop {
         let end = *is_due.borrow_and_update();
         tokio::select! {
@@ -173,7 +193,7 @@ async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: wa
                 if let Err(error) = done {
                     ended_badly(caller, &error).await;
                 }
-                return;
+                break;
             }
             _ = is_due.changed() => {}
             () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
@@ -183,18 +203,37 @@ async fn connection(gate: &Gate, caller: &Caller, stream: TcpStream, mut cut: wa
             _ = cut.changed() => return,
         }
     }
+    if let Some(after) = next.take() {
+        tokio::select! {
+            () = tunnel::follow(gate, caller, *after) => {}
+            _ = cut.changed() => {}
+        }
+    }
 }
 
-/// What was no request of HTTP/1.1 is refused by the parser; its record is made here.
-async fn ended_badly(caller: &Caller, error: &hyper::Error) {
+/// Answers and records a request of which there is more than one reading.
+pub(crate) async fn misshapen(caller: &Caller, fault: Fault) -> Answer {
+    let status = match fault {
+        Fault::TooLong | Fault::TooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Fault::Expect => StatusCode::EXPECTATION_FAILED,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let refusal = Refusal::policy("request.malformed", fault.why()).with_status(status);
+    call::refuse(caller, refusal, &Trace::default()).await
+}
+
+/// What was no request of HTTP/1.1 is refused by the parser, or where it is read; its record is made here.
+pub(crate) async fn ended_badly(caller: &Caller, error: &hyper::Error) {
     let run = &caller.run;
-    if !error.is_parse() {
-        tracing::debug!(%error, %run, "a connection ended");
-        return;
-    }
-    let refusal =
-        crate::refusal::Refusal::policy("request.malformed", format!("What came was no request of HTTP/1.1: {error}."));
-    let verdict = crate::refusal::Trace::default().refused(&refusal);
+    let why = match wire::broken(error) {
+        Some(fault) => fault.why().to_owned(),
+        None if error.is_parse() => format!("What came was no request of HTTP/1.1: {error}."),
+        None => {
+            tracing::debug!(%error, %run, "a connection ended");
+            return;
+        }
+    };
+    let verdict = Trace::default().refused(&Refusal::policy("request.malformed", why));
     if caller.tally.record(verdict).await.is_err() {
         tracing::warn!(%run, "a malformed request was refused while the server was away");
     }

@@ -1,7 +1,8 @@
 //! The gateway: the only way out of a box, and the only process that connects out.
 //!
 //! It holds a provider's credential only while a call is leased, reads no row, opens no vault, executes
-//! nothing and touches no file once [`load_roots`] has run. Whatever is not a listed model call is refused.
+//! nothing and touches no file but the system's of names once [`load_roots`] has run. Whatever is no listed model call, and
+//! what the run's table does not let out, is refused.
 //!
 //! Read in the order of a packet's path:
 //!
@@ -10,7 +11,8 @@
 //! | `cable` | the operator hands over a box's listener: one listener, one run |
 //! | `seats` | connections over all runs: who has many waits first |
 //! | `door` | that listener: HTTP/1.1, its limits, *identify* |
-//! | `call` | the stack, one expression from request to answer |
+//! | `egress` | the forward proxy: requests to hosts outside, a stack of its own |
+//! | `call` | the stack of a model call, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
 //! | `tally` | refusals are recorded, and past a number only counted |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
@@ -28,6 +30,7 @@ mod call;
 mod connect;
 mod decide;
 mod door;
+mod egress;
 mod inject;
 mod meter;
 mod probe;
@@ -40,6 +43,8 @@ mod server;
 mod spare;
 mod tally;
 mod walls;
+
+pub use egress::{Outward, OutwardProxy};
 
 use anyhow::Context as _;
 use std::os::fd::OwnedFd;
@@ -54,6 +59,8 @@ pub struct Config {
     pub cable: OwnedFd,
     /// The certificate authorities that upstreams are checked against.
     pub roots: rustls::RootCertStore,
+    /// How hosts outside are reached.
+    pub outward: Outward,
     /// Makes the calls that this process's walls forbid, when the server asks for the proof.
     pub prove: api::walls::Prove,
 }
@@ -108,9 +115,11 @@ const LOOKUPS_AT_ONCE: usize = 4;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (said, hears) = tokio::sync::mpsc::unbounded_channel();
     let server = server::Server::dial(config.server_socket, said);
+    let roots = Arc::new(config.roots);
     let gate = Arc::new(Gate {
         server,
-        outlet: connect::Outlet::new(config.roots)?,
+        outlet: connect::Outlet::new(roots.clone())?,
+        reach: egress::reach::Reach::new(roots, &config.outward)?,
         recent: recent::Recent::default(),
         doors: door::Doors::default(),
         court: decide::Court::default(),
@@ -124,6 +133,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 struct Gate {
     server: Arc<server::Server>,
     outlet: connect::Outlet,
+    reach: egress::reach::Reach,
     recent: recent::Recent,
     doors: door::Doors,
     court: decide::Court,
@@ -166,13 +176,14 @@ mod tests {
 
     #[test]
     fn a_cable_that_does_not_listen_is_an_error_and_not_a_gateway() {
-        // The only test of this binary that needs it, so nobody was first.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+        // Another test may have been first.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let (cable, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let config = Config {
             server_socket: "/nonexistent".into(),
             cable: cable.into(),
             roots: rustls::RootCertStore::empty(),
+            outward: Outward::default(),
             prove: Vec::new,
         };
         assert!(run(config).unwrap_err().to_string().contains("no listening socket"));

@@ -9,8 +9,10 @@ use http_body_util::Full;
 use model::event::Verdict;
 
 /// Longest method and target that a verdict keeps, in characters.
-const METHOD_CHARS: usize = 32;
-const TARGET_CHARS: usize = 256;
+pub(crate) const METHOD_CHARS: usize = 32;
+pub(crate) const TARGET_CHARS: usize = 256;
+/// The header that names the rule, for clients that show no body (of a HEAD, of a CONNECT).
+const RULE_HEADER: &str = "volary-refused";
 
 /// A call that ends without a provider's answer.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) rule: String,
     pub(crate) why: String,
     pub(crate) kind: Kind,
+    /// What the agent may do about it; none: what is said of every refusal.
+    pub(crate) ask: Option<&'static str>,
 }
 
 /// Who refused.
@@ -35,20 +39,25 @@ pub(crate) enum Kind {
 impl Refusal {
     /// A rule of the gateway says no.
     pub(crate) fn policy(rule: &str, why: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, rule: rule.to_owned(), why: why.into(), kind: Kind::Policy }
+        Self { status: StatusCode::FORBIDDEN, rule: rule.to_owned(), why: why.into(), kind: Kind::Policy, ask: None }
     }
     /// The same, with another status than 403.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
+    /// The same, with what the agent may do about it.
+    pub(crate) fn with_ask(mut self, ask: &'static str) -> Self {
+        self.ask = Some(ask);
+        self
+    }
     /// The server says no.
     pub(crate) fn denied(rule: String, why: String) -> Self {
-        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Denied }
+        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Denied, ask: None }
     }
     /// The provider could not be used; not a rule.
     pub(crate) fn fault(rule: &str, why: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_GATEWAY, rule: rule.to_owned(), why: why.into(), kind: Kind::Fault }
+        Self { status: StatusCode::BAD_GATEWAY, rule: rule.to_owned(), why: why.into(), kind: Kind::Fault, ask: None }
     }
     /// The server is away: nothing can be recorded, so nothing happens.
     pub(crate) fn record_lost() -> Self {
@@ -58,6 +67,7 @@ impl Refusal {
             why: "What you do cannot be recorded at this moment, and what cannot be recorded does not happen."
                 .to_owned(),
             kind: Kind::Fault,
+            ask: None,
         }
     }
 
@@ -82,10 +92,22 @@ impl Refusal {
                 ),
             ),
         };
-        let body = serde_json::json!({ "error": { "type": kind, "rule": self.rule, "message": message } });
+        let is_policy = self.kind != Kind::Fault;
+        let ask = self.ask.filter(|_| is_policy).unwrap_or(match is_policy {
+            true => "The people who own this run see this refusal; say in your answer what you needed it for.",
+            false => "Try again later.",
+        });
+        let body = serde_json::json!({ "error": {
+            "type": kind, "rule": self.rule, "why": self.why, "policy": is_policy, "retry": !is_policy, "ask": ask,
+            "message": message,
+        } });
         let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
         *answer.status_mut() = self.status;
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // A rule of the server that is no header value is in the body all the same.
+        if let Ok(rule) = HeaderValue::from_str(&self.rule) {
+            answer.headers_mut().insert(RULE_HEADER, rule);
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }

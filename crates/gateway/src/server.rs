@@ -8,6 +8,8 @@
 //!
 //! Read [`Server::ask`], [`Lease`] (a grant that settles itself), then [`Server::dial`].
 
+pub(crate) mod egress;
+
 use crate::meter::Meter;
 use api::frame;
 use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
@@ -72,6 +74,7 @@ struct Shared {
     up: bool,
     last_id: u64,
     questions: HashMap<u64, oneshot::Sender<Word>>,
+    egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
     queue: VecDeque<Queued>,
     refusals: usize,
     /// Calls under way, by grant.
@@ -185,7 +188,7 @@ impl Server {
     fn hello(&self) -> FromGateway {
         let shared = self.shared();
         let settling = shared.queue.iter().filter_map(|queued| match &queued.message {
-            FromGateway::Settle { grant, .. } => Some(grant.clone()),
+            FromGateway::Settle { grant, .. } | FromGateway::SettleEgress { grant, .. } => Some(grant.clone()),
             _ => None,
         });
         FromGateway::Hello { open: shared.open.iter().cloned().chain(settling).collect() }
@@ -196,7 +199,13 @@ impl Server {
         let mut shared = self.shared();
         shared.up = false;
         // Questions and answers of probes die with the connection that they belong to; the rest waits.
-        shared.queue.retain(|q| matches!(q.message, FromGateway::Settle { .. } | FromGateway::Refused { .. }));
+        let waits = |message: &FromGateway| {
+            matches!(
+                message,
+                FromGateway::Settle { .. } | FromGateway::SettleEgress { .. } | FromGateway::Refused { .. }
+            )
+        };
+        shared.queue.retain(|q| waits(&q.message));
         for queued in &mut shared.queue {
             queued.written = None;
         }
@@ -205,6 +214,7 @@ impl Server {
             shared.queue.push_front(Queued { message, written: None });
         }
         shared.questions.clear();
+        shared.egress_questions.clear();
     }
 
     async fn read(
@@ -223,6 +233,10 @@ impl Server {
             let order = match message {
                 Ok(ToGateway::Answer { id, answer }) => {
                     self.answered(id, answer);
+                    continue;
+                }
+                Ok(ToGateway::EgressAnswer { id, answer }) => {
+                    self.egress_answered(id, answer);
                     continue;
                 }
                 Ok(ToGateway::Close { run }) => Order::Close(run),
@@ -286,20 +300,33 @@ impl Server {
 
 impl Shared {
     fn asker_of_front_is_gone(&mut self) -> bool {
-        let Some(Queued { message: FromGateway::Ask { id, .. }, .. }) = self.queue.front() else { return false };
-        let id = *id;
-        let gone = self.questions.get(&id).is_none_or(oneshot::Sender::is_closed);
-        if gone {
-            self.questions.remove(&id);
+        let Some(Queued { message, .. }) = self.queue.front() else { return false };
+        match message {
+            FromGateway::Ask { id, .. } => {
+                let id = *id;
+                let gone = self.questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+                if gone {
+                    self.questions.remove(&id);
+                }
+                gone
+            }
+            FromGateway::AskEgress { id, .. } | FromGateway::AskLaw { id, .. } => {
+                let id = *id;
+                let gone = self.egress_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+                if gone {
+                    self.egress_questions.remove(&id);
+                }
+                gone
+            }
+            _ => false,
         }
-        gone
     }
 
     fn front_is_written(&mut self) {
         let Some(front) = self.queue.pop_front() else { return };
         match front.message {
             FromGateway::Refused { .. } => self.refusals -= 1,
-            settled @ FromGateway::Settle { .. } => {
+            settled @ (FromGateway::Settle { .. } | FromGateway::SettleEgress { .. }) => {
                 if self.settled.len() == KEPT_SETTLED {
                     self.settled.pop_front();
                 }

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::grants;
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
-use api::grants::{FromGateway, ToGateway, Upstream};
+use api::grants::{EgressWord, FromGateway, ToGateway, Upstream};
 use api::walls::Proof;
 use model::RunId;
 use std::collections::HashMap;
@@ -216,6 +216,16 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
         },
         FromGateway::Settle { grant, usage, status, interrupted } => {
             grants::settle(app, &grant, usage, status, interrupted).await.map_err(Some)
+        }
+        // Until this server keeps tables of what may go out, nothing but model calls does.
+        FromGateway::AskLaw { id, .. } | FromGateway::AskEgress { id, .. } => {
+            let why = "Nothing but model calls goes out here.".to_owned();
+            let answer = EgressWord::Denied { rule: "egress.closed".to_owned(), why };
+            out.send(ToGateway::EgressAnswer { id, answer }).await.map_err(|_| None)
+        }
+        FromGateway::SettleEgress { .. } => {
+            tracing::warn!("the gateway settles what was never granted; it is ignored");
+            Ok(())
         }
         FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
         FromGateway::Probed { id, status, said } => {

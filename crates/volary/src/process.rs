@@ -138,6 +138,7 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
         server_socket: config.home.join("run/gateway.sock"),
         cable: inherited(3),
         roots,
+        outward: gateway::Outward::default(),
         prove: prove_gateway,
     })
 }

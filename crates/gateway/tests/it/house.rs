@@ -2,7 +2,10 @@
 
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use api::frame;
-use api::grants::{Answer, FromGateway, ModelCall, Place, ScriptTurn, ToGateway, Upstream, WireSecret};
+use api::grants::{
+    Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ModelCall, Place, ScriptTurn, ToGateway, Upstream,
+    WireSecret,
+};
 use model::event::Verdict;
 use model::provider::Price;
 use model::{Dialect, GrantId, MicroDollars, RunId, Secret, Usage};
@@ -39,7 +42,49 @@ pub enum Word {
     Silence,
 }
 
+/// What the server says of requests to the outside.
+pub struct Desk {
+    /// The table of the run, and its version.
+    pub table: model::Egress,
+    pub version: u64,
+    /// The value that a handle stands for, and where it may go; none: no handle is known.
+    pub credential: Option<(String, String, u16)>,
+    /// Denied whatever it is.
+    pub deny: bool,
+    /// What was asked.
+    pub asked: Vec<EgressAsk>,
+}
+
+impl Desk {
+    fn law(&self) -> EgressWord {
+        EgressWord::Law { version: self.version, egress: self.table.clone() }
+    }
+
+    fn judge(&mut self, ask: &EgressAsk) -> EgressWord {
+        if ask.law != self.version {
+            return self.law();
+        }
+        self.asked.push(ask.clone());
+        if self.deny {
+            return EgressWord::Denied { rule: "test.denied".into(), why: "The server says no.".into() };
+        }
+        let credential = ask.handle_sha256.as_ref().and(self.credential.as_ref());
+        EgressWord::Granted {
+            grant: GrantId::parse(&format!("egress{}", self.asked.len())).expect("an id"),
+            credential: credential.map(|(value, host, port)| EgressCredential {
+                value: WireSecret(Secret::new(value.clone())),
+                host: host.clone(),
+                port: *port,
+            }),
+        }
+    }
+}
+
 pub struct House {
+    /// What is said of requests to the outside.
+    pub desk: Arc<Mutex<Desk>>,
+    /// The certificate of the run's authority, in PEM.
+    pub authority: String,
     /// What the gateway said to the server, in order.
     pub heard: mpsc::UnboundedReceiver<FromGateway>,
     /// What the server says by itself.
@@ -99,6 +144,16 @@ impl House {
     }
 
     pub async fn with(word: Word, roots: rustls::RootCertStore) -> Self {
+        Self::outward(word, roots, gateway::Outward::default(), model::Egress::default()).await
+    }
+
+    /// A gateway that reaches the outside in this way, and a run with this table.
+    pub async fn outward(
+        word: Word,
+        roots: rustls::RootCertStore,
+        outward: gateway::Outward,
+        table: model::Egress,
+    ) -> Self {
         install_tls();
         let folder = tempfile::tempdir().expect("a folder");
         let cable = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -106,12 +161,15 @@ impl House {
         let cable_path = SocketAddrUnix::new(folder.path().join("cable.sock")).expect("a path");
         rustix::net::bind(&cable, &cable_path).expect("bound");
         rustix::net::listen(&cable, 4).expect("listening");
-        let config = gateway::Config { server_socket: folder.path().join("gateway.sock"), cable, roots, prove: walls };
+        let server_socket = folder.path().join("gateway.sock");
+        let config = gateway::Config { server_socket, cable, roots, outward, prove: walls };
         tokio::spawn(async move { gateway::serve(config).await.expect("the gateway serves") });
 
         let (heard_by, heard) = mpsc::unbounded_channel();
         let word = Arc::new(Mutex::new(word));
-        let (say, server) = serve_grants(&folder, word.clone(), heard_by.clone());
+        let desk = Desk { table, version: 1, credential: None, deny: false, asked: Vec::new() };
+        let desk = Arc::new(Mutex::new(desk));
+        let (say, server) = serve_grants(&folder, word.clone(), desk.clone(), heard_by.clone());
 
         let operator = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .expect("a socket");
@@ -119,7 +177,9 @@ impl House {
         let listener = box_listener();
         let door = listener.local_addr().expect("an address");
         let run = run_id();
-        let mut house = Self { heard, say, cable: operator, door, listener, run, word, server, folder, heard_by };
+        let authority = String::new();
+        let mut house =
+            Self { desk, authority, heard, say, cable: operator, door, listener, run, word, server, folder, heard_by };
         house.attach().await;
         house.until_up().await;
         house
@@ -128,7 +188,9 @@ impl House {
     async fn attach(&mut self) {
         let run = self.run.clone();
         self.send(&ToCable::Attach { run }, Some(self.listener.as_fd()));
-        assert!(matches!(self.receive().await, FromCable::Attached { run } if run == self.run));
+        let FromCable::Attached { run, authority } = self.receive().await else { panic!("not attached") };
+        assert_eq!(run, self.run);
+        self.authority = authority.expect("an authority");
     }
 
     /// Attaches another run, `run2`, and gives its door.
@@ -136,7 +198,7 @@ impl House {
         let run = RunId::parse("run2").expect("an id");
         let listener = box_listener();
         self.send(&ToCable::Attach { run: run.clone() }, Some(listener.as_fd()));
-        assert!(matches!(self.receive().await, FromCable::Attached { run: attached } if attached == run));
+        assert!(matches!(self.receive().await, FromCable::Attached { run: attached, .. } if attached == run));
         listener.local_addr().expect("an address")
     }
 
@@ -171,7 +233,8 @@ impl House {
 
     /// The server is back.
     pub fn restart_server(&mut self) {
-        (self.say, self.server) = serve_grants(&self.folder, self.word.clone(), self.heard_by.clone());
+        (self.say, self.server) =
+            serve_grants(&self.folder, self.word.clone(), self.desk.clone(), self.heard_by.clone());
     }
 
     pub fn answer_with(&self, word: Word) {
@@ -253,6 +316,7 @@ pub struct Settled {
 fn serve_grants(
     folder: &tempfile::TempDir,
     word: Arc<Mutex<Word>>,
+    desk: Arc<Mutex<Desk>>,
     heard: mpsc::UnboundedSender<FromGateway>,
 ) -> (mpsc::UnboundedSender<ToGateway>, tokio::task::JoinHandle<()>) {
     let (say, mut says) = mpsc::unbounded_channel::<ToGateway>();
@@ -277,7 +341,14 @@ fn serve_grants(
                         answers.send(ToGateway::Answer { id: *id, answer }).expect("the writer lives");
                     }
                 }
-                if !matches!(message, FromGateway::Hello { .. }) {
+                let word = match &message {
+                    FromGateway::AskLaw { id, .. } => Some((*id, desk.lock().expect("unpoisoned").law())),
+                    FromGateway::AskEgress { id, ask } => Some((*id, desk.lock().expect("unpoisoned").judge(ask))),
+                    _ => None,
+                };
+                if let Some((id, answer)) = word {
+                    answers.send(ToGateway::EgressAnswer { id, answer }).expect("the writer lives");
+                } else if !matches!(message, FromGateway::Hello { .. }) {
                     heard.send(message).expect("the test listens");
                 }
             }
@@ -310,6 +381,10 @@ impl Got {
     }
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("JSON")
+    }
+    /// The rule that a refusal names in its head, also where it has no body.
+    pub fn headers_rule(&self) -> Option<&str> {
+        self.head.split("volary-refused: ").nth(1)?.split("\r\n").next()
     }
     /// The rule that an error of the gateway names.
     pub fn rule(&self) -> String {
@@ -349,7 +424,7 @@ pub async fn ask(door: SocketAddr, head: &str, body: &[u8]) -> Got {
     .await
 }
 
-fn parse(all: &[u8], ended: bool) -> Got {
+pub fn parse(all: &[u8], ended: bool) -> Got {
     let at = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&all[..at]).expect("a head in ASCII").to_owned();
     let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");

@@ -4,6 +4,7 @@
 //! [`house`] builds all of it; the other modules are the claims.
 
 mod cable;
+mod egress;
 mod formats;
 mod house;
 mod provider;

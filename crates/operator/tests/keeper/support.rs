@@ -235,7 +235,7 @@ fn answer(fd: &OwnedFd) -> Vec<String> {
         let answer = match serde_json::from_slice(&body[..got]).unwrap() {
             ToCable::Attach { run } => {
                 log.push(format!("attach {run} {}", doors.len()));
-                FromCable::Attached { run }
+                FromCable::Attached { run, authority: None }
             }
             ToCable::Detach { run } => {
                 log.push(format!("detach {run}"));

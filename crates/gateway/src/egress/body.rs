@@ -1,0 +1,260 @@
+//! Bodies on their way: streamed, counted, bounded in bytes and time, and never faster than the other side takes them.
+//!
+//! Read [`Outgoing`] (to a host), then [`Carried`] (back to the box).
+
+use super::limits::{IDLE, REQUEST, REQUEST_BYTES};
+use super::line::{Line, Lines};
+use super::run::Spent;
+use super::wire;
+use crate::refusal::Refusal;
+use crate::server::egress::Leave;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use policy::egress::signs;
+use scrub::Scrubber;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Instant as StdInstant;
+use tokio::time::{Instant, Sleep};
+
+/// A request's body, on its way to a host.
+pub(crate) struct Outgoing {
+    client: Incoming,
+    leave: Leave,
+    spent: Arc<Spent>,
+    bytes: u64,
+    idle: Pin<Box<Sleep>>,
+    stopped: Stopped,
+}
+
+/// Why a body was stopped on its way, once it was: the rule and its reason.
+#[derive(Clone, Default)]
+pub(crate) struct Stopped(Arc<OnceLock<(&'static str, &'static str)>>);
+
+impl Stopped {
+    /// The refusal that tells it.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let (rule, why) = self.0.get()?;
+        Some(Refusal::policy(rule, *why).with_status(StatusCode::BAD_REQUEST))
+    }
+
+    fn by(&self, rule: &'static str, why: &'static str) -> io::Error {
+        let (_, why) = self.0.get_or_init(|| (rule, why));
+        broken(why)
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn new(client: Incoming, leave: Leave, spent: Arc<Spent>, stopped: Stopped) -> Self {
+        Self { client, leave, spent, bytes: 0, idle: Box::pin(tokio::time::sleep(IDLE)), stopped }
+    }
+}
+
+fn broken(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let Poll::Ready(next) = Pin::new(&mut this.client).poll_frame(cx) else {
+            ready!(this.idle.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(this
+                .stopped
+                .by("body.slow", "The request's body stood still for a minute."))));
+        };
+        this.idle.as_mut().reset(Instant::now() + IDLE);
+        let frame = match next {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => {
+                return Poll::Ready(Some(Err(match wire::broken(&error) {
+                    Some(fault) => this.stopped.by("request.malformed", fault.why()),
+                    None => this.stopped.by("body.cut", "The request's body broke off."),
+                })));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            this.bytes += data.len() as u64;
+            this.leave.sent(data.len());
+            if this.bytes > REQUEST_BYTES {
+                return Poll::Ready(Some(Err(this
+                    .stopped
+                    .by("body.too-long", "The request's body is longer than 1 GiB."))));
+            }
+            if !this.spent.spend(data.len()) {
+                return Poll::Ready(Some(Err(this.stopped.by("run.bytes", "This run has moved all that it may."))));
+            }
+        }
+        if let Some(trailers) = frame.trailers_ref()
+            && trailers.values().any(|value| signs::holds_handle(value.as_bytes()))
+        {
+            let why = "A handle stands in a trailer of the request.";
+            return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.client.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.client.size_hint()
+    }
+}
+
+/// An answer's body, on its way back. Dropped before its end, it counts as interrupted.
+pub(crate) struct Carried {
+    host: Incoming,
+    scrub: Option<(scrub::Stream, Scrubber)>,
+    trailers: Option<HeaderMap>,
+    leave: Leave,
+    spent: Arc<Spent>,
+    line: Option<(Line, Arc<Lines>)>,
+    idle: Pin<Box<Sleep>>,
+    ends: Pin<Box<Sleep>>,
+    cut: Option<io::Error>,
+    /// The host has said all.
+    ended: bool,
+    done: bool,
+}
+
+impl Carried {
+    /// `scrubber` is given when the request carried a credential. The connection is kept if the answer comes to its end.
+    pub(crate) fn new(
+        host: Incoming,
+        scrubber: Option<Scrubber>,
+        leave: Leave,
+        spent: Arc<Spent>,
+        line: Line,
+        lines: Arc<Lines>,
+        began: Instant,
+    ) -> Self {
+        let mut carried = Self {
+            host,
+            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| (s.stream(), s)),
+            trailers: None,
+            leave,
+            spent,
+            line: Some((line, lines)),
+            idle: Box::pin(tokio::time::sleep(IDLE)),
+            ends: Box::pin(tokio::time::sleep_until(began + REQUEST)),
+            cut: None,
+            ended: false,
+            done: false,
+        };
+        if carried.host.is_end_stream() {
+            carried.finish();
+        }
+        carried
+    }
+
+    fn finish(&mut self) {
+        self.done = true;
+        self.leave.is_whole();
+        if let Some((line, lines)) = self.line.take() {
+            lines.keep(line, StdInstant::now());
+        }
+    }
+
+    /// The host has said all: what the scrubber held back, then the trailers.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        if let Some((stream, _)) = self.scrub.take() {
+            let held = Bytes::from(stream.finish());
+            if !held.is_empty() {
+                return Some(Frame::data(held));
+            }
+        }
+        self.finish();
+        self.trailers.take().map(Frame::trailers)
+    }
+
+    fn scrubbed_trailers(&self, trailers: HeaderMap) -> HeaderMap {
+        let Some((_, scrubber)) = &self.scrub else { return trailers };
+        let clean = |value: &HeaderValue| HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())).ok();
+        trailers.iter().filter_map(|(name, value)| Some((name.clone(), clean(value)?))).collect()
+    }
+}
+
+impl Body for Carried {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if let Some(error) = this.cut.take() {
+            this.done = true;
+            return Poll::Ready(Some(Err(error)));
+        }
+        while !this.done {
+            if this.ended {
+                match this.rest() {
+                    Some(frame) => return Poll::Ready(Some(Ok(frame))),
+                    None => break,
+                }
+            }
+            let late = this.ends.as_mut().poll(cx).is_ready();
+            let next = match Pin::new(&mut this.host).poll_frame(cx) {
+                Poll::Ready(next) if !late => next,
+                Poll::Pending if !late && this.idle.as_mut().poll(cx).is_pending() => return Poll::Pending,
+                _ => {
+                    this.done = true;
+                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                }
+            };
+            this.idle.as_mut().reset(Instant::now() + IDLE);
+            match next {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => {
+                        this.leave.received(bytes.len());
+                        if !this.spent.spend(bytes.len()) {
+                            this.done = true;
+                            return Poll::Ready(Some(Err(broken("this run has moved all that it may"))));
+                        }
+                        let out = match &mut this.scrub {
+                            Some((stream, _)) => Bytes::from(stream.push(&bytes)),
+                            None => bytes,
+                        };
+                        // Who knows the length asks no further after the last byte.
+                        if this.scrub.is_none() && this.host.is_end_stream() {
+                            this.finish();
+                        }
+                        if !out.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(out))));
+                        }
+                    }
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            this.ended = true;
+                            this.trailers = Some(this.scrubbed_trailers(trailers));
+                        }
+                    }
+                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a host broke off in the middle of its answer");
+                    this.cut = Some(io::ErrorKind::UnexpectedEof.into());
+                    // Come back once more, so that what arrived before the cut is written before the end.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                None => this.ended = true,
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done && self.cut.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.scrub.is_some() { SizeHint::default() } else { self.host.size_hint() }
+    }
+}

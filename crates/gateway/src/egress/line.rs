@@ -1,0 +1,199 @@
+//! Connections to hosts, HTTP/1.1 or HTTP/2, kept a while for the next request of the same run to the same place.
+//!
+//! Never shared between runs, and found again only by the very same rules: the address behind one was checked when it
+//! was dialled, and a connection cannot change its address. No credential is kept with it.
+//!
+//! Read [`Line::open`], [`Line::send`], then [`Lines`].
+
+use super::body::Outgoing;
+use super::fault::Fault;
+use super::limits::{ANSWER_HEAD, CONNECTION_WINDOW, KEPT, KEPT_LINES, LINES, STREAM_WINDOW};
+use super::reach::{Reach, Way};
+use crate::refusal::Refusal;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use policy::egress::Law;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Where a connection leads, and by which table that was allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) way: Way,
+    pub(crate) law: u64,
+}
+
+/// One connection, or one request's part in it.
+pub(crate) struct Line {
+    sender: Sender,
+    key: Key,
+    /// The checked address behind it.
+    pub(crate) address: Option<IpAddr>,
+    used: bool,
+    carrier: Arc<Carrier>,
+}
+
+enum Sender {
+    One(http1::SendRequest<Outgoing>),
+    Two(http2::SendRequest<Outgoing>),
+}
+
+/// Carries a connection's bytes until its last holder is gone.
+struct Carrier {
+    task: tokio::task::JoinHandle<()>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a request got no answer.
+pub(crate) enum Unanswered {
+    /// The connection was a kept one and had ended; the request never left.
+    Stale(Box<Request<Outgoing>>),
+    /// The host broke off.
+    Cut,
+}
+
+impl Line {
+    async fn open(reach: &Reach, key: Key, law: &Law, room: OwnedSemaphorePermit) -> Result<Self, Refusal> {
+        let reached = reach.open(&key.way, law).await?;
+        let cut = |error: hyper::Error| {
+            tracing::debug!(%error, "a host broke off as it was reached");
+            Fault::Cut
+        };
+        let io = TokioIo::new(reached.wire);
+        let (sender, task) = if reached.two {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_header_list_size(u32::try_from(ANSWER_HEAD).unwrap_or(u32::MAX))
+                .handshake(io)
+                .await
+                .map_err(cut)?;
+            // Its error is the head's or the body's error too, and is told there.
+            (Sender::Two(sender), tokio::spawn(async move { drop(connection.await) }))
+        } else {
+            let (sender, connection) =
+                http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(io).await.map_err(cut)?;
+            (Sender::One(sender), tokio::spawn(async move { drop(connection.with_upgrades().await) }))
+        };
+        let carrier = Arc::new(Carrier { task, _room: room });
+        Ok(Self { sender, key, address: reached.address, used: false, carrier })
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_two(&self) -> bool {
+        matches!(self.sender, Sender::Two(_))
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub(crate) async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Unanswered> {
+        let sent = match &mut self.sender {
+            Sender::One(sender) => sender.try_send_request(request).await,
+            Sender::Two(sender) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut failed| match failed.take_message().filter(|_| self.used) {
+            Some(request) => Unanswered::Stale(Box::new(request)),
+            None => {
+                tracing::debug!(error = %failed.into_error(), "a host broke off");
+                Unanswered::Cut
+            }
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Two(sender) => sender.is_closed(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::One(sender) => sender.is_ready(),
+            Sender::Two(sender) => sender.is_ready(),
+        }
+    }
+
+    /// Another part in the same connection, where it takes several requests.
+    fn part(&self) -> Option<Self> {
+        let Sender::Two(sender) = &self.sender else { return None };
+        Some(Self {
+            sender: Sender::Two(sender.clone()),
+            key: self.key.clone(),
+            address: self.address,
+            used: true,
+            carrier: self.carrier.clone(),
+        })
+    }
+}
+
+/// The connections of one run.
+pub(crate) struct Lines {
+    kept: Mutex<Vec<(Line, Instant)>>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), room: Arc::new(Semaphore::new(LINES)) }
+    }
+}
+
+impl Lines {
+    /// A kept connection by this key that can take a request at `now`.
+    pub(crate) fn take(&self, key: &Key, now: Instant) -> Option<Line> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(line, since)| !line.is_closed() && now.saturating_duration_since(*since) < KEPT);
+        let at = kept.iter().rposition(|(line, _)| line.key == *key && line.is_ready())?;
+        if let Some(part) = kept[at].0.part() {
+            kept[at].1 = now;
+            return Some(part);
+        }
+        let (mut line, _) = kept.remove(at);
+        line.used = true;
+        Some(line)
+    }
+
+    /// A new connection by this key.
+    ///
+    /// # Errors
+    /// Those of [`Reach::open`].
+    pub(crate) async fn open(&self, reach: &Reach, key: Key, law: &Law) -> Result<Line, Refusal> {
+        if self.room.available_permits() == 0 {
+            // What nobody uses gives way to what somebody waits for.
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        let room = self.room.clone().acquire_owned().await.map_err(|_| Fault::Cut)?;
+        let line = Line::open(reach, key, law, room).await?;
+        if let Some(part) = line.part() {
+            self.keep(part, Instant::now());
+        }
+        Ok(line)
+    }
+
+    /// Keeps a connection whose last answer has come to its end at `now`, if it may be used again.
+    pub(crate) fn keep(&self, line: Line, now: Instant) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |other: &(Line, Instant)| Arc::ptr_eq(&other.0.carrier, &line.carrier);
+        if line.is_closed() || line.key.way.one || kept.iter().any(known) {
+            return;
+        }
+        if kept.len() >= KEPT_LINES {
+            kept.remove(0);
+        }
+        kept.push((line, now));
+    }
+}

@@ -1,0 +1,331 @@
+//! The forward proxy: everything of a box that is not an endpoint of the door.
+//!
+//! One request is one expression, read top to bottom in [`through`]: *identify* (which run: its listener says it),
+//! *decide* (pure policy, by the table that the server gave), *reserve* and *record* (the server grants, and has
+//! recorded it then), *resolve* and *connect* (every address judged, one step), *inject* (last), *scrub* (what comes
+//! back), *settle* and *outcome* (when the last byte has passed, or it was broken off).
+//!
+//! | module | what |
+//! |---|---|
+//! | `wire`, `shape` | HTTP/1.1 of a box, of which there is one reading |
+//! | `request` | what a request names, and whether all places that name it agree |
+//! | `run` | what is held of one run: authority, table, connections, count |
+//! | `reach`, `resolve` | names to checked addresses to a connection |
+//! | `line` | connections kept for the next request of the same run |
+//! | `inject` | headers on their way, and the credential |
+//! | `body` | bodies on their way |
+//! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
+//! | `authority` | whom the box trusts |
+//! | `limits`, `fault` | numbers; what goes wrong outside |
+
+pub(crate) mod authority;
+pub(crate) mod body;
+mod fault;
+mod hello;
+mod inject;
+pub(crate) mod limits;
+mod line;
+pub(crate) mod reach;
+mod request;
+mod resolve;
+pub(crate) mod run;
+pub(crate) mod shape;
+pub(crate) mod tunnel;
+pub(crate) mod wire;
+
+pub use reach::{Outward, OutwardProxy};
+pub(crate) use request::Came;
+
+use crate::Gate;
+use crate::call::{self, Answer, Caller, Words};
+use crate::decide::sha256_hex;
+use crate::refusal::{Refusal, TARGET_CHARS, Trace};
+use crate::server::Lost;
+use crate::server::egress::{Leave, Said};
+use api::grants::{EgressAsk, EgressCredential, EgressKind};
+use body::{Carried, Outgoing, Stopped};
+use bytes::Bytes;
+use fault::Fault;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use inject::Facts;
+use line::{Key, Line, Unanswered};
+use policy::egress::{Allowed, Ask, Form, Handle, Kind, Verdict, judge};
+use reach::Way;
+use request::Asked;
+use run::Known;
+use std::time::Instant;
+use tunnel::{After, Next};
+
+/// Tables that one request is judged by at most, one after the other.
+const TABLES: usize = 4;
+
+/// Whether a request on the run's listener is for the forward proxy.
+pub(crate) fn is_for<B>(request: &Request<B>) -> bool {
+    request.method() == Method::CONNECT || request.uri().scheme().is_some() || request.uri().authority().is_some()
+}
+
+/// Answers one request. What is to follow it on the connection (a tunnel, a WebSocket) is left in `next`.
+pub(crate) async fn answer(
+    gate: &Gate,
+    caller: &Caller,
+    came: &Came,
+    next: &Next,
+    request: Request<Incoming>,
+) -> Answer {
+    let mut trace = Trace::of(&request);
+    let ends = request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE);
+    match through(gate, caller, came, next, request, &mut trace).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            let mut answer = call::refuse(caller, refusal, &trace).await;
+            if ends {
+                // What follows on the connection is no HTTP.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        }
+    }
+}
+
+async fn through(
+    gate: &Gate,
+    caller: &Caller,
+    came: &Came,
+    next: &Next,
+    mut request: Request<Incoming>,
+    trace: &mut Trace,
+) -> Result<Answer, Refusal> {
+    if !gate.server.is_up() {
+        return Err(Refusal::record_lost());
+    }
+    let began = tokio::time::Instant::now();
+    let asked = request::read(came, &request)?;
+    if asked.form != Form::Connect {
+        trace.target = asked.target().chars().take(TARGET_CHARS).collect();
+    }
+    let granted = grant(gate, caller, &asked, request.method()).await?;
+    let way = Way {
+        host: asked.host.clone(),
+        port: asked.port,
+        tls: asked.form == Form::Intercepted,
+        internal: granted.allowed.internal,
+        one: asked.signs.upgrade,
+    };
+    let (leave, credential) = match (granted.allowed.kind, granted.leave) {
+        (Kind::Intercept, _) => {
+            let on = hyper::upgrade::on(&mut request);
+            next.set(After::Intercept { on, host: asked.host, port: asked.port });
+            return Ok(open_tunnel());
+        }
+        (_, None) => return Err(Refusal::fault("law.unsettled", "The request was not granted.")),
+        (Kind::Tunnel(budget), Some((leave, _))) => {
+            let (stream, _) = gate.reach.dial(&way, &granted.known.law).await?;
+            let on = hyper::upgrade::on(&mut request);
+            next.set(After::Tunnel { on, host: asked.host, stream, budget, leave });
+            return Ok(open_tunnel());
+        }
+        (Kind::Read | Kind::Package | Kind::Write { .. }, Some(granted)) => granted,
+    };
+    trace.grant = Some(leave.grant().to_string());
+    let upgrade = asked.signs.upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (head, body) = request.into_parts();
+    let is_write = matches!(granted.allowed.kind, Kind::Write { .. });
+    let prepare = |line: &Line| prepare(&asked, &way, &head.method, &head.headers, line, credential.as_ref());
+
+    let key = Key { way: way.clone(), law: granted.known.version };
+    let run = &caller.egress;
+    let line = match run.lines.take(&key, Instant::now()) {
+        Some(line) => line,
+        None => run.lines.open(&gate.reach, key.clone(), &granted.known.law).await?,
+    };
+    let stopped = Stopped::default();
+    let body = Outgoing::new(body, leave.clone(), run.spent.clone(), stopped.clone());
+    let again = async || run.lines.open(&gate.reach, key, &granted.known.law).await;
+    let exchanged = exchange(line, prepare, body, again).await;
+    let (mut response, line) = exchanged.map_err(|error| stopped.refusal().unwrap_or(error))?;
+
+    leave.answered(response.status().as_u16());
+    if is_write {
+        inject::passable(response.status(), response.headers())?;
+    }
+    let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.value.0, Instant::now()));
+    let headers = inject::answer_headers(response.headers(), scrubber.as_ref());
+    let status = response.status();
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
+        let host = hyper::upgrade::on(&mut response);
+        next.set(After::Socket { on, host, line, leave, scrubber });
+        return Ok(switch_protocols(headers));
+    }
+    if status.is_informational() {
+        return Err(Fault::Cut.into());
+    }
+    let carried =
+        Carried::new(response.into_body(), scrubber, leave, run.spent.clone(), line, run.lines.clone(), began);
+    let mut answer = Response::new(Words::Carried(Box::new(carried)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    Ok(answer)
+}
+
+fn open_tunnel() -> Answer {
+    Response::new(Words::Own(Full::new(Bytes::new())))
+}
+
+fn switch_protocols(mut headers: HeaderMap) -> Answer {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let mut answer = Response::new(Words::Own(Full::new(Bytes::new())));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// What was granted, and by which table.
+struct Granted {
+    allowed: Allowed,
+    known: Known,
+    /// None for a CONNECT that is opened here: each request inside is granted by itself.
+    leave: Option<(Leave, Option<EgressCredential>)>,
+}
+
+/// Decides, and has the server grant and record it.
+async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> Result<Granted, Refusal> {
+    let run = &caller.egress;
+    let mut known = run.law(&gate.server, &caller.run).await?;
+    let mut looked = known.is_fresh();
+    for _ in 0..TABLES {
+        let ask = Ask {
+            form: asked.form,
+            method: method.as_str(),
+            host: &asked.host,
+            port: asked.port,
+            path: &asked.path,
+            signs: &asked.signs,
+        };
+        let allowed = match judge(&known.law, &ask) {
+            // Nobody is asked about this one, and so nobody would say that the table is an old one.
+            Verdict::Allow(Allowed { kind: Kind::Intercept, .. }) if !looked => {
+                known = run.refresh(&gate.server, &caller.run).await?;
+                looked = true;
+                continue;
+            }
+            Verdict::Allow(allowed) => allowed,
+            Verdict::Deny(denial) if looked => {
+                return Err(Refusal::policy(denial.rule, denial.why.clone()).with_ask(denial.ask()));
+            }
+            Verdict::Deny(_) => {
+                // A person may have allowed it a moment ago.
+                known = run.refresh(&gate.server, &caller.run).await?;
+                looked = true;
+                continue;
+            }
+        };
+        if allowed.kind == Kind::Intercept {
+            return Ok(Granted { allowed, known, leave: None });
+        }
+        caller.tally.may_ask()?;
+        match gate.server.ask_egress(question(caller, asked, method, allowed, &known)).await {
+            Ok(Said::Granted { leave, credential }) => {
+                caller.tally.granted();
+                return Ok(Granted { allowed, known, leave: Some((leave, credential)) });
+            }
+            Ok(Said::Law { version, egress }) => {
+                known = run.learn(version, &egress)?;
+                looked = true;
+            }
+            Ok(Said::Denied { rule, why }) => {
+                // What the server could not record is no record.
+                if rule != "server.failed" {
+                    caller.tally.denied();
+                }
+                return Err(Refusal::denied(rule, why));
+            }
+            Err(Lost) => return Err(Refusal::record_lost()),
+        }
+    }
+    Err(Refusal::fault("law.unsettled", "The run's rules change faster than a request can be judged."))
+}
+
+fn question(caller: &Caller, asked: &Asked, method: &Method, allowed: Allowed, known: &Known) -> EgressAsk {
+    let (kind, capability) = match allowed.kind {
+        Kind::Read | Kind::Package | Kind::Intercept => (EgressKind::Read, None),
+        Kind::Tunnel(_) => (EgressKind::Tunnel, None),
+        Kind::Write { row } => {
+            let kind = if asked.signs.upgrade { EgressKind::Upgrade } else { EgressKind::Write };
+            (kind, known.law.write(row).map(|row| row.capability.clone()))
+        }
+    };
+    let handle_sha256 = match &asked.signs.handle {
+        Handle::Shown { handle, .. } => Some(sha256_hex(handle.expose().as_bytes())),
+        Handle::None | Handle::Misplaced => None,
+    };
+    EgressAsk {
+        run: caller.run.clone(),
+        law: known.version,
+        kind,
+        rule: allowed.rule.to_owned(),
+        method: method.as_str().chars().take(crate::refusal::METHOD_CHARS).collect(),
+        target: asked.target().chars().take(TARGET_CHARS).collect(),
+        host: asked.host.to_string(),
+        port: asked.port,
+        capability,
+        handle_sha256,
+    }
+}
+
+/// The head as it goes out over a line; the credential goes in last.
+fn prepare(
+    asked: &Asked,
+    way: &Way,
+    method: &Method,
+    headers: &HeaderMap,
+    line: &Line,
+    credential: Option<&EgressCredential>,
+) -> Result<Request<()>, Refusal> {
+    let mut request = inject::outgoing(asked, way, method, headers, line.is_two())?;
+    if asked.signs.upgrade {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    match (&asked.signs.handle, credential) {
+        (Handle::None, None) => {}
+        (handle, Some(credential)) => {
+            // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
+            let facts = Facts { way, address: line.address, agreed: asked.agreed };
+            inject::inject(&mut request, handle, credential, &facts)?;
+        }
+        // A handle never leaves, not even where its credential may not go.
+        (Handle::Shown { .. } | Handle::Misplaced, None) => {
+            return Err(Refusal::policy("inject.none", "There is no credential for this handle."));
+        }
+    }
+    Ok(request)
+}
+
+/// Sends a request and waits for the head of its answer; over a new line, when a kept one had ended before the
+/// request left.
+async fn exchange(
+    mut line: Line,
+    prepare: impl Fn(&Line) -> Result<Request<()>, Refusal>,
+    body: Outgoing,
+    again: impl AsyncFnOnce() -> Result<Line, Refusal>,
+) -> Result<(Response<Incoming>, Line), Refusal> {
+    // While a body goes out its own pauses are bounded.
+    let patience = if http_body::Body::is_end_stream(&body) { limits::FIRST_BYTE } else { limits::REQUEST };
+    let request = prepare(&line)?.map(|()| body);
+    let body = match tokio::time::timeout(patience, line.send(request)).await {
+        Err(_) => return Err(Fault::Slow.into()),
+        Ok(Ok(response)) => return Ok((response, line)),
+        Ok(Err(Unanswered::Cut)) => return Err(Fault::Cut.into()),
+        Ok(Err(Unanswered::Stale(request))) => request.into_body(),
+    };
+    let mut line = again().await?;
+    let request = prepare(&line)?.map(|()| body);
+    match tokio::time::timeout(patience, line.send(request)).await {
+        Err(_) => Err(Fault::Slow.into()),
+        Ok(Ok(response)) => Ok((response, line)),
+        Ok(Err(_)) => Err(Fault::Cut.into()),
+    }
+}

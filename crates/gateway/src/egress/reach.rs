@@ -1,0 +1,220 @@
+//! From a host to a connection, in one step: every address is asked for, every one is judged, and the connection goes
+//! to one of those very addresses. No name is asked for twice, no proxy variable is read.
+//!
+//! Where an administrator has set a proxy that leads outside, it is told the checked address; the host's name stays
+//! in TLS and in the request. One that takes names only is a delegation: it then resolves by itself, nothing it finds
+//! is judged here, and so no credential goes that way.
+//!
+//! Read [`Outward`] (what an administrator sets), then [`Reach::open`].
+
+use super::fault::Fault;
+use super::limits::{ADDRESSES_TRIED, STEP};
+use super::resolve::Resolver;
+use crate::connect::Wire;
+use crate::refusal::Refusal;
+use anyhow::Context as _;
+use policy::egress::{Law, Name};
+use rustls::pki_types::ServerName;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Longest answer of a company's proxy to CONNECT, in bytes.
+const PROXY_HEAD: usize = 16 * 1024;
+
+/// How the outside is reached, as an administrator sets it. The default is what the system does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outward {
+    /// Name servers to ask; empty: those of the system's configuration.
+    pub name_servers: Vec<SocketAddr>,
+    /// The HTTP proxy that everything public goes through; none: straight.
+    pub proxy: Option<OutwardProxy>,
+}
+
+/// An HTTP proxy that leads outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutwardProxy {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// It takes names only: it resolves them, and the check of addresses is delegated to it. No credential goes that
+    /// way.
+    pub resolves: bool,
+}
+
+/// A host, as a request names it and policy allowed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) host: Name,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    /// The exception of the table that it is.
+    pub(crate) internal: Option<usize>,
+    /// HTTP/1.1 only, for a protocol that follows it.
+    pub(crate) one: bool,
+}
+
+impl Way {
+    /// What stands in `Host` and `:authority`.
+    pub(crate) fn authority(&self) -> String {
+        let usual = if self.tls { 443 } else { 80 };
+        if self.port == usual { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+/// A connection, and what is known of it.
+pub(crate) struct Reached {
+    pub(crate) wire: Box<dyn Wire>,
+    /// HTTP/2 was agreed.
+    pub(crate) two: bool,
+    /// The checked address behind it; none when a proxy resolved.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// The way out of all runs.
+pub(crate) struct Reach {
+    resolver: Resolver,
+    tls: TlsConnector,
+    tls_one: TlsConnector,
+    proxy: Option<OutwardProxy>,
+}
+
+impl Reach {
+    /// One that trusts `roots`.
+    ///
+    /// # Errors
+    /// When the process has installed no TLS provider, or the system's name servers cannot be read.
+    pub(crate) fn new(roots: Arc<rustls::RootCertStore>, outward: &Outward) -> anyhow::Result<Self> {
+        let provider = rustls::crypto::CryptoProvider::get_default()
+            .context("install the TLS provider (aws-lc-rs) before the gateway starts")?;
+        let config = |protocols: &[&[u8]]| -> anyhow::Result<TlsConnector> {
+            let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .context("the TLS provider has no protocol version in common with us")?
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+            // A ticket would tell the host that two runs are one platform.
+            config.resumption = rustls::client::Resumption::disabled();
+            Ok(Arc::new(config).into())
+        };
+        Ok(Self {
+            resolver: Resolver::new(&outward.name_servers)?,
+            tls: config(&[b"h2", b"http/1.1"])?,
+            tls_one: config(&[b"http/1.1"])?,
+            proxy: outward.proxy.clone(),
+        })
+    }
+
+    /// Connects. What `law` says of the addresses is asked for all of them before the first connection.
+    ///
+    /// # Errors
+    /// A policy refusal for an address; a fault when the host is not reached.
+    pub(crate) async fn open(&self, way: &Way, law: &Law) -> Result<Reached, Refusal> {
+        let (stream, address) = self.dial(way, law).await?;
+        if !way.tls {
+            return Ok(Reached { wire: Box::new(stream), two: false, address });
+        }
+        let name = match way.host.address() {
+            Some(address) => ServerName::IpAddress(address.into()),
+            None => ServerName::try_from(way.host.as_str().to_owned()).map_err(|_| Fault::Tls)?,
+        };
+        let tls = if way.one { &self.tls_one } else { &self.tls };
+        match within(STEP, tls.connect(name, stream)).await {
+            Ok(stream) => {
+                let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Ok(Reached { wire: Box::new(stream), two, address })
+            }
+            Err(error) => {
+                tracing::debug!(%error, host = %way.host, "TLS with a host failed");
+                Err(Fault::Tls.into())
+            }
+        }
+    }
+
+    /// A connection to the host without TLS of ours: for [`Reach::open`], and for a blind tunnel.
+    ///
+    /// # Errors
+    /// Those of [`Reach::open`].
+    pub(crate) async fn dial(&self, way: &Way, law: &Law) -> Result<(TcpStream, Option<IpAddr>), Refusal> {
+        // An exception names a service inside; a proxy that leads outside is not asked for it.
+        let proxy = self.proxy.as_ref().filter(|_| way.internal.is_none());
+        if let Some(proxy) = proxy.filter(|proxy| proxy.resolves && way.host.address().is_none()) {
+            let stream = self.through(proxy, &format!("{}:{}", way.host, way.port)).await?;
+            return Ok((stream, None));
+        }
+        let addresses = self.resolver.addresses(&way.host).await?;
+        law.check_addresses(&addresses, way.internal).map_err(|no| Refusal::policy(no.rule, no.why))?;
+        let mut last = Fault::Address;
+        for address in addresses.into_iter().take(ADDRESSES_TRIED) {
+            let to = SocketAddr::new(address, way.port);
+            let dialled = match proxy {
+                None => connect(to).await,
+                Some(proxy) => self.through(proxy, &to.to_string()).await,
+            };
+            match dialled {
+                Ok(stream) => return Ok((stream, Some(address))),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last.into())
+    }
+
+    /// A connection to `target` through a proxy.
+    async fn through(&self, proxy: &OutwardProxy, target: &str) -> Result<TcpStream, Fault> {
+        let host = Name::parse(&proxy.host).map_err(|_| Fault::Proxy)?;
+        let addresses = self.resolver.addresses(&host).await.map_err(|_| Fault::Proxy)?;
+        for address in addresses.into_iter().take(ADDRESSES_TRIED) {
+            let Ok(stream) = connect(SocketAddr::new(address, proxy.port)).await else { continue };
+            return match within(STEP, ask_proxy(stream, target)).await {
+                Ok(stream) => Ok(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "the proxy that leads outside did not connect");
+                    Err(Fault::Proxy)
+                }
+            };
+        }
+        Err(Fault::Proxy)
+    }
+}
+
+async fn ask_proxy(mut stream: TcpStream, target: &str) -> io::Result<TcpStream> {
+    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n").as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        // Byte by byte: what follows the head belongs to the host.
+        head.push(stream.read_u8().await?);
+        if head.len() > PROXY_HEAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer is too long"));
+        }
+    }
+    let status = head.split(|b| *b == b' ').nth(1).unwrap_or_default();
+    if !(head.starts_with(b"HTTP/1.") && status.len() == 3 && status[0] == b'2') {
+        let status = String::from_utf8_lossy(&status[..status.len().min(3)]).into_owned();
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("it answered {status}")));
+    }
+    Ok(stream)
+}
+
+async fn connect(to: SocketAddr) -> Result<TcpStream, Fault> {
+    let connected = within(STEP, TcpStream::connect(to)).await.and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    connected.map_err(|error| {
+        tracing::debug!(%error, "a host's address did not answer");
+        Fault::Address
+    })
+}
+
+async fn within<T>(time: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(time, step).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

@@ -1,0 +1,118 @@
+//! What the gateway holds of one run for its way out: its authority, its table, its connections, what it has moved.
+
+use super::authority::Authority;
+use super::limits::{LAW_FRESH, RUN_BYTES};
+use super::line::Lines;
+use crate::refusal::Refusal;
+use crate::server::egress::Said;
+use crate::server::{Lost, Server};
+use model::{Egress, RunId};
+use policy::egress::Law;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// One run's part of the way out. It ends with the run's door.
+pub(crate) struct Run {
+    pub(crate) authority: Authority,
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) spent: Arc<Spent>,
+    law: Mutex<Option<Known>>,
+}
+
+/// What a run has moved, both ways, in bytes.
+#[derive(Default)]
+pub(crate) struct Spent(AtomicU64);
+
+impl Spent {
+    /// Counts so many bytes more. False when they are more than a run may move.
+    pub(crate) fn spend(&self, bytes: usize) -> bool {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed).saturating_add(bytes as u64) <= RUN_BYTES
+    }
+}
+
+/// A table, as it was last heard of.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) law: Arc<Law>,
+    pub(crate) version: u64,
+    heard: Instant,
+}
+
+impl Known {
+    /// Whether it was heard of so lately that a refusal by it needs no second look.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.heard.elapsed() < LAW_FRESH
+    }
+}
+
+impl Run {
+    /// # Errors
+    /// When no authority can be made.
+    pub(crate) fn new(run: &RunId) -> anyhow::Result<Self> {
+        Ok(Self {
+            authority: Authority::new(run)?,
+            lines: Arc::default(),
+            spent: Arc::default(),
+            law: Mutex::default(),
+        })
+    }
+
+    /// The table, as known; asked for when it is not.
+    ///
+    /// # Errors
+    /// Those of [`Run::refresh`].
+    pub(crate) async fn law(&self, server: &Server, run: &RunId) -> Result<Known, Refusal> {
+        let known = self.law.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(known) => Ok(known),
+            None => self.refresh(server, run).await,
+        }
+    }
+
+    /// The table as it is now.
+    ///
+    /// # Errors
+    /// When the server is away, knows none, or gives one that is wrong.
+    pub(crate) async fn refresh(&self, server: &Server, run: &RunId) -> Result<Known, Refusal> {
+        match server.ask_law(run.clone()).await {
+            Ok(Said::Law { version, egress }) => self.learn(version, &egress),
+            Ok(Said::Denied { rule, why }) => Err(Refusal::denied(rule, why)),
+            Ok(Said::Granted { .. }) => Err(Refusal::fault("law.none", "The run's rules are not known.")),
+            Err(Lost) => Err(Refusal::record_lost()),
+        }
+    }
+
+    /// Judges by this table from now on.
+    ///
+    /// # Errors
+    /// A policy refusal when the table is wrong; there is none then.
+    pub(crate) fn learn(&self, version: u64, egress: &Egress) -> Result<Known, Refusal> {
+        let mut kept = self.law.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two questions at once may be answered in either order of their askers.
+        if let Some(known) = kept.as_mut().filter(|known| known.version == version) {
+            known.heard = Instant::now();
+            return Ok(known.clone());
+        }
+        *kept = None;
+        let law = Law::of(egress).map_err(|wrong| {
+            tracing::error!(%wrong, "a profile's egress table is wrong; nothing leaves its runs");
+            Refusal::policy("law.wrong", "The profile's rules of what may leave are wrong, and so nothing does.")
+        })?;
+        let known = Known { law: Arc::new(law), version, heard: Instant::now() };
+        *kept = Some(known.clone());
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_moves_what_it_may_to_the_byte() {
+        let spent = Spent(AtomicU64::new(RUN_BYTES - 3));
+        assert!(spent.spend(3));
+        assert!(!spent.spend(1));
+    }
+}

@@ -1,0 +1,389 @@
+//! What follows the HTTP of a connection: TLS that is opened here, a blind tunnel, a WebSocket.
+//!
+//! All of it lives in the future of the connection that it follows, and ends with it.
+//!
+//! Read [`After`], [`follow`], [`intercept`], then [`pipe`].
+
+use super::hello::{self, Look};
+use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, STREAM_WINDOW, STREAMS};
+use super::line::Line;
+use super::request::{Came, Inside};
+use super::run::Spent;
+use super::wire::{self, Strict};
+use crate::Gate;
+use crate::call::Caller;
+use crate::door;
+use crate::refusal::{Refusal, Trace};
+use crate::server::egress::Leave;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::egress::{Budget, Name};
+use scrub::Scrubber;
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::LazyConfigAcceptor;
+
+/// Bytes that are held on their way, each direction.
+const PIECE: usize = 16 * 1024;
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// What follows.
+pub(crate) enum After {
+    /// TLS, opened with the run's authority.
+    Intercept { on: OnUpgrade, host: Name, port: u16 },
+    /// Bytes that are not looked into, but for the first message.
+    Tunnel { on: OnUpgrade, host: Name, stream: TcpStream, budget: Budget, leave: Leave },
+    /// A WebSocket.
+    Socket { on: OnUpgrade, host: OnUpgrade, line: Line, leave: Leave, scrubber: Option<Scrubber> },
+}
+
+/// Where a request leaves what is to follow on its connection.
+#[derive(Clone, Default)]
+pub(crate) struct Next(Arc<Mutex<Option<Box<After>>>>);
+
+impl Next {
+    pub(crate) fn set(&self, after: After) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(after));
+    }
+    pub(crate) fn take(&self) -> Option<Box<After>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Serves what follows the HTTP of a connection, until it ends.
+pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After) {
+    let run = &caller.run;
+    match after {
+        After::Intercept { on, host, port } => {
+            let Ok(client) = on.await else { return };
+            let trace = connect_trace(&host, port);
+            match intercept(gate, caller, TokioIo::new(client), host, port).await {
+                Ok(()) => {}
+                Err(Ended::Refused(refusal)) => record(caller, &refusal, &trace).await,
+                Err(Ended::Broken(error)) => tracing::debug!(%error, %run, "TLS with a box ended"),
+            }
+        }
+        After::Tunnel { on, host, stream, budget, leave } => {
+            let Ok(client) = on.await else { return };
+            let trace = connect_trace(&host, 443);
+            match tunnel(TokioIo::new(client), &host, stream, budget, &leave, &caller.egress.spent).await {
+                Ok(()) => leave.is_whole(),
+                Err(Ended::Refused(refusal)) => record(caller, &refusal, &trace).await,
+                Err(Ended::Broken(error)) => tracing::debug!(%error, %run, "a tunnel ended"),
+            }
+        }
+        After::Socket { on, host, line, leave, scrubber } => {
+            let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
+            let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
+            let piped =
+                pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, scrubber.as_ref());
+            match piped.await {
+                Ok(()) => leave.is_whole(),
+                Err(error) => tracing::debug!(%error, %run, "a WebSocket ended"),
+            }
+            drop(line);
+        }
+    }
+}
+
+/// Why something that followed ended.
+enum Ended {
+    Refused(Refusal),
+    Broken(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn refused<T>(rule: &str, why: &str) -> Result<T, Ended> {
+    Err(Ended::Refused(Refusal::policy(rule, why)))
+}
+
+fn connect_trace(host: &Name, port: u16) -> Trace {
+    Trace { method: "CONNECT".to_owned(), target: format!("{host}:{port}"), ..Trace::default() }
+}
+
+async fn record(caller: &Caller, refusal: &Refusal, trace: &Trace) {
+    if caller.tally.record(trace.refused(refusal)).await.is_err() {
+        tracing::warn!(run = %caller.run, rule = refusal.rule, "a refusal was not recorded: the server is away");
+    }
+}
+
+/// Opens TLS as `host`, and serves the requests inside.
+async fn intercept(
+    gate: &Arc<Gate>,
+    caller: &Arc<Caller>,
+    client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    host: Name,
+    port: u16,
+) -> Result<(), Ended> {
+    let greeted = tokio::time::timeout(HELLO, LazyConfigAcceptor::new(rustls::server::Acceptor::default(), client));
+    let start = match greeted.await {
+        Ok(Ok(start)) => start,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error.into()),
+        Ok(Err(_)) => return refused("tunnel.no-tls", "What came in the tunnel is no TLS; nothing else goes through."),
+        Err(_) => return refused("tunnel.slow", "Nothing came in the tunnel for ten seconds."),
+    };
+    let named = match start.client_hello().server_name() {
+        None => false,
+        Some(name) if Name::parse(name).is_ok_and(|name| name == host) => true,
+        Some(_) => return refused("tunnel.name", "The name in TLS is another one than in the CONNECT line."),
+    };
+    let Ok(config) = caller.egress.authority.leaf(bare(&host).as_ref()) else {
+        return refused("tunnel.certificate", "No certificate can be made for this host's name.");
+    };
+    let tls = match tokio::time::timeout(HELLO, start.into_stream(config)).await {
+        Ok(done) => done?,
+        Err(slow) => return Err(io::Error::from(slow).into()),
+    };
+    let two = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+    let came = Came::Inside(Inside { host, port, named });
+    if two {
+        serve_two(gate, caller, tls, came).await
+    } else {
+        serve_one(gate, caller, tls, came).await
+    }
+    Ok(())
+}
+
+/// The host as it stands in a certificate: an IPv6 address without brackets.
+fn bare(host: &Name) -> String {
+    host.address().map_or_else(|| host.to_string(), |address| address.to_string())
+}
+
+async fn serve_one(
+    gate: &Arc<Gate>,
+    caller: &Arc<Caller>,
+    tls: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    came: Came,
+) {
+    let next = Next::default();
+    let service = {
+        let (gate, caller, next) = (gate.clone(), caller.clone(), next.clone());
+        service_fn(move |request| {
+            let (gate, caller, came, next) = (gate.clone(), caller.clone(), came.clone(), next.clone());
+            async move {
+                let answer = match wire::fault_of(&request) {
+                    Some(fault) => door::misshapen(&caller, fault).await,
+                    None => super::answer(&gate, &caller, &came, &next, request).await,
+                };
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
+    let served = door::builder().serve_connection(TokioIo::new(Strict::new(tls)), service).with_upgrades().await;
+    if let Err(error) = served {
+        door::ended_badly(caller, &error).await;
+    }
+    // A WebSocket; there is no tunnel inside a tunnel.
+    if let Some(after) = next.take() {
+        Box::pin(follow(gate, caller, *after)).await;
+    }
+}
+
+async fn serve_two(
+    gate: &Arc<Gate>,
+    caller: &Arc<Caller>,
+    tls: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    came: Came,
+) {
+    let service = {
+        let (gate, caller) = (gate.clone(), caller.clone());
+        service_fn(move |request| {
+            let (gate, caller, came) = (gate.clone(), caller.clone(), came.clone());
+            async move { Ok::<_, Infallible>(super::answer(&gate, &caller, &came, &Next::default(), request).await) }
+        })
+    };
+    let streams = Streams::default();
+    let served = http2::Builder::new(streams.clone())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_header_list_size(u32::try_from(wire::MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .serve_connection(TokioIo::new(tls), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, run = %caller.run, "an HTTP/2 connection ended");
+    }
+}
+
+/// The requests of one HTTP/2 connection; they end with it.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.try_join_next().is_some() {}
+        all.spawn(stream);
+    }
+}
+
+/// A blind tunnel: the first message is looked at, the rest only counted.
+async fn tunnel(
+    mut client: impl AsyncRead + AsyncWrite + Send + Unpin,
+    host: &Name,
+    mut stream: TcpStream,
+    budget: Budget,
+    leave: &Leave,
+    spent: &Spent,
+) -> Result<(), Ended> {
+    let mut first = Vec::new();
+    let looking = async {
+        loop {
+            match hello::look(&first) {
+                Look::More => {}
+                look => return Ok(look),
+            }
+            if client.read_buf(&mut first).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+        }
+    };
+    let look = match tokio::time::timeout(HELLO, looking).await {
+        Ok(look) => look?,
+        Err(_) => return refused("tunnel.slow", "Nothing came in the tunnel for ten seconds."),
+    };
+    match look {
+        Look::Name(name) if Name::parse(&name).is_ok_and(|name| name == *host) => {}
+        Look::Name(_) => return refused("tunnel.name", "The name in TLS is another one than in the CONNECT line."),
+        Look::Nameless => return refused("tunnel.nameless", "TLS in a blind tunnel must name its host."),
+        Look::Hidden => {
+            return refused("tunnel.hidden", "TLS in a blind tunnel must not encrypt the name of its host.");
+        }
+        Look::Other | Look::More => {
+            return refused("tunnel.no-tls", "What came in the tunnel is no TLS; nothing else goes through.");
+        }
+    }
+    leave.sent(first.len());
+    stream.write_all(&first).await?;
+    let bounds =
+        Bounds { bytes: budget.bytes.saturating_sub(first.len() as u64), time: Duration::from_secs(budget.seconds) };
+    match pipe(client, stream, bounds, leave, spent, None).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+            refused("tunnel.budget", "The tunnel has carried all that it may, or stood as long as it may.")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How much, and how long.
+struct Bounds {
+    bytes: u64,
+    time: Duration,
+}
+
+/// Passes bytes both ways until both sides have ended.
+///
+/// What comes back is passed as it is; with a scrubber it is cut where there would be something to scrub: a protocol
+/// that is not known here does not survive a change.
+///
+/// # Errors
+/// `QuotaExceeded` beyond the bounds; a side's own error.
+async fn pipe(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    host: impl AsyncRead + AsyncWrite + Unpin,
+    bounds: Bounds,
+    leave: &Leave,
+    spent: &Spent,
+    scrubber: Option<&Scrubber>,
+) -> io::Result<()> {
+    let left = AtomicU64::new(bounds.bytes);
+    let take = |bytes: usize| {
+        let enough = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| l.checked_sub(bytes as u64)).is_ok();
+        if enough && spent.spend(bytes) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::QuotaExceeded)) }
+    };
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_host, mut to_host) = tokio::io::split(host);
+    let out = async {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let bytes = idle(from_client.read(&mut piece)).await?;
+            if bytes == 0 {
+                return to_host.shutdown().await;
+            }
+            take(bytes)?;
+            leave.sent(bytes);
+            idle(to_host.write_all(&piece[..bytes])).await?;
+        }
+    };
+    let back = async {
+        let mut piece = vec![0; PIECE];
+        let mut clean = scrubber.filter(|s| !s.is_empty()).map(Clean::new);
+        loop {
+            let bytes = idle(from_host.read(&mut piece)).await?;
+            if bytes == 0 {
+                if let Some(clean) = clean {
+                    to_client.write_all(&clean.finish()?).await?;
+                }
+                return to_client.shutdown().await;
+            }
+            take(bytes)?;
+            leave.received(bytes);
+            match &mut clean {
+                None => idle(to_client.write_all(&piece[..bytes])).await?,
+                Some(clean) => {
+                    let passed = clean.push(&piece[..bytes])?;
+                    idle(to_client.write_all(&passed)).await?;
+                }
+            }
+        }
+    };
+    match tokio::time::timeout(bounds.time, async { tokio::try_join!(out, back) }).await {
+        Ok(done) => done.map(|_| ()),
+        Err(_) => Err(io::ErrorKind::QuotaExceeded.into()),
+    }
+}
+
+async fn idle<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(IDLE, step).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Passes what holds no secret, and nothing after one.
+struct Clean {
+    stream: scrub::Stream,
+    held: Vec<u8>,
+}
+
+impl Clean {
+    fn new(scrubber: &Scrubber) -> Self {
+        Self { stream: scrubber.stream(), held: Vec::new() }
+    }
+    fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.held.extend_from_slice(bytes);
+        let out = self.stream.push(bytes);
+        self.same(out)
+    }
+    fn finish(mut self) -> io::Result<Vec<u8>> {
+        let stream = self.stream;
+        let out = stream.finish();
+        if self.held == out { Ok(std::mem::take(&mut self.held)) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+    fn same(&mut self, out: Vec<u8>) -> io::Result<Vec<u8>> {
+        if !self.held.starts_with(&out) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a host sent the credential back"));
+        }
+        self.held.drain(..out.len());
+        Ok(out)
+    }
+}

@@ -1,0 +1,248 @@
+//! Every host of the test's own network at once: it answers on all addresses, by path, and keeps what it was asked.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::LazyConfigAcceptor;
+
+/// A request, as a host saw it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Which address was connected to.
+    pub at: SocketAddr,
+    pub client: SocketAddr,
+    pub tls: bool,
+    pub version: Version,
+    pub method: String,
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+}
+
+type Words = UnsyncBoxBody<Bytes, Infallible>;
+
+/// All hosts.
+#[derive(Clone)]
+pub struct Origin {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connected: Arc<Mutex<Vec<SocketAddr>>>,
+    trusted: Arc<CertifiedIssuer<'static, KeyPair>>,
+    other: Arc<CertifiedIssuer<'static, KeyPair>>,
+    /// What is offered in TLS.
+    alpn: Arc<Vec<Vec<u8>>>,
+}
+
+fn authority() -> Arc<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    Arc::new(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed"))
+}
+
+impl Origin {
+    pub fn new(two: bool) -> Self {
+        let mut alpn = vec![b"http/1.1".to_vec()];
+        if two {
+            alpn.insert(0, b"h2".to_vec());
+        }
+        Self {
+            seen: Arc::default(),
+            connected: Arc::default(),
+            trusted: authority(),
+            other: authority(),
+            alpn: Arc::new(alpn),
+        }
+    }
+
+    /// Whom the gateway is to trust.
+    pub fn roots(&self) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.trusted.der().clone()).expect("a certificate");
+        roots
+    }
+
+    /// What was asked since the last look.
+    pub fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().expect("unpoisoned"))
+    }
+
+    /// Which addresses were connected to since the last look.
+    pub fn connected(&self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.connected.lock().expect("unpoisoned"))
+    }
+
+    /// Serves every address on this port until the test ends.
+    pub async fn serve(&self, port: u16, tls: bool) {
+        let listener = TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port)).await.expect("a port of our own");
+        let origin = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, client)) = listener.accept().await {
+                let mut at = stream.local_addr().expect("connected");
+                at.set_ip(at.ip().to_canonical());
+                origin.connected.lock().expect("unpoisoned").push(at);
+                let origin = origin.clone();
+                tokio::spawn(async move {
+                    if tls {
+                        origin.greet(stream, at, client).await;
+                    } else {
+                        origin.talk(stream, at, client, false, false).await;
+                    }
+                });
+            }
+        });
+    }
+
+    async fn greet(&self, stream: tokio::net::TcpStream, at: SocketAddr, client: SocketAddr) {
+        let Ok(start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await else { return };
+        let named = start.client_hello().server_name().map_or_else(|| at.ip().to_string(), str::to_owned);
+        let (issuer, named) = match named.as_str() {
+            "untrusted.example" => (&self.other, named),
+            "wrong.example" => (&self.trusted, "right.example".to_owned()),
+            _ => (&self.trusted, named),
+        };
+        let key = KeyPair::generate().expect("a key");
+        let leaf = CertificateParams::new(vec![named]).expect("a name").signed_by(&key, issuer).expect("signed");
+        let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], private)
+            .expect("they fit");
+        config.alpn_protocols = self.alpn.to_vec();
+        // Who does not trust us hangs up here.
+        let Ok(stream) = start.into_stream(Arc::new(config)).await else { return };
+        let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        self.talk(stream, at, client, true, two).await;
+    }
+
+    async fn talk(
+        &self,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        at: SocketAddr,
+        client: SocketAddr,
+        tls: bool,
+        two: bool,
+    ) {
+        let origin = self.clone();
+        let service = service_fn(move |request| {
+            let origin = origin.clone();
+            async move { Ok::<_, Infallible>(origin.answer(request, at, client, tls).await) }
+        });
+        let io = TokioIo::new(stream);
+        // The other side may end at any time.
+        if two {
+            drop(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
+        } else {
+            drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await);
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        at: SocketAddr,
+        client: SocketAddr,
+        tls: bool,
+    ) -> Response<Words> {
+        let upgrade = request.headers().contains_key("upgrade").then(|| hyper::upgrade::on(&mut request));
+        let (head, body) = request.into_parts();
+        let Ok(whole) = body.collect().await else { return said(StatusCode::BAD_REQUEST, "cut") };
+        let trailers = whole.trailers().cloned();
+        let seen = Seen {
+            at,
+            client,
+            tls,
+            version: head.version,
+            method: head.method.to_string(),
+            target: head.uri.to_string(),
+            headers: head.headers.clone(),
+            body: whole.to_bytes().to_vec(),
+            trailers,
+        };
+        let shown: String = ["authorization", "private-token", "x-api-key"]
+            .iter()
+            .filter_map(|name| head.headers.get(*name))
+            .map(|value| value.to_str().expect("text").to_owned())
+            .collect();
+        let body = seen.body.clone();
+        self.seen.lock().expect("unpoisoned").push(seen);
+        match head.uri.path() {
+            "/echo" => said(StatusCode::OK, body),
+            "/empty" => said(StatusCode::OK, ""),
+            "/none" => said(StatusCode::NO_CONTENT, ""),
+            "/big" => said(StatusCode::OK, vec![b'x'; 8 << 20]),
+            "/redirect" => with(said(StatusCode::FOUND, "there"), "location", "http://10.0.0.1/"),
+            "/gzip" => with(said(StatusCode::OK, "not really"), "content-encoding", "gzip"),
+            "/part" => said(StatusCode::PARTIAL_CONTENT, "a part"),
+            "/hops" => {
+                let answer = with(said(StatusCode::OK, "hops"), "keep-alive", "timeout=5");
+                with(with(answer, "proxy-authenticate", "Basic"), "alt-svc", "h3=\":443\"")
+            }
+            "/key" => {
+                let shown_at = HeaderValue::from_str(&shown).expect("a value");
+                let mut answer = said(StatusCode::OK, format!("you are {shown}, yes, {shown}"));
+                answer.headers_mut().insert("x-you-are", shown_at);
+                answer
+            }
+            "/trailers" => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-sum", HeaderValue::from_static("42"));
+                let frames = [Ok(Frame::data(Bytes::from_static(b"with trailers"))), Ok(Frame::trailers(trailers))];
+                let body = StreamBody::new(tokio_stream(frames));
+                with(Response::new(UnsyncBoxBody::new(body)), "trailer", "x-sum")
+            }
+            "/socket" => match upgrade {
+                None => said(StatusCode::BAD_REQUEST, "no upgrade"),
+                Some(on) => {
+                    tokio::spawn(async move {
+                        let Ok(stream) = on.await else { return };
+                        let mut stream = TokioIo::new(stream);
+                        let mut piece = [0; 1024];
+                        while let Ok(length @ 1..) = stream.read(&mut piece).await {
+                            let said = if &piece[..length] == b"who" { shown.as_bytes() } else { &piece[..length] };
+                            if stream.write_all(said).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                    let answer = with(said(StatusCode::SWITCHING_PROTOCOLS, ""), "upgrade", "websocket");
+                    with(answer, "connection", "upgrade")
+                }
+            },
+            path => said(StatusCode::OK, format!("{} {path}", head.method)),
+        }
+    }
+}
+
+fn tokio_stream(
+    frames: [Result<Frame<Bytes>, Infallible>; 2],
+) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> {
+    futures_util::stream::iter(frames)
+}
+
+fn said(status: StatusCode, words: impl Into<Bytes>) -> Response<Words> {
+    let mut answer = Response::new(UnsyncBoxBody::new(Full::new(words.into())));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn with(mut answer: Response<Words>, name: &'static str, value: &'static str) -> Response<Words> {
+    answer.headers_mut().append(name, HeaderValue::from_static(value));
+    answer
+}

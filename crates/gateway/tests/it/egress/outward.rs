@@ -1,0 +1,127 @@
+//! A company's way out: its own proxy, told the checked address; or one that takes names only.
+
+use crate::egress::world::{PUBLIC, TOKEN, World, any, writes};
+use crate::house::HANDLE;
+use gateway::OutwardProxy;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The proxy's address, inside the company's network.
+const PROXY: &str = "10.9.9.9";
+
+/// A proxy that connects whatever it is told, and keeps what it was told. Names go to the public address.
+#[derive(Clone, Default)]
+struct Proxy(Arc<Mutex<Vec<String>>>);
+
+impl Proxy {
+    async fn serve(&self, status: &'static str) {
+        let listener = TcpListener::bind((PROXY, 3128)).await.unwrap();
+        let told = self.0.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let told = told.clone();
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await.unwrap());
+                    }
+                    let head = String::from_utf8(head).unwrap();
+                    let target = head.split(' ').nth(1).unwrap().to_owned();
+                    told.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+                    stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
+                    if status.starts_with('2') {
+                        let port = target.rsplit(':').next().unwrap();
+                        let mut out = TcpStream::connect(format!("{PUBLIC}:{port}")).await.unwrap();
+                        // Either side may end it.
+                        drop(copy_bidirectional(&mut stream, &mut out).await);
+                    }
+                });
+            }
+        });
+    }
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+async fn world(resolves: bool, status: &'static str, table: model::Egress) -> (World, Proxy) {
+    let proxy = OutwardProxy { host: "proxy.corp".to_owned(), port: 3128, resolves };
+    let world = World::of(table, true, |outward| outward.proxy = Some(proxy)).await;
+    world.names.set("proxy.corp", &[&[PROXY]]);
+    let told = Proxy::default();
+    told.serve(status).await;
+    (world, told)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_proxy_is_told_the_checked_address_and_the_host_keeps_its_name() {
+    let (world, proxy) = world(false, "200 OK", any()).await;
+    assert_eq!(world.get("GET http://a.example/", "").await.status, 200);
+    assert_eq!(world.https("a.example", "GET /", b"").await.status, 200);
+    let told = proxy.told();
+    assert_eq!(told, [format!("CONNECT {PUBLIC}:80 HTTP/1.1"), format!("CONNECT {PUBLIC}:443 HTTP/1.1")]);
+    assert!(
+        world
+            .origin
+            .seen()
+            .iter()
+            .all(|seen| seen.target.contains("a.example") || seen.header("host") == Some("a.example"))
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn through_a_proxy_every_address_is_judged_as_without() {
+    let (world, proxy) = world(false, "200 OK", any()).await;
+    for (answer, rule) in [
+        (&["10.0.0.1"][..], "address.private"),
+        (&[PUBLIC, "10.0.0.1"], "address.mixed"),
+        (&["169.254.169.254"], "address.metadata"),
+    ] {
+        world.names.set("evil.example", &[answer]);
+        assert_eq!(world.get("GET http://evil.example/", "").await.rule(), rule);
+        assert!(proxy.told().is_empty(), "{answer:?}");
+    }
+    // The proxy itself is not a host that a box can name.
+    assert_eq!(world.get("GET http://proxy.corp:3128/", "").await.rule(), "host.internal");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_proxy_that_refuses_is_a_fault_and_nothing_goes_round_it() {
+    let (world, proxy) = world(false, "403 Forbidden", any()).await;
+    let got = world.get("GET http://a.example/", "").await;
+    assert_eq!((got.status, got.rule().as_str()), (502, "egress.proxy"));
+    assert_eq!(proxy.told().len(), 1);
+    assert!(world.origin.seen().is_empty());
+    assert!(world.origin.connected().is_empty());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn where_the_proxy_resolves_reads_pass_by_name_and_no_credential_goes() {
+    let table = writes("api.example", "POST", "/");
+    let (world, proxy) = world(true, "200 OK", table).await;
+    world.desk(|desk| desk.credential = Some((TOKEN.to_owned(), "api.example".to_owned(), 443)));
+    assert_eq!(world.get("GET http://unknown-here.example/", "").await.status, 200);
+    assert_eq!(proxy.told(), ["CONNECT unknown-here.example:80 HTTP/1.1"]);
+    world.origin.seen();
+    let head = format!("POST /x\r\nauthorization: Bearer {HANDLE}\r\ncontent-length: 0\r\n");
+    let got = world.https("api.example", &head, b"").await;
+    assert_eq!((got.status, got.rule().as_str()), (403, "inject.address"));
+    assert!(world.origin.seen().is_empty());
+    assert_eq!(world.get("GET http://10.0.0.1/", "").await.rule(), "host.private");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_exception_names_a_service_inside_and_is_not_asked_of_the_proxy() {
+    let row = model::egress::InternalRow {
+        host: "wiki.corp".into(),
+        port: 80,
+        addresses: vec!["10.2.0.0/16".into()],
+        why: String::new(),
+    };
+    let (world, proxy) = world(false, "200 OK", model::Egress { internal: vec![row], ..any() }).await;
+    world.names.set("wiki.corp", &[&["10.2.3.4"]]);
+    assert_eq!(world.get("GET http://wiki.corp/", "").await.status, 200);
+    assert!(proxy.told().is_empty());
+    assert_eq!(world.saw().at.ip().to_string(), "10.2.3.4");
+}
