@@ -4,6 +4,7 @@
 //! [`Order`] a packet, one [`Answer`] back. When that socket ends, or the helper does, the box ends.
 //! It reads nothing that a box wrote except names and contents of files, which it copies and never follows.
 
+use crate::doctor::{Cgroups, cgroups};
 use crate::embedded::{ChangeCount, Ended};
 use crate::harden::HardenedSpec;
 use crate::sole::Sole;
@@ -17,7 +18,7 @@ use model::profile::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +65,11 @@ pub enum Answer {
     Over {
         /// What it left.
         ended: Ended,
+    },
+    /// No box, because somebody else killed a part of it while it was made: worth another attempt.
+    Lost {
+        /// What went wrong, for a person.
+        what: String,
     },
     /// Not done; the box is ended.
     Failed {
@@ -225,7 +231,51 @@ pub(crate) fn stage(spec: &HardenedSpec) -> io::Result<PathBuf> {
     Ok(stage)
 }
 
+/// The file that moves processes into the group of control that this process is in.
+fn own_group() -> Option<File> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let (of_line, hierarchy) = match cgroups() {
+        Cgroups::V1 => ("pids", Path::new("/sys/fs/cgroup/pids")),
+        Cgroups::V2 => ("", Path::new("/sys/fs/cgroup")),
+        Cgroups::None => return None,
+    };
+    let path = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == of_line).then_some(path)
+    })?;
+    File::options().write(true).open(hierarchy.join(path.trim_start_matches('/')).join("cgroup.procs")).ok()
+}
+
+/// A child that begins what entering a group of control waits for (until every processor has passed through the
+/// scheduler: 2 to 20 ms, by how busy they are), while the box's places are made: the kernel spares those who enter
+/// shortly after another. It enters the group that it is in, which changes nothing; that it cannot is no hindrance.
+struct Herald(libc::pid_t);
+
+impl Herald {
+    fn send() -> Option<Self> {
+        let group = own_group()?;
+        // SAFETY: this process has one thread; the child makes two raw calls and leaves.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: as above; the byte outlives the call.
+            unsafe {
+                libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1);
+                libc::_exit(0);
+            }
+        }
+        (child > 0).then_some(Self(child))
+    }
+}
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        // SAFETY: collects the child made above, which waits for nothing but the kernel.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
+    }
+}
+
 fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error>> {
+    let _herald = Herald::send();
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     let stage = stage(&spec)?;
     let worktree = Worktree::mount(&stage, &spec, &sole)?;
