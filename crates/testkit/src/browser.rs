@@ -1,6 +1,7 @@
 //! A real browser: Debian's Chromium, driven over WebDriver, without a window.
 
 use crate::{PATIENCE_SECS, eventually};
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -35,13 +36,20 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// The key that goes to the next control, for [`Browser::press`].
+    pub const TAB: char = '\u{e004}';
+    /// The key that does what the control is for.
+    pub const ENTER: char = '\u{e007}';
+    /// The key that closes what is open.
+    pub const ESCAPE: char = '\u{e00c}';
+
     /// Starts a driver on a free port and a browser below it.
     ///
     /// # Panics
     /// When chromedriver or chromium is missing, or does not answer.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&json!({}))
     }
 
     /// As [`Browser::start`], as a phone of this many pixels across and down.
@@ -50,10 +58,13 @@ impl Browser {
     /// As [`Browser::start`].
     #[must_use]
     pub fn start_sized(width: u32, height: u32) -> Self {
-        Self::start_with(&[format!("--window-size={width},{height}")])
+        // A window has a least width, which is wider than a phone; the page of an emulated screen has not.
+        let screen = json!({"width": width, "height": height, "pixelRatio": 1.0, "touch": false, "mobile": false});
+        Self::start_with(&json!({"mobileEmulation": {"deviceMetrics": screen}}))
     }
 
-    fn start_with(more: &[String]) -> Self {
+    /// With further options of chromedriver's.
+    fn start_with(more: &Value) -> Self {
         let profile = tempfile::Builder::new().prefix("volary-b-").tempdir_in("/tmp").expect("/tmp can be written");
         let port = free_port();
         let driver = Command::new("chromedriver")
@@ -76,8 +87,9 @@ impl Browser {
         eventually("chromedriver's answer", || ready(port).then_some(()));
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         flags.push(format!("--user-data-dir={}", browser._profile.path().display()));
-        flags.extend_from_slice(more);
-        let Value::Object(wanted) = json!({"goog:chromeOptions": {"args": flags}}) else { unreachable!() };
+        let mut options = more.clone();
+        options["args"] = json!(flags);
+        let Value::Object(wanted) = json!({"goog:chromeOptions": options}) else { unreachable!() };
         let connect = async {
             ClientBuilder::new(HttpConnector::new())
                 .capabilities(wanted)
@@ -194,6 +206,19 @@ impl Browser {
         self.drive(act).unwrap_or_else(|e| panic!("typing into {css}: {e}"));
     }
 
+    /// Presses a key and lets it go, wherever the keyboard is: a character, or a key as WebDriver numbers them, such as
+    /// [`Browser::TAB`].
+    ///
+    /// # Panics
+    /// When the browser does not take it.
+    pub fn press(&self, key: char) {
+        let press = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value: key })
+            .then(KeyAction::Up { value: key });
+        self.drive(async |client| client.perform_actions(press).await)
+            .unwrap_or_else(|e| panic!("pressing {key:?}: {e}"));
+    }
+
     /// Runs a script's function body in the page and gives what it returns.
     ///
     /// # Panics
@@ -279,6 +304,6 @@ mod tests {
         let browser = Browser::start_sized(400, 800);
         browser.open(&double.url());
         browser.wait_for_text("body", "no such path");
-        assert!(browser.script("return window.innerWidth").as_u64().unwrap() <= 500);
+        assert_eq!(browser.script("return window.innerWidth"), json!(400));
     }
 }

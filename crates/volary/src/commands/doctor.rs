@@ -15,6 +15,12 @@ pub fn main(json: bool) -> anyhow::Result<i32> {
                 println!("        → {}", check.fix);
             }
         }
+        let missing = all.iter().filter(|check| !check.ok).count();
+        println!();
+        match missing {
+            0 => println!("This host can keep boxes."),
+            _ => println!("This host cannot keep boxes yet: do what the arrows say."),
+        }
     }
     Ok(i32::from(all.iter().any(|check| !check.ok)))
 }

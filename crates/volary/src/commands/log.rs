@@ -9,7 +9,8 @@ use model::{Moment, RunId};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
-fn id(text: &str) -> anyhow::Result<RunId> {
+/// A run's id as a person writes it.
+pub fn id(text: &str) -> anyhow::Result<RunId> {
     RunId::parse(text).with_context(|| format!("{text:?} names no run; `volary runs` lists them"))
 }
 
@@ -28,17 +29,16 @@ pub async fn list(home: &Home, json: bool) -> anyhow::Result<i32> {
     }
     if all.is_empty() {
         println!("No runs yet. Start one: volary run --repo PATH \"what to do\"");
+    } else {
+        println!("{:<12}  {:<9}  {:<19}  {:>9}  TASK", "RUN", "STATE", "STARTED (UTC)", "COST");
     }
     for run in all {
-        let task: String = show::plain(&run.task).chars().take(60).collect();
-        println!(
-            "{}  {:<9}  {}  {:>9}  {}",
-            run.run,
-            run.state.word(),
-            when(run.created),
-            run.cost.to_string(),
-            task.replace('\n', " ")
-        );
+        let cost = run.cost.to_string();
+        let task = show::short(&run.task, 60);
+        println!("{}  {:<9}  {}  {cost:>9}  {task}", run.run, run.state.word(), when(run.created));
+        if !run.reason.is_empty() && run.reason != run.state.word() {
+            println!("{:>14}{}", "", show::short(&run.reason, 100));
+        }
     }
     Ok(0)
 }

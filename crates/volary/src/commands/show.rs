@@ -31,6 +31,15 @@ fn in_line(text: &str) -> String {
     plain(text).replace('\n', "\u{240a}")
 }
 
+/// The beginning of a text in one line of at most `most` characters; that there is more is shown.
+pub fn short(text: &str, most: usize) -> String {
+    let line = plain(text.trim_end()).replace(['\n', '\t'], " ");
+    match line.char_indices().nth(most) {
+        Some(_) => line.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        None => line,
+    }
+}
+
 fn cut(text: &str) -> String {
     let text = plain(text);
     match text.char_indices().nth(MOST) {
@@ -83,7 +92,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
         }
         Event::Note { text } => format!("· {}", cut(text)),
         Event::Result { branch, commit, files, diff, diff_cut } => {
-            let mut line = format!("◆ {files} files changed");
+            let mut line = format!("◆ {files} file{} changed", if *files == 1 { "" } else { "s" });
             if let (Some(branch), Some(commit)) = (branch, commit) {
                 write!(line, ": branch {branch} at {commit}").ok()?;
             }
@@ -152,6 +161,13 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(entry(&output).unwrap(), "    [an output that cannot be decoded]");
+    }
+
+    #[test]
+    fn a_task_in_a_list_is_one_line_that_says_when_it_is_cut() {
+        assert_eq!(super::short("one\ntwo\n", 60), "one two");
+        assert_eq!(super::short("abcdef", 6), "abcdef");
+        assert_eq!(super::short("abcdefg", 6), "abcde…");
     }
 
     #[test]

@@ -66,6 +66,16 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
         assert!(told.clone().all(|wall| found.contains(&wall)), "{process:#}");
         assert_eq!(u64::from(platform.pid_of(process["name"].as_str().unwrap()).unwrap()), process["pid"]);
     }
+    // What the kernel does not show of server and gateway is proved by calls that were refused just now.
+    for n in [1, 2] {
+        let process = &status["processes"][n];
+        for wall in ["landlock", "system calls", "no way to root"] {
+            let fact = process["facts"].as_array().unwrap().iter().find(|fact| fact["what"] == wall);
+            let fact = fact.unwrap_or_else(|| panic!("{wall}: {process:#}"));
+            let error = if wall == "landlock" { "refused (EACCES)" } else { "refused (EPERM)" };
+            assert!(fact["holds"] == true && fact["read"].as_str().unwrap().starts_with(error), "{fact:#}");
+        }
+    }
 
     let double =
         ModelDouble::start(KEY, vec![Turn::calls("shell", json!({"command": "sleep 100000", "timeout": 500}))]);
@@ -91,6 +101,24 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
     let person = platform.cli(&["status"]);
     assert!(text(&person.stdout).contains("\nbox "), "{}", all(&person));
     drop(platform.ok(&["cancel", &id]));
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_has_proved_nothing_and_status_fails() {
+    let platform = platform();
+    assert_eq!(platform.json(&["status", "--json"])["all_hold"], true);
+    let gateway = process_id(platform.pid_of("gateway").unwrap());
+    rustix::process::kill_process(gateway, rustix::process::Signal::STOP).unwrap();
+    let out = platform.cli(&["status"]);
+    rustix::process::kill_process(gateway, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", all(&out));
+    let told = text(&out.stdout);
+    assert!(told.lines().any(|l| l.contains('✗') && l.contains("landlock") && l.contains("not proved")), "{told}");
+    eventually("its walls hold again", || platform.cli(&["status"]).status.success().then_some(()));
+}
+
+fn process_id(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid.cast_signed()).unwrap()
 }
 
 #[test]
