@@ -1,0 +1,392 @@
+//! Requests to the outside: by which table a run is judged, the word on each request, and what came of it.
+//!
+//! The table is the one in the profile that the run was accepted with. The gateway judges by it and asks here before
+//! anything leaves; verdict, evidence and grant are committed before the answer, which alone carries the credential of
+//! a write. A credential is given for the handle of this very run, for a row of this run's table, and for nothing else.
+//!
+//! Read [`law`], [`ask`], [`settle`], then [`propose`] (what a person may do about a refusal).
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::{grants, now, random, record, runs};
+use api::grants::{EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, WireSecret};
+use aws_lc_rs::digest;
+use model::egress::Reads;
+use model::event::Verdict;
+use model::{Egress, Event, GrantId, Moment, RunId};
+use policy::Refusal;
+use policy::egress::{Law, Name, Proposal, target};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use store::chain::By;
+use store::grants::GrantRow;
+use store::keep::SecretRow;
+use store::runs::RunRow;
+use store::{StoreError, Tx};
+
+/// Longest target that a verdict holds whole, in characters; the gateway cuts there.
+const TARGET_CHARS: usize = 256;
+
+/// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
+const REMEMBERED: usize = 4096;
+
+/// The secret of a capability.
+fn secret_of(capability: &str) -> String {
+    format!("capability/{capability}")
+}
+
+/// The table of a run, and its version: a number of its text, never 0.
+struct Table {
+    /// The profile that it was read from.
+    profile: String,
+    egress: Egress,
+    version: u64,
+}
+
+impl Table {
+    /// Reads it. What was accepted before there were tables lets nothing out.
+    fn of(profile: &str) -> Result<Self, StoreError> {
+        #[derive(Deserialize)]
+        struct Kept {
+            egress: Option<Egress>,
+        }
+        let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "profile", why: e.to_string() };
+        let kept: Kept = serde_json::from_str(profile).map_err(corrupt)?;
+        let egress = kept.egress.unwrap_or(Egress { reads: Reads::None, ..Egress::default() });
+        let text = serde_json::to_vec(&egress).map_err(corrupt)?;
+        let mut head = [0; 8];
+        head.copy_from_slice(&digest::digest(&digest::SHA256, &text).as_ref()[..8]);
+        Ok(Self { profile: profile.to_owned(), egress, version: u64::from_be_bytes(head).max(1) })
+    }
+}
+
+/// By which table a run is judged.
+///
+/// # Errors
+/// The store's.
+pub async fn law(app: &App, run: &RunId) -> Result<EgressWord, Fault> {
+    let row = app.store.run(run).await?;
+    Ok(match standing(row.as_ref()) {
+        Ok(row) => {
+            let Table { egress, version, .. } = Table::of(&row.profile)?;
+            EgressWord::Law { version, egress }
+        }
+        Err(no) => EgressWord::Denied { rule: no.rule.to_owned(), why: no.why },
+    })
+}
+
+/// The run, if it may still be granted something.
+fn standing(row: Option<&RunRow>) -> Result<&RunRow, Refusal> {
+    match row {
+        None => Err(Refusal::new("run.unknown", "There is no such run.")),
+        Some(row) if row.state.is_over() => {
+            Err(Refusal::new("run.over", "This run is over; nothing more is granted to it."))
+        }
+        Some(row) => Ok(row),
+    }
+}
+
+/// The answer to a question on which there is no recorded word.
+#[must_use]
+pub fn unrecorded(fault: &Fault) -> EgressWord {
+    let why = format!("The platform could not decide this and so refuses it: {}", fault.problem.message);
+    EgressWord::Denied { rule: "server.failed".into(), why }
+}
+
+/// What the server says to a request.
+enum Word {
+    /// Another table holds by now; nothing was decided.
+    Newer {
+        version: u64,
+        egress: Egress,
+    },
+    Granted(Box<Granted>),
+    Denied(Refusal),
+}
+
+struct Granted {
+    grant: GrantRow,
+    /// For a write: the secret, and the host and port that it is for.
+    credential: Option<(SecretRow, String, u16)>,
+}
+
+/// Judges one request, records the word and keeps the grant: all in one act.
+///
+/// # Errors
+/// When it could not be recorded; then it is not granted.
+pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
+    let at = now();
+    let run = ask.run.clone();
+    let scrubber = app.scrubber();
+    // A long table is read here, and not while everybody else's records wait.
+    let known = app.store.run(&run).await?.map(|row| Table::of(&row.profile)).transpose()?;
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut row = tx.run(&ask.run).await?;
+                let word = judge(tx, &ask, row.as_ref(), known, at).await?;
+                if matches!(word, Word::Newer { .. }) {
+                    return Ok((word, None));
+                }
+                if let Word::Granted(granted) = &word {
+                    tx.reserve(&granted.grant, at).await?;
+                    if let Some(handle) = &ask.handle_sha256 {
+                        tx.renew_handle(handle, at.plus_ms(runs::HANDLE_MS)).await?;
+                    }
+                }
+                let target = scrubber.scrub_str(&ask.target).into_owned();
+                let verdict = verdict(&ask, target, &word);
+                let last = grants::note(tx, row.as_mut(), &ask.run, at, verdict).await?;
+                Ok::<_, StoreError>((word, last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&run, n);
+    }
+    let Granted { grant, credential } = match word {
+        Word::Newer { version, egress } => return Ok(EgressWord::Law { version, egress }),
+        Word::Denied(no) => return Ok(EgressWord::Denied { rule: no.rule.to_owned(), why: no.why }),
+        Word::Granted(granted) => *granted,
+    };
+    let Some((secret, host, port)) = credential else {
+        return Ok(EgressWord::Granted { grant: grant.id, credential: None });
+    };
+    match app.keys.open_secret(&secret) {
+        Ok(value) => {
+            let credential = EgressCredential { value: WireSecret(value), host, port };
+            Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
+        }
+        Err(e) => {
+            // The word was yes and recorded; nothing will leave.
+            settle(app, &grant.id, EgressOutcome { interrupted: true, ..EgressOutcome::default() }).await?;
+            Err(Fault::ours("open the capability's secret", &e))
+        }
+    }
+}
+
+async fn judge(
+    tx: &mut Tx,
+    ask: &EgressAsk,
+    row: Option<&RunRow>,
+    known: Option<Table>,
+    at: Moment,
+) -> Result<Word, StoreError> {
+    let row = match standing(row) {
+        Ok(row) => row,
+        Err(no) => return Ok(Word::Denied(no)),
+    };
+    let Table { egress, version, .. } = match known.filter(|known| known.profile == row.profile) {
+        Some(known) => known,
+        None => Table::of(&row.profile)?,
+    };
+    if ask.law != version {
+        return Ok(Word::Newer { version, egress });
+    }
+    let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
+    let credential = match (ask.kind, &ask.capability, &ask.handle_sha256) {
+        (EgressKind::Read | EgressKind::Tunnel, None, None) => None,
+        (EgressKind::Write | EgressKind::Upgrade, Some(capability), Some(handle)) => {
+            match credential(tx, ask, &egress, capability, handle, at).await? {
+                Ok(secret) => Some((secret, ask.host.clone(), ask.port)),
+                Err(no) => return Ok(Word::Denied(no)),
+            }
+        }
+        _ => {
+            let why = "A read and a tunnel carry no handle; a write carries this run's, by a row of the profile.";
+            return Ok(Word::Denied(Refusal::new("write.handle", why)));
+        }
+    };
+    Ok(Word::Granted(Box::new(Granted { grant, credential })))
+}
+
+/// The secret of a write, when the row is one of this run's table and the handle this run's own.
+async fn credential(
+    tx: &mut Tx,
+    ask: &EgressAsk,
+    egress: &Egress,
+    capability: &str,
+    handle_sha256: &str,
+    at: Moment,
+) -> Result<Result<SecretRow, Refusal>, StoreError> {
+    macro_rules! refuse {
+        ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
+    }
+    if !names_row(egress, ask, capability) {
+        refuse!("write.no-row", "The profile has no row for this host, method and path with this capability.");
+    }
+    let Some(handle) = tx.handle(handle_sha256).await? else {
+        refuse!(
+            "handle.unknown",
+            "The key that was sent is not a handle of this platform; use the one this run was given."
+        );
+    };
+    if handle.run != ask.run {
+        refuse!("handle.other-run", "This handle belongs to another run; use the one this run was given.");
+    }
+    if handle.dead || at >= handle.expires {
+        refuse!("handle.expired", "This handle is over; a run's handle ends with its attempt.");
+    }
+    let name = secret_of(capability);
+    match tx.secret(&name).await? {
+        Some(secret) => Ok(Ok(secret)),
+        None => {
+            refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
+        }
+    }
+}
+
+/// Whether a row of the table has this capability, host, port, method and path. Of a target that was cut the path is
+/// the gateway's to judge.
+fn names_row(egress: &Egress, ask: &EgressAsk, capability: &str) -> bool {
+    let method = if ask.kind == EgressKind::Upgrade { "UPGRADE" } else { ask.method.as_str() };
+    let Ok(host) = Name::parse(&ask.host) else { return false };
+    if ask.target.chars().count() >= TARGET_CHARS {
+        return egress.write.iter().any(|row| {
+            row.capability == capability
+                && row.method == method
+                && row.port.unwrap_or(443) == ask.port
+                && Name::parse(&row.host).is_ok_and(|named| named == host)
+        });
+    }
+    let Ok(law) = Law::of(egress) else { return false };
+    let Ok(url) = target::absolute(&ask.target) else { return false };
+    url.host == host
+        && url.port == ask.port
+        && url.scheme == target::Scheme::Https
+        && law
+            .writes(&host, ask.port, method, url.path)
+            .and_then(|row| law.write(row))
+            .is_some_and(|row| row.capability == capability)
+}
+
+fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
+    let cut = |text: &str, most| text.chars().take(most).collect::<String>();
+    let base = Verdict {
+        allowed: false,
+        rule: String::new(),
+        method: cut(&ask.method, 32),
+        target: cut(&target, TARGET_CHARS),
+        why: String::new(),
+        body_sha256: None,
+        grant: None,
+        model: None,
+        reserved: None,
+    };
+    match word {
+        Word::Granted(granted) => {
+            let why = match (ask.kind, &ask.capability) {
+                (EgressKind::Tunnel, _) => {
+                    "A blind tunnel by a row of the profile: whoever has it can write there.".into()
+                }
+                (_, Some(capability)) => {
+                    format!("By a row of the profile, in the name of the capability {}.", cut(capability, 64))
+                }
+                (_, None) => "A read that the profile allows.".into(),
+            };
+            let grant = Some(granted.grant.id.to_string());
+            Verdict { allowed: true, rule: cut(&ask.rule, 64), why, grant, ..base }
+        }
+        Word::Denied(no) => Verdict { rule: no.rule.to_owned(), why: no.why.clone(), ..base },
+        Word::Newer { .. } => base,
+    }
+}
+
+/// Records what came of a request. One that is settled already stays as it is.
+///
+/// # Errors
+/// The store's.
+pub async fn settle(app: &App, grant: &GrantId, outcome: EgressOutcome) -> Result<(), Fault> {
+    let (id, at) = (grant.clone(), now());
+    let told = app
+        .store
+        .write_soon(move |tx| {
+            Box::pin(async move {
+                let Some((mut grant, mut run)) = tx.grant(&id).await? else { return Ok(None) };
+                settle_in(tx, &mut grant, run.as_mut(), at, outcome).await
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    match told {
+        Some((run, n)) => app.live.tell(&run, n),
+        None => tracing::debug!("the gateway settled a passage that is not open: {grant}"),
+    }
+    Ok(())
+}
+
+/// As [`settle`], inside an act.
+///
+/// # Errors
+/// The store's.
+pub async fn settle_in(
+    tx: &mut Tx,
+    grant: &mut GrantRow,
+    run: Option<&mut RunRow>,
+    at: Moment,
+    outcome: EgressOutcome,
+) -> Result<Option<(RunId, u64)>, StoreError> {
+    let EgressOutcome { status, sent, received, interrupted } = outcome;
+    if !tx.settle_passage(grant, at, status, interrupted)? {
+        return Ok(None);
+    }
+    let run = run.ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {}", grant.run) })?;
+    let event = Event::Passed { grant: grant.id.to_string(), status, sent, received, interrupted };
+    let n = tx.append_to(run, at, &event)?.n;
+    let more = record::fields(json!({
+        "run": grant.run, "grant": grant.id, "status": status, "sent": sent, "received": received,
+        "interrupted": interrupted,
+    }));
+    tx.record(By::Gateway, at, "egress.passed", &run.person, more).await?;
+    Ok(Some((grant.run.clone(), n)))
+}
+
+/// Writes down what an administrator would add to the profile to allow what was refused, where there is such a row
+/// and it was not written down for this run before. It allows nothing by itself.
+///
+/// # Errors
+/// The store's.
+pub fn propose(tx: &mut Tx, run: &mut RunRow, at: Moment, refused: &Verdict) -> Result<Option<u64>, StoreError> {
+    static MADE: LazyLock<Mutex<HashSet<(RunId, String)>>> = LazyLock::new(Mutex::default);
+    let Ok(law) = Law::of(&Table::of(&run.profile)?.egress) else { return Ok(None) };
+    let Some(Proposal { toml, opens }) = Proposal::of(&law, &refused.rule, &refused.method, &refused.target) else {
+        return Ok(None);
+    };
+    {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= REMEMBERED {
+            made.clear();
+        }
+        if !made.insert((run.run.clone(), toml.clone())) {
+            return Ok(None);
+        }
+    }
+    let event = Event::Proposed { rule: refused.rule.clone(), profile: run.profile_name.clone(), toml, opens };
+    Ok(Some(tx.append_to(run, at, &event)?.n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_accepted_before_there_were_tables_lets_nothing_out() {
+        let table = Table::of(r#"{"description": "an old one"}"#).unwrap();
+        assert_eq!((table.egress.reads, table.egress.write.len()), (Reads::None, 0));
+        // And a profile of today says what it means.
+        let today = serde_json::to_string(&model::Profile::default()).unwrap();
+        assert_eq!(Table::of(&today).unwrap().egress.reads, Reads::Any);
+    }
+
+    #[test]
+    fn a_version_is_of_the_table_alone() {
+        let of = |profile: &str| Table::of(profile).unwrap().version;
+        let one = of(r#"{"description": "a", "egress": {"reads": "none"}}"#);
+        assert_eq!(one, of(r#"{"egress": {"reads": "none", "write": []}, "description": "b"}"#));
+        assert_ne!(one, of(r#"{"egress": {"reads": "any"}}"#));
+        assert_ne!(one, 0);
+    }
+}

@@ -1,0 +1,323 @@
+//! The word on each request to the outside, with a gateway that the tests play.
+
+use crate::stage::{Gateway, Operator, Stage, agent};
+use api::grants::{EgressAsk, EgressKind, EgressOutcome, EgressWord, FromGateway, ToGateway};
+use api::link::{Down, Launch};
+use http::{Method, StatusCode};
+use model::egress::Reads;
+use model::event::Verdict;
+use model::{Egress, Event, RunId};
+use serde_json::json;
+
+const TOKEN: &str = "tracker-token-0123456789";
+const PROFILE: &str = r#"
+[[egress.write]]
+capability = "tracker"
+host = "api.example.org"
+method = "POST"
+path = "/v1/issues"
+"#;
+
+async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
+    stage.model("m", "model-1").await;
+    std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
+    let mut operator = stage.operator(vec![]).await;
+    let mut wish = agent("x");
+    wish.profile = Some("p".into());
+    stage.create(&wish).await;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    (operator, launch)
+}
+
+async fn hear(gateway: &mut Gateway, id: u64) -> EgressWord {
+    match gateway.hear().await {
+        ToGateway::EgressAnswer { id: back, answer } if back == id => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn law(gateway: &mut Gateway, run: &RunId) -> EgressWord {
+    gateway.say(&FromGateway::AskLaw { id: 1, run: run.clone() }).await;
+    hear(gateway, 1).await
+}
+
+async fn table(gateway: &mut Gateway, run: &RunId) -> (u64, Egress) {
+    match law(gateway, run).await {
+        EgressWord::Law { version, egress } => (version, egress),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ask(gateway: &mut Gateway, ask: EgressAsk) -> EgressWord {
+    gateway.say(&FromGateway::AskEgress { id: 2, ask }).await;
+    hear(gateway, 2).await
+}
+
+fn rule(word: EgressWord) -> String {
+    match word {
+        EgressWord::Denied { rule, .. } => rule,
+        EgressWord::Granted { .. } => "granted".into(),
+        EgressWord::Law { .. } => "law".into(),
+    }
+}
+
+fn read(launch: &Launch, law: u64) -> EgressAsk {
+    EgressAsk {
+        run: launch.run.clone(),
+        law,
+        kind: EgressKind::Read,
+        rule: "read.any".into(),
+        method: "GET".into(),
+        target: "https://docs.example.org/guide".into(),
+        host: "docs.example.org".into(),
+        port: 443,
+        capability: None,
+        handle_sha256: None,
+    }
+}
+
+fn write(launch: &Launch, law: u64) -> EgressAsk {
+    EgressAsk {
+        kind: EgressKind::Write,
+        rule: "write.row".into(),
+        method: "POST".into(),
+        target: "https://api.example.org/v1/issues".into(),
+        host: "api.example.org".into(),
+        capability: Some("tracker".into()),
+        handle_sha256: Some(handle(launch)),
+        ..read(launch, law)
+    }
+}
+
+fn handle(launch: &Launch) -> String {
+    let handle = &launch.agent.as_ref().unwrap().handle;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, handle.as_bytes());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
+    let lines = stage.transcript(run).await;
+    lines.into_iter().filter_map(|line| if let Event::Verdict(v) = line.event { Some(v) } else { None }).collect()
+}
+
+#[tokio::test]
+async fn a_run_is_judged_by_the_table_of_its_profile_and_nobody_else_is_by_any() {
+    let stage = Stage::start();
+    let (_operator, launch) =
+        running(&stage, "[egress]\nreads = \"listed\"\n[[egress.read]]\nhost = \"a.example\"\n").await;
+    let mut gateway = stage.gateway().await;
+    let (version, egress) = table(&mut gateway, &launch.run).await;
+    assert_ne!(version, 0);
+    assert_eq!((egress.reads, egress.read[0].host.as_str()), (Reads::Listed, "a.example"));
+    assert_eq!(table(&mut gateway, &launch.run).await.0, version, "it is the same as long as the table is");
+    assert_eq!(rule(law(&mut gateway, &"nobody".parse().unwrap()).await), "run.unknown");
+}
+
+#[tokio::test]
+async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let EgressWord::Granted { grant, credential } = ask(&mut gateway, read(&launch, version)).await else {
+        panic!("denied")
+    };
+    assert!(credential.is_none());
+    let verdict = verdicts(&stage, &launch.run).await.remove(0);
+    assert_eq!((verdict.allowed, verdict.rule.as_str()), (true, "read.any"));
+    assert_eq!(
+        (verdict.target.as_str(), verdict.grant.as_deref()),
+        ("https://docs.example.org/guide", Some(grant.as_str()))
+    );
+
+    let outcome = EgressOutcome { status: 200, sent: 0, received: 1234, interrupted: false };
+    for _ in 0..2 {
+        gateway.say(&FromGateway::SettleEgress { grant: grant.clone(), outcome }).await;
+    }
+    // Another word of the same gateway: the two before it were taken.
+    ask(&mut gateway, read(&launch, version)).await;
+    let passed = async || {
+        let lines = stage.transcript(&launch.run).await;
+        lines.into_iter().filter(|line| matches!(&line.event, Event::Passed { .. })).collect::<Vec<_>>()
+    };
+    while passed().await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let lines = passed().await;
+    let expected = Event::Passed { grant: grant.to_string(), status: 200, sent: 0, received: 1234, interrupted: false };
+    assert_eq!(lines.iter().map(|line| &line.event).collect::<Vec<_>>(), [&expected]);
+    let seen = stage.get(&launch.run).await;
+    assert_eq!((seen.calls, seen.cost.0), (0, 0), "a read is no model call");
+}
+
+#[tokio::test]
+async fn a_request_judged_by_another_table_is_neither_granted_nor_recorded() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    for wrong in [0, version ^ 1] {
+        let EgressWord::Law { version: now, .. } = ask(&mut gateway, read(&launch, wrong)).await else {
+            panic!("no law")
+        };
+        assert_eq!(now, version);
+    }
+    assert!(verdicts(&stage, &launch.run).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_nothing_else() {
+    let stage = Stage::start();
+    let (mut operator, launch) = running(&stage, PROFILE).await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let good = || write(&launch, version);
+    assert_eq!(rule(ask(&mut gateway, good()).await), "capability.missing");
+    let put = stage.home(Method::PUT, "/api/secrets/capability/tracker", Some(json!({ "value": TOKEN }))).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+
+    let EgressWord::Granted { credential: Some(credential), .. } = ask(&mut gateway, good()).await else {
+        panic!("denied")
+    };
+    assert_eq!(credential.value.0.expose(), TOKEN);
+    assert_eq!((credential.host.as_str(), credential.port), ("api.example.org", 443));
+
+    let mut wish = agent("another");
+    wish.profile = Some("p".into());
+    stage.create(&wish).await;
+    let other = operator.launch().await;
+    let to = |target: &str| EgressAsk { target: target.into(), ..good() };
+    let wrong = [
+        ("write.handle", EgressAsk { handle_sha256: None, ..good() }),
+        ("write.handle", EgressAsk { capability: None, ..good() }),
+        ("write.handle", EgressAsk { kind: EgressKind::Read, ..good() }),
+        ("write.handle", EgressAsk { kind: EgressKind::Tunnel, ..good() }),
+        ("write.no-row", EgressAsk { kind: EgressKind::Upgrade, ..good() }),
+        ("write.no-row", EgressAsk { capability: Some("other".into()), ..good() }),
+        ("write.no-row", EgressAsk { capability: Some("model/m".into()), ..good() }),
+        ("write.no-row", EgressAsk { method: "PUT".into(), ..good() }),
+        ("write.no-row", EgressAsk { port: 8443, ..good() }),
+        ("write.no-row", EgressAsk { host: "evil.example".into(), ..good() }),
+        ("write.no-row", EgressAsk { host: "evil.example".into(), ..to("https://evil.example/v1/issues") }),
+        ("write.no-row", to("https://evil.example/v1/issues")),
+        ("write.no-row", to("http://api.example.org/v1/issues")),
+        ("write.no-row", to("https://api.example.org:8443/v1/issues")),
+        ("write.no-row", to("https://api.example.org/v1/users")),
+        ("write.no-row", to("https://api.example.org/v1/issues/../users")),
+        ("write.no-row", to("nothing")),
+        (
+            "write.no-row",
+            EgressAsk { host: "evil.example".into(), ..to(&format!("https://api.example.org/{}", "a".repeat(300))) },
+        ),
+        ("handle.other-run", EgressAsk { handle_sha256: Some(handle(&other)), ..good() }),
+        ("handle.unknown", EgressAsk { handle_sha256: Some("0".repeat(64)), ..good() }),
+        ("run.unknown", EgressAsk { run: "nobody".parse().unwrap(), ..good() }),
+    ];
+    for (expected, wrong) in wrong {
+        let said = format!("{wrong:?}");
+        assert_eq!(rule(ask(&mut gateway, wrong).await), expected, "{said}");
+    }
+    let transcript = serde_json::to_string(&stage.transcript(&launch.run).await).unwrap();
+    assert!(!transcript.contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_gateway_that_died_leaves_its_passages_interrupted() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    assert_eq!(rule(ask(&mut gateway, read(&launch, version)).await), "granted");
+    drop(gateway);
+    let _next = stage.gateway().await;
+    loop {
+        let lines = stage.transcript(&launch.run).await;
+        let passed = lines.into_iter().find_map(|line| match line.event {
+            Event::Passed { status, interrupted, .. } => Some((status, interrupted)),
+            _ => None,
+        });
+        if let Some(passed) = passed {
+            assert_eq!(passed, (0, true));
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_a_row_would_lift_is_followed_by_that_row_once() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "[egress]\nreads = \"none\"\n").await;
+    let mut gateway = stage.gateway().await;
+    let refused = |rule: &str, method: &str, target: &str| FromGateway::Refused {
+        run: launch.run.clone(),
+        verdict: Verdict {
+            allowed: false,
+            rule: rule.into(),
+            method: method.into(),
+            target: target.into(),
+            why: "no".into(),
+            body_sha256: None,
+            grant: None,
+            model: None,
+            reserved: None,
+        },
+    };
+    for _ in 0..2 {
+        gateway.say(&refused("read.none", "GET", "https://docs.example.org/guide")).await;
+    }
+    gateway.say(&refused("host.metadata", "GET", "http://169.254.169.254/")).await;
+    gateway.say(&refused("write.no-row", "POST", "https://api.example.org/v1")).await;
+    let proposed = loop {
+        let lines = stage.transcript(&launch.run).await;
+        let refusals = lines.iter().filter(|line| matches!(line.event, Event::Verdict(_))).count();
+        let proposed: Vec<_> = lines.into_iter().filter(|line| matches!(line.event, Event::Proposed { .. })).collect();
+        if refusals == 4 {
+            break proposed;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let mut rows: Vec<(String, String)> = proposed
+        .into_iter()
+        .filter_map(|line| match line.event {
+            Event::Proposed { rule, profile, toml, .. } => {
+                assert_eq!(profile, "p");
+                Some((rule, toml))
+            }
+            _ => None,
+        })
+        .collect();
+    rows.sort();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[0].0, "read.none");
+    assert!(rows[0].1.contains("host = \"docs.example.org\"\npath = \"/guide\""), "{rows:?}");
+    assert!(rows[1].1.contains("method = \"POST\""), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_profile_with_a_wrong_table_starts_no_run() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    std::fs::write(stage.dir.path().join("profiles/p.toml"), "[egress]\nread = [{ host = \"a.example\" }]\n").unwrap();
+    let mut wish = agent("x");
+    wish.profile = Some("p".into());
+    let answer = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "profile.wrong"));
+    assert!(answer.text().contains("egress.read row 1"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_host_cannot_say_what_left_or_what_would_allow_it() {
+    let stage = Stage::start();
+    let (mut operator, launch) = running(&stage, "").await;
+    let passed = Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 1, interrupted: false };
+    let proposed = Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() };
+    for (seq, forged) in [(2, passed), (3, proposed)] {
+        operator.event(&launch.run, seq, &forged).await;
+        assert_eq!(operator.hear().await, Down::Ack { run: launch.run.clone(), seq });
+    }
+    let lines = stage.transcript(&launch.run).await;
+    assert_eq!(lines.iter().filter(|line| line.event == Event::Unknown).count(), 2);
+    assert!(!lines.iter().any(|line| matches!(line.event, Event::Passed { .. } | Event::Proposed { .. })));
+}
