@@ -205,6 +205,6 @@ fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr)
     match serde_json::from_slice(&answer[..length])? {
         FromCable::Attached { .. } => Ok((cable, listener, door)),
         FromCable::Refused { why, .. } => bail!("the gateway refused the run's door: {why}"),
-        FromCable::Scrubbed { .. } => bail!("the gateway answered another question"),
+        FromCable::Scrubbed { .. } | FromCable::Heard { .. } => bail!("the gateway answered another question"),
     }
 }

@@ -31,6 +31,16 @@ pub enum ToCable {
         /// The text: JSON, written by the box.
         text: String,
     },
+    /// Scrub the next event that a run's box said, as what it is: perhaps a piece of a text, whose end may have to
+    /// wait for the next piece. Answered by [`FromCable::Heard`].
+    Hear {
+        /// Question number.
+        id: u64,
+        /// The run, attached on this connection.
+        run: RunId,
+        /// The event: JSON, written by the box; none when the box says nothing more, for what waited to be given out.
+        event: Option<String>,
+    },
 }
 
 /// Gateway → operator.
@@ -59,5 +69,15 @@ pub enum FromCable {
         id: u64,
         /// The text; still JSON.
         text: String,
+    },
+    /// What is to be kept for an event that was heard: perhaps nothing yet, perhaps something that waited before it.
+    Heard {
+        /// Question number.
+        id: u64,
+        /// The events, in order; still JSON.
+        events: Vec<String>,
+        /// Another packet with this number follows: they did not fit one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
 }

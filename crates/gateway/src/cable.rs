@@ -49,7 +49,8 @@ pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result
                 if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_PACKET) {
                     tracing::warn!(%error, "the cable's buffer keeps its size");
                 }
-                let mut cable = Cable { gate: gate.clone(), packets: Packets(socket), doors: HashMap::new() };
+                let mut cable =
+                    Cable { gate: gate.clone(), packets: Packets(socket), doors: HashMap::new(), said: HashMap::new() };
                 tokio::spawn(async move {
                     match cable.serve().await {
                         Ok(()) => tracing::info!("an operator hung up; its runs are shut"),
@@ -74,11 +75,24 @@ fn watch(owned: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(owned) }.map_err(io::Error::from)
 }
 
+/// Bytes of events, as they stand in JSON, that an answer has room for.
+const ROOM: usize = MAX_PACKET - 1024;
+/// Takes the place of an event that no packet holds: placeholders can be longer than what they stand for.
+const TOO_LONG: &str =
+    r#"{"kind":"note","text":"An event of the box was too long once it was scrubbed, and is left out."}"#;
+
+/// The length of a text as JSON, in bytes, and of what is between it and the next.
+fn quoted(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |quoted| quoted.len() + 1)
+}
+
 /// One operator. Dropped, it takes the doors of its runs with it.
 struct Cable {
     gate: Arc<Gate>,
     packets: Packets,
     doors: HashMap<RunId, DoorId>,
+    /// What each run's box said, where its texts are not at their end.
+    said: HashMap<RunId, scrub::Said>,
 }
 
 impl Drop for Cable {
@@ -123,6 +137,7 @@ impl Cable {
             }
             ToCable::Detach { run } => {
                 let door = self.doors.remove(&run);
+                self.said.remove(&run);
                 self.gate.doors.detach(&run, door);
                 self.gate.outlet.scripts.forget(run.as_str());
                 Ok(None)
@@ -130,6 +145,17 @@ impl Cable {
             ToCable::Scrub { id, text } => {
                 let scrubber = self.gate.recent.scrubber(Instant::now());
                 Ok(Some(FromCable::Scrubbed { id, text: scrub::event::scrub_event(&scrubber, &text) }))
+            }
+            ToCable::Hear { id, run, event } => {
+                let (scrubber, ended) = (self.gate.recent.scrubber(Instant::now()), event.is_none());
+                let attached = self.doors.contains_key(&run);
+                let said = self.said.entry(run.clone()).or_default();
+                let mut events = event.map_or_else(Vec::new, |event| said.take(&scrubber, &event));
+                if ended || !attached {
+                    events.extend(said.end(&scrubber));
+                    self.said.remove(&run);
+                }
+                Ok(Some(FromCable::Heard { id, events, more: false }))
             }
         }
     }
@@ -172,13 +198,28 @@ impl Packets {
         }
     }
 
-    async fn send(&mut self, mut answer: FromCable) -> anyhow::Result<()> {
+    /// Sends an answer, of events that were heard in as many packets as it takes.
+    async fn send(&mut self, answer: FromCable) -> anyhow::Result<()> {
+        let FromCable::Heard { id, events, .. } = answer else { return self.send_one(answer).await };
+        let mut packet = Vec::new();
+        let mut room = ROOM;
+        for event in events {
+            let event = if quoted(&event) > ROOM { TOO_LONG.to_owned() } else { event };
+            if quoted(&event) > room {
+                self.send_one(FromCable::Heard { id, events: std::mem::take(&mut packet), more: true }).await?;
+                room = ROOM;
+            }
+            room -= quoted(&event);
+            packet.push(event);
+        }
+        self.send_one(FromCable::Heard { id, events: packet, more: false }).await
+    }
+
+    async fn send_one(&mut self, mut answer: FromCable) -> anyhow::Result<()> {
         let mut packet = serde_json::to_vec(&answer)?;
         if let (true, FromCable::Scrubbed { text, .. }) = (packet.len() > MAX_PACKET, &mut answer) {
             // Placeholders can be longer than what they stand for. The run goes on; this event does not.
-            *text =
-                r#"{"kind":"note","text":"An event of the box was too long once it was scrubbed, and is left out."}"#
-                    .to_owned();
+            *text = TOO_LONG.to_owned();
             packet = serde_json::to_vec(&answer)?;
         }
         loop {

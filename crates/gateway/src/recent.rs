@@ -1,6 +1,7 @@
 //! Credentials that were live in the last hour, and their scrubbers. Older ones are dropped.
 //!
-//! An answer is scrubbed of the one credential that its call carried, what a box says of all of them.
+//! An answer is scrubbed of the one credential that its call carried, what a box says of all of them and of whatever
+//! has the format of a credential: that is read and kept, while an answer is what an agent works with.
 //! Making a scrubber costs more than a call; it is made once.
 
 use model::Secret;
@@ -52,7 +53,7 @@ impl Recent {
         if let Some(scrubber) = &kept.all {
             return scrubber.clone();
         }
-        let scrubber = of(kept.each.iter().map(|one| &one.value));
+        let scrubber = of(kept.each.iter().map(|one| &one.value)).with_formats();
         kept.all = Some(scrubber.clone());
         scrubber
     }

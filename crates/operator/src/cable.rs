@@ -65,6 +65,7 @@ struct Held {
     over: bool,
     next: u64,
     scrubs: HashMap<u64, oneshot::Sender<String>>,
+    heard: HashMap<u64, (Vec<String>, oneshot::Sender<Vec<String>>)>,
     attaches: HashMap<RunId, oneshot::Sender<Result<(), CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
 }
@@ -193,6 +194,7 @@ impl Drop for Closing {
         }
         held.doors.clear();
         held.scrubs.clear();
+        held.heard.clear();
         held.attaches.clear();
         drop(held);
         self.line.send_replace(None);
@@ -234,6 +236,30 @@ impl Attachment {
     pub async fn lost(&self) {
         let mut lost = self.line.lost.clone();
         while lost.changed().await.is_ok() {}
+    }
+
+    /// Hands the next event of the box to the scrubber, or none at its end; what is to be kept for it comes through what
+    /// is returned, in order of asking. The end of a text may wait for the next piece of it.
+    ///
+    /// # Errors
+    /// [`CableError::TooLong`], [`CableError::Lost`]; also the returned channel's end means lost.
+    pub async fn hear(&self, event: Option<String>) -> Result<oneshot::Receiver<Vec<String>>, CableError> {
+        let (said, answer) = oneshot::channel();
+        let id = {
+            let mut held = locked(&self.line.held);
+            if held.over {
+                return Err(CableError::Lost);
+            }
+            held.next += 1;
+            let id = held.next;
+            held.heard.insert(id, (Vec::new(), said));
+            id
+        };
+        let sent = self.line.send(&ToCable::Hear { id, run: self.run.clone(), event }, None).await;
+        if sent.is_err() {
+            locked(&self.line.held).heard.remove(&id);
+        }
+        sent.map(|()| answer)
     }
 
     /// Asks for a text of the box to be scrubbed; the answer comes through what is returned, in order of asking.
@@ -368,6 +394,16 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
                 drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
             }
             Ok(FromCable::Scrubbed { id, text }) => drop(held.scrubs.remove(&id).map(|waiting| waiting.send(text))),
+            Ok(FromCable::Heard { id, events, more }) => {
+                if let Some((mut all, waiting)) = held.heard.remove(&id) {
+                    all.extend(events);
+                    if more {
+                        held.heard.insert(id, (all, waiting));
+                    } else {
+                        drop(waiting.send(all));
+                    }
+                }
+            }
             Err(e) => return e.into(),
         }
     }

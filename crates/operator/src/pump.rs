@@ -44,7 +44,9 @@ pub enum Over {
 }
 
 enum Said {
-    Event(oneshot::Receiver<String>),
+    Event(oneshot::Receiver<Vec<String>>),
+    /// What waited when the box said nothing more.
+    Rest(oneshot::Receiver<Vec<String>>),
     Over(Over),
 }
 
@@ -88,6 +90,13 @@ async fn listen(
             Ok(Some(answer)) => (Said::Event(answer), false),
             Err(over) => (Said::Over(over), true),
         };
+        // What waited for more of its text is kept before the end, unless there is no gateway to give it out.
+        let rest = if last { line.hear(None).await.ok() } else { None };
+        if let Some(rest) = rest
+            && said.send(Said::Rest(rest)).await.is_err()
+        {
+            return;
+        }
         // The keeper's end is closed only after an end of its own.
         if said.send(message).await.is_err() || last {
             return;
@@ -99,7 +108,7 @@ async fn understand(
     frame: &[u8],
     line: &Attachment,
     hello: &mut Option<oneshot::Sender<Hello>>,
-) -> Result<Option<oneshot::Receiver<String>>, Over> {
+) -> Result<Option<oneshot::Receiver<Vec<String>>>, Over> {
     let breach = |what: &str| Over::Breach(format!("the runner {what}"));
     let (kind, body) = frame.split_first().ok_or_else(|| breach("sent an empty frame"))?;
     match (Kind::of(*kind), hello.is_some()) {
@@ -111,7 +120,7 @@ async fn understand(
         }
         (Some(Kind::Event), false) => {
             let text = String::from_utf8(body.to_vec()).map_err(|_| breach("sent an event that is no text"))?;
-            match line.scrub(text).await {
+            match line.hear(Some(text)).await {
                 Ok(answer) => Ok(Some(answer)),
                 Err(CableError::TooLong(n)) => Err(breach(&format!("sent an event of {n} bytes, over the limit"))),
                 Err(_) => Err(Over::Lost),
@@ -131,10 +140,13 @@ async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sen
         if heard.recv_many(&mut some, WINDOW).await == 0 {
             return Over::Gone;
         }
-        let (mut events, mut over) = (Vec::with_capacity(some.len()), None);
+        let (mut events, mut count, mut over) = (Vec::with_capacity(some.len()), 0, None);
         for said in some.drain(..) {
             match take(said).await {
-                Ok(event) => events.push(event),
+                Ok((some, of_one)) => {
+                    events.extend(some);
+                    count += u64::from(of_one);
+                }
                 Err(end) => {
                     over = Some(end);
                     break;
@@ -146,25 +158,30 @@ async fn keep(mut heard: mpsc::Receiver<Said>, run: &Arc<Run>, kept: &watch::Sen
             if run.durable() > most {
                 return Over::Breach(format!("the box said more than {} MiB", most >> 20));
             }
-            let count = events.len() as u64;
             if let Err(e) = run.record(By::Box, events).await {
                 return Over::Journal(e.to_string());
             }
-            kept.send_modify(|kept| *kept += count);
         }
+        // An event whose words wait for more is as good as kept: they come before whatever the next event says.
+        kept.send_modify(|kept| *kept += count);
         if let Some(over) = over {
             return over;
         }
     }
 }
 
-async fn take(said: Said) -> Result<Box<RawValue>, Over> {
-    match said {
-        Said::Over(over) => Err(over),
-        Said::Event(answer) => match tokio::time::timeout(SCRUB, answer).await {
-            Ok(Ok(text)) => admit(text),
-            _ => Err(Over::Lost),
-        },
+/// The events to be kept, and whether they are for one that the box said.
+async fn take(said: Said) -> Result<(Vec<Box<RawValue>>, bool), Over> {
+    let (answer, of_one) = match said {
+        Said::Over(over) => return Err(over),
+        Said::Event(answer) => (answer, true),
+        Said::Rest(answer) => (answer, false),
+    };
+    match tokio::time::timeout(SCRUB, answer).await {
+        // It is the end anyway, and the gateway's is not the reason.
+        Ok(Err(_)) | Err(_) if !of_one => Ok((Vec::new(), false)),
+        Ok(Ok(events)) => events.into_iter().map(admit).collect::<Result<_, _>>().map(|events| (events, of_one)),
+        _ => Err(Over::Lost),
     }
 }
 

@@ -114,7 +114,8 @@ mod tests {
             assert_eq!(frame[0], Kind::Event as u8);
             let json = std::str::from_utf8(&frame[1..]).unwrap();
             assert!(fits(json), "{} bytes", json.len());
-            let on_the_cable = cable::ToCable::Scrub { id: u64::MAX, text: json.to_owned() };
+            let run = model::RunId::parse(&"r".repeat(64)).unwrap();
+            let on_the_cable = cable::ToCable::Hear { id: u64::MAX, run, event: Some(json.to_owned()) };
             assert!(serde_json::to_string(&on_the_cable).unwrap().len() <= cable::MAX_PACKET);
             serde_json::from_str(json).unwrap()
         });

@@ -79,3 +79,57 @@ async fn an_output_of_a_box_is_scrubbed_in_its_bytes_and_stays_an_output() {
     let Event::Output { data_b64, .. } = serde_json::from_str(&text).unwrap() else { panic!("not an output: {text}") };
     assert_eq!(STANDARD.decode(data_b64).unwrap(), b"it is [scrubbed:model-key]\n");
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_box_says_in_pieces_is_scrubbed_where_they_meet_and_given_out_at_its_end() {
+    let provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    call(house.door, "/v1/messages", BODY).await;
+    let (one, two) = KEY.split_at(KEY.len() / 2);
+    let chunk = |text: &str| format!(r#"{{"kind":"chunk","text":"{text}","turn":1}}"#);
+    let call = r#"{"kind":"tool-call","turn":1,"id":"a","name":"n","title":"t","input":{}}"#;
+    let said = [chunk(&format!("it is {one}")), chunk(two), chunk(one), call.to_owned(), chunk(one)].map(Some);
+    for (id, event) in (0..).zip(said.into_iter().chain([None])) {
+        house.send(&ToCable::Hear { id, run: house.run.clone(), event }, None);
+    }
+    let expected: [Vec<String>; 6] = [
+        vec![chunk("it is ")],
+        vec![chunk("[scrubbed:model-key]")],
+        vec![],
+        vec![chunk(one), call.to_owned()],
+        vec![],
+        vec![chunk(one)],
+    ];
+    for (at, expected) in (0..).zip(expected) {
+        match house.receive().await {
+            FromCable::Heard { id, events, more: false } => assert_eq!((id, events), (at, expected)),
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_no_one_packet_holds_comes_in_as_many_as_it_takes() {
+    let house = House::granting(Dialect::Anthropic, url("http://127.0.0.1:1")).await;
+    let output = |bytes: &[u8]| {
+        let output = Event::Output { id: "t".into(), stream: Stream::Stdout, data_b64: STANDARD.encode(bytes) };
+        Some(serde_json::to_string(&output).unwrap())
+    };
+    // What waits, since it could become a private key, makes the second event longer than a packet.
+    let begun = [&b"-----BEGIN PRIVATE KEY-----\n"[..], &b"A".repeat(15_000)].concat();
+    let long = [&b"! "[..], &b"x".repeat(140_000)].concat();
+    house.send(&ToCable::Hear { id: 1, run: house.run.clone(), event: output(&begun) }, None);
+    house.send(&ToCable::Hear { id: 2, run: house.run.clone(), event: output(&long) }, None);
+    let (mut said, mut packets, mut answered) = (Vec::new(), 0, 0);
+    while answered < 2 {
+        let FromCable::Heard { events, more, .. } = house.receive().await else { panic!("not an answer") };
+        for event in events {
+            let Event::Output { data_b64, .. } = serde_json::from_str(&event).unwrap() else { panic!("{event}") };
+            said.extend(STANDARD.decode(data_b64).unwrap());
+        }
+        packets += 1;
+        answered += u32::from(!more);
+    }
+    assert!(said == [begun, long].concat(), "{} bytes", said.len());
+    assert!(packets > 2, "it came in {packets} packets");
+}

@@ -242,6 +242,10 @@ fn answer(fd: &OwnedFd) -> Vec<String> {
                 continue;
             }
             ToCable::Scrub { id, text } => FromCable::Scrubbed { id, text: text.replace(KEY, "[scrubbed]") },
+            ToCable::Hear { id, event, .. } => {
+                let events = event.into_iter().map(|event| event.replace(KEY, "[scrubbed]")).collect();
+                FromCable::Heard { id, events, more: false }
+            }
         };
         if rustix::net::send(fd, &serde_json::to_vec(&answer).unwrap(), SendFlags::NOSIGNAL).is_err() {
             return log;
