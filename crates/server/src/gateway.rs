@@ -5,7 +5,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::grants;
+use crate::{egress, grants};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::grants::{EgressWord, FromGateway, ToGateway, Upstream};
@@ -200,6 +200,20 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     }
 }
 
+/// Answers a question about the outside; what could not be recorded is denied.
+async fn said(out: &mpsc::Sender<ToGateway>, id: u64, word: Result<EgressWord, Fault>) -> Result<(), Option<Fault>> {
+    let (answer, fault) = match word {
+        Ok(answer) => (answer, None),
+        Err(fault) => (egress::unrecorded(&fault), Some(fault)),
+    };
+    // A gateway that is gone by now leaves its grant open, which the next one settles.
+    match (out.send(ToGateway::EgressAnswer { id, answer }).await, fault) {
+        (_, Some(fault)) => Err(Some(fault)),
+        (Err(_), None) => Err(None),
+        (Ok(()), None) => Ok(()),
+    }
+}
+
 async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, asked: &Asked) {
     let done = match message {
         FromGateway::Hello { .. } => {
@@ -217,16 +231,9 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
         FromGateway::Settle { grant, usage, status, interrupted } => {
             grants::settle(app, &grant, usage, status, interrupted).await.map_err(Some)
         }
-        // Until this server keeps tables of what may go out, nothing but model calls does.
-        FromGateway::AskLaw { id, .. } | FromGateway::AskEgress { id, .. } => {
-            let why = "Nothing but model calls goes out here.".to_owned();
-            let answer = EgressWord::Denied { rule: "egress.closed".to_owned(), why };
-            out.send(ToGateway::EgressAnswer { id, answer }).await.map_err(|_| None)
-        }
-        FromGateway::SettleEgress { .. } => {
-            tracing::warn!("the gateway settles what was never granted; it is ignored");
-            Ok(())
-        }
+        FromGateway::AskLaw { id, run } => said(out, id, egress::law(app, &run).await).await,
+        FromGateway::AskEgress { id, ask } => said(out, id, egress::ask(app, ask).await).await,
+        FromGateway::SettleEgress { grant, outcome } => egress::settle(app, &grant, outcome).await.map_err(Some),
         FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
         FromGateway::Probed { id, status, said } => {
             asked.probes.answered(id, (status, said));

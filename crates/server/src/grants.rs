@@ -2,8 +2,8 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{models, now, random, record, runs};
-use api::grants::{Answer, ModelCall, Place, Upstream, WireSecret};
+use crate::{egress, models, now, random, record, runs};
+use api::grants::{Answer, EgressOutcome, ModelCall, Place, Upstream, WireSecret};
 use api::http::ModelView;
 use model::event::Verdict;
 use model::provider::Price;
@@ -211,7 +211,10 @@ fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
 }
 
 /// Writes a verdict down: in the run's transcript, where there is such a run, and in evidence always.
-async fn note(
+///
+/// # Errors
+/// The store's.
+pub async fn note(
     tx: &mut Tx,
     row: Option<&mut RunRow>,
     run: &RunId,
@@ -257,7 +260,12 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
         .write(move |tx| {
             Box::pin(async move {
                 let mut row = tx.run(&ours).await?;
-                note(tx, row.as_mut(), &ours, at, verdict).await
+                let n = note(tx, row.as_mut(), &ours, at, verdict.clone()).await?;
+                let offered = match row.as_mut() {
+                    Some(row) => egress::propose(tx, row, at, &verdict)?,
+                    None => None,
+                };
+                Ok(offered.or(n))
             })
         })
         .await
@@ -332,6 +340,10 @@ async fn settle_in(
         Some(usage) => (usage, usage.cost(&grant.price)),
         None => (Usage { input: grant.reserved_tokens, ..Usage::default() }, grant.reserved_cost),
     };
+    if grant.is_passage() {
+        let unknown = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
+        return egress::settle_in(tx, grant, run, at, unknown).await;
+    }
     if !tx.settle_grant(grant, at, usage, cost, status, interrupted).await? {
         return Ok(None);
     }

@@ -11,6 +11,7 @@ pub mod app;
 pub mod console;
 pub mod desk;
 pub mod doors;
+pub mod egress;
 pub mod fault;
 pub mod gateway;
 pub mod grants;

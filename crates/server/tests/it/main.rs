@@ -3,6 +3,7 @@
 mod stage;
 
 mod doors;
+mod egress;
 mod grants;
 mod link;
 mod models;
