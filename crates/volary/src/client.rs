@@ -133,7 +133,13 @@ impl Client {
 
     /// Follows a transcript from `after` on, to its end; survives a restart of the server.
     pub async fn follow(&self, run: &RunId, after: u64) -> Follow {
-        Follow { client: self.clone(), run: run.clone(), after, body: None, held: Vec::new(), failures: 0 }
+        let (client, run) = (self.clone(), run.clone());
+        Follow { client, run, after, hold: false, body: None, held: Vec::new(), searched: 0, failures: 0 }
+    }
+
+    /// As [`Client::follow`], and the run ends soon after whoever follows so is gone, however that came.
+    pub async fn hold(&self, run: &RunId) -> Follow {
+        Follow { hold: true, ..self.follow(run, 0).await }
     }
 }
 
@@ -143,8 +149,11 @@ pub struct Follow {
     client: Client,
     run: RunId,
     after: u64,
+    hold: bool,
     body: Option<Incoming>,
     held: Vec<u8>,
+    /// Bytes of it in which no event ends.
+    searched: usize,
     failures: u32,
 }
 
@@ -189,8 +198,10 @@ impl Follow {
     }
 
     async fn open(&mut self) -> anyhow::Result<()> {
-        let path = format!("/api/runs/{}/events?after={}&follow=true", self.run, self.after);
+        let hold = if self.hold { "&hold=true" } else { "" };
+        let path = format!("/api/runs/{}/events?after={}&follow=true{hold}", self.run, self.after);
         self.held.clear();
+        self.searched = 0;
         match self.client.send(Method::GET, &path, Vec::new()).await {
             Ok(response) => {
                 self.body = Some(response.into_body());
@@ -208,7 +219,12 @@ impl Follow {
     /// One whole server-sent event out of what has arrived.
     fn take_held(&mut self) -> anyhow::Result<Option<Entry>> {
         loop {
-            let Some(end) = self.held.windows(2).position(|pair| pair == b"\n\n") else { return Ok(None) };
+            let from = self.searched.saturating_sub(1);
+            let Some(end) = self.held[from..].windows(2).position(|pair| pair == b"\n\n").map(|at| from + at) else {
+                self.searched = self.held.len();
+                return Ok(None);
+            };
+            self.searched = 0;
             let event: Vec<u8> = self.held.drain(..end + 2).collect();
             let event = String::from_utf8(event).context("an event is not UTF-8")?;
             let data: String =

@@ -67,6 +67,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Worktrees whose changes are in no repository
+    Kept {
+        /// What to do; lists them when absent
+        #[command(subcommand)]
+        act: Option<commands::kept::Act>,
+        /// For machines
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Print a run's transcript
     Log {
         /// The run
@@ -182,6 +191,7 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Exec(args) => commands::exec::main(home, &args).await,
         Command::Status { json } => commands::status::main(home, json).await,
         Command::Runs { json } => commands::log::list(home, json).await,
+        Command::Kept { act, json } => commands::kept::main(home, &act.unwrap_or_default(), json).await,
         Command::Log { run, follow, json } => commands::log::main(home, &run, follow, json).await,
         Command::Replay { run, turn } => commands::log::replay(home, &run, turn).await,
         Command::Cancel { run } => commands::log::cancel(home, &run).await,

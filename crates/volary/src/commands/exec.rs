@@ -1,17 +1,19 @@
 //! `volary exec`: any command in a throwaway box, with the same walls as an agent's; input, outputs and status pass through.
 
 use super::platform;
+use crate::client::{Client, Refused};
 use crate::home::Home;
 use anyhow::Context;
 use api::http::{CreateRun, Input};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
-use model::Outcome;
 use model::event::{Event, Exit, Stream};
 use model::run::RunKind;
+use model::{Outcome, RunId};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// `volary exec [--profile P] [--repo PATH] -- COMMAND …`
@@ -30,6 +32,13 @@ pub struct Args {
 
 /// Exit statuses of our own: the platform failed; 128 + n for a signal, as shells have it.
 const PLATFORM_FAILED: i32 = 125;
+/// No status yet: the command is being ended because its input broke off.
+const INPUT_LOST: i32 = -1;
+/// Bytes of standard input in one piece.
+const PIECE: usize = 256 * 1024;
+/// How often a piece is offered to a host that is away, and the pause between.
+const AWAY_TRIES: u32 = 100;
+const AWAY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs it; returns the command's own status.
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
@@ -53,14 +62,10 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             return Ok(PLATFORM_FAILED);
         }
     };
-    let mut follow = client.follow(&view.run, 0).await;
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = vec![0; 32 * 1024];
-    // A terminal is not handed on: the box has none, and waiting on it would keep this command from ending.
-    let mut reading = !std::io::stdin().is_terminal();
-    if !reading {
-        client.input(&view.run, &Input { data_b64: String::new(), end: true }).await?;
-    }
+    // Whatever becomes of this process, the command does not outlive it.
+    let mut follow = client.hold(&view.run).await;
+    let mut feeding = tokio::spawn(feed(client.clone(), view.run.clone()));
+    let mut fed = false;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
@@ -76,6 +81,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
                         shown = false;
                         client.cancel(&view.run).await?;
                     }
+                    // The command was ended because not all of its input reached it.
+                    Event::Ended { .. } if status == INPUT_LOST => status = PLATFORM_FAILED,
                     // Whatever the command made of its end: it was ended.
                     Event::Ended { outcome: Outcome::Cancelled, .. } if shown => status = 130,
                     Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason),
@@ -83,13 +90,13 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
                     _ => {}
                 },
             },
-            read = stdin.read(&mut buffer), if reading => {
-                let read = read.context("read standard input")?;
-                reading = read > 0;
-                let input = Input { data_b64: STANDARD.encode(&buffer[..read]), end: read == 0 };
-                // The command may have ended without reading all; that is its own affair.
-                if client.input(&view.run, &input).await.is_err() {
-                    reading = false;
+            done = &mut feeding, if !fed => {
+                fed = true;
+                if let Err(why) = done.context("pass standard input on").flatten() {
+                    // Half an input must not pass for a whole one.
+                    eprintln!("volary: standard input did not reach the command whole: {why:#}; the command is ended");
+                    status = INPUT_LOST;
+                    client.cancel(&view.run).await?;
                 }
             }
             _ = interrupt.recv() => client.cancel(&view.run).await?,
@@ -100,6 +107,37 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     platform.finish().await;
     // The runtime would wait for a read of standard input that may never come.
     std::process::exit(status)
+}
+
+/// Passes standard input on, to its end. Each piece waits until there is room for it in front of the box.
+///
+/// # Errors
+/// When it cannot be read, or cannot be passed on although the command lives.
+async fn feed(client: Client, run: RunId) -> anyhow::Result<()> {
+    // A terminal is not handed on: the box has none, and waiting on it would keep the command from ending.
+    let mut stdin = (!std::io::stdin().is_terminal()).then(tokio::io::stdin);
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let read = match &mut stdin {
+            Some(stdin) => stdin.read(&mut buffer).await.context("read standard input")?,
+            None => 0,
+        };
+        let input = Input { data_b64: STANDARD.encode(&buffer[..read]), end: read == 0 };
+        let mut tries = 0;
+        while let Err(e) = client.input(&run, &input).await {
+            match e.downcast_ref::<Refused>().map(|refused| refused.problem.code.as_str()) {
+                // The command ended without reading all; that is its own affair.
+                Some("run.over") => return Ok(()),
+                // Nothing was sent.
+                Some("host.away") if tries < AWAY_TRIES => tokio::time::sleep(AWAY_PAUSE).await,
+                _ => return Err(e),
+            }
+            tries += 1;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {

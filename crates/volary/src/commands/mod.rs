@@ -4,6 +4,7 @@ pub mod demo;
 pub mod doctor;
 pub mod exec;
 pub mod goldens;
+pub mod kept;
 pub mod log;
 pub mod models;
 pub mod platform;

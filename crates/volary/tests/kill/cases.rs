@@ -217,6 +217,50 @@ fn a_command_of_a_person_is_never_run_again_and_the_person_is_told_that_its_outc
 }
 
 #[test]
+fn a_client_of_exec_that_is_killed_leaves_no_command_behind_on_a_platform_that_stays() {
+    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    let mut exec = platform
+        .command()
+        .args(["exec", "--", "sh", "-c", "echo begun; sleep 600"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("volary starts");
+    let mut lines = BufReader::new(exec.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a word").expect("text"), "begun");
+    exec.kill().expect("it lives");
+    exec.wait().expect("its end");
+    eventually("the end of its command", || {
+        let runs = platform.json(&["runs", "--json"]);
+        (runs[0]["state"] == "cancelled" && crate::world::boxes(&platform).is_empty()).then_some(())
+    });
+    let run = platform.json(&["runs", "--json"])[0]["run"].as_str().expect("an id").to_owned();
+    let log = platform.ok(&["log", &run]);
+    assert!(log.contains("whoever waited for this command is gone"), "{log}");
+    platform.down();
+}
+
+#[test]
+fn a_client_of_exec_that_is_away_for_a_moment_finds_its_command_at_work() {
+    let mut world = World::of(&slow_command());
+    let mut exec = world
+        .platform
+        .command()
+        .args(["exec", "--", "sh", "-c", "echo begun; sleep 12; echo ended"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("volary starts");
+    let mut lines = BufReader::new(exec.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a word").expect("text"), "begun");
+    // Every connection of it is cut, and it comes back.
+    assert!(world.kill(Victim::Server));
+    assert_eq!(lines.next().expect("a word").expect("text"), "ended");
+    assert_eq!(exec.wait().expect("its end").code(), Some(0));
+    world.platform.down();
+}
+
+#[test]
 fn a_platform_that_a_command_started_for_itself_ends_also_when_the_command_is_killed() {
     let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
     platform.down();
