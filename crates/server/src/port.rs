@@ -80,7 +80,8 @@ pub async fn serve(listener: TcpListener, accounts: Accounts, limits: Limits, ro
         while connections.try_join_next().is_some() {}
         let account = Account(stream.local_addr().ok().and_then(|near| accounts.of(far, near)));
         let Some(seat) = Seats::take(&seats, account) else {
-            tracing::warn!("{account:?} has {} connections already; one more was closed", limits.of_one_account);
+            // Not louder: whoever goes on knocking would fill the log.
+            tracing::debug!("{account:?} has {} connections already; one more was closed", limits.of_one_account);
             continue;
         };
         let router = router.clone();

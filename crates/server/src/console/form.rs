@@ -58,17 +58,29 @@ pub struct Field<'a> {
 pub struct Ties {
     /// `aria-describedby`.
     pub described: String,
-    /// `aria-invalid`, and the keyboard begins here.
+    /// `aria-invalid`.
     pub invalid: Option<&'static str>,
+    /// Whether the keyboard begins here: at what was wrong, else at the field that is meant to be first.
+    pub focus: bool,
 }
 
 impl Field<'_> {
     /// The field with its control.
     pub fn with(&self, control: impl FnOnce(&Ties) -> Markup) -> Markup {
+        self.made(false, control)
+    }
+
+    /// The same for the field that a person begins with.
+    pub fn first_with(&self, control: impl FnOnce(&Ties) -> Markup) -> Markup {
+        self.made(true, control)
+    }
+
+    fn made(&self, first: bool, control: impl FnOnce(&Ties) -> Markup) -> Markup {
         let (hint, error) = (format!("{}-hint", self.name), format!("{}-wrong", self.name));
         let wrong = self.wrong.at(self.name);
         let described = if wrong.is_some() { format!("{error} {hint}") } else { hint.clone() };
-        let ties = Ties { described, invalid: wrong.map(|_| "true") };
+        let focus = wrong.is_some() || (first && self.wrong.message.is_empty());
+        let ties = Ties { described, invalid: wrong.map(|_| "true"), focus };
         html! {
             div.field {
                 label for=(self.name) { (self.label) }

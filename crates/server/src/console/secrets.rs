@@ -95,11 +95,11 @@ async fn list(app: &App, caller: &Caller, name: &str, said: &Markup, wrong: &Wro
             (field("name", "Name", html! { "A model's key is " code { "model/" } " and a name. One that is set already gets the new value." })
                 .with(|ties| html! {
                     input #name name="name" required maxlength="70" placeholder="model/anthropic" list="names" value=(plain(name))
-                        spellcheck="false" autocapitalize="none" aria-describedby=(ties.described) aria-invalid=[ties.invalid];
+                        spellcheck="false" autocapitalize="none" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid];
                 }))
             datalist #names { @for name in &wanted { option value=(name) {} } }
             (field("value", "Value", html! { "8 to 16,384 printable characters. It is not shown again." }).with(|ties| html! {
-                input #value name="value" type="password" required autocomplete="new-password" maxlength="16384"
+                input #value name="value" type="password" required autocomplete="new-password" maxlength="16384" autofocus[ties.focus]
                     aria-describedby=(ties.described) aria-invalid=[ties.invalid];
             }))
             div.row { button.primary data-busy="Setting…" { "Set the secret" } }

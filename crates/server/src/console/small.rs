@@ -39,7 +39,8 @@ async fn test_model(
     };
     let said = html! {
         p.said.wrong[!well] role=(if well { "status" } else { "alert" }) {
-            @if well { "✓ " strong { (line(&name, 64)) } " answered. " } @else { "✗ " strong { (line(&name, 64)) } ": " }
+            @if well { "✓ " } @else { "✗ " }
+            strong { (line(&name, 64)) } ": "
             (line(&said, 500))
         }
     };

@@ -83,22 +83,22 @@ async fn form(app: &App, caller: &Caller, wish: &Wish, wrong: &Wrong) -> Result<
         p.lead { "The agent works on a copy in a box of its own. What it changed becomes a branch; your checkout is not touched." }
         (wrong.above())
         form.card.fields.wide-fields method="post" action="/runs/new" autocomplete="off" {
-            (field("task", "Task", html! { "What the agent is to do, in your own words." }).with(|ties| html! {
-                textarea #task name="task" rows="6" required autofocus[ties.invalid.is_none()]
+            (field("task", "Task", html! { "What the agent is to do, in your own words." }).first_with(|ties| html! {
+                textarea #task name="task" rows="6" required autofocus[ties.focus]
                     aria-describedby=(ties.described) aria-invalid=[ties.invalid] { "\n" (plain(&wish.task)) }
             }))
             (field("repo", "Repository", html! {
                 "An absolute path on this machine. The run starts at its last commit; leave it empty for a run without one."
             }).with(|ties| html! {
                 input #repo name="repo" value=(plain(&wish.repo)) maxlength="4096" placeholder="/home/ada/project"
-                    spellcheck="false" autocapitalize="none" aria-describedby=(ties.described) aria-invalid=[ties.invalid];
+                    spellcheck="false" autocapitalize="none" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid];
             }))
             div.pair {
                 (field("model", "Model", html! {
                     @if models.is_empty() { "No model is set up yet; " code { "volary model add" } " adds one." }
                     @else { "The profile's own, or the only one there is, when none is named." }
                 }).with(|ties| html! {
-                    select #model name="model" aria-describedby=(ties.described) aria-invalid=[ties.invalid] {
+                    select #model name="model" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid] {
                         option value="" { "As the profile says" }
                         @for model in &models {
                             option value=(model.name) selected[model.name == wish.model] { (line(&model.name, 64)) }
@@ -107,7 +107,7 @@ async fn form(app: &App, caller: &Caller, wish: &Wish, wrong: &Wrong) -> Result<
                 }))
                 (field("profile", "Profile", html! { "What the run may reach: " code { "volary reach" } " prints it." })
                     .with(|ties| html! {
-                        select #profile name="profile" aria-describedby=(ties.described) aria-invalid=[ties.invalid] {
+                        select #profile name="profile" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid] {
                             @for name in &profiles {
                                 option value=(name) selected[*name == wish.profile] { (line(name, 64)) }
                             }

@@ -50,6 +50,9 @@ async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
         let text = answer.text();
         assert!(text.contains(&format!("id=\"{at}\"")) && text.contains(says), "{body}: {text}");
         assert!(text.contains("role=\"alert\"") && text.matches("aria-invalid").count() == 1, "{body}: {text}");
+        // The keyboard begins where something is to be mended.
+        let field = text.split("aria-invalid").next().unwrap().rsplit('<').next().unwrap();
+        assert!(text.matches(" autofocus").count() == 1 && field.contains(" autofocus"), "{body}: {text}");
         assert!(!body.contains("keep") || text.contains("keep &lt;me&gt;"), "{body}: {text}");
     }
     let none = stage.home(Method::GET, "/api/runs", None).await;
@@ -97,7 +100,7 @@ async fn a_models_test_says_on_its_page_what_came_of_it() {
     let away = post(&stage, &cookie, "/models/m/test", "").await;
     assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(away.text().contains("The gateway is not connected") && away.text().contains("role=\"alert\""));
-    for (status, said, shown) in [(200, "hello", "answered"), (401, "wrong <key>", "wrong &lt;key&gt;")] {
+    for (status, said, shown) in [(200, "hello", "hello"), (401, "wrong <key>", "wrong &lt;key&gt;")] {
         let mut gateway = stage.gateway().await;
         let asked = post(&stage, &cookie, "/models/m/test", "");
         let answering = async {
