@@ -3,6 +3,9 @@
 use crate::{cargo, machine, qemu};
 use anyhow::{Result, bail};
 
+/// Suites that are made once more on boxes of Docker's; each starts an engine of its own.
+const EACH_ENGINE: [&str; 2] = ["escape", "kill"];
+
 /// How much of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -27,6 +30,15 @@ pub fn run(part: Part) -> Result<()> {
     {
         eprintln!("{error:#}");
         failed.push("cargo test");
+    }
+    if part != Part::OnlyQemu {
+        for suite in EACH_ENGINE {
+            let mut tests = cargo::command(&["test", "--package", "volary", "--no-fail-fast", "--test", suite]);
+            if let Err(error) = cargo::finish(tests.env("VOLARY_TEST_ENGINE", "docker")) {
+                eprintln!("{error:#}");
+                failed.push("a test on Docker");
+            }
+        }
     }
     if part != Part::NoQemu {
         cargo::run(&["build", "--quiet", "--package", "volary"])?;

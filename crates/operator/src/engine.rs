@@ -1,4 +1,5 @@
-//! What the operator wants of a container engine. The embedded one is [`sandbox::Host`]; tests bring their own.
+//! What the operator wants of a container engine. The real ones are behind [`sandbox::Host`], which asks the profile
+//! whose box it is: the embedded one or Docker. Tests bring their own.
 //!
 //! Every call blocks; an async caller gives it a thread.
 
@@ -25,7 +26,7 @@ impl From<&str> for Trouble {
 
 impl From<sandbox::BoxError> for Trouble {
     fn from(e: sandbox::BoxError) -> Self {
-        Self { what: e.to_string(), lost: matches!(e, sandbox::BoxError::HelperGone) }
+        Self { what: e.to_string(), lost: matches!(e, sandbox::BoxError::HelperGone | sandbox::BoxError::Lost(_)) }
     }
 }
 
@@ -72,7 +73,21 @@ pub trait Live: Send + 'static {
     fn is_lost(&self) -> bool {
         false
     }
-    /// Ends every process of the box; its worktree stays.
+    /// Stops every process of the box where it stands.
+    ///
+    /// # Errors
+    /// One sentence; an engine that cannot says so.
+    fn pause(&mut self) -> Result<(), String> {
+        Err("this engine cannot pause a box".into())
+    }
+    /// Lets a paused box go on.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn resume(&mut self) -> Result<(), String> {
+        Err("this engine cannot pause a box".into())
+    }
+    /// Ends every process of the box, paused or not; its worktree stays.
     ///
     /// # Errors
     /// One sentence; the box is gone then, and its worktree not readable through it.
@@ -115,6 +130,12 @@ impl Live for sandbox::LiveBox {
     }
     fn is_lost(&self) -> bool {
         Self::is_lost(self)
+    }
+    fn pause(&mut self) -> Result<(), String> {
+        Self::pause(self).map_err(|e| e.to_string())
+    }
+    fn resume(&mut self) -> Result<(), String> {
+        Self::resume(self).map_err(|e| e.to_string())
     }
     fn kill(&mut self) -> Result<(), String> {
         Self::kill(self).map_err(|e| e.to_string())

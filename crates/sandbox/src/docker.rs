@@ -42,6 +42,31 @@ pub fn address() -> String {
     std::env::var("DOCKER_HOST").ok().filter(|address| !address.is_empty()).unwrap_or_else(|| STANDARD.to_owned())
 }
 
+/// What there is of a Docker engine, in a sentence, and whether a profile can say `engine = "docker"` here.
+#[must_use]
+pub fn doctor(root: bool) -> String {
+    let address = address();
+    let path = address.strip_prefix("unix://");
+    if path.is_some_and(|path| !Path::new(path).exists()) {
+        return format!("none at {address}; only profiles with engine = \"docker\" need it");
+    }
+    let info = ask(async { connect(&address).await?.info().await.map_err(trouble("ask it what it is")) });
+    let info = match info {
+        Ok(info) => info,
+        Err(e) => return format!("cannot be used: {e}"),
+    };
+    let version = info.server_version.as_deref().unwrap_or("of an unknown version").to_owned();
+    let driver = info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default();
+    let options = info.security_options.iter().flatten();
+    let options: Vec<&str> = options.filter_map(|option| option.strip_prefix("name=")?.split(',').next()).collect();
+    let found = format!("{version} at {address}, control groups by {driver}, {}", options.join(", "));
+    match ask::obstacle(&info) {
+        Some(why) => format!("{found}; cannot make boxes: {why}"),
+        None if !root => format!("{found}; makes boxes only for a platform that runs as root"),
+        None => format!("{found}: every wall"),
+    }
+}
+
 fn trouble(act: &str) -> impl FnOnce(bollard::errors::Error) -> io::Error {
     let act = act.to_owned();
     move |e| io::Error::other(format!("{act}: {}", whole(&e)))
@@ -81,7 +106,11 @@ pub(crate) fn serve(control: OwnedFd, spec: HardenedSpec) -> i32 {
                 (made, listener)
             }
             Err(e) => {
-                answered(&control, &Answer::Failed { what: e.to_string() }, None).await?;
+                let what = e.to_string();
+                // What did not come up is looked for again by whoever collects this process: the daemon may be at it still.
+                let lost = e.kind() == io::ErrorKind::Interrupted;
+                let answer = if lost { Answer::Lost { what } } else { Answer::Failed { what } };
+                answered(&control, &answer, None).await?;
                 return Ok(1);
             }
         };
@@ -137,11 +166,12 @@ async fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Made) -> Answ
 }
 
 /// Takes away what helpers that were killed left in the daemon and among the host's mounts: of all boxes under this
-/// control group, or of one. Their processes are ended by the control group, with or without a daemon.
-pub(crate) fn reap(address: &str, dir: &Path, parent: &str, only: Option<&str>) -> io::Result<()> {
+/// control group, or of one. Their processes are ended by the control group, with or without a daemon. Gives whether
+/// this installation ever asked a daemon for a box.
+pub(crate) fn reap(address: &str, dir: &Path, parent: &str, only: Option<&str>) -> io::Result<bool> {
     let shown = dir.join("docker");
     if !shown.is_dir() {
-        return Ok(());
+        return Ok(false);
     }
     for entry in std::fs::read_dir(&shown)? {
         let entry = entry?;
@@ -158,7 +188,7 @@ pub(crate) fn reap(address: &str, dir: &Path, parent: &str, only: Option<&str>) 
         for id in list.await.map_err(trouble("list the boxes"))?.into_iter().filter_map(|one| one.id) {
             remove(&docker, &id).await?;
         }
-        Ok(())
+        Ok(true)
     })
 }
 

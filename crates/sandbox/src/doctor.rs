@@ -67,6 +67,8 @@ pub fn checks() -> Vec<Check> {
     } else {
         all.push(user_namespaces());
     }
+    // Not needed: without it only a profile that names it makes no box, and is told why.
+    all.push(check("docker", true, crate::docker::doctor(root), ""));
     all.push(tool("git", "reads a repository and takes the result in, as its owner", "git"));
     all
 }

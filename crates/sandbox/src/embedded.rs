@@ -42,6 +42,9 @@ pub enum BoxError {
     /// The helper said no.
     #[error("the box could not be made: {0}")]
     Helper(String),
+    /// The engine could not bring the box up, and may the next time.
+    #[error("the box did not come up: {0}")]
+    Lost(String),
     /// The helper is gone.
     #[error("the box's helper process ended unexpectedly")]
     HelperGone,
@@ -140,7 +143,15 @@ impl Host {
         })
     }
 
-    /// Makes a box and binds its door; nothing of it runs yet.
+    /// The same, with its Docker engine at `address` instead of where this process's environment says.
+    #[must_use]
+    pub fn with_docker(mut self, address: String) -> Self {
+        self.facts.docker = address;
+        self
+    }
+
+    /// Makes a box and binds its door; nothing of an agent runs yet. A box of Docker's has a process 1 by then, which
+    /// waits for its task.
     ///
     /// # Errors
     /// [`BoxError`]; nothing is left behind then.
@@ -199,6 +210,7 @@ impl Host {
                 fds.remove(0)
             }
             Ok((Answer::Failed { what }, _)) => return Err(BoxError::Helper(what)),
+            Ok((Answer::Lost { what }, _)) => return Err(BoxError::Lost(what)),
             Err(BoxError::HelperGone) => {
                 // What it left is ended first: it holds the pipe of the last words too.
                 let status = live.finish()?;
@@ -222,9 +234,12 @@ impl Host {
     pub fn reap_orphans(&self) -> Result<Vec<String>, BoxError> {
         let parent = &self.facts.cgroup_parent;
         let reaped = read_back::reap(parent).map_err(host("reap the boxes of an earlier operator"))?;
-        if let Err(e) = crate::docker::reap(&self.facts.docker, &self.facts.dir, parent, None) {
+        match crate::docker::reap(&self.facts.docker, &self.facts.dir, parent, None) {
+            // It may have been starting one just then.
+            Ok(true) => drop(read_back::reap(parent).map_err(host("reap the boxes of an earlier operator"))?),
+            Ok(false) => {}
             // Nothing of them runs any more; what the daemon still lists, the next start takes away.
-            eprintln!("take away what Docker still lists of an earlier operator's boxes: {e}");
+            Err(e) => eprintln!("take away what Docker still lists of an earlier operator's boxes: {e}"),
         }
         Ok(reaped)
     }
@@ -475,6 +490,8 @@ impl LiveBox {
                 let facts = &self.spec.host;
                 crate::docker::reap(&facts.docker, &facts.dir, &facts.cgroup_parent, Some(&name))
                     .map_err(host(format!("take away what Docker still lists of the box {name}")))?;
+                // The daemon may have been starting it just then.
+                read_back::reap_one(&facts.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
             }
         }
         Ok(status)

@@ -112,6 +112,13 @@ pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
     table(&stage.join("work"), &spec.runner, &spec.agent, &spec.limits, &spec.folders)
 }
 
+/// Whether what is mounted there is the host's system, which an image brings instead.
+#[must_use]
+pub fn is_of_the_host(point: &Path) -> bool {
+    let etc = || ETC.iter().any(|name| point == Path::new("/etc").join(name));
+    SYSTEM.iter().chain(&EMPTIED).any(|own| point == Path::new(own)) || etc()
+}
+
 /// What [`mounts`] would be for such limits and folders, for a person who asks before there is a box.
 #[must_use]
 pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// How often the freezer is asked whether it is done: a millisecond apart, so ten seconds at least.
 const FREEZE_ROUNDS: u32 = 10_000;
+/// After so many rounds a freeze of v1 is begun again.
+const THAW_EVERY: u32 = 50;
 
 pub(crate) fn reading(wall: &str, promised: impl Into<String>, read: impl Into<String>, by: &str) -> Reading {
     let (promised, read) = (promised.into(), read.into());
@@ -340,6 +342,11 @@ pub(crate) fn forbid_swap(group: &str) -> io::Result<()> {
     if cgroups() == Cgroups::V2 && file.exists() { fs::write(file, "0") } else { Ok(()) }
 }
 
+/// The file that tells of processes which were refused; whoever polls it is woken.
+pub(crate) fn process_events(group: &str) -> PathBuf {
+    cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "pids" }).join("pids.events")
+}
+
 /// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
 pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
     let (memory, pids) = match cgroups() {
@@ -398,8 +405,12 @@ pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
             (file.clone(), word, word, file)
         }
     };
-    fs::write(&file, word)?;
-    for _ in 0..FREEZE_ROUNDS {
+    for round in 0..FREEZE_ROUNDS {
+        if still && file == said && round % THAW_EVERY == THAW_EVERY - 1 {
+            // On v1 a freeze that meets a fork can stay half done for good; begun again, it comes to its end.
+            fs::write(&file, "THAWED")?;
+        }
+        fs::write(&file, word)?;
         if fs::read_to_string(&said)?.lines().any(|line| line == told) {
             return Ok(());
         }

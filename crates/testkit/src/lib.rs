@@ -3,9 +3,10 @@
 //! Nothing of the product is linked in, so a test can only see what a user or an attacker could see.
 //! Everything here panics with a sentence when it cannot do its part: a test has no one to hand an error to.
 //!
-//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`].
+//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`].
 
 mod browser;
+mod docker;
 mod double;
 mod leftovers;
 mod platform;
@@ -13,9 +14,10 @@ mod repo;
 mod wire;
 
 pub use browser::Browser;
+pub use docker::Docker;
 pub use double::{ModelDouble, Request, Turn};
 pub use leftovers::leftovers;
-pub use platform::Platform;
+pub use platform::{ENGINE, Platform};
 pub use repo::Repo;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! A platform of its own for one test.
 
-use crate::{PATIENCE_SECS, eventually, leftovers::leftovers};
+use crate::{Docker, PATIENCE_SECS, eventually, leftovers::leftovers};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+/// Names the engine of tests that are made on each.
+pub const ENGINE: &str = "VOLARY_TEST_ENGINE";
 
 /// `volary up` on a fresh home, ended at the latest when this is dropped.
 ///
@@ -18,6 +21,8 @@ pub struct Platform {
     up: Option<Child>,
     url: String,
     label: String,
+    /// Ended after it.
+    docker: Option<Docker>,
 }
 
 impl Platform {
@@ -38,10 +43,53 @@ impl Platform {
     /// When it does not get ready; with what it said.
     #[must_use]
     pub fn start_with(program: &str, args: &[&str]) -> Self {
-        let home = home();
-        let mut platform = Self { program: program.into(), home, up: None, url: String::new(), label: String::new() };
+        let mut platform = Self::fresh(program, None);
         platform.up(args);
         platform
+    }
+
+    /// As [`Platform::start`], beside a Docker engine of its own, which makes the boxes of the default profile and of
+    /// every other that says `engine = "docker"`.
+    ///
+    /// # Panics
+    /// When either does not get ready; with what it said.
+    #[must_use]
+    pub fn start_on_docker(program: &str) -> Self {
+        let mut platform = Self::fresh(program, Some(Docker::start()));
+        platform.up(&[]);
+        let profile = platform.home().join("profiles/default.toml");
+        std::fs::write(profile, platform.engine()).expect("a profile is written");
+        platform
+    }
+
+    /// As [`Platform::start`], on the engine that the environment names in [`ENGINE`]: `docker`, or the embedded one
+    /// without it. So `cargo xtask test` makes the same attacks on each.
+    ///
+    /// # Panics
+    /// When it does not get ready, or another engine is named.
+    #[must_use]
+    pub fn start_on_engine_of_environment(program: &str) -> Self {
+        match std::env::var(ENGINE).as_deref() {
+            Err(_) | Ok("embedded") => Self::start(program),
+            Ok("docker") => Self::start_on_docker(program),
+            Ok(other) => panic!("{ENGINE} is {other:?}; write docker or embedded"),
+        }
+    }
+
+    /// The line of a profile that names this platform's engine.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        if self.docker.is_some() { "engine = \"docker\"\n" } else { "engine = \"embedded\"\n" }
+    }
+
+    fn fresh(program: &str, docker: Option<Docker>) -> Self {
+        Self { program: program.into(), home: home(), up: None, url: String::new(), label: String::new(), docker }
+    }
+
+    /// The Docker engine beside it, if there is one.
+    #[must_use]
+    pub fn docker(&self) -> Option<&Docker> {
+        self.docker.as_ref()
     }
 
     /// Starts `volary up` on this home, which must not be up.
@@ -54,6 +102,7 @@ impl Platform {
             .args(["up", "--port", "0", "--json", "--home"])
             .arg(self.home())
             .args(args)
+            .envs(self.docker.as_ref().map(|docker| ("DOCKER_HOST", docker.address())))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -184,6 +184,10 @@ impl Part {
         // A group of its own: Ctrl-C is for `up`, which ends its parts in order.
         command.process_group(0);
         command.stderr(log).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        if let (Some(address), "operator") = (std::env::var_os("DOCKER_HOST"), self.name) {
+            // An administrator's word on where the Docker engine is; see `sandbox::docker`.
+            command.env("DOCKER_HOST", address);
+        }
         let fds: Vec<i32> = self.fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
         // SAFETY: only fcntl and dup2, which are async-signal-safe; no allocation.
         unsafe {

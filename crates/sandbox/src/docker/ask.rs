@@ -2,7 +2,7 @@
 
 use super::{BOX_LABEL, LABEL, trouble};
 use crate::harden::HardenedSpec;
-use crate::image::Image;
+use crate::image::{self, Image, Local};
 use crate::oci::{self, Mount};
 use crate::read_back::reading;
 use bollard::Docker;
@@ -11,10 +11,10 @@ use bollard::models::{
     HostConfigLogConfig, Mount as Bind, MountBindOptions, MountType, ResourcesUlimits, SystemInfo,
     SystemInfoCgroupDriverEnum,
 };
-use bollard::query_parameters::CreateImageOptions;
+use bollard::query_parameters::{CreateImageOptions, ImportImageOptions};
 use futures_util::TryStreamExt;
 use model::event::Reading;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Why this daemon cannot make boxes as promised, and what to do.
@@ -150,7 +150,35 @@ pub async fn image(docker: &Docker, spec: &HardenedSpec) -> io::Result<String> {
             let absent = || io::Error::other(format!("the daemon pulled {reference} and does not have it"));
             held(docker, reference).await?.ok_or_else(absent)
         }
+        Some(Image::Layout(path)) => load(docker, path, image::of_layout(path)?).await,
+        Some(Image::Tar(path)) => load(docker, path, image::of_tar(path)?).await,
     }
+}
+
+/// Gives the daemon an image of this host, unless it has it.
+async fn load(docker: &Docker, path: &Path, local: Local) -> io::Result<String> {
+    if let Some(id) = held(docker, &local.id).await? {
+        return Ok(id);
+    }
+    let mut archive = local.archive;
+    let parts = std::iter::from_fn(move || {
+        let mut part = vec![0; 1 << 16];
+        match archive.read(&mut part) {
+            Ok(0) => None,
+            Ok(n) => {
+                part.truncate(n);
+                Some(Ok(part.into()))
+            }
+            Err(e) => Some(Err(e)),
+        }
+    });
+    let act = format!("load the image {}", path.display());
+    let options = ImportImageOptions { quiet: true, ..Default::default() };
+    let body = bollard::body_try_stream(futures_util::stream::iter(parts));
+    let loaded: Result<Vec<_>, _> = docker.import_image(options, body, None).try_collect().await;
+    loaded.map_err(trouble(&act))?;
+    let other = || io::Error::other(format!("{act}: its content is not that of {}, which it says it is", local.id));
+    held(docker, &local.id).await?.ok_or_else(other)
 }
 
 /// The id of an image, if the daemon has it.

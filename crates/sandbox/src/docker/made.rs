@@ -4,6 +4,7 @@ use super::{ask, connect, places, remove, trouble};
 use crate::embedded::Ended;
 use crate::harden::HardenedSpec;
 use crate::helper::{self, Answer, KILL_ROUNDS, act};
+use crate::oci::Mount;
 use crate::sole::Sole;
 use crate::worktree::{Paths, Worktree};
 use crate::{cable, read_back};
@@ -18,7 +19,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
@@ -39,6 +41,8 @@ pub struct Made {
     /// Moves the box's output; ends with it.
     output: Option<JoinHandle<()>>,
     input: Option<JoinHandle<()>>,
+    /// Waits for a limit that is met, or for the box's end.
+    limits: Option<JoinHandle<Option<String>>>,
     dead: bool,
     /// The limit that it met.
     why: Option<String>,
@@ -69,6 +73,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
         group: String::new(),
         output: None,
         input: None,
+        limits: None,
         dead: false,
         why: None,
         _sole: sole,
@@ -98,26 +103,38 @@ impl Made {
             AttachContainerOptions { stream: true, stdin: true, stdout: true, stderr: true, ..Default::default() };
         // Before the start: nothing that process 1 says is kept anywhere else.
         let stdio = self.docker.attach_container(&id, Some(attach)).await.map_err(trouble("attach to the box"))?;
-        self.docker.start_container(&id, None).await.map_err(trouble("start the box's container"))?;
+        // It fails when somebody kills process 1 before it is started, too.
+        let lost = |e: io::Error| io::Error::new(io::ErrorKind::Interrupted, e.to_string());
+        self.docker.start_container(&id, None).await.map_err(trouble("start the box's container")).map_err(lost)?;
         places::hide_from(&self.host, &self.place)?;
         self.move_stdio(stdio)?;
         let said = self.docker.inspect_container(&id, None).await.map_err(trouble("inspect the box"))?;
-        let ended = || io::Error::other("the box's process 1 ended at once");
+        let ended = || io::Error::new(io::ErrorKind::Interrupted, "the box's process 1 ended at once");
         let pid = said.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0).ok_or_else(ended)?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(ended)?;
         self.process_1 = Some(pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ended())?);
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        self.group = group_of(pid)?;
-        read_back::forbid_swap(&self.group).map_err(act("forbid swap"))?;
-        places::tighten(pid, &mounts)?;
-        let netns = format!("/proc/{pid}/ns/net");
-        let listener = cable::bind(Path::new(&netns)).map_err(act("bind the box's door"))?;
+        let narrowed = self.narrow(pid, &mounts);
         if self.is_over()? {
             // Its number may be another's by now, and so what was bound and narrowed.
             return Err(ended());
         }
+        let listener = narrowed?;
+        self.limits = Some(tokio::spawn(limit_met(self.process_1()?, self.spec.clone(), self.group.clone())));
         let readings = ask::readings(&said, &self.spec, &image, &self.group);
         Ok((Answer::Made { pid, group: self.group.clone(), readings }, listener))
+    }
+
+    /// What the daemon cannot be told is done from outside; gives the box's door.
+    fn narrow(&mut self, pid: u32, mounts: &[Mount]) -> io::Result<OwnedFd> {
+        self.group = group_of(pid)?;
+        read_back::forbid_swap(&self.group).map_err(act("forbid swap"))?;
+        places::tighten(pid, mounts)?;
+        cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door"))
+    }
+
+    fn process_1(&self) -> io::Result<OwnedFd> {
+        self.process_1.as_ref().map_or(Err(io::ErrorKind::NotFound.into()), OwnedFd::try_clone)
     }
 
     /// Moves bytes between the operator's pipes and the daemon's stream from now on.
@@ -185,7 +202,7 @@ impl Made {
         }
         if self.process_1.is_some() {
             // Read before the end: the daemon takes the group away with the last process.
-            self.why = self.why.take().or_else(|| read_back::limit_met(&self.spec, &self.group));
+            self.why = read_back::limit_met(&self.spec, &self.group);
             let mut rounds = 0;
             while !self.is_over()? {
                 if rounds == KILL_ROUNDS {
@@ -201,6 +218,11 @@ impl Made {
             && tokio::time::timeout(LAST_WORDS, output).await.is_err()
         {
             eprintln!("the box's last words did not come through in {} s", LAST_WORDS.as_secs());
+        }
+        if let Some(limits) = self.limits.take()
+            && let Ok(Ok(why)) = tokio::time::timeout(LAST_WORDS, limits).await
+        {
+            self.why = self.why.take().or(why);
         }
         self.input.take().inspect(JoinHandle::abort);
         Ok(())
@@ -225,6 +247,24 @@ impl Made {
         let gone = read_back::reap_one(&self.spec.host.cgroup_parent, &name);
         killed.and(removed).and(hidden).and(unmounted).and(gone)?;
         Ok(Ended { why: self.why.take() })
+    }
+}
+
+/// The limit that a box meets, read while its group is there: a box that ends by itself takes its group along.
+async fn limit_met(process_1: OwnedFd, spec: HardenedSpec, group: String) -> Option<String> {
+    // SAFETY: both descriptors are owned by what watches them, and are closed after it.
+    let over = unsafe { AsyncFd::register_with_interest(process_1, Interest::READABLE) }.ok()?;
+    let events = File::open(read_back::process_events(&group)).ok()?;
+    // SAFETY: as above.
+    let events = unsafe { AsyncFd::register_with_interest(events, Interest::PRIORITY) }.ok()?;
+    loop {
+        if let Some(why) = read_back::limit_met(&spec, &group) {
+            return Some(why);
+        }
+        tokio::select! {
+            _ = over.readable() => return read_back::limit_met(&spec, &group),
+            more = events.ready(Interest::PRIORITY) => more.ok()?.clear_ready(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::harden::HardenedSpec;
 use crate::helper::act;
 use crate::oci::{self, Mount};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
@@ -24,6 +24,10 @@ const SURPLUS: [&str; 1] = ["/sys"];
 /// Every mount of the box but its root, in order; `place` is where the box's files are shown.
 pub fn mounts(place: &Path, spec: &HardenedSpec) -> Vec<Mount> {
     let mut all = oci::mounts(place, spec);
+    if spec.image.is_some() {
+        // It brings its own system.
+        all.retain(|mount| !oci::is_of_the_host(&mount.point));
+    }
     let own = oci::OWN_FILES.into_iter().chain([RESOLVER]);
     all.extend(own.map(|point| Mount::bind(&place.join(file_name(point)), point, false)));
     all
@@ -110,6 +114,10 @@ pub fn tighten(pid: u32, promised: &[Mount]) -> io::Result<()> {
             flags |= if mount.executable { 0 } else { NOEXEC };
             narrow(&mount.point, flags)?;
         }
+        // The daemon gives it the mode of the image's folder, if there is one.
+        let tmp = rustix::fs::open("/tmp", OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        rustix::fs::fchmod(tmp.map_err(named("open /tmp".into()))?, Mode::from_raw_mode(0o1777))
+            .map_err(named("open /tmp to the box".into()))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         rustix::mount::mount_remount("/proc", flags, "hidepid=2").map_err(named("hide processes in /proc".into()))
     })

@@ -10,9 +10,9 @@ const SHARED: &str = include_str!("attack.h");
 /// Reads a C program from its standard input, compiles it and becomes it.
 const BECOME: &str = "cc -w -x c -o /tmp/attack - && exec /tmp/attack \"$@\"";
 
-/// A platform for one test.
+/// A platform for one test, on the engine that the environment names.
 pub fn platform() -> Platform {
-    Platform::start(env!("CARGO_BIN_EXE_volary"))
+    Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"))
 }
 
 /// Text of an output, for messages and searches.
@@ -33,7 +33,7 @@ pub fn shell(platform: &Platform, profile: &str, line: &str) -> Output {
 /// Writes a profile: `limits` are lines of its table of limits.
 pub fn profile(platform: &Platform, name: &str, limits: &str) {
     let file = platform.home().join("profiles").join(format!("{name}.toml"));
-    std::fs::write(file, format!("[limits]\n{limits}\n")).expect("a profile is written");
+    std::fs::write(file, format!("{}[limits]\n{limits}\n", platform.engine())).expect("a profile is written");
 }
 
 /// Compiles a program in a box and runs it there; `volary` is the client, with what a test adds to it.

@@ -1,7 +1,9 @@
 //! What a call meets.
 
 use crate::support::{Must, all, attempts, compiled, judge, landlock, platform, shell, text};
-use libc::{EACCES, EADDRINUSE, ECONNREFUSED, EINVAL, ENETUNREACH, ENOENT, ENOSYS, EPERM, EROFS, ESRCH, EXDEV};
+use libc::{
+    EACCES, EADDRINUSE, EADDRNOTAVAIL, ECONNREFUSED, EINVAL, ENETUNREACH, ENOENT, ENOSYS, EPERM, EROFS, ESRCH, EXDEV,
+};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -78,7 +80,13 @@ fn there_is_no_network_but_the_door() {
                 "the network namespace: no route",
                 &[ENETUNREACH],
                 "metadata public-tcp metadata-at-the-doors-port public-tcp-at-the-doors-port public-tcp-fast-open \
-                 private-tcp-at-the-doors-port public-udp public-dns broadcast public-ipv6 public-ipv6-udp mapped-ipv4",
+                 private-tcp-at-the-doors-port public-udp public-dns broadcast mapped-ipv4",
+            ),
+            // Docker takes version 6 out of the namespace altogether: there is no address to come from either.
+            Must(
+                "the network namespace: no route, or no IPv6",
+                &[ENETUNREACH, EADDRNOTAVAIL],
+                "public-ipv6 public-ipv6-udp",
             ),
             // It wants an interface to be named, and there is none to name.
             Must("the network namespace: no interface", &[EINVAL, ENETUNREACH], "link-local-ipv6"),

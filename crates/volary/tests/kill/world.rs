@@ -47,7 +47,7 @@ pub struct World {
 impl World {
     /// A platform with a model that follows a script, and a repository.
     pub fn of(script: &Value) -> Self {
-        let platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+        let platform = Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"));
         platform.script("script", script, "sk-test-never-shown-4711");
         Self { platform, repo: Repo::failing(), seen: BTreeMap::new() }
     }
