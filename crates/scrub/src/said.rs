@@ -5,7 +5,8 @@
 //! the event that ends the text, and at the end of the box: late, never lost.
 //!
 //! Texts that run beside each other (two commands, two outputs of one) do not end one another.
-//! Read [`Said::take`], then [`Piece::of`] (which events are pieces) and [`Said::ended_by`] (what ends which text).
+//! Read [`Said::take`], then [`Piece::of`] (which events are pieces), [`Piece::ends`] and [`Open::is_ended_by`]
+//! (what ends which text).
 
 use crate::{
     Scrubber, Stream,

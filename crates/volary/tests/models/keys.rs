@@ -214,8 +214,11 @@ fn a_key_that_comes_in_halves_of_two_events_is_whole_in_no_entry_and_no_file() {
     anthropic(&platform, "leaky", wild.url(), KEY);
     let ran = run(&platform, &repo, &[]);
     assert_eq!(ran.end().0, "done", "{}", all(&ran.out));
-    // The halves stand in entries of their own, or of one; the answer as a whole is scrubbed as a whole.
+    // Where the halves meet, also on a page that joins the entries.
     not_kept(&platform, &ran);
+    not_shown(&platform, &ran);
+    let said: String = ran.of_kind("chunk").iter().filter_map(|chunk| chunk["text"].as_str()).collect();
+    assert_eq!(said, "Your key is [scrubbed:model-key], is it not?");
     let answer = steps(&ran.entries, "model-answered")[0].to_string();
     assert!(answer.contains("Your key is [scrubbed:"), "{answer}");
 }
