@@ -164,7 +164,7 @@ pub(crate) async fn open(
     to: &Target,
     scripted: &Scripted<'_>,
 ) -> Result<Connection, Refusal> {
-    let wire = gate.outlet.connect(place, to, scripted).await?;
+    let wire = gate.outlet.connect(&gate.reach, place, to, scripted).await?;
     Connection::open(wire, upstream_key(place, to)).await.map_err(cut)
 }
 

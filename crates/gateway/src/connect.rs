@@ -1,16 +1,19 @@
-//! From a provider's address to a connection: the one place in the platform that dials out.
+//! From a provider's address to a connection. With `egress::reach`, by which it goes outside, this is where the platform
+//! dials out, and nowhere else.
 //!
-//! Names are resolved here and every address they give must be public; the connection goes to one of the
-//! very addresses that were checked. Literals are checked alike. No proxy variable is read, no redirect
-//! followed, no connection shared between calls. An administrator's mark lifts the check for one place.
+//! Every address of a name must be public; the connection goes to one of the very addresses that were checked.
+//! Literals are checked alike. No proxy variable is read, no redirect followed, no connection shared between calls.
+//! An administrator's mark lifts the check for one place, and has it looked up as this system does.
 //!
 //! Read [`Target::of`], then [`Outlet::connect`].
 
-use crate::refusal::Refusal;
+use crate::egress::reach::Reach;
+use crate::refusal::{Kind, Refusal};
 use crate::script::Scripts;
 use anyhow::Context as _;
 use api::grants::Place;
 use model::Dialect;
+use policy::egress::Name;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -116,6 +119,7 @@ impl Outlet {
     /// address in it, when the provider cannot be reached.
     pub(crate) async fn connect(
         &self,
+        reach: &Reach,
         place: &Place,
         to: &Target,
         scripted: &Scripted<'_>,
@@ -129,22 +133,7 @@ impl Outlet {
             }
             Place::Url { internal, .. } => *internal,
         };
-        let addresses = resolve(to).await?;
-        let public = |a: &SocketAddr| policy::egress::is_public(a.ip());
-        if !internal && !addresses.iter().all(public) {
-            return Err(Refusal::policy(
-                "egress.private",
-                "The model's address is not a public one, and no administrator marked it as internal.",
-            ));
-        }
-        // Also when it was marked as internal: that word is for one's own network, not for a key in the clear on the way out.
-        if !to.tls && addresses.iter().any(public) {
-            return Err(Refusal::policy(
-                "egress.plain",
-                "The model's address is a public one without TLS; no credential goes there.",
-            ));
-        }
-        let stream = dial(&addresses).await?;
+        let stream = if internal { inside(to).await? } else { outside(reach, to).await? };
         if !to.tls {
             return Ok(Box::new(stream));
         }
@@ -174,6 +163,47 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// A connection to a public place, over the way that leads outside.
+async fn outside(reach: &Reach, to: &Target) -> Result<TcpStream, Refusal> {
+    let private = || {
+        Refusal::policy(
+            "egress.private",
+            "The model's address is not a public one, and no administrator marked it as internal.",
+        )
+    };
+    let host = Name::parse(&to.host.to_string()).map_err(|_| unreachable_for("its name was not resolved"))?;
+    let judge = |addresses: &[IpAddr]| {
+        if !addresses.iter().all(|a| policy::egress::is_public(*a)) {
+            return Err(private());
+        }
+        if to.tls { Ok(()) } else { Err(plain()) }
+    };
+    let reached = reach.stream(&host, to.port, false, judge).await;
+    let (stream, address) = reached.map_err(|error| match error.kind {
+        Kind::Fault => unreachable_for("its name was not resolved, or none of its addresses answered"),
+        _ => error,
+    })?;
+    // A proxy that resolved by itself has shown no address to judge.
+    if address.is_none() && !to.tls {
+        return Err(plain());
+    }
+    Ok(stream)
+}
+
+fn plain() -> Refusal {
+    Refusal::policy("egress.plain", "The model's address is a public one without TLS; no credential goes there.")
+}
+
+/// A connection to a place that an administrator marked as internal, its name as this system knows it.
+async fn inside(to: &Target) -> Result<TcpStream, Refusal> {
+    let addresses = resolve(to).await?;
+    // The mark is for one's own network, not for a key in the clear on the way out.
+    if !to.tls && addresses.iter().any(|a| policy::egress::is_public(a.ip())) {
+        return Err(plain());
+    }
+    dial(&addresses).await
 }
 
 /// Every address of a target; never an empty list.

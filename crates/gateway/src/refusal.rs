@@ -137,7 +137,9 @@ impl Trace {
         if let Some(authority) = uri.authority() {
             target.push_str(authority.as_str().rsplit('@').next().unwrap_or_default());
         }
-        target.push_str(uri.path());
+        // A handle in a path is refused, and recorded without itself.
+        let hidden = policy::egress::signs::holds_handle(uri.path().as_bytes());
+        target.push_str(if hidden { "/[handle]" } else { uri.path() });
         Self {
             method: request.method().as_str().chars().take(METHOD_CHARS).collect(),
             target: target.chars().take(TARGET_CHARS).collect(),
@@ -166,9 +168,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_keeps_neither_query_nor_user_information() {
+    fn a_verdict_keeps_neither_query_nor_user_information_nor_handle() {
         let request =
             http::Request::get("http://joe:hunter2@host.example/a?token=x").body(()).expect("a plain request");
         assert_eq!(Trace::of(&request).target, "http://host.example/a");
+        let handle = format!("vh_{}", "a".repeat(52));
+        let request = http::Request::get(format!("/x/{handle}")).body(()).expect("a plain request");
+        assert_eq!(Trace::of(&request).target, "/[handle]");
     }
 }

@@ -25,6 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Key {
     pub(crate) way: Way,
     pub(crate) law: u64,
+    /// SHA-256 of the handle whose credential goes over it: some hosts sign a whole connection in, and what goes over
+    /// that must not be another's, or nobody's.
+    pub(crate) handle: Option<String>,
 }
 
 /// One connection, or one request's part in it.

@@ -134,7 +134,7 @@ async fn through(
     let is_write = matches!(granted.allowed.kind, Kind::Write { .. });
     let prepare = |line: &Line| prepare(&asked, &way, &head.method, &head.headers, line, credential.as_ref());
 
-    let key = Key { way: way.clone(), law: granted.known.version };
+    let key = Key { way: way.clone(), law: granted.known.version, handle: handle_sha256(&asked) };
     let run = &caller.egress;
     let line = match run.lines.take(&key, Instant::now()) {
         Some(line) => line,
@@ -257,10 +257,6 @@ fn question(caller: &Caller, asked: &Asked, method: &Method, allowed: Allowed, k
             (kind, known.law.write(row).map(|row| row.capability.clone()))
         }
     };
-    let handle_sha256 = match &asked.signs.handle {
-        Handle::Shown { handle, .. } => Some(sha256_hex(handle.expose().as_bytes())),
-        Handle::None | Handle::Misplaced => None,
-    };
     EgressAsk {
         run: caller.run.clone(),
         law: known.version,
@@ -271,7 +267,14 @@ fn question(caller: &Caller, asked: &Asked, method: &Method, allowed: Allowed, k
         host: asked.host.to_string(),
         port: asked.port,
         capability,
-        handle_sha256,
+        handle_sha256: handle_sha256(asked),
+    }
+}
+
+fn handle_sha256(asked: &Asked) -> Option<String> {
+    match &asked.signs.handle {
+        Handle::Shown { handle, .. } => Some(sha256_hex(handle.expose().as_bytes())),
+        Handle::None | Handle::Misplaced => None,
     }
 }
 

@@ -142,17 +142,34 @@ impl Reach {
     /// # Errors
     /// Those of [`Reach::open`].
     pub(crate) async fn dial(&self, way: &Way, law: &Law) -> Result<(TcpStream, Option<IpAddr>), Refusal> {
-        // An exception names a service inside; a proxy that leads outside is not asked for it.
-        let proxy = self.proxy.as_ref().filter(|_| way.internal.is_none());
-        if let Some(proxy) = proxy.filter(|proxy| proxy.resolves && way.host.address().is_none()) {
-            let stream = self.through(proxy, &format!("{}:{}", way.host, way.port)).await?;
+        let judge = |addresses: &[IpAddr]| {
+            law.check_addresses(addresses, way.internal).map_err(|no| Refusal::policy(no.rule, no.why))
+        };
+        self.stream(&way.host, way.port, way.internal.is_some(), judge).await
+    }
+
+    /// A connection to one of a host's addresses, all of which `judge` has seen and let pass; the address is none when
+    /// a proxy resolved. An `inside` host is not asked of the proxy that leads outside.
+    ///
+    /// # Errors
+    /// Those of `judge`; a fault when the host is not reached.
+    pub(crate) async fn stream(
+        &self,
+        host: &Name,
+        port: u16,
+        inside: bool,
+        judge: impl Fn(&[IpAddr]) -> Result<(), Refusal>,
+    ) -> Result<(TcpStream, Option<IpAddr>), Refusal> {
+        let proxy = self.proxy.as_ref().filter(|_| !inside);
+        if let Some(proxy) = proxy.filter(|proxy| proxy.resolves && host.address().is_none()) {
+            let stream = self.through(proxy, &format!("{host}:{port}")).await?;
             return Ok((stream, None));
         }
-        let addresses = self.resolver.addresses(&way.host).await?;
-        law.check_addresses(&addresses, way.internal).map_err(|no| Refusal::policy(no.rule, no.why))?;
+        let addresses = self.resolver.addresses(host).await?;
+        judge(&addresses)?;
         let mut last = Fault::Address;
         for address in addresses.into_iter().take(ADDRESSES_TRIED) {
-            let to = SocketAddr::new(address, way.port);
+            let to = SocketAddr::new(address, port);
             let dialled = match proxy {
                 None => connect(to).await,
                 Some(proxy) => self.through(proxy, &to.to_string()).await,

@@ -6,7 +6,7 @@
 use crate::refusal::Refusal;
 use http::{HeaderMap, Request, Version, header};
 use policy::egress::target::{self, Scheme};
-use policy::egress::{Form, Name, Signs};
+use policy::egress::{Form, Name, Signs, signs};
 
 /// How a request reached the gateway.
 #[derive(Debug, Clone)]
@@ -50,6 +50,7 @@ impl Asked {
         };
         let port = if self.port == scheme.port() { String::new() } else { format!(":{}", self.port) };
         let path = self.path.split('?').next().unwrap_or_default();
+        let path = if signs::holds_handle(path.as_bytes()) { "/[handle]" } else { path };
         format!("{name}://{}{port}{path}", self.host)
     }
 }

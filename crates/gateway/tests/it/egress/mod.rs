@@ -9,6 +9,7 @@ mod origin;
 mod outward;
 mod reads;
 mod shapes;
+mod toolchains;
 mod tunnels;
 mod world;
 mod writes;

@@ -225,6 +225,12 @@ impl Origin {
                     with(answer, "connection", "upgrade")
                 }
             },
+            "/repo.git/info/refs" => {
+                let line = format!("{} HEAD\0\n", "1".repeat(40));
+                let service = "# service=git-upload-pack\n";
+                let body = format!("{:04x}{service}0000{:04x}{line}0000", service.len() + 4, line.len() + 4);
+                with(said(StatusCode::OK, body), "content-type", "application/x-git-upload-pack-advertisement")
+            }
             path => said(StatusCode::OK, format!("{} {path}", head.method)),
         }
     }
