@@ -116,7 +116,12 @@ impl Routes {
     /// The router; every other path is answered 404, every other method 405.
     pub fn into_router(self) -> Router<App> {
         self.router
-            .fallback(|| async { Fault::missing("path.unknown", "There is nothing at this path: it is mistyped, or what it led to is gone.") })
+            .fallback(|| async {
+                Fault::missing(
+                    "path.unknown",
+                    "There is nothing at this path: it is mistyped, or what it led to is gone.",
+                )
+            })
             .method_not_allowed_fallback(|| async {
                 let message = "What is at this path is not asked for in this way (by this method).";
                 Fault::new(http::StatusCode::METHOD_NOT_ALLOWED, "method.unknown", message)

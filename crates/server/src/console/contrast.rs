@@ -30,7 +30,9 @@ fn colours(dark: bool) -> HashMap<String, [f64; 3]> {
     let mut all = HashMap::new();
     for part in [Some(light_part), dark.then_some(dark_part)].into_iter().flatten() {
         for line in part.lines() {
-            let Some((name, value)) = line.trim().strip_prefix("--").and_then(|l| l.split_once(": #")) else { continue };
+            let Some((name, value)) = line.trim().strip_prefix("--").and_then(|l| l.split_once(": #")) else {
+                continue;
+            };
             let hex = value.trim_end_matches(';');
             assert_eq!(hex.len(), 6, "{line}");
             let channel = |n: usize| f64::from(u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()) / 255.0;

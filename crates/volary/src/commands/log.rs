@@ -10,7 +10,6 @@ use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
 /// A run's id as a person writes it.
-pub /// A run's id as a person writes it.
 pub fn id(text: &str) -> anyhow::Result<RunId> {
     RunId::parse(text).with_context(|| format!("{text:?} names no run; `volary runs` lists them"))
 }
