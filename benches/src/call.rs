@@ -46,7 +46,7 @@ pub fn run() -> Result<()> {
 
     let direct = runtime.block_on(measure(double, &double::request("/v1/messages", "none")))?;
     let on_disk = through(&runtime, double, &disk)?;
-    let commit = evidence_rate::one_commit(&disk)?;
+    let (sync, commit) = (evidence_rate::one_sync(&disk)?, evidence_rate::one_commit(&disk)?);
     let in_memory = if memory.is_dir() { Some(through(&runtime, double, memory)?) } else { None };
 
     let mut table = Table::new(&[
@@ -80,10 +80,12 @@ pub fn run() -> Result<()> {
     let added = |m: &Measured| (m.one.p50 - direct.one.p50, m.one.p99 - direct.one.p99);
     let (p50, p99) = added(&on_disk);
     println!(
-        "added, record on the disk: p50 {} µs, p99 {} µs; one commit alone: {} µs",
+        "added, record on the disk: p50 {} µs, p99 {} µs; one commit alone {} µs, so {} of it; one sync of the disk {} µs",
         figure(p50),
         figure(p99),
-        figure(commit)
+        figure(commit),
+        times(p50, commit),
+        figure(sync)
     );
     goal("added to a call, durable record, p50", "≤ 100 µs", &format!("{} µs", figure(p50)), p50 <= 100.0);
     if let Some(in_memory) = &in_memory {

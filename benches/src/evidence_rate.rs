@@ -68,6 +68,11 @@ pub fn one_commit(parent: &Path) -> Result<f64> {
     })
 }
 
+/// Microseconds that the disk under `parent` takes to make one small write durable.
+pub fn one_sync(parent: &Path) -> Result<f64> {
+    Ok(1e6 / syncs(stage::folder(parent)?.path())?)
+}
+
 /// As the server's own.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)

@@ -7,12 +7,10 @@
 //! Read [`Statement`], then [`carry_out`].
 
 use crate::StoreError;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Either, Executor as _};
-use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 /// A value of a statement.
 #[derive(Debug)]
@@ -101,26 +99,6 @@ fn add(arguments: &mut AnyArguments, value: Value) -> Result<(), sqlx::error::Bo
     }
 }
 
-/// The next answer of the engine's thread: looked for a short while, and then waited for. It answers each statement for
-/// itself, most within a few microseconds, and being put to sleep and woken for each would take ten times as long.
-async fn next<S: Stream + Unpin>(answers: &mut S) -> Option<S::Item> {
-    static LOOK: LazyLock<Duration> = LazyLock::new(|| match std::thread::available_parallelism() {
-        Ok(processors) if processors.get() > 1 => Duration::from_micros(50),
-        // Whoever looks would keep the engine from its work.
-        _ => Duration::ZERO,
-    });
-    let end = Instant::now() + *LOOK;
-    while Instant::now() < end {
-        if let Poll::Ready(answer) = answers.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
-            return answer;
-        }
-        for _ in 0..32 {
-            std::hint::spin_loop();
-        }
-    }
-    answers.next().await
-}
-
 /// Carries all of them out, in order, in one trip; gives the rows of each.
 ///
 /// # Errors
@@ -143,7 +121,7 @@ pub(crate) async fn carry_out(
     // Nothing of it is anybody's text: statements are constants of this crate, and values are bound.
     let mut answers = conn.fetch_many(sqlx::query_with(AssertSqlSafe(text), arguments));
     let (mut all, mut rows) = (Vec::with_capacity(acts.len()), Vec::new());
-    while let Some(answer) = next(&mut answers).await {
+    while let Some(answer) = answers.next().await {
         match answer {
             Ok(Either::Right(row)) => rows.push(row),
             Ok(Either::Left(_)) => all.push(std::mem::take(&mut rows)),
