@@ -181,13 +181,13 @@ fn reachable(law: &Law, ask: &Ask, internal: Option<usize>) -> Result<(), Box<De
                     ("host.internal", "This name exists only inside networks, and the profile has no exception for it.")
                 }
             };
-            Err(Box::new(Denial { proposal: proposal::internal(ask.host, ask.port), ..Denial::new(rule, why) }))
+            Err(Box::new(Denial { proposal: proposal::internal(law, ask.host, ask.port), ..Denial::new(rule, why) }))
         }
     }
 }
 
 fn closed_port<T>(ask: &Ask) -> Result<T, Box<Denial>> {
-    deny("port.closed", format!("Port {} of this host is closed; 443 is for https and 80 for http.", ask.port))
+    deny("port.closed", format!("Port {} of this host is closed.", ask.port))
 }
 
 fn connect(law: &Law, ask: &Ask, internal: Option<usize>) -> Word {
@@ -302,7 +302,8 @@ fn no_row(ask: &Ask, method: &'static str, scheme: Scheme, read: bool) -> Word {
         }
     };
     // No row lets a credential go in the clear.
-    let https = scheme == Scheme::Https;
-    let proposal = https.then(|| proposal::write(ask.host, ask.port, method, ask.path));
-    Err(Box::new(Denial { proposal, ..Denial::new(rule, why) }))
+    if scheme != Scheme::Https {
+        return deny(rule, "Over plain http only a GET or HEAD without a credential leaves this box.");
+    }
+    offer(rule, why, proposal::write(ask.host, ask.port, method, ask.path))
 }

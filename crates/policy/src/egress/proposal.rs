@@ -1,5 +1,6 @@
 //! The narrowest change of a profile that would allow what was refused, as text ready to paste.
 
+use super::address::Ranges;
 use super::host::Private;
 use super::registries::Registries;
 use super::target::{self, Scheme};
@@ -40,7 +41,7 @@ impl Proposal {
             "write.no-row" | "handle.no-row" | "read.credential" => to_write(method),
             "upgrade.no-row" => to_write(law::UPGRADE),
             "host.private" | "host.internal" | "address.private" if law.exception(&host, port).is_none() => {
-                internal(&host, port)
+                internal(law, &host, port)
             }
             _ => None,
         }
@@ -79,7 +80,7 @@ pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Propo
     let at = if port == 443 { String::new() } else { format!("port = {port}\n") };
     Proposal {
         toml: format!(
-            "[[egress.write]]\ncapability = \"\" # the name of the secret that {host} takes\nhost = {}\nmethod = {}\npath = {}\n{at}",
+            "[[egress.write]]\ncapability = \"\" # NAME, of the secret capability/NAME that {host} takes\nhost = {}\nmethod = {}\npath = {}\n{at}",
             quoted(host.as_str()),
             quoted(method),
             quoted(path)
@@ -91,22 +92,26 @@ pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Propo
     }
 }
 
-/// An exception for this; none for what has none.
-pub(super) fn internal(host: &Name, port: u16) -> Option<Proposal> {
-    let own = |address: IpAddr| super::address::Ranges::parse(&[address.to_string()]).is_ok();
-    if host.private() == Some(Private::Metadata) || host.address().is_some_and(|address| !own(address)) {
+/// An exception for this. None for what has none, and none for the platform's own machine: what listens there is to
+/// be opened by somebody who thought of it, not because a box knocked.
+pub(super) fn internal(law: &Law, host: &Name, port: u16) -> Option<Proposal> {
+    let is_own = host.as_str() == "localhost" || host.is_below("localhost");
+    let may = |address: IpAddr| !address.is_loopback() && Ranges::parse(&[address.to_string()]).is_ok();
+    if is_own || host.private() == Some(Private::Metadata) || host.address().is_some_and(|address| !may(address)) {
         return None;
     }
     let range = host.address().map(|address| quoted(&address.to_string())).unwrap_or_default();
+    let reads = if law.reads == Reads::Any {
+        "GET and HEAD need no other rule, since this profile reads any host; writes need rows of their own."
+    } else {
+        "Reads and writes of it need rows of their own."
+    };
     Some(Proposal {
         toml: format!(
             "[[egress.internal]]\nhost = {}\nport = {port}\naddresses = [{range}] # where the service is\nwhy = \"\"\n",
             quoted(host.as_str())
         ),
-        opens: format!(
-            "Connections from boxes to {host}, port {port}, inside your own network. Reads and writes of it still need \
-             their own rules."
-        ),
+        opens: format!("Connections from boxes to {host}, port {port}, inside your own network. {reads}"),
     })
 }
 

@@ -506,6 +506,7 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
         ("", "GET https://live.example.org/socket", "x-api-key: $H ; upgrade: websocket"),
         ("", "GET http://10.1.2.3/a", ""),
         ("", "GET https://[fd12:3456::1]/a", ""),
+        ("", "GET https://wiki.corp/a", ""),
     ] {
         let Verdict::Deny(denial) = word(&law(profile), request, headers) else { panic!("{request} was allowed") };
         let proposal = denial.proposal.clone().unwrap_or_else(|| panic!("{request}: {} offers nothing", denial.rule));
@@ -516,6 +517,7 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
         assert_eq!(Proposal::of(&law(profile), denial.rule, method, &recorded).as_ref(), Some(&proposal), "{request}");
         // What a person fills in.
         let rows = proposal.toml.replace("capability = \"\"", "capability = \"tracker\"");
+        let rows = rows.replace("addresses = []", "addresses = [\"10.1.2.0/24\"]");
         // As a person would: what the offer says of `reads` and `packages` takes the place of what stood there.
         let rows = match rows.strip_prefix("[egress]\n") {
             Some(rows) => rows.to_owned(),
@@ -544,6 +546,11 @@ fn a_refusal_for_good_offers_nothing_and_says_so() {
     for (request, headers) in [
         ("GET http://169.254.169.254/", ""),
         ("GET http://0.0.0.0/", ""),
+        // The platform's own machine.
+        ("GET http://127.0.0.1/", ""),
+        ("GET http://[::1]:8080/", ""),
+        ("GET http://localhost/", ""),
+        ("GET http://a.localhost:3000/", ""),
         ("GET http://[fe80::1]/", ""),
         ("GET http://[::ffff:10.0.0.1]/", ""),
         ("POST http://docs.example.org/", ""),
