@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod confine;
 mod home;
+mod outside;
 mod process;
 mod up;
 mod walls;
@@ -38,9 +39,8 @@ enum Command {
         /// Print one JSON line when ready
         #[arg(long)]
         json: bool,
-        /// PEM file of further certificate authorities for model providers
-        #[arg(long, value_name = "FILE")]
-        extra_roots: Option<PathBuf>,
+        #[command(flatten)]
+        outside: outside::Outside,
         /// Say nothing when ready (for a platform that another command starts)
         #[arg(long, hide = true)]
         quiet: bool,
@@ -169,9 +169,9 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> anyhow::Result<i32> {
     let home = Home::resolve(cli.home.as_deref())?;
     match cli.command {
-        Command::Up { port, json, extra_roots, quiet } => {
+        Command::Up { port, json, outside, quiet } => {
             commands::doctor::refuse_unless_able()?;
-            up::main(&up::Options { home, port, json, extra_roots, quiet }).map(|()| 0)
+            up::main(&up::Options { home, port, json, outside, quiet }).map(|()| 0)
         }
         Command::Doctor { json } => commands::doctor::main(json),
         Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),

@@ -1,6 +1,7 @@
 //! The processes that `volary` starts of itself: `volary process NAME CONFIG`. Not for people.
 
 use crate::confine::{self, Files, Row, STARTS_NOTHING, call};
+use crate::outside::Outside;
 use anyhow::{Context, bail};
 use api::walls::Forbidden;
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,8 @@ pub struct Config {
     pub gateway_uid: u32,
     /// The process id of `up`; a process that it no longer is the parent of does not begin.
     pub up: u32,
-    /// A file of further CA roots for the gateway.
-    pub extra_roots: Option<PathBuf>,
+    /// How the gateway reaches the outside.
+    pub outside: Outside,
     /// The name of the account that the home belongs to: the administrator's, for people.
     pub administrator: String,
 }
@@ -126,7 +127,7 @@ fn server(config: &Config) -> anyhow::Result<()> {
 }
 
 fn gateway(config: &Config) -> anyhow::Result<()> {
-    let roots = gateway::load_roots(config.extra_roots.as_deref())?;
+    let roots = gateway::load_roots(config.outside.extra_roots.as_deref())?;
     let names =
         ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf", "/etc/services"];
     let mut read: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
@@ -138,7 +139,7 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
         server_socket: config.home.join("run/gateway.sock"),
         cable: inherited(3),
         roots,
-        outward: gateway::Outward::default(),
+        outward: config.outside.outward()?,
         prove: prove_gateway,
     })
 }

@@ -3,6 +3,7 @@
 
 use crate::client::Client;
 use crate::home::Home;
+use crate::outside::Outside;
 use crate::process::Config;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -14,7 +15,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ pub struct Options {
     pub port: u16,
     /// Print one JSON line when ready, instead of words.
     pub json: bool,
-    /// A file of further CA roots for the gateway.
-    pub extra_roots: Option<PathBuf>,
+    /// How the gateway reaches the outside.
+    pub outside: Outside,
     /// Say nothing; for a platform that a command started for its own length.
     pub quiet: bool,
 }
@@ -60,6 +60,8 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         rustix::process::Resource::Nofile,
         rustix::process::Rlimit { current: files.maximum, maximum: files.maximum },
     )?;
+    // What is wrong in it is said before anything begins.
+    options.outside.outward()?;
     let (server_uid, gateway_uid) = home.uids();
     home.make(server_uid)?;
     let lock = lock(home)?;
@@ -89,7 +91,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         server_uid,
         gateway_uid,
         up: std::process::id(),
-        extra_roots: options.extra_roots.clone(),
+        outside: options.outside.clone(),
         administrator: account(),
     };
     let config = serde_json::to_string(&config)?;
