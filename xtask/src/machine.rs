@@ -18,15 +18,16 @@ struct Need {
     for_qemu: bool,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need { program: "git", package: "git", purpose: "the repositories of the tests", for_qemu: false },
     Need { program: "cc", package: "gcc", purpose: "attacks are compiled in the box", for_qemu: false },
     Need { program: "mke2fs", package: "e2fsprogs", purpose: "the worktree's file system", for_qemu: false },
     Need { program: "chromium", package: "chromium", purpose: "the browser test", for_qemu: false },
     Need { program: "chromedriver", package: "chromium-driver", purpose: "the browser test", for_qemu: false },
     Need { program: "dockerd", package: "docker.io", purpose: "boxes made by Docker", for_qemu: false },
+    Need { program: "docker-registry", package: "docker-registry", purpose: "images by digest", for_qemu: false },
+    Need { program: "busybox", package: "busybox-static", purpose: "an image, and process 1 of qemu", for_qemu: false },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "another kernel", for_qemu: true },
-    Need { program: "busybox", package: "busybox-static", purpose: "the first process under qemu", for_qemu: true },
     Need { program: "strip", package: "binutils", purpose: "a small image for qemu", for_qemu: true },
     Need { program: "ldd", package: "libc-bin", purpose: "the libraries of that image", for_qemu: true },
     Need { program: "dpkg-deb", package: "dpkg", purpose: "opening Debian's kernel package", for_qemu: true },

@@ -3,6 +3,9 @@
 //!
 //! The attacks and the killing are made on both engines by their own suites (`escape`, `kill`; `cargo xtask test`).
 
+#[path = "engines/images.rs"]
+mod images;
+
 use api::inbox::{Hello, Kind, ToRunner};
 use model::profile::Engine;
 use model::{BoxId, Limits, Profile, RunId};

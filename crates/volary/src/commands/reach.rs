@@ -5,7 +5,7 @@ mod egress;
 use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
-use model::profile::Folder;
+use model::profile::{Engine, Folder};
 use sandbox::doctor::landlock_abi;
 use sandbox::harden::{HostFacts, check};
 use sandbox::oci::{self, Mount};
@@ -38,6 +38,7 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
 fn files(profile: &Profile, folders: &[Folder], root: bool) -> Vec<String> {
     let mut files: Vec<String> = oci::promised(&profile.limits, folders)
         .iter()
+        .filter(|mount| profile.image.is_none() || !oci::is_of_the_host(&mount.point))
         .map(|mount| {
             let folder = folders.iter().find(|folder| folder.path == mount.point);
             format!("{}: {}", mount.point.display(), access(mount, folder, root))
@@ -45,6 +46,11 @@ fn files(profile: &Profile, folders: &[Folder], root: bool) -> Vec<String> {
         .collect();
     let devices: Vec<String> = oci::DEVICES.iter().map(|name| format!("/dev/{name}")).collect();
     files.push(format!("{}: read, write; no other device is there", devices.join(", ")));
+    if let Some(image) = &profile.image {
+        files.push(format!(
+            "of the image {image}: what lies in /usr, /bin, /sbin, /lib… and /etc: read, execute; no more"
+        ));
+    }
     files.push(format!("{}: the box's own, written by the platform: read-only", oci::OWN_FILES.join(", ")));
     files.push(format!("shown empty, where the kernel has them: {}", oci::MASKED.join(", ")));
     files.push(format!("read-only, where the kernel has them: {}", oci::READ_ONLY.join(", ")));
@@ -94,6 +100,13 @@ fn access(mount: &Mount, folder: Option<&Folder>, root: bool) -> String {
     }
 }
 
+fn maker(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Embedded => "the platform itself",
+        Engine::Docker => "the host's Docker engine, with the same walls, read back the same way",
+    }
+}
+
 fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(&'static str, Vec<String>)> {
     let limits = &profile.limits;
     let files = files(profile, folders, root);
@@ -102,7 +115,7 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
     let mut all = vec![
         (
             "profile",
-            vec![format!("{name}: {}", profile.description), format!("model: {}", profile.model.as_deref().unwrap_or("the run's own choice"))],
+            vec![format!("{name}: {}", profile.description), format!("model: {}", profile.model.as_deref().unwrap_or("the run's own choice")), format!("boxes made by: {}", maker(profile.engine))],
         ),
         ("files", files),
         (
