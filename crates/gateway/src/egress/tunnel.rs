@@ -207,7 +207,8 @@ async fn serve_two(
         })
     };
     let streams = Streams::default();
-    let served = http2::Builder::new(streams.clone())
+    let _ends = EndsWith(streams.clone());
+    let served = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -223,9 +224,18 @@ async fn serve_two(
     }
 }
 
-/// The requests of one HTTP/2 connection; they end with it.
+/// The requests of one HTTP/2 connection.
 #[derive(Clone, Default)]
 struct Streams(Arc<Mutex<JoinSet<()>>>);
+
+/// Ends the requests when the connection does; by themselves they would hold each other.
+struct EndsWith(Streams);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {

@@ -88,3 +88,46 @@ async fn plain_and_tunnelled_requests_of_1000_connections_are_all_answered() {
     assert!(got.iter().all(|got| got.status == 200));
     assert!(world.origin.connected().iter().all(|at| at.ip().to_string() == PUBLIC));
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn when_a_run_is_closed_what_it_has_under_way_outside_ends_and_is_settled_as_interrupted() {
+    use tokio::io::AsyncWriteExt as _;
+    let mut world = World::with(any()).await;
+    for way in ["plain", "https", "http/2"] {
+        let (mut plain, mut tls, mut two) = (None, None, None);
+        match way {
+            "plain" => {
+                let mut stream = tokio::net::TcpStream::connect(world.house.door).await.unwrap();
+                stream.write_all(b"GET http://a.example/hang HTTP/1.1\r\nhost: a.example\r\n\r\n").await.unwrap();
+                plain = Some(stream);
+            }
+            "https" => {
+                let mut stream = world.tls("a.example:443", "a.example", &[b"http/1.1"]).await.unwrap();
+                stream.write_all(b"GET /hang HTTP/1.1\r\nhost: a.example\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+                tls = Some(stream);
+            }
+            _ => {
+                let stream = world.tls("a.example:443", "a.example", &[b"h2"]).await.unwrap();
+                let mut sender = super::inside::two(stream).await;
+                let request = http::Request::get("https://a.example/hang");
+                let request = request.body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
+                two = Some(tokio::spawn(async move { sender.send_request(request).await.is_err() }));
+            }
+        }
+        crate::house::soon("the request at its host", async {
+            while world.origin.seen().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let run = world.house.run.clone();
+        world.house.say.send(api::grants::ToGateway::Close { run }).unwrap();
+        let settled = world.settled().await;
+        assert_eq!((settled.status, settled.interrupted), (0, true), "{way}");
+        if let Some(asking) = two {
+            assert!(crate::house::soon("the end", asking).await.unwrap(), "{way}");
+        }
+        drop((plain, tls));
+    }
+}

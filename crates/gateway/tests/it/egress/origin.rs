@@ -225,6 +225,7 @@ impl Origin {
                     with(answer, "connection", "upgrade")
                 }
             },
+            "/hang" => std::future::pending().await,
             "/repo.git/info/refs" => {
                 let line = format!("{} HEAD\0\n", "1".repeat(40));
                 let service = "# service=git-upload-pack\n";
