@@ -7,7 +7,7 @@
 //! run's own, left by an import that was interrupted before it was recorded. A stream that was cut makes nothing.
 
 use super::git::{Git, bounded, failed, is_object, last_words, missing, taken};
-use super::leftover::Leftovers;
+use super::leftover::{Leftovers, unlock};
 use super::owner::become_owner;
 use super::preflight;
 use super::{Imported, MAX_DIFF, Problem, close};
@@ -41,6 +41,7 @@ fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read)
     let git = Git::open(&path)?;
     preflight::room(&git)?;
     let draft = format!("refs/volary/import/{run}");
+    unlock(&git, &[&draft, &format!("refs/heads/volary/{run}")])?;
     let made = build(&git, &draft, &message(&run, model), base, from);
     let commit = made.and_then(|()| git.ask(&["rev-parse", "--verify", &draft]));
     // Also after a failure: what it held is garbage then, which git collects in time, and not before some days.

@@ -1,4 +1,5 @@
-//! What a failed import leaves in the repository: git's half-written pack, and its report of the crash.
+//! What a failed import leaves in the repository: git's half-written pack, and its report of the crash; and what a
+//! killed one leaves: the locks of its references.
 //!
 //! A pack is removed only when this import's git can have made it: it was not there before, it belongs to the owner,
 //! and no process of the owner has it open. Otherwise it may be another git's, at work in the same repository.
@@ -58,6 +59,23 @@ impl Leftovers {
         }
         Ok(())
     }
+}
+
+/// Removes the locks that a killed git left on references that no one but imports of this run writes. An earlier import
+/// is dead: it ends with its operator, and there is one operator.
+///
+/// # Errors
+/// [`Problem`] when one cannot be removed.
+pub fn unlock(git: &Git, references: &[&str]) -> Result<(), Problem> {
+    for reference in references {
+        let lock = git.inside(&format!("{reference}.lock"))?;
+        match fs::remove_file(lock) {
+            // A branch named as the folder: there is no lock in it, and the branch is named when it is in the way.
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {}
+            removed => gone(removed).map_err(Problem::io("remove the lock that an interrupted import left"))?,
+        }
+    }
+    Ok(())
 }
 
 fn is_half_written(name: &OsStr) -> bool {

@@ -109,6 +109,25 @@ fn a_branch_of_someone_else_is_never_replaced_and_our_own_interrupted_one_is() {
 }
 
 #[test]
+fn the_locks_that_a_killed_import_left_do_not_stop_the_next_one_of_the_same_run() {
+    let place = simple();
+    let locks =
+        ["refs/volary/import/r1.lock", "refs/heads/volary/r1.lock"].map(|name| place.work.join(".git").join(name));
+    for lock in &locks {
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(lock, "").unwrap();
+    }
+    import(&place.work, &[file(b"a.txt", "two\n")]).unwrap();
+    assert_eq!(show(&place.work, "a.txt"), "two");
+    assert!(locks.iter().all(|lock| !lock.exists()));
+    // Another's lock is another's.
+    let other = place.work.join(".git/refs/heads/volary/r2.lock");
+    fs::write(&other, "").unwrap();
+    import(&place.work, &[file(b"a.txt", "three\n")]).unwrap();
+    assert!(other.exists());
+}
+
+#[test]
 fn a_branch_named_volary_is_in_the_way_and_is_named() {
     let place = simple();
     git(&place.work, &["branch", "volary"]);
