@@ -127,7 +127,7 @@ impl Law {
     }
 
     /// Whether every address of a name may be connected to: all of them public, or all of them in the range of the
-    /// exception that [`judge`](super::judge) named in [`Allowed::internal`](super::Allowed).
+    /// exception that [`judge`](fn@super::judge) named in [`Allowed::internal`](super::Allowed).
     ///
     /// The caller then connects to one of these very addresses, and asks no name server again.
     ///

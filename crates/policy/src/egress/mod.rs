@@ -6,7 +6,7 @@
 //! allows is refused, with a rule that has a stable name and a sentence for the agent.
 //!
 //! Read [`host`] (what a host's name is), [`target`] (what a request names), [`signs`] (what its headers carry),
-//! [`law`] (a profile's table, checked once), [`judge`] (the word), then [`address`] (what a name may become).
+//! [`law`] (a profile's table, checked once), [`judge()`] (the word), then [`address`] (what a name may become).
 //!
 //! ```
 //! use policy::egress::{Ask, Form, Kind, Law, Signs, Verdict, host::Name, judge};
