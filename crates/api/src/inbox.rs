@@ -18,6 +18,8 @@ pub enum Kind {
     Hello = b'H',
     /// One [`model::Event`] as JSON; the operator does not look into it.
     Event = b'E',
+    /// A question, with nothing beside it: how often did the box meet which limit? Answered by [`ToRunner::Met`].
+    Ask = b'A',
     /// [`Done`]: the last frame, once.
     Done = b'D',
 }
@@ -29,6 +31,7 @@ impl Kind {
         match byte {
             b'H' => Some(Self::Hello),
             b'E' => Some(Self::Event),
+            b'A' => Some(Self::Ask),
             b'D' => Some(Self::Done),
             _ => None,
         }
@@ -85,8 +88,24 @@ pub enum ToRunner {
         /// How many, of all that the runner said so far.
         events: u64,
     },
+    /// What the kernel counted of the box, after its first `asked` questions.
+    Met {
+        /// How many of its questions were heard.
+        asked: u64,
+        /// The numbers.
+        counts: Counts,
+    },
     /// A person ended the run: stop the agent and its commands, then say [`Done`].
     Cancel,
+}
+
+/// How often a box met a limit of its control group, since it was made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Processes of it that were killed for its memory limit.
+    pub memory_kills: u64,
+    /// Processes and threads that it was refused.
+    pub process_refusals: u64,
 }
 
 /// What our agent is to do.

@@ -9,7 +9,7 @@
 use crate::boxed::Boxed;
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::Trouble;
+use crate::engine::{Gauge, Trouble};
 use crate::home::{Homeward, until};
 use crate::input::Input;
 use crate::journal::MAX_JOURNAL;
@@ -219,8 +219,9 @@ impl Attempt {
         let words = Own(tokio::spawn(last_words(stderr)));
         let (said, hello) = oneshot::channel();
         let (keeps, kept) = watch::channel(0);
+        let (asks, asked) = watch::channel(0);
         let (through, run, most) = (Arc::clone(&line), Arc::clone(&self.run), self.most_said());
-        let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, most)));
+        let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, asks, most)));
         live.with(|live| live.start()).await.map_err(|e| self.trouble(e))?;
         let hello = tokio::select! {
             () = line.lost() => return Err(self.broke("the gateway ended")),
@@ -236,8 +237,9 @@ impl Attempt {
             self.say(&Event::Note { text: format!("{left} s of the run's {all} s are left") }).await?;
         }
         let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
+        let asked = (Some(asked), live.with(|live| live.gauge()).await);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
-        let writer = Own(tokio::spawn(write(stdin, self.task(), input, kept, cancelled)));
+        let writer = Own(tokio::spawn(write(stdin, self.task(), input, kept, asked, cancelled)));
         Ok(Working { line, pump, words, writer })
     }
 
@@ -389,7 +391,10 @@ impl Attempt {
         // The agent's own words, and the gateway may be gone by now.
         let reason = line.scrub_text(&reason).await.unwrap_or_else(|_| String::new());
         let reason = if reason.is_empty() { describe(&exit) } else { reason };
-        let reason = limit.map_or(reason.clone(), |limit| format!("{reason}; {limit}"));
+        let reason = match limit {
+            Some(limit) if !reason.contains(&limit) => format!("{reason}; {limit}"),
+            _ => reason,
+        };
         ended(Outcome::Failed, reason, Some(exit))
     }
 
@@ -470,13 +475,14 @@ async fn said(mut words: Own<String>, line: &Attachment) -> String {
     }
 }
 
-/// Tells the runner its task, then what comes for it, what of its words is kept, and a cancel; keeps the pipe open
+/// Tells the runner its task, then what comes for it, what of its words is kept, what it asks, and a cancel; keeps the pipe open
 /// until dropped.
 async fn write(
     mut to: pipe::Sender,
     task: ToRunner,
     input: Arc<Input>,
     kept: Option<watch::Receiver<u64>>,
+    (mut asked, gauge): (Option<watch::Receiver<u64>>, Gauge),
     cancelled: watch::Receiver<bool>,
 ) {
     let (mut next, mut kept, mut told) = (task, kept, false);
@@ -485,6 +491,7 @@ async fn write(
         next = tokio::select! {
             biased;
             () = until(cancelled.clone()), if !told => ToRunner::Cancel,
+            asked = more(&mut asked) => ToRunner::Met { asked, counts: gauge() },
             events = more(&mut kept) => ToRunner::Kept { events },
             next = input.next(), if !told => next,
         };
@@ -493,7 +500,7 @@ async fn write(
     std::future::pending().await
 }
 
-/// How many events are kept, once there are more.
+/// A count, once it has grown.
 async fn more(kept: &mut Option<watch::Receiver<u64>>) -> u64 {
     let Some(kept) = kept else { return std::future::pending().await };
     match kept.changed().await {

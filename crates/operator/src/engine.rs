@@ -3,7 +3,7 @@
 //!
 //! Every call blocks; an async caller gives it a thread.
 
-use api::inbox::Hello;
+use api::inbox::{Counts, Hello};
 use model::event::Reading;
 use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
@@ -60,6 +60,9 @@ pub struct Made {
     pub stderr: OwnedFd,
 }
 
+/// Reads how often a box met which limit.
+pub type Gauge = Box<dyn Fn() -> Counts + Send + Sync>;
+
 /// A box that exists. Dropping it ends it.
 pub trait Live: Send + 'static {
     /// Lets process 1 run.
@@ -69,6 +72,10 @@ pub trait Live: Send + 'static {
     fn start(&mut self) -> Result<(), Trouble>;
     /// What the kernel says of the box, line by line against the promise.
     fn read_back(&self, hello: &Hello) -> Vec<Reading>;
+    /// What tells how often it met which limit, for as long as it lives.
+    fn gauge(&self) -> Gauge {
+        Box::new(Counts::default)
+    }
     /// Whether it was lost: somebody killed what holds it. Its image stays.
     fn is_lost(&self) -> bool {
         false
@@ -127,6 +134,9 @@ impl Live for sandbox::LiveBox {
     }
     fn read_back(&self, hello: &Hello) -> Vec<Reading> {
         Self::read_back(self, hello)
+    }
+    fn gauge(&self) -> Gauge {
+        Self::gauge(self)
     }
     fn is_lost(&self) -> bool {
         Self::is_lost(self)

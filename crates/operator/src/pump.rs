@@ -51,18 +51,19 @@ enum Said {
 }
 
 /// Moves everything until the end, or until the journal holds more than `most` bytes. `hello` is answered with the first
-/// frame; `kept` counts the events that are durable.
+/// frame; `kept` counts the events that are durable, `asks` the runner's questions.
 pub async fn pump(
     from: impl AsyncRead + Unpin,
     line: Arc<Attachment>,
     run: Arc<Run>,
     hello: oneshot::Sender<Hello>,
     kept: watch::Sender<u64>,
+    asks: watch::Sender<u64>,
     most: u64,
 ) -> Over {
     let (said, heard) = mpsc::channel(WINDOW);
     let listening = async {
-        listen(from, &line, hello, said).await;
+        listen(from, &line, hello, &asks, said).await;
         // What is heard and not yet kept is kept first.
         std::future::pending::<()>().await;
     };
@@ -76,11 +77,16 @@ async fn listen(
     mut from: impl AsyncRead + Unpin,
     line: &Attachment,
     hello: oneshot::Sender<Hello>,
+    asks: &watch::Sender<u64>,
     said: mpsc::Sender<Said>,
 ) {
     let mut hello = Some(hello);
     loop {
         let next = match frame::read_bytes(&mut from).await {
+            Ok(frame) if hello.is_none() && frame == [Kind::Ask as u8] => {
+                asks.send_modify(|asked| *asked += 1);
+                continue;
+            }
             Ok(frame) => understand(&frame, line, &mut hello).await,
             Err(FrameError::TooLong(n)) => Err(Over::Breach(format!("the runner began a frame of {n} bytes"))),
             Err(_) => Err(Over::Gone),

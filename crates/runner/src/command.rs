@@ -6,9 +6,11 @@
 
 use crate::Context;
 use crate::bound::{self, OUTPUT_PIECE};
+use crate::met::Explained;
 use crate::process::{self, Start};
 use crate::reaper::Role;
 use crate::tail::Tail;
+use api::inbox::Counts;
 use base64::Engine;
 use model::event::{Exit, Stream};
 use model::{Event, Limits};
@@ -53,6 +55,8 @@ pub struct Running {
     why: RefCell<Option<String>>,
     killed: Notify,
     over: watch::Sender<Option<Exit>>,
+    /// Limits that it met beside how it ended, as the end of a sentence.
+    beside: RefCell<Vec<String>>,
     bytes: Cell<u64>,
     most_bytes: u64,
 }
@@ -68,6 +72,12 @@ impl Running {
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         self.over.borrow().clone()
+    }
+
+    /// The limits that it met and did not end by; known once it is over.
+    #[must_use]
+    pub fn beside(&self) -> Vec<String> {
+        self.beside.borrow().clone()
     }
 
     /// Waits until it is over and its end is recorded.
@@ -132,6 +142,7 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         why: RefCell::default(),
         killed: Notify::new(),
         over: watch::Sender::new(None),
+        beside: RefCell::default(),
         bytes: Cell::new(0),
         most_bytes: limits.output_mib << 20,
     });
@@ -143,7 +154,9 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         stdin: request.stdin,
         open_files: limits.open_files,
     };
-    let life = Life { context: Rc::clone(context), id: request.id.clone(), began, running: Rc::clone(&running) };
+    // An exec's end is its run's, of which the operator tells the limit.
+    let met = request.kept_first.then(|| (context.met.known(), limits.clone()));
+    let life = Life { context: Rc::clone(context), id: request.id.clone(), began, met, running: Rc::clone(&running) };
     match process::start(&start, Role::Command, context) {
         Ok(started) => {
             let process::Started { pid, ended, stdin, stdout, stderr } = started;
@@ -162,6 +175,8 @@ struct Life {
     context: Rc<Context>,
     id: String,
     began: Instant,
+    /// The limits that it may meet, and how often they were met before.
+    met: Option<(Counts, Limits)>,
     running: Rc<Running>,
 }
 
@@ -255,6 +270,14 @@ impl Life {
 
     async fn end(self, exit: Exit) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Explained { exit, beside } = match &self.met {
+            Some((before, limits)) => self.context.met.explain(exit, *before, limits).await,
+            None => Explained { exit, beside: Vec::new() },
+        };
+        if !beside.is_empty() {
+            self.context.outbox.note(format!("command {}: {}", self.id, beside.join("; "))).await;
+        }
+        self.running.beside.replace(beside);
         self.context.outbox.event(Event::CommandEnd { id: self.id, exit: exit.clone(), ms }).await;
         self.running.over.send_replace(Some(exit));
     }

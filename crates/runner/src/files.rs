@@ -20,6 +20,8 @@ pub const MAX_TEXT: u64 = 8 * 1024 * 1024;
 const MAX_DIFF: usize = 64 * 1024;
 /// Files above this are recorded as edited, without a diff.
 const MAX_DIFFED: usize = 2 * 1024 * 1024;
+/// How often a file is opened that others move about: whoever goes on for ever must not hold process 1 up.
+const TRIES: usize = 128;
 /// A diff not found in this time is replaced by a coarser one.
 const DIFF_TIME: Duration = Duration::from_millis(300);
 
@@ -71,13 +73,14 @@ fn open(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<File, Errno> {
     // A pipe that stands where a file should must not hold us up.
     let flags = if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
     let flags = flags | OFlags::CLOEXEC;
-    loop {
+    for _ in 1..TRIES {
         match rustix::fs::openat2(root, path, flags, mode, resolve) {
-            // The kernel asks to try again when something was renamed meanwhile.
+            // The kernel asks to try again when something was renamed meanwhile; also while somebody has a lease on it.
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other.map(File::from),
         }
     }
+    rustix::fs::openat2(root, path, flags, mode, resolve).map(File::from)
 }
 
 fn regular(file: &File) -> Result<u64, String> {

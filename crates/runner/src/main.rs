@@ -14,6 +14,7 @@ mod boxfile;
 mod command;
 mod exec;
 mod files;
+mod met;
 mod outbox;
 mod process;
 mod reaper;
@@ -37,6 +38,8 @@ pub struct Context {
     pub outbox: Outbox,
     /// Where the ends of processes come from.
     pub reaper: Rc<reaper::Reaper>,
+    /// What explains how commands end.
+    pub met: Rc<met::Met>,
     /// The walls of children.
     pub walls: &'static walls::Walls,
 }
@@ -80,15 +83,16 @@ async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String>
     die_with_the_operator(own(std::io::stdin().as_fd())?)?;
     let reaper = reaper::Reaper::start().map_err(|e| format!("the reaper cannot start: {e}"))?;
     let outbox = Outbox::start(stdout);
-    let context = Rc::new(Context { outbox, reaper, walls });
+    let met = Rc::new(met::Met::new(outbox.clone()));
+    let context = Rc::new(Context { outbox, reaper, met, walls });
 
     context.outbox.hello(&hello).await;
-    let mut inbox = listen(stdin, context.outbox.clone());
+    let mut inbox = listen(stdin, Rc::clone(&context));
     let done = match inbox.recv().await {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
         Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, limits, inbox).await,
         Some(ToRunner::Cancel) => cancelled_before_start(),
-        Some(ToRunner::Input { .. } | ToRunner::InputEnd | ToRunner::Kept { .. }) | None => {
+        Some(ToRunner::Input { .. } | ToRunner::InputEnd | ToRunner::Kept { .. } | ToRunner::Met { .. }) | None => {
             return Err("the first frame is neither a task nor a command".into());
         }
     };
@@ -126,12 +130,13 @@ fn die_with_the_operator(stdin: OwnedFd) -> Result<(), String> {
 }
 
 /// Reads frames in a task of its own. What is kept is heard at once, whoever else does not take his frames.
-fn listen(mut stdin: pipe::Receiver, outbox: Outbox) -> mpsc::Receiver<ToRunner> {
+fn listen(mut stdin: pipe::Receiver, context: Rc<Context>) -> mpsc::Receiver<ToRunner> {
     let (to, from) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
         loop {
             match frame::read::<ToRunner>(&mut stdin).await {
-                Ok(ToRunner::Kept { events }) => outbox.are_kept(events),
+                Ok(ToRunner::Kept { events }) => context.outbox.are_kept(events),
+                Ok(ToRunner::Met { asked, counts }) => context.met.hear(asked, counts),
                 // A mode that no longer listens has its end under way.
                 Ok(message) => drop(to.send(message).await),
                 Err(FrameError::Closed) => std::process::exit(0),

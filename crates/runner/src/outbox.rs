@@ -92,6 +92,11 @@ impl Outbox {
         drop(self.kept.subscribe().wait_for(|kept| *kept >= events).await);
     }
 
+    /// Asks how often the box met which limit; the answer comes with the other frames.
+    pub async fn ask(&self) {
+        self.send(Some(vec![Kind::Ask as u8]), None).await;
+    }
+
     /// A sentence for people.
     pub async fn note(&self, text: impl Into<String>) {
         self.event(Event::Note { text: text.into() }).await;

@@ -77,7 +77,7 @@ impl Terminals {
         let (output, truncated) = running.tail.borrow().text();
         let mut answer = json!({ "output": output, "truncated": truncated });
         if let Some(exit) = running.exit() {
-            answer["exitStatus"] = status(&exit);
+            answer["exitStatus"] = status(&exit, &running.beside());
         }
         Ok(answer)
     }
@@ -87,7 +87,9 @@ impl Terminals {
     /// # Errors
     /// A refusal for the agent.
     pub async fn wait(&self, params: Value) -> Result<Value, Refusal> {
-        Ok(status(&self.named(params)?.wait().await))
+        let running = self.named(params)?;
+        let exit = running.wait().await;
+        Ok(status(&exit, &running.beside()))
     }
 
     /// `terminal/kill`.
@@ -161,8 +163,22 @@ fn request(id: String, asked: CreateTerminalRequest) -> Result<Request, Refusal>
     Ok(Request { id, argv, env, cwd, tool_call, kept_first: true, stdin: false, keep })
 }
 
-/// An end, in the protocol's words; why we ended it, in ours beside.
-fn status(exit: &Exit) -> Value {
+/// An end, in the protocol's words; why we ended it and which limits it met, in ours beside.
+fn status(exit: &Exit, beside: &[String]) -> Value {
+    let mut status = in_protocol(exit);
+    if !beside.is_empty() {
+        let how = match exit {
+            Exit::Code { code } => format!("exit status {code}"),
+            Exit::Signal { signal } => format!("ended by signal {}", name(*signal)),
+            Exit::Killed { why } => why.clone(),
+            Exit::Unknown => "its exit status is not known".to_owned(),
+        };
+        status["_meta"] = json!({ "volary.why": format!("{how}; {}", beside.join("; ")) });
+    }
+    status
+}
+
+fn in_protocol(exit: &Exit) -> Value {
     match exit {
         Exit::Code { code } => json!({ "exitCode": code, "signal": null }),
         Exit::Signal { signal } => json!({ "exitCode": null, "signal": name(*signal) }),
@@ -226,9 +242,14 @@ mod tests {
 
     #[test]
     fn an_end_is_told_in_the_words_of_the_protocol() {
-        assert_eq!(status(&Exit::Code { code: 2 }), json!({ "exitCode": 2, "signal": null }));
-        assert_eq!(status(&Exit::Signal { signal: 11 })["signal"], "SIGSEGV");
-        let killed = status(&Exit::Killed { why: "killed: time limit 1 s".into() });
+        assert_eq!(status(&Exit::Code { code: 2 }, &[]), json!({ "exitCode": 2, "signal": null }));
+        assert_eq!(status(&Exit::Signal { signal: 11 }, &[])["signal"], "SIGSEGV");
+        let killed = status(&Exit::Killed { why: "killed: time limit 1 s".into() }, &[]);
         assert_eq!(killed["_meta"]["volary.why"], "killed: time limit 1 s");
+        let beside = ["met the limit of 32 processes".to_owned(), "/tmp is full: limit 64 MiB".to_owned()];
+        let met = status(&Exit::Code { code: 2 }, &beside);
+        assert_eq!(met["exitCode"], 2);
+        let why = "exit status 2; met the limit of 32 processes; /tmp is full: limit 64 MiB";
+        assert_eq!(met["_meta"]["volary.why"], why);
     }
 }

@@ -1,12 +1,13 @@
 //! The walls: taken by process 1 first thing in `main`, and, one layer more, by every child between fork and exec.
 //!
-//! [`paths`] holds the tables of Landlock, [`calls`] those of seccomp, [`proof`] the forbidden calls that are
-//! made on purpose afterwards. Nothing is best effort: what the kernel offers is asked for by its level, and
-//! one thing refused ends the box before it has begun.
+//! [`paths`] holds the tables of Landlock, [`refused`] that of seccomp, [`calls`] makes its programs, [`proof`]
+//! the forbidden calls that are made on purpose afterwards. Nothing is best effort: what the kernel offers is
+//! asked for by its level, and one thing refused ends the box before it has begun.
 
 pub mod calls;
 pub mod paths;
 pub mod proof;
+pub mod refused;
 
 use crate::boxfile::BoxFile;
 use seccompiler::BpfProgram;

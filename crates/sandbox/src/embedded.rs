@@ -5,7 +5,7 @@
 use crate::harden::{BoxPlan, HardenError, HardenedSpec, HostFacts, harden};
 use crate::helper::{Answer, Order};
 use crate::{packet, read_back};
-use api::inbox::Hello;
+use api::inbox::{Counts, Hello};
 use model::event::Reading;
 use model::profile::Engine;
 use serde::{Deserialize, Serialize};
@@ -368,6 +368,13 @@ impl LiveBox {
         let mut lines = read_back::all(&self.spec, self.pid, &self.group, hello);
         lines.extend(self.readings.iter().cloned());
         lines
+    }
+
+    /// Reads how often the box met which limit, on any thread and for as long as it lives.
+    #[must_use]
+    pub fn gauge(&self) -> Box<dyn Fn() -> Counts + Send + Sync> {
+        let group = self.group.clone();
+        Box::new(move || read_back::counts(&group))
     }
 
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.

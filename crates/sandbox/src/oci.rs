@@ -66,6 +66,8 @@ pub struct Mount {
     pub executable: bool,
     /// Most that fits in, in KiB, for a file system that is made for the box in memory.
     pub size_kib: Option<u64>,
+    /// Most files that it holds, folders and links too, for the same.
+    pub inodes: Option<u64>,
     spec: Value,
 }
 
@@ -77,6 +79,7 @@ impl Mount {
             writable,
             executable: true,
             size_kib: None,
+            inodes: None,
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
         }
@@ -101,6 +104,7 @@ impl Mount {
             writable,
             executable: !options.contains(&"noexec"),
             size_kib: options.iter().find_map(|option| option.strip_prefix("size=")).and_then(kib),
+            inodes: options.iter().find_map(|option| option.strip_prefix("nr_inodes=")?.parse().ok()),
             spec: json!({"destination": point, "type": kind, "source": kind, "options": options}),
         }
     }
@@ -127,11 +131,18 @@ pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
 }
 
 fn table(work: &Path, runner: &Path, agent: &Path, limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
-    let scratch = format!("size={}m", limits.scratch_mib);
+    // One inode for 4 KiB, as in the worktree: an empty file takes no room and some of the host's memory.
+    let scratch =
+        [format!("size={}m", limits.scratch_mib), format!("nr_inodes={}", limits.scratch_mib.saturating_mul(256))];
     let mut all = vec![
         Mount::fresh("proc", "/proc", true, &["nosuid", "noexec", "nodev", "hidepid=2"]),
         Mount::fresh("tmpfs", "/dev", true, &["nosuid", "noexec", "mode=755", "size=64k"]),
-        Mount::fresh("tmpfs", "/dev/shm", true, &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
+        Mount::fresh(
+            "tmpfs",
+            "/dev/shm",
+            true,
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=64m", "nr_inodes=16384"],
+        ),
     ];
     for point in SYSTEM {
         let path = Path::new(point);
@@ -151,7 +162,7 @@ fn table(work: &Path, runner: &Path, agent: &Path, limits: &Limits, folders: &[F
             all.push(Mount::bind(Path::new(&point), &point, false));
         }
     }
-    all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch]));
+    all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch[0], &scratch[1]]));
     all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
     all.push(Mount::bind(runner, api::inbox::RUNNER_PATH, false));
     all.push(Mount::bind(agent, api::inbox::AGENT_PATH, false));

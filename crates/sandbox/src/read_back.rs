@@ -4,7 +4,7 @@
 use crate::doctor::{Cgroups, cgroups};
 use crate::harden::HardenedSpec;
 use crate::oci;
-use api::inbox::Hello;
+use api::inbox::{Counts, Hello};
 use model::event::Reading;
 use model::profile::Engine;
 use std::collections::BTreeMap;
@@ -184,6 +184,11 @@ fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> b
             {
                 wrong.push(format!("{point} is not {kib} KiB at most"));
             }
+            if let Some(inodes) = mount.inodes
+                && !line.own.contains(&&*format!("nr_inodes={inodes}"))
+            {
+                wrong.push(format!("{point} takes more than {inodes} files"));
+            }
         } else if line.point.starts_with("/proc") {
             wrong.extend(wrong_part_of_proc(&line));
         } else if !oci::DEVICES.iter().any(|device| line.point == Path::new("/dev").join(device)) {
@@ -347,24 +352,27 @@ pub(crate) fn process_events(group: &str) -> PathBuf {
     cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "pids" }).join("pids.events")
 }
 
-/// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
-pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
-    let (memory, pids) = match cgroups() {
-        Cgroups::V2 => (cgroup_path(group, "").join("memory.events"), cgroup_path(group, "").join("pids.events")),
-        _ => (cgroup_path(group, "memory").join("memory.oom_control"), cgroup_path(group, "pids").join("pids.events")),
+/// How often a box met which limit; nothing of a group that is gone.
+pub(crate) fn counts(group: &str) -> Counts {
+    let memory = match cgroups() {
+        Cgroups::V2 => cgroup_path(group, "").join("memory.events"),
+        _ => cgroup_path(group, "memory").join("memory.oom_control"),
     };
     let count = |file: &Path, key: &str| {
-        fs::read_to_string(file).unwrap_or_default().lines().any(|line| {
-            line.split_once(' ').is_some_and(|(name, n)| name == key && n.trim().parse::<u64>().is_ok_and(|n| n > 0))
-        })
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(name, _)| *name == key).and_then(|(_, n)| n.trim().parse().ok()).unwrap_or(0)
     };
-    if count(&memory, "oom_kill") {
+    Counts { memory_kills: count(&memory, "oom_kill"), process_refusals: count(&process_events(group), "max") }
+}
+
+/// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
+pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
+    let counts = counts(group);
+    if counts.memory_kills > 0 {
         return Some(format!("killed: memory limit {} MiB", spec.limits.memory_mib));
     }
-    if count(&pids, "max") {
-        return Some(format!("met the limit of {} processes", spec.limits.processes));
-    }
-    None
+    (counts.process_refusals > 0).then(|| format!("met the limit of {} processes", spec.limits.processes))
 }
 
 /// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
@@ -530,8 +538,9 @@ mod tests {
             let access = if mount.writable { "rw" } else { "ro" };
             let noexec = if mount.executable { "" } else { ",noexec" };
             let size = mount.size_kib.map(|kib| format!(",size={kib}k")).unwrap_or_default();
+            let inodes = mount.inodes.map(|n| format!(",nr_inodes={n}")).unwrap_or_default();
             let point = mount.point.display();
-            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - tmpfs tmpfs rw{size}"));
+            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - tmpfs tmpfs rw{size}{inodes}"));
         }
         lines.push("3 2 0:3 /sys /proc/sys ro,nosuid - proc proc rw".into());
         lines.push("3 2 0:4 / /proc/acpi ro - tmpfs tmpfs ro".into());
@@ -560,6 +569,7 @@ mod tests {
             ("/dev/shm rw,nosuid,nodev,noexec", "/dev/shm rw,nosuid,nodev", "/dev/shm can be executed from"),
             ("size=65536k", "size=65537k", "/dev/shm is not 65536 KiB at most"),
             (",size=524288k", "", "/tmp is not 524288 KiB at most"),
+            (",nr_inodes=131072", "", "/tmp takes more than 131072 files"),
             ("/usr ro,", "/usr rw,", "/usr is writable"),
             ("/workspace rw,nosuid,", "/workspace rw,", "/workspace obeys set-uid"),
             ("/root / ro,", "/root / rw,", "/ is writable"),

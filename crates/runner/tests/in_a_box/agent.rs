@@ -1,7 +1,7 @@
 //! A scripted agent in a box, over the Agent Client Protocol.
 
 use crate::support::{Box, Story, code};
-use api::inbox::{AgentTask, ModelRoute, ToRunner};
+use api::inbox::{AgentTask, Counts, ModelRoute, ToRunner};
 use model::event::{Exit, Stream};
 use model::{Dialect, Event, Limits};
 use serde_json::{Value, json};
@@ -92,6 +92,52 @@ async fn files_are_written_read_and_recorded() {
     assert!(edits[1].1.ends_with(" one\n-two\n+2\n three\n"), "{}", edits[1].1);
 }
 
+/// Exchanges a folder of the worktree and a link to a place that no file tool reaches, until it is told to stop.
+const SWAP: &str = "import ctypes, os\nos.mkdir('/workspace/race')\nos.symlink('/dev/shm', '/workspace/link')\n\
+                    libc = ctypes.CDLL(None)\nopen('/tmp/go', 'w')\nwhile not os.path.exists('/tmp/stop'):\n  \
+                    libc.renameat2(-100, b'/workspace/race', -100, b'/workspace/link', 2)\n";
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_folder_that_turns_into_a_link_while_it_is_written_to_leads_no_file_out_of_its_root() {
+    let sh = |id: u64, script: &str| request(id, "terminal/create", json!({ "command": "sh", "args": ["-c", script] }));
+    let exit = |id: u64, terminal: &str| request(id, "terminal/wait_for_exit", json!({ "terminalId": terminal }));
+    let mut acts = vec![sh(1, &format!("python3 -c \"{SWAP}\"")), wait()];
+    acts.extend([sh(2, "until [ -e /tmp/go ]; do :; done"), wait(), exit(3, "t2"), wait()]);
+    for id in 10..310 {
+        let params = json!({ "path": "/workspace/race/planted", "content": "x" });
+        acts.extend([request(id, "fs/write_text_file", params), wait()]);
+    }
+    acts.extend([sh(4, "touch /tmp/stop"), wait(), exit(5, "t3"), wait(), exit(6, "t1"), wait()]);
+    acts.extend([sh(7, "ls -A /dev/shm; find /workspace -name planted | wc -l"), wait(), exit(8, "t4"), wait()]);
+    let story = play(&acts).await;
+    let said = story.text(Stream::Stdout);
+    // The control: some writes found the folder, and what they wrote is there.
+    assert_eq!(said, "1\n", "{said}");
+    let written = answers(&story).iter().filter(|answer| answer["result"].is_object()).count();
+    assert!(written > 1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_file_that_a_command_holds_by_a_lease_does_not_hold_process_1_up() {
+    let hold = "import fcntl, os, signal\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+                fd = os.open('/workspace/held', os.O_CREAT | os.O_RDWR)\nfcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                open('/tmp/go', 'w')\nsignal.pause()";
+    let story = play(&[
+        request(1, "terminal/create", json!({ "command": "python3", "args": ["-c", hold] })),
+        wait(),
+        request(2, "terminal/create", json!({ "command": "sh", "args": ["-c", "until [ -e /tmp/go ]; do :; done"] })),
+        wait(),
+        request(3, "terminal/wait_for_exit", json!({ "terminalId": "t2" })),
+        wait(),
+        request(4, "fs/read_text_file", json!({ "path": "/workspace/held" })),
+        wait(),
+    ])
+    .await;
+    let answers = answers(&story);
+    let said = answers.last().unwrap()["error"]["message"].as_str().unwrap();
+    assert!(said.contains("temporarily unavailable"), "{said}");
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_command_of_an_agent_is_recorded_waited_for_and_shown() {
     let script = "echo out; echo err >&2; exit 5";
@@ -124,6 +170,53 @@ async fn a_command_of_an_agent_is_recorded_waited_for_and_shown() {
             .iter()
             .any(|event| matches!(event, Event::CommandEnd { id, exit, .. } if id == "t1" && *exit == code(5)))
     );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_limit_that_a_command_met_is_told_to_the_agent_and_to_people() {
+    let run = |id: u64, script: &str| {
+        let create = json!({ "command": "sh", "args": ["-c", script] });
+        let terminal = format!("t{}", id / 2 + 1);
+        [
+            request(id, "terminal/create", create),
+            wait(),
+            request(id + 1, "terminal/wait_for_exit", json!({ "terminalId": terminal })),
+            wait(),
+        ]
+    };
+    let mut made = Box::start_with_agent().await;
+    made.met(Counts { memory_kills: 1, process_refusals: 1 });
+    // The second one is killed by itself: of the box's limits nothing is new then.
+    let acts = [run(0, "kill -9 $$"), run(2, "kill -9 $$"), run(4, "exit 137"), run(6, "true")].concat();
+    let limits = Limits { memory_mib: 512, processes: 32, ..Limits::default() };
+    made.send(&task(&acts.join("\n"), limits)).await;
+    let story = made.story().await;
+    let answers = answers(&story);
+    let why = |n: usize| answers[2 * n + 1]["result"]["_meta"]["volary.why"].as_str();
+    assert_eq!(why(0), Some("killed: memory limit 512 MiB; met the limit of 32 processes"));
+    assert_eq!((why(1), why(2), why(3)), (None, None, None));
+    let ends: Vec<&Exit> = story
+        .events
+        .iter()
+        .filter_map(|event| if let Event::CommandEnd { exit, .. } = event { Some(exit) } else { None })
+        .collect();
+    let killed = Exit::Killed { why: "killed: memory limit 512 MiB".into() };
+    assert_eq!(ends, [&killed, &Exit::Signal { signal: 9 }, &code(137), &code(0)]);
+    let note = Event::Note { text: "command t1: met the limit of 32 processes".into() };
+    assert!(story.events.contains(&note), "{:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_place_that_is_full_is_told_with_the_end_of_the_command_that_found_it_so() {
+    let story = play(&[
+        request(1, "terminal/create", json!({ "command": "sh", "args": ["-c", "cat /dev/zero > /dev/shm/fill"] })),
+        wait(),
+        request(2, "terminal/wait_for_exit", json!({ "terminalId": "t1" })),
+        wait(),
+    ])
+    .await;
+    let why = answers(&story)[1]["result"]["_meta"]["volary.why"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(why, "exit status 1; /dev/shm is full");
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -182,6 +275,55 @@ async fn the_agent_executes_nothing_and_reads_nothing_of_ours() {
     let kept: Vec<String> =
         kept.iter().map(|line| line.replace(&format!("w {read_only}"), &format!("w {refused}"))).collect();
     assert_eq!(kept, expected);
+}
+
+/// Each way to execute, and what it met, tried by an agent.
+async fn ways(ways: &[&str]) -> Vec<(String, i32)> {
+    let acts: Vec<String> = ways.iter().map(|way| format!("try {way}")).collect();
+    let story = play(&acts).await;
+    let kept = kept(&story);
+    let met = kept.iter().map(|line| line.split_once(' ').unwrap());
+    met.map(|(way, met)| (way.to_owned(), met.parse().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_finds_no_way_to_execute_what_is_not_its_own_file() {
+    let by_path = [
+        "bin",
+        "spawn",
+        "vfork",
+        "loader",
+        "link",
+        "copy",
+        "copy-in-scratch",
+        "copy-in-shared-memory",
+        "shebang",
+        "descriptor",
+        "empty-path",
+        "path-descriptor",
+        "unnamed-file",
+    ];
+    for (way, met) in ways(&by_path).await {
+        assert_eq!(met, libc::EACCES, "{way}: Landlock must say so");
+    }
+    for (way, met) in ways(&["memfd", "personality"]).await {
+        assert_eq!(met, libc::EPERM, "{way}: seccomp must say so");
+    }
+    // Where processes hide from each other, as in a real box, it is not there at all.
+    let [(_, met)] = &ways(&["init"]).await[..] else { panic!("one way, one answer") };
+    assert!([libc::EACCES, libc::ENOENT].contains(met), "{met}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_may_begin_again_as_itself_and_gains_nothing_by_it() {
+    // The control for every refusal: what may be executed is. Our own agent refuses itself even this.
+    assert_eq!(ways(&["own"]).await, [("own".to_owned(), 77)]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_an_agent_maps_into_itself_no_wall_of_the_box_judges() {
+    // Said, not promised: code that an agent brings into its own memory runs with the agent's rights, as its own does.
+    assert_eq!(ways(&["map"]).await, [("map".to_owned(), 0)]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,13 +1,19 @@
 //! A static agent that does as it is told: the prompt's text is its script, in hex, so that it needs no JSON.
 //!
 //! A line of the script is one act: `> LINE` writes the line, `<` waits for one and keeps it, `x PATH` executes,
-//! `r PATH` reads and `w PATH` writes a file (and keeps the error number), `fork` leaves a process of its own
+//! `r PATH` reads and `w PATH` writes a file, `try WAY` executes in one of many ways (and each keeps the error number), `fork` leaves a process of its own
 //! session behind that holds all pipes, `sleep` waits for ever, `die N` exits. What was kept is said at the end,
 //! as one chunk a line, then the prompt is answered. Compiled by the tests; std only.
+
+#[path = "executes.rs"]
+mod executes;
 
 use std::io::{BufRead, Write};
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(executes::AGAIN) {
+        std::process::exit(executes::AGAIN_STATUS);
+    }
     let mut lines = std::io::stdin().lock().lines().map_while(Result::ok);
     let say = |text: &str| {
         let mut out = std::io::stdout().lock();
@@ -21,7 +27,8 @@ fn main() {
     answer(&new, r#"{"sessionId":"s"}"#);
     let prompt = lines.next().unwrap();
     let mut kept = vec![];
-    if !new.contains(r#""cwd":"/workspace""#) || !new.contains("volary.task") || !prompt.contains(r#""sessionId":"s""#) {
+    if !new.contains(r#""cwd":"/workspace""#) || !new.contains("volary.task") || !prompt.contains(r#""sessionId":"s""#)
+    {
         kept.push("the client did not say what it must".to_owned());
     }
     for act in script(&prompt).lines() {
@@ -33,6 +40,7 @@ fn main() {
             "x" => kept.push(format!("x {}", std::process::Command::new(with).spawn().map_or_else(errno, |_| 0))),
             "r" => kept.push(format!("r {}", std::fs::read(with).map_or_else(errno, |_| 0))),
             "w" => kept.push(format!("w {}", write(with).map_or_else(errno, |()| 0))),
+            "try" => kept.push(format!("{with} {}", executes::attempt(with))),
             "fork" => fork(),
             "sleep" => std::thread::sleep(std::time::Duration::from_secs(1000)),
             "die" => {

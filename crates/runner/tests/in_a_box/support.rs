@@ -3,7 +3,7 @@
 //! No cgroup and no idmapped worktree: the sandbox's tests run the runner in a real box.
 
 use api::frame;
-use api::inbox::{Done, Hello, Kind, ToRunner};
+use api::inbox::{Counts, Done, Hello, Kind, ToRunner};
 use base64::Engine;
 use model::event::{Exit, Stream};
 use model::{Event, Limits};
@@ -27,7 +27,7 @@ mount --rbind /usr usr
 mount --bind /etc etc
 for link in bin sbin lib lib32 lib64 libx32; do [ -e /$link ] && ln -s usr/$link $link; done
 for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
-mkdir dev/shm && mount -t tmpfs shm dev/shm
+mkdir dev/shm && mount -t tmpfs -o size=16m shm dev/shm
 ln -s /proc/self/fd dev/fd
 mount -t proc proc proc
 mount -t tmpfs tmp tmp
@@ -46,7 +46,7 @@ exec chroot --userspec=60001:60001 . /run/volary/runner
 /// source, so that it is compiled once, and put in place whole, so that tests side by side meet no half of it.
 async fn compile_agent() -> String {
     let mut hash = std::hash::DefaultHasher::new();
-    include_str!("scripted.rs").hash(&mut hash);
+    (include_str!("scripted.rs"), include_str!("executes.rs")).hash(&mut hash);
     let to = format!("{}/scripted-agent-{:016x}", env!("CARGO_TARGET_TMPDIR"), hash.finish());
     if std::path::Path::new(&to).exists() {
         return to;
@@ -67,6 +67,8 @@ pub struct Box {
     stdout: ChildStdout,
     /// Events so far, each of which an agent's runner is told to be kept; none for an exec.
     kept: Option<u64>,
+    /// Its questions so far, and the answer to each.
+    asked: (u64, Counts),
     /// What it said first.
     pub hello: Hello,
 }
@@ -128,7 +130,7 @@ impl Box {
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
         assert_eq!(Kind::of(body[0]), Some(Kind::Hello));
         let hello = serde_json::from_slice(&body[1..]).unwrap();
-        Self { child, stdin, stdout, kept: None, hello }
+        Self { child, stdin, stdout, kept: None, asked: (0, Counts::default()), hello }
     }
 
     /// Sends one message.
@@ -171,7 +173,7 @@ impl Box {
                     assert_eq!(rest, b"", "nothing follows the last frame");
                     return Story { events, done };
                 }
-                (Kind::Hello, _) => panic!("a second hello"),
+                (Kind::Hello | Kind::Ask, _) => panic!("a second hello, or a question that was not answered"),
             }
         }
     }
@@ -189,9 +191,22 @@ impl Box {
         children.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// What its control group is said to have met, from now on.
+    pub fn met(&mut self, counts: Counts) {
+        self.asked.1 = counts;
+    }
+
     async fn next(&mut self) -> (Kind, Vec<u8>) {
-        let body = tokio::time::timeout(HANG, frame::read_bytes(&mut self.stdout)).await.unwrap().unwrap();
-        let kind = Kind::of(body[0]).unwrap();
+        let (kind, body) = loop {
+            let body = tokio::time::timeout(HANG, frame::read_bytes(&mut self.stdout)).await.unwrap().unwrap();
+            let kind = Kind::of(body[0]).unwrap();
+            if kind != Kind::Ask {
+                break (kind, body);
+            }
+            self.asked.0 += 1;
+            let (asked, counts) = self.asked;
+            self.send(&ToRunner::Met { asked, counts }).await;
+        };
         if let (Kind::Event, Some(kept), Some(stdin)) = (kind, &mut self.kept, &mut self.stdin) {
             *kept += 1;
             // A runner that is gone needs no word.

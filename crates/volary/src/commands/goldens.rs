@@ -1,5 +1,8 @@
 //! What a reviewer reads: the tables of `docs/generated`, written from the code that enforces them.
 
+#[path = "../../../runner/src/walls/refused.rs"]
+mod refused;
+
 use anyhow::Context;
 use model::Limits;
 use std::fmt::Write;
@@ -9,7 +12,12 @@ use std::path::Path;
 /// Writes all of them into `dir`.
 pub fn main(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir)?;
-    let files = [("routes.md", server::inventory()), ("scopes.md", policy::access::table()), ("limits.md", limits())];
+    let files = [
+        ("routes.md", server::inventory()),
+        ("scopes.md", policy::access::table()),
+        ("limits.md", limits()),
+        ("refused-calls.md", refused::page()),
+    ];
     for (name, text) in files {
         fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;
     }

@@ -1,0 +1,94 @@
+//! Two boxes that live at once, of one workspace: each is alone in its world.
+
+use crate::support::{Must, all, attempts, judge, platform, text};
+use libc::{EACCES, ECONNREFUSED, ENOENT, EPERM, ESRCH};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+use testkit::eventually;
+
+const PROGRAM: &str = include_str!("side_by_side.c");
+
+/// The host's number of the process whose command line holds `mark`.
+fn host_pid(mark: &str) -> Option<u32> {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        // A process that ended meanwhile is not the one.
+        let line = text(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+        if line.starts_with("/tmp/holder\0") && line.contains(mark) {
+            return entry.file_name().to_str()?.parse().ok();
+        }
+    }
+    None
+}
+
+#[test]
+fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
+    let platform = platform();
+    let mark = format!("mark-side-{}", std::process::id());
+    let source = format!("{}{PROGRAM}", include_str!("attack.h"));
+    let line = format!(
+        "cat > /tmp/holder.c <<'END'\n{source}END\ncc -w -o /tmp/holder /tmp/holder.c && exec /tmp/holder \"$@\""
+    );
+    let mut holder = platform
+        .command()
+        .args(["exec", "--", "sh", "-c", &line, "sh", "hold", &mark])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let mut own = BTreeMap::new();
+    let uid = loop {
+        let Some(line) = lines.next().map(Result::unwrap) else {
+            let mut error = String::new();
+            holder.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+            panic!("the holder did not get ready: {own:?} {error}");
+        };
+        let (name, met) = line.split_once(' ').unwrap();
+        if name == "ready" {
+            break met.to_owned();
+        }
+        own.insert(name.to_owned(), met.parse::<i32>().unwrap());
+    };
+    const ALL: &str = "file-in-worktree file-in-scratch file-in-shared-memory lock pipe abstract-socket \
+                       abstract-socket-listed named-socket tcp-port tcp-port-listed udp-port system-v-memory \
+                       system-v-memory-listed system-v-queue system-v-semaphores posix-memory \
+                       process-by-name process-signal process-descriptor process-folder process-group \
+                       process-processors processes-of-its-user";
+    let no_queues = || Must("Landlock: such a queue lies on no path", &[EACCES], "posix-queue-made");
+    let no_keys = || Must("seccomp: keyrings are not in a namespace", &[EPERM], "keyring-of-its-user");
+    judge(&own, &[Must("nothing: it is its own", &[0], ALL), no_keys(), no_queues()]);
+
+    let pid = eventually("the holder, seen from the host", || host_pid(&mark)).to_string();
+    let met = attempts(&platform, PROGRAM, &["seek", &pid, &uid]);
+    judge(
+        &met,
+        &[
+            Must(
+                "a tree of its own",
+                &[ENOENT],
+                "file-in-worktree file-in-scratch file-in-shared-memory pipe named-socket posix-memory",
+            ),
+            Must("a network namespace of its own", &[ECONNREFUSED], "abstract-socket tcp-port udp-port"),
+            Must("a network namespace of its own", &[ENOENT], "abstract-socket-listed tcp-port-listed"),
+            Must(
+                "an IPC namespace of its own",
+                &[ENOENT],
+                "system-v-memory system-v-memory-listed system-v-queue system-v-semaphores",
+            ),
+            Must("a process namespace of its own", &[ENOENT], "lock process-by-name process-folder"),
+            Must(
+                "a process namespace of its own",
+                &[ESRCH],
+                "process-signal process-descriptor process-group process-processors processes-of-its-user",
+            ),
+            no_keys(),
+            no_queues(),
+        ],
+    );
+    drop(holder.stdin.take());
+    assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["untouched"]);
+    let out = holder.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", all(&out));
+}
