@@ -5,7 +5,7 @@
 //! `/proc` that hides others, no `/sys`) is done from outside meanwhile, and read back like everything else, before
 //! the task is sent. Nothing the box says lies on a disk: the log driver is none, and that is read back too.
 //!
-//! Read [`made`] (one box), then [`places`] (whose mounts are where), then [`ask`] (what the daemon is asked for).
+//! Read [`made`] (one box), then [`places`] (whose mounts are where), then [`mod@ask`] (what the daemon is asked for).
 
 mod ask;
 mod made;
