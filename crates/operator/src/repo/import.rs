@@ -7,13 +7,14 @@
 //! run's own, left by an import that was interrupted before it was recorded. A stream that was cut makes nothing.
 
 use super::git::{Git, bounded, failed, is_object, last_words, missing, taken};
-use super::leftover::{Leftovers, unlock};
+use super::leftover::{Leftovers, gone, unlock};
 use super::owner::become_owner;
 use super::preflight;
 use super::{Imported, MAX_DIFF, Problem, close};
 use api::changes::{self, Change};
 use model::RunId;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -45,10 +46,22 @@ fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read)
     let made = build(&git, &draft, &message(&run, model), base, from);
     let commit = made.and_then(|()| git.ask(&["rev-parse", "--verify", &draft]));
     // Also after a failure: what it held is garbage then, which git collects in time, and not before some days.
-    let swept = git.ask(&["update-ref", "-d", &draft]);
+    let swept = sweep(&git, &draft);
     let commit = commit?;
     swept?;
     publish(&git, &run, commit, base)
+}
+
+/// Takes the draft reference away. It is a file of this run's own: removed as one, no lock of all references is held
+/// meanwhile, which a kill would leave in everybody's way. Where it is no file any more, git removes it.
+fn sweep(git: &Git, draft: &str) -> Result<(), Problem> {
+    for file in [draft.to_owned(), format!("logs/{draft}")] {
+        gone(fs::remove_file(git.inside(&file)?)).map_err(Problem::io("remove the draft of a branch"))?;
+    }
+    if git.run(&["rev-parse", "--verify", "--quiet", draft])?.status.success() {
+        git.ask(&["update-ref", "-d", draft])?;
+    }
+    Ok(())
 }
 
 fn message(run: &RunId, model: &str) -> String {

@@ -135,6 +135,10 @@ fn none_if_gone<T>(got: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+/// That a file was removed, or was not there.
+///
+/// # Errors
+/// Any other of the system's own.
+pub fn gone(removed: io::Result<()>) -> io::Result<()> {
     none_if_gone(removed).map(drop)
 }
