@@ -18,7 +18,7 @@ struct Need {
     for_qemu: bool,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 13] = [
     Need { program: "git", package: "git", purpose: "the repositories of the tests", for_qemu: false },
     Need { program: "cc", package: "gcc", purpose: "attacks are compiled in the box", for_qemu: false },
     Need { program: "mke2fs", package: "e2fsprogs", purpose: "the worktree's file system", for_qemu: false },
@@ -27,6 +27,7 @@ const NEEDS: [Need; 12] = [
     Need { program: "dockerd", package: "docker.io", purpose: "boxes made by Docker", for_qemu: false },
     Need { program: "docker-registry", package: "docker-registry", purpose: "images by digest", for_qemu: false },
     Need { program: "busybox", package: "busybox-static", purpose: "an image, and process 1 of qemu", for_qemu: false },
+    Need { program: "ip", package: "iproute2", purpose: "networks of the tests' own", for_qemu: false },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "another kernel", for_qemu: true },
     Need { program: "strip", package: "binutils", purpose: "a small image for qemu", for_qemu: true },
     Need { program: "ldd", package: "libc-bin", purpose: "the libraries of that image", for_qemu: true },
@@ -36,8 +37,19 @@ const NEEDS: [Need; 12] = [
 /// Debian's package that depends on its newest kernel.
 const NAMES_THE_KERNEL: &str = "linux-image-amd64";
 
-/// Headers of the C library: no program, so it is looked for by file.
-const HEADER: (&str, &str) = ("/usr/include/stdio.h", "libc6-dev");
+/// What is looked for by its file: it is no program, or boxes have to see it, whose tree is `/usr` without
+/// `/usr/local`.
+const FILES: [(&str, &str, &str); 9] = [
+    ("/usr/include/stdio.h", "libc6-dev", "attacks are compiled in the box"),
+    ("/usr/bin/curl", "curl", "toolchains in boxes reach the outside"),
+    ("/usr/bin/wget", "wget", "toolchains in boxes reach the outside"),
+    ("/usr/bin/git", "git", "toolchains in boxes reach the outside"),
+    ("/usr/lib/python3/dist-packages/requests", "python3-requests", "toolchains in boxes reach the outside"),
+    ("/usr/lib/python3/dist-packages/httpx", "python3-httpx", "toolchains in boxes reach the outside"),
+    ("/usr/bin/node", "nodejs", "toolchains in boxes reach the outside"),
+    ("/usr/bin/javac", "default-jdk-headless", "toolchains in boxes reach the outside"),
+    ("/usr/bin/go", "golang-go", "toolchains in boxes reach the outside"),
+];
 
 /// Sees to it that everything the tests call is there.
 ///
@@ -77,9 +89,8 @@ fn missing(with_qemu: bool) -> Vec<(&'static str, String)> {
         .filter(|need| find(need.program).is_none())
         .map(|need| (need.package, format!("{} ({})", need.program, need.purpose)))
         .collect();
-    if !Path::new(HEADER.0).exists() {
-        missing.push((HEADER.1, format!("{} (attacks are compiled in the box)", HEADER.0)));
-    }
+    let files = FILES.iter().filter(|(file, _, _)| !Path::new(file).exists());
+    missing.extend(files.map(|(file, package, purpose)| (*package, format!("{file} ({purpose})"))));
     missing
 }
 

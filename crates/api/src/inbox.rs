@@ -64,6 +64,11 @@ pub struct Forbidden {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum ToRunner {
+    /// Commands trust this certificate authority, and find the door as a proxy. At most once, before the task.
+    Trust {
+        /// The certificate of the run's own authority, PEM.
+        authority: String,
+    },
     /// Start our agent on a task. Sent once, after the read-back.
     Agent(AgentTask),
     /// Run one command, its standard input fed by [`ToRunner::Input`]. Sent once, after the read-back.

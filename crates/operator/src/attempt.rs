@@ -239,7 +239,9 @@ impl Attempt {
         let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
         let asked = (Some(asked), live.with(|live| live.gauge()).await);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
-        let writer = Own(tokio::spawn(write(stdin, self.task(), input, kept, asked, cancelled)));
+        let trust = line.authority.clone().map(|authority| ToRunner::Trust { authority });
+        let first = trust.into_iter().chain([self.task()]).collect();
+        let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
         Ok(Working { line, pump, words, writer })
     }
 
@@ -475,27 +477,33 @@ async fn said(mut words: Own<String>, line: &Attachment) -> String {
     }
 }
 
-/// Tells the runner its task, then what comes for it, what of its words is kept, what it asks, and a cancel; keeps the pipe open
-/// until dropped.
+/// Tells the runner its first orders, then what comes for it, what of its words is kept, what it asks, and a cancel;
+/// keeps the pipe open until dropped.
 async fn write(
     mut to: pipe::Sender,
-    task: ToRunner,
+    first: Vec<ToRunner>,
     input: Arc<Input>,
     kept: Option<watch::Receiver<u64>>,
     (mut asked, gauge): (Option<watch::Receiver<u64>>, Gauge),
     cancelled: watch::Receiver<bool>,
 ) {
-    let (mut next, mut kept, mut told) = (task, kept, false);
-    // A broken pipe needs no word here: the box is ending, and its output says how.
-    while frame::write(&mut to, &next).await.is_ok() {
-        next = tokio::select! {
-            biased;
-            () = until(cancelled.clone()), if !told => ToRunner::Cancel,
-            asked = more(&mut asked) => ToRunner::Met { asked, counts: gauge() },
-            events = more(&mut kept) => ToRunner::Kept { events },
-            next = input.next(), if !told => next,
+    let (mut first, mut kept, mut told) = (first.into_iter(), kept, false);
+    loop {
+        let next = match first.next() {
+            Some(order) => order,
+            None => tokio::select! {
+                biased;
+                () = until(cancelled.clone()), if !told => ToRunner::Cancel,
+                asked = more(&mut asked) => ToRunner::Met { asked, counts: gauge() },
+                events = more(&mut kept) => ToRunner::Kept { events },
+                next = input.next(), if !told => next,
+            },
         };
         told |= next == ToRunner::Cancel;
+        // A broken pipe needs no word here: the box is ending, and its output says how.
+        if frame::write(&mut to, &next).await.is_err() {
+            break;
+        }
     }
     std::future::pending().await
 }

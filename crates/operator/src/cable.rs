@@ -66,7 +66,7 @@ struct Held {
     next: u64,
     scrubs: HashMap<u64, oneshot::Sender<String>>,
     heard: HashMap<u64, (Vec<String>, oneshot::Sender<Vec<String>>)>,
-    attaches: HashMap<RunId, oneshot::Sender<Result<(), CableError>>>,
+    attaches: HashMap<RunId, oneshot::Sender<Result<Option<String>, CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
 }
 
@@ -168,10 +168,13 @@ impl Cable {
             held.doors.insert(run.clone(), kept);
             held.attaches.insert(run.clone(), said);
         }
-        let attachment = Attachment { run: run.clone(), line };
+        let mut attachment = Attachment { run: run.clone(), line, authority: None };
         attachment.line.send(&ToCable::Attach { run: run.clone() }, Some(door)).await?;
         match tokio::time::timeout(ATTACH, served).await {
-            Ok(Ok(said)) => said.map(|()| attachment),
+            Ok(Ok(said)) => {
+                attachment.authority = said?;
+                Ok(attachment)
+            }
             Ok(Err(_)) => Err(CableError::Lost),
             Err(_) => Err(CableError::NoGateway),
         }
@@ -213,6 +216,8 @@ fn shut(door: &OwnedFd) {
 pub struct Attachment {
     run: RunId,
     line: Line,
+    /// The certificate of the run's own authority, PEM, for its box to trust.
+    pub authority: Option<String>,
 }
 
 impl Drop for Attachment {
@@ -389,7 +394,9 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
         let mut held = locked(held);
         // A waiter that left is no loss: its run is ending.
         match message {
-            Ok(FromCable::Attached { run, .. }) => drop(held.attaches.remove(&run).map(|waiting| waiting.send(Ok(())))),
+            Ok(FromCable::Attached { run, authority }) => {
+                drop(held.attaches.remove(&run).map(|waiting| waiting.send(Ok(authority))));
+            }
             Ok(FromCable::Refused { run, why }) => {
                 drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
             }

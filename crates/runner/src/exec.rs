@@ -65,7 +65,11 @@ async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sende
             ToRunner::InputEnd => stdin = None,
             ToRunner::Cancel => running.kill("killed: cancelled"),
             // Sent once, before this task began.
-            ToRunner::Agent(_) | ToRunner::Exec { .. } | ToRunner::Kept { .. } | ToRunner::Met { .. } => {}
+            ToRunner::Trust { .. }
+            | ToRunner::Agent(_)
+            | ToRunner::Exec { .. }
+            | ToRunner::Kept { .. }
+            | ToRunner::Met { .. } => {}
         }
     }
 }

@@ -20,6 +20,7 @@ mod process;
 mod reaper;
 mod tail;
 mod terminals;
+mod trust;
 mod walls;
 
 use api::frame::{self, FrameError};
@@ -42,6 +43,8 @@ pub struct Context {
     pub met: Rc<met::Met>,
     /// The walls of children.
     pub walls: &'static walls::Walls,
+    /// Env vars that every command gets: the way to the door, and trust in it.
+    pub door: trust::EnvVars,
 }
 
 fn main() {
@@ -83,17 +86,29 @@ async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String>
     die_with_the_operator(own(std::io::stdin().as_fd())?)?;
     let reaper = reaper::Reaper::start().map_err(|e| format!("the reaper cannot start: {e}"))?;
     let outbox = Outbox::start(stdout);
+    outbox.hello(&hello).await;
     let met = Rc::new(met::Met::new(outbox.clone()));
-    let context = Rc::new(Context { outbox, reaper, met, walls });
-
-    context.outbox.hello(&hello).await;
-    let mut inbox = listen(stdin, Rc::clone(&context));
-    let done = match inbox.recv().await {
+    let mut inbox = listen(stdin, outbox.clone(), Rc::clone(&met));
+    let mut first = inbox.recv().await;
+    let mut door = trust::EnvVars::new();
+    if let Some(ToRunner::Trust { authority }) = first {
+        door = trust::place(&authority).map_err(|e| format!("the run's authority: {e}"))?;
+        first = inbox.recv().await;
+    }
+    let context = Rc::new(Context { outbox, reaper, met, walls, door });
+    let done = match first {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
         Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, limits, inbox).await,
         Some(ToRunner::Cancel) => cancelled_before_start(),
-        Some(ToRunner::Input { .. } | ToRunner::InputEnd | ToRunner::Kept { .. } | ToRunner::Met { .. }) | None => {
-            return Err("the first frame is neither a task nor a command".into());
+        Some(
+            ToRunner::Trust { .. }
+            | ToRunner::Input { .. }
+            | ToRunner::InputEnd
+            | ToRunner::Kept { .. }
+            | ToRunner::Met { .. },
+        )
+        | None => {
+            return Err("no task and no command came first".into());
         }
     };
     context.reaper.kill_everyone().await;
@@ -130,13 +145,13 @@ fn die_with_the_operator(stdin: OwnedFd) -> Result<(), String> {
 }
 
 /// Reads frames in a task of its own. What is kept is heard at once, whoever else does not take his frames.
-fn listen(mut stdin: pipe::Receiver, context: Rc<Context>) -> mpsc::Receiver<ToRunner> {
+fn listen(mut stdin: pipe::Receiver, outbox: Outbox, met: Rc<met::Met>) -> mpsc::Receiver<ToRunner> {
     let (to, from) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
         loop {
             match frame::read::<ToRunner>(&mut stdin).await {
-                Ok(ToRunner::Kept { events }) => context.outbox.are_kept(events),
-                Ok(ToRunner::Met { asked, counts }) => context.met.hear(asked, counts),
+                Ok(ToRunner::Kept { events }) => outbox.are_kept(events),
+                Ok(ToRunner::Met { asked, counts }) => met.hear(asked, counts),
                 // A mode that no longer listens has its end under way.
                 Ok(message) => drop(to.send(message).await),
                 Err(FrameError::Closed) => std::process::exit(0),

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-/// The whole environment of a child; a command may get more by asking for it.
+/// The whole environment of the agent. A command's holds [`Context::door`] too, and what it asks for.
 pub const ENVIRONMENT: [(&str, &str); 5] =
     [("PATH", "/usr/bin:/bin"), ("HOME", HOME), ("LANG", "C.UTF-8"), ("TMPDIR", "/tmp"), ("USER", "agent")];
 const HOME: &str = "/tmp/home";
@@ -58,7 +58,11 @@ pub fn start(what: &Start<'_>, role: Role, context: &Context) -> io::Result<Star
         Role::Command => &context.walls.command,
     };
     let mut command = Command::new(what.program);
-    command.args(what.args).env_clear().envs(ENVIRONMENT).envs(what.env.iter().map(|(k, v)| (k, v)));
+    command.args(what.args).env_clear().envs(ENVIRONMENT);
+    if let Role::Command = role {
+        command.envs(context.door.iter().map(|(name, value)| (name, value)));
+    }
+    command.envs(what.env.iter().map(|(name, value)| (name, value)));
     command.current_dir(what.cwd);
     command.stdin(if what.stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -15,10 +15,15 @@ use std::path::{Path, PathBuf};
 pub(crate) const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 /// Parts of them that are the host administrator's own and not the system's: shown empty.
 const EMPTIED: [&str; 2] = ["/usr/local", "/usr/src"];
-/// Names in `/etc` a box may see, read-only, if the host has them: what compilers, linkers and TLS look up.
-const ETC: [&str; 11] = [
+/// Names in `/etc` a box may see, read-only, if the host has them: what compilers, linkers and TLS look up,
+/// and Java's own settings, which Debian keeps there.
+const ETC: [&str; 15] = [
     "alternatives",
     "ca-certificates",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "java-25-openjdk",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",

@@ -3,12 +3,13 @@
 //! Nothing of the product is linked in, so a test can only see what a user or an attacker could see.
 //! Everything here panics with a sentence when it cannot do its part: a test has no one to hand an error to.
 //!
-//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`].
+//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`], [`Outside`].
 
 mod browser;
 mod docker;
 mod double;
 mod leftovers;
+mod outside;
 mod platform;
 mod repo;
 mod wire;
@@ -17,6 +18,7 @@ pub use browser::Browser;
 pub use docker::Docker;
 pub use double::{ModelDouble, Request, Turn};
 pub use leftovers::leftovers;
+pub use outside::Outside;
 pub use platform::{ENGINE, Platform};
 pub use repo::Repo;
 

@@ -38,7 +38,9 @@ impl Outside {
 fn name_server(said: &str) -> anyhow::Result<SocketAddr> {
     let alone = said.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
     alone.or_else(|_| said.parse()).with_context(|| {
-        format!("--name-server {said:?} is no address; give one like 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353")
+        format!(
+            "--name-server {said:?} is no address; give one like 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353"
+        )
     })
 }
 
@@ -49,7 +51,9 @@ fn proxy(said: &str, resolves: bool) -> anyhow::Result<gateway::OutwardProxy> {
         bail!("--upstream-proxy {said:?} is no HOST:PORT");
     };
     if host.contains(['/', '@', ' ']) || host.contains("://") {
-        bail!("--upstream-proxy {said:?}: give HOST:PORT of an HTTP proxy; one that asks for a password is not supported");
+        bail!(
+            "--upstream-proxy {said:?}: give HOST:PORT of an HTTP proxy; one that asks for a password is not supported"
+        );
     }
     Ok(gateway::OutwardProxy { host: host.trim_matches(['[', ']']).to_owned(), port, resolves })
 }
@@ -65,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_name_server_has_port_53_unless_said_and_a_proxy_is_a_host_and_a_port() {
-        let way = read(&["192.0.2.1", "192.0.2.1:99", "2001:db8::1", "[2001:db8::1]:99"], Some("http://proxy.example:3128/"));
+        let way =
+            read(&["192.0.2.1", "192.0.2.1:99", "2001:db8::1", "[2001:db8::1]:99"], Some("http://proxy.example:3128/"));
         let way = way.unwrap();
         let said: Vec<String> = way.name_servers.iter().map(ToString::to_string).collect();
         assert_eq!(said, ["192.0.2.1:53", "192.0.2.1:99", "[2001:db8::1]:53", "[2001:db8::1]:99"]);
@@ -79,7 +84,9 @@ mod tests {
             let said = read(&[server], None).unwrap_err().to_string();
             assert!(said.contains("--name-server"), "{said}");
         }
-        for proxy in ["", "proxy.example", ":3128", "proxy.example:0", "u:p@proxy.example:3128", "https://proxy.example:1"] {
+        for proxy in
+            ["", "proxy.example", ":3128", "proxy.example:0", "u:p@proxy.example:3128", "https://proxy.example:1"]
+        {
             let said = read(&[], Some(proxy)).unwrap_err().to_string();
             assert!(said.contains("--upstream-proxy"), "{said}");
         }

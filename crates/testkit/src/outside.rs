@@ -1,0 +1,176 @@
+//! An outside of its own for one test: a network in which every address is this machine, a name server for it, and
+//! hosts that answer every name over HTTP and HTTPS.
+
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::rustls::{ServerConfig, crypto::aws_lc_rs};
+
+/// Where the name server listens, in that network.
+const NAMES: &str = "127.0.0.53:53";
+/// What every name's address is: public, and here this machine's.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+/// Longest head of a request that a host reads, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+type Issuer = Arc<CertifiedIssuer<'static, KeyPair>>;
+
+/// The outside; it lasts as long as the test's process.
+pub struct Outside {
+    roots: tempfile::NamedTempFile,
+}
+
+impl Outside {
+    /// Puts this thread, and whatever it starts from now on, into such a network, and serves it.
+    ///
+    /// # Panics
+    /// When this is not root, or iproute2 is not there.
+    #[must_use]
+    pub fn enter() -> Self {
+        // SAFETY: it changes which network this thread sees, and no memory.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network of our own");
+        for line in ["link set lo up", "route add local 0.0.0.0/0 dev lo"] {
+            let done = Command::new("ip").args(line.split(' ')).status().expect("iproute2 is there");
+            assert!(done.success(), "ip {line}");
+        }
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed");
+        let issuer: Issuer = Arc::new(issuer);
+        let roots = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(roots.path(), issuer.pem()).expect("it is written");
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        // A thread is born into the network of the one that starts it.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let names = UdpSocket::bind(NAMES).await.expect("a port of our own");
+                let plain = TcpListener::bind(("0.0.0.0", 80)).await.expect("a port of our own");
+                let tls = TcpListener::bind(("0.0.0.0", 443)).await.expect("a port of our own");
+                ready.send(()).expect("the test waits");
+                tokio::join!(name(names), serve(plain, None), serve(tls, Some(issuer)));
+            });
+        });
+        is_ready.recv().expect("the outside is served");
+        Self { roots }
+    }
+
+    /// The authority of its hosts, a PEM file.
+    #[must_use]
+    pub fn roots(&self) -> &Path {
+        self.roots.path()
+    }
+
+    /// What `volary up` is told of it.
+    ///
+    /// # Panics
+    /// Never, in practice: its own paths are text.
+    #[must_use]
+    pub fn options(&self) -> [&str; 4] {
+        ["--name-server", NAMES, "--extra-roots", self.roots().to_str().expect("a plain path")]
+    }
+}
+
+/// Answers every question for an IPv4 address with [`PUBLIC`], and every other with nothing.
+async fn name(socket: UdpSocket) {
+    let mut packet = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+        let question = &packet[..length];
+        let Some(end) = question.get(12..).and_then(|rest| rest.iter().position(|byte| *byte == 0)) else { continue };
+        let end = 12 + end + 5;
+        let Some(asked) = question.get(12..end) else { continue };
+        let is_a = asked[asked.len() - 4..asked.len() - 2] == [0, 1];
+        let mut reply = question[..2].to_vec();
+        reply.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+        reply.extend(asked);
+        if is_a {
+            // The name again, by its place; kind, class, one minute, four bytes.
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            reply.extend(PUBLIC.octets());
+        }
+        drop(socket.send_to(&reply, from).await);
+    }
+}
+
+async fn serve(listener: TcpListener, issuer: Option<Issuer>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let issuer = issuer.clone();
+        tokio::spawn(async move {
+            match issuer {
+                None => talk(stream).await,
+                // Who does not trust us hangs up.
+                Some(issuer) => drop(greet(stream, &issuer).await),
+            }
+        });
+    }
+}
+
+async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer) -> std::io::Result<()> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let name = start.client_hello().server_name().unwrap_or("nameless.example").to_owned();
+    let key = KeyPair::generate().expect("a key");
+    let leaf = CertificateParams::new(vec![name]).expect("a name").signed_by(&key, issuer).expect("signed");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("its own versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
+        .expect("they fit");
+    talk(start.into_stream(Arc::new(config)).await?).await;
+    Ok(())
+}
+
+/// Answers one request after the other. A body is read only as far as it came with the head: no test sends one that
+/// may arrive.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) if head.len() < MAX_HEAD => head.push(byte),
+                _ => return,
+            }
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let line = head.lines().next().unwrap_or_default();
+        let (status, kind, body) = answer(line);
+        let head_only = line.starts_with("HEAD ");
+        let reply = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{}",
+            body.len(),
+            if head_only { "" } else { &body }
+        );
+        if stream.write_all(reply.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What stands at a path: an empty repository for git, an index of one package for cargo, elsewhere the request's own line.
+fn answer(line: &str) -> (&'static str, &'static str, String) {
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    match path {
+        "/repo.git/info/refs?service=git-upload-pack" => {
+            let zero = "0".repeat(40);
+            let refs = format!("{zero} capabilities^{{}}\0agent=outside\n");
+            let body = format!("001e# service=git-upload-pack\n0000{:04x}{refs}0000", refs.len() + 4);
+            ("200 OK", "application/x-git-upload-pack-advertisement", body)
+        }
+        "/index/config.json" => ("200 OK", "application/json", r#"{"dl":"https://b.example/dl"}"#.into()),
+        "/index/ti/ny/tiny" => {
+            let sum = "0".repeat(64);
+            let line =
+                format!(r#"{{"name":"tiny","vers":"1.0.0","deps":[],"cksum":"{sum}","features":{{}},"yanked":false}}"#);
+            ("200 OK", "text/plain", format!("{line}\n"))
+        }
+        _ if path.starts_with("/dl/") => ("404 Not Found", "text/plain", "no such crate here\n".into()),
+        _ => ("200 OK", "text/plain", format!("the outside heard {line}\n")),
+    }
+}
