@@ -9,7 +9,6 @@ mod origin;
 mod outward;
 mod reads;
 mod shapes;
-mod toolchains;
 mod tunnels;
 mod world;
 mod writes;
