@@ -154,8 +154,7 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         stdin: request.stdin,
         open_files: limits.open_files,
     };
-    // An exec's end is its run's, of which the operator tells the limit.
-    let met = request.kept_first.then(|| (context.met.known(), limits.clone()));
+    let met = (context.met.known(), limits.clone());
     let life = Life { context: Rc::clone(context), id: request.id.clone(), began, met, running: Rc::clone(&running) };
     match process::start(&start, Role::Command, context) {
         Ok(started) => {
@@ -176,7 +175,7 @@ struct Life {
     id: String,
     began: Instant,
     /// The limits that it may meet, and how often they were met before.
-    met: Option<(Counts, Limits)>,
+    met: (Counts, Limits),
     running: Rc<Running>,
 }
 
@@ -270,10 +269,8 @@ impl Life {
 
     async fn end(self, exit: Exit) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Explained { exit, beside } = match &self.met {
-            Some((before, limits)) => self.context.met.explain(exit, *before, limits).await,
-            None => Explained { exit, beside: Vec::new() },
-        };
+        let (before, limits) = &self.met;
+        let Explained { exit, beside } = self.context.met.explain(exit, *before, limits).await;
         if !beside.is_empty() {
             self.context.outbox.note(format!("command {}: {}", self.id, beside.join("; "))).await;
         }

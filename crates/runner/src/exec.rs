@@ -2,6 +2,7 @@
 
 use crate::Context;
 use crate::command::{self, Request, Running};
+use crate::met;
 use api::inbox::{Done, ToRunner};
 use base64::Engine;
 use model::Limits;
@@ -44,8 +45,9 @@ pub async fn run(
         }
     };
     feeding.abort();
-    let done = exit == Exit::Code { code: 0 };
-    Done { exit, task_done: done, reason: String::new() }
+    let (done, beside) = (exit == Exit::Code { code: 0 }, begun.running.beside());
+    let reason = if beside.is_empty() { String::new() } else { met::whole(&exit, &beside) };
+    Done { exit, task_done: done, reason }
 }
 
 /// Standard input from the operator's frames. While the command does not read, no further frame is taken and

@@ -1,8 +1,8 @@
 //! Which limit of its box a command met, in words for the agent and for people.
 //!
-//! Process 1 cannot see its control group, so it asks the operator, after a command of an agent that did not end
-//! well, how often the box met which limit so far. What is full it sees itself. Descriptors are the command's own
-//! affair: it is told by the kernel, and nobody else is.
+//! Process 1 cannot see its control group, so it asks the operator, after a command that did not end well, how often
+//! the box met which limit so far. It asks while the box lives: some engines forget a box together with its last
+//! process. What is full it sees itself. Descriptors are the command's own affair: the kernel tells it, and nobody else.
 
 use crate::outbox::Outbox;
 use api::inbox::{Counts, WORKSPACE};
@@ -74,6 +74,18 @@ impl Met {
         let answer = tokio::time::timeout(ANSWER, said.wait_for(|(asked, _)| *asked >= mine)).await;
         answer.ok()?.ok().map(|said| said.1)
     }
+}
+
+/// An end and the limits beside it, as one sentence.
+#[must_use]
+pub fn whole(exit: &Exit, beside: &[String]) -> String {
+    let how = match exit {
+        Exit::Code { code } => format!("exit status {code}"),
+        Exit::Signal { signal } => format!("ended by signal {signal}"),
+        Exit::Killed { why } => why.clone(),
+        Exit::Unknown => "its exit status is not known".to_owned(),
+    };
+    format!("{how}; {}", beside.join("; "))
 }
 
 fn explain(exit: Exit, before: Counts, now: Counts, limits: &Limits) -> Explained {

@@ -3,6 +3,7 @@
 use crate::Context;
 use crate::acp::{BAD_PARAMS, Refusal};
 use crate::command::{self, Request, Running};
+use crate::met;
 use agent_client_protocol_schema::v1::{CreateTerminalRequest, TerminalOutputRequest};
 use api::inbox::ACP_TOOL_CALL;
 use model::Limits;
@@ -167,13 +168,7 @@ fn request(id: String, asked: CreateTerminalRequest) -> Result<Request, Refusal>
 fn status(exit: &Exit, beside: &[String]) -> Value {
     let mut status = in_protocol(exit);
     if !beside.is_empty() {
-        let how = match exit {
-            Exit::Code { code } => format!("exit status {code}"),
-            Exit::Signal { signal } => format!("ended by signal {}", name(*signal)),
-            Exit::Killed { why } => why.clone(),
-            Exit::Unknown => "its exit status is not known".to_owned(),
-        };
-        status["_meta"] = json!({ "volary.why": format!("{how}; {}", beside.join("; ")) });
+        status["_meta"] = json!({ "volary.why": met::whole(exit, beside) });
     }
     status
 }
