@@ -48,9 +48,10 @@ pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"
 impl Default for Profile {
     fn default() -> Self {
         Self {
-            description: "The built-in profile: the worktree, the listed system tree, the gateway, and through it reads of \
+            description:
+                "The built-in profile: the worktree, the listed system tree, the gateway, and through it reads of \
                           public hosts; nothing else."
-                .into(),
+                    .into(),
             engine: Engine::Embedded,
             image: None,
             model: None,

@@ -1,6 +1,6 @@
 //! The system calls that a box refuses: call, condition, answer, reason, and who is refused. Data, and nothing else.
 //!
-//! One table. [`super::calls`] makes the programs of it; `volary goldens` prints it; the attacks on the box make,
+//! One table. `walls::calls` makes the programs of it; `volary goldens` prints it; the attacks on the box make,
 //! for each row, the call that this row alone refuses ([`Refusal::attack`]). So there is no row without an attack,
 //! and a row that refuses nothing by itself fails a test.
 //!
