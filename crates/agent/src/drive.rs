@@ -52,6 +52,10 @@ pub struct Drive {
 /// The runner is gone; there is no one to tell.
 struct Gone;
 
+fn gone() -> End {
+    End { how: Ending::Failed, reason: "The runner is gone.".into() }
+}
+
 impl Drive {
     /// A driver with its tools, its model, its clock, and the word that ends it.
     #[must_use]
@@ -65,7 +69,15 @@ impl Drive {
             (Machine::default(), Step::Started(started(task)))
         } else {
             match resume(&task.history) {
-                Ok(machine) => (machine, Step::Resumed),
+                Ok((machine, results)) => {
+                    // The box before may have died between a step and the event that shows it.
+                    for result in results.iter().filter(|result| !task.answered.contains(&result.id)) {
+                        if self.answered(result).await.is_err() {
+                            return gone();
+                        }
+                    }
+                    (machine, Step::Resumed)
+                }
                 Err(error) => {
                     let reason = format!("The run cannot be resumed: {error}.");
                     return End { how: Ending::Failed, reason };
@@ -75,7 +87,7 @@ impl Drive {
         let seconds = task.limits.seconds.saturating_sub(BEFORE_THE_END).max(1);
         match self.steps(machine, first, Duration::from_secs(seconds)).await {
             Ok(end) => end,
-            Err(Gone) => End { how: Ending::Failed, reason: "The runner is gone.".into() },
+            Err(Gone) => gone(),
         }
     }
 

@@ -165,6 +165,10 @@ fn a_run_that_died_at_any_step_goes_on_and_repeats_no_command() {
                 let model = ModelDouble::new(script[turns..].to_vec()).await;
                 let mut again = task(dialect);
                 again.history = steps[..died_after].to_vec();
+                // It died between its last step and the event that shows it.
+                let shown = whole.events("tool-result").len().min(died_after.saturating_sub(3));
+                let id = |result: &Value| result["id"].as_str().unwrap().to_owned();
+                again.answered = whole.events("tool-result")[..shown].iter().map(id).collect();
                 let (done, runner) = run(&again, &model.address, root.path()).await;
                 assert_eq!(done["done"], true, "{done}");
                 let created = runner.all("terminal/create").len();
@@ -175,6 +179,9 @@ fn a_run_that_died_at_any_step_goes_on_and_repeats_no_command() {
                     .filter(|r| r["text"].as_str().unwrap().starts_with("Outcome unknown"))
                     .count();
                 assert_eq!(unknown, if turns == 0 { 0 } else { 4 - died_after });
+                let mut results = again.answered.clone();
+                results.extend(runner.events("tool-result").iter().map(id));
+                assert_eq!(results, ["1", "2"], "each call is answered once, died after step {died_after}");
 
                 // The record of both lives together rebuilds what the model saw.
                 let mut record = again.history.clone();

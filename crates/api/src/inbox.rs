@@ -130,6 +130,10 @@ pub struct AgentTask {
     pub limits: Limits,
     /// The `step`s of every `loop` event of earlier attempts, in order; empty at first.
     pub history: Vec<Value>,
+    /// Ids of the tool calls whose results were shown in earlier attempts; those of `history` that are not among them
+    /// are shown first.
+    #[serde(default)]
+    pub answered: Vec<String>,
 }
 
 /// Where a model is, seen from the box.

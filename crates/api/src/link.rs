@@ -191,6 +191,10 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// Commands that were running when an earlier attempt broke off are told to the agent through this: the steps of its loop so far.
     pub history: Vec<Value>,
+    /// Ids of the tool calls whose results the record holds as `tool-result` events: a box may have died between a
+    /// step and the event that shows it.
+    #[serde(default)]
+    pub answered: Vec<String>,
 }
 
 /// The agent's part of a [`Launch`].

@@ -293,6 +293,7 @@ impl Attempt {
             instructions: launch.profile.instructions.clone(),
             limits,
             history: launch.history.clone(),
+            answered: launch.answered.clone(),
         })
     }
 

@@ -67,6 +67,7 @@ fn launch(run: &str) -> Launch {
         agent: None,
         argv: vec!["true".into()],
         history: vec![],
+        answered: vec![],
     }
 }
 

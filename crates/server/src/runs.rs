@@ -271,7 +271,11 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
             Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) })
         }
     };
-    let history = if row.launches > 0 { history(app, &row.run).await? } else { Vec::new() };
+    let (history, answered) = if row.launches > 0 {
+        (history(app, &row.run).await?, answered(app, &row.run).await?)
+    } else {
+        Default::default()
+    };
     Ok(Launch {
         run: row.run.clone(),
         box_id: random::box_id(),
@@ -284,6 +288,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         agent,
         argv: row.argv.clone(),
         history,
+        answered,
     })
 }
 
@@ -314,6 +319,16 @@ async fn history(app: &App, run: &RunId) -> Result<Vec<Value>, StoreError> {
             _ => None,
         })
         .collect())
+}
+
+/// The tool calls whose results the transcript shows.
+async fn answered(app: &App, run: &RunId) -> Result<Vec<String>, StoreError> {
+    let results = app.store.events_of_kind(run, "tool-result").await?;
+    let id = |event| match event {
+        Event::ToolResult { id, .. } => Some(id),
+        _ => None,
+    };
+    Ok(results.iter().filter_map(|entry| id(entry.event())).collect())
 }
 
 /// Ends a run on the server's own word; one that is over stays as it ended. The host, where it has the run,

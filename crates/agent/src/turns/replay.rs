@@ -1,6 +1,6 @@
 //! The record: steps as JSON values, and what is rebuilt from them.
 
-use super::{Effect, Machine, Step};
+use super::{Effect, Machine, Step, ToolResult};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,16 +37,21 @@ pub fn steps(history: &[Value]) -> Result<Vec<Step>, BadHistory> {
     whole.iter().enumerate().map(read).collect()
 }
 
-/// The machine as it stood after the last step of `history`. Step it with [`Step::Resumed`] next.
+/// The machine as it stood after the last step of `history`, and the results of tool calls that it told on its way, in
+/// order. Step it with [`Step::Resumed`] next.
 ///
 /// # Errors
 /// As [`steps`].
-pub fn resume(history: &[Value]) -> Result<Machine, BadHistory> {
-    let mut machine = Machine::default();
+pub fn resume(history: &[Value]) -> Result<(Machine, Vec<ToolResult>), BadHistory> {
+    let (mut machine, mut results) = (Machine::default(), Vec::new());
     for step in steps(history)? {
-        machine.step(&step);
+        for effect in machine.step(&step) {
+            if let Effect::Answered(result) = effect {
+                results.push(result);
+            }
+        }
     }
-    Ok(machine)
+    Ok((machine, results))
 }
 
 /// The exact body of the request that call `turn` of the model sent: to compare with what the gateway saw.

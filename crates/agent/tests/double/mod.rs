@@ -149,6 +149,7 @@ pub fn task(dialect: Dialect) -> AgentTask {
         instructions: String::new(),
         limits: Limits::default(),
         history: Vec::new(),
+        answered: Vec::new(),
     }
 }
 

@@ -351,6 +351,7 @@ pub fn exec() -> Launch {
         agent: None,
         argv: vec!["true".into()],
         history: vec![],
+        answered: vec![],
     }
 }
 

@@ -22,6 +22,7 @@ fn task(script: &str, limits: Limits) -> ToRunner {
         instructions: String::new(),
         limits,
         history: Vec::new(),
+        answered: Vec::new(),
     })
 }
 
