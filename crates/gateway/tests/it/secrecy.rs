@@ -100,9 +100,13 @@ async fn what_a_box_says_in_pieces_is_scrubbed_where_they_meet_and_given_out_at_
         vec![],
         vec![chunk(one)],
     ];
+    // The order of an event's fields is nobody's promise.
+    let read = |events: &[String]| -> Vec<serde_json::Value> {
+        events.iter().map(|event| serde_json::from_str(event).unwrap()).collect()
+    };
     for (at, expected) in (0..).zip(expected) {
         match house.receive().await {
-            FromCable::Heard { id, events, more: false } => assert_eq!((id, events), (at, expected)),
+            FromCable::Heard { id, events, more: false } => assert_eq!((id, read(&events)), (at, read(&expected))),
             other => panic!("not an answer: {other:?}"),
         }
     }

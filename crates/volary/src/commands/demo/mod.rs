@@ -181,7 +181,9 @@ async fn demonstrate(
         });
         steps.screen.line(&serde_json::to_string_pretty(&value)?);
     } else {
-        steps.screen.line(&tell(&seen, &view, &attempts, task_done, &report, &link.url, &evidence)?);
+        // A link to what ends with this line is none.
+        let console = (!args.exit).then_some(link.url.as_str());
+        steps.screen.line(&tell(&seen, &view, &attempts, task_done, &report, console, &evidence)?);
     }
     Ok(i32::from(!ok))
 }
@@ -329,7 +331,7 @@ fn tell(
     attempts: &[Attempt],
     task_done: bool,
     report: &Result<evidence::verify::Report, evidence::verify::Fault>,
-    console: &str,
+    console: Option<&str>,
     evidence: &[u8],
 ) -> Result<String, std::fmt::Error> {
     use std::fmt::Write;
@@ -357,7 +359,8 @@ fn tell(
     for attempt in attempts {
         let mark = if attempt.held { "✓ refused" } else { "✗ NOT HELD" };
         let met = if attempt.met.is_empty() { "never reported" } else { &attempt.met };
-        writeln!(out, "  {mark}  {:<48} {met}\n             {}", attempt.what, attempt.wall)?;
+        let wall = if attempt.held { &*attempt.wall } else { "no wall answered as it should" };
+        writeln!(out, "  {mark}  {:<48} {met}\n             {wall}", attempt.what)?;
     }
     writeln!(out, "\n── The evidence ───────────────────────────────────────────────────────────")?;
     match report {
@@ -370,7 +373,19 @@ fn tell(
         )?,
         Err(fault) => writeln!(out, "NOT CONSISTENT: {fault}")?,
     }
-    write!(out, "\nConsole (this link works once, for ten minutes): {console}")?;
+    writeln!(
+        out,
+        "\nWhat may leave all the same: a run of the built-in profile may read public hosts, and a URL can carry data."
+    )?;
+    writeln!(out, "`volary reach default` prints it all; docs/egress.md says how a profile narrows it.")?;
+    let open: Vec<&str> = attempts.iter().filter(|attempt| !attempt.held).map(|attempt| attempt.name).collect();
+    if !task_done || !open.is_empty() || report.is_err() {
+        let walls = if open.is_empty() { String::new() } else { format!(" Not held: {}.", open.join(", ")) };
+        writeln!(out, "\nThe demo FAILED: exit status 1.{walls}")?;
+    }
+    if let Some(console) = console {
+        write!(out, "\nConsole (this link works once, for ten minutes): {console}")?;
+    }
     Ok(out)
 }
 

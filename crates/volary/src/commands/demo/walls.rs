@@ -71,7 +71,7 @@ const ATTEMPTS: [(&str, &str, By); 27] = [
     ("key-in-memory", "search memory for the key", By::Found("the key is not in the box")),
     ("gateway-metadata", "have the gateway ask the metadata address", By::Gateway("169.254.169.254")),
     ("gateway-post", "post the source through the gateway", By::Gateway("example.com")),
-    ("gateway-tunnel", "tunnel through the gateway", By::Gateway("example.com:443")),
+    ("gateway-tunnel", "tunnel to another service through the gateway", By::Gateway("example.com:22")),
     ("gateway-forged-handle", "call the model with a forged handle", By::Gateway("/model/scripted/v1/messages")),
     ("gateway-no-handle", "call the model without a handle", By::Gateway("/model/scripted/v1/messages")),
     (
@@ -114,9 +114,11 @@ pub fn judge(output: &str, verdicts: &[Verdict]) -> Vec<Attempt> {
         .collect()
 }
 
-/// Two attempts go for one path; the rule tells them apart.
+/// Attempts that go for one path or host are told apart by the rule.
 fn fits(name: &str, verdict: &Verdict) -> bool {
     match name {
+        "gateway-post" => verdict.rule == "write.no-row",
+        "gateway-tunnel" => verdict.rule == "port.closed",
         "gateway-forged-handle" => verdict.rule == "handle.unknown",
         "gateway-no-handle" => verdict.rule == "handle.missing",
         _ => true,
