@@ -1,5 +1,6 @@
 //! `volary runs`, `log`, `replay`, `cancel`.
 
+use super::transcript::Transcript;
 use super::{platform, show};
 use crate::home::Home;
 use anyhow::Context;
@@ -48,11 +49,12 @@ pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::R
     let run = id(run)?;
     let platform = platform::reach(home).await?;
     let mut out = std::io::stdout();
+    let mut transcript = Transcript::default();
     let mut print = |entry: &model::Entry| -> anyhow::Result<()> {
         if json {
             writeln!(out, "{}", serde_json::to_string(entry)?)?;
-        } else if let Some(text) = show::entry(entry) {
-            writeln!(out, "{text}")?;
+        } else {
+            out.write_all(transcript.say(entry).as_bytes())?;
         }
         out.flush()?;
         Ok(())
@@ -67,6 +69,7 @@ pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::R
             print(&entry)?;
         }
     }
+    out.write_all(transcript.end().as_bytes())?;
     Ok(0)
 }
 

@@ -13,4 +13,5 @@ pub mod run;
 pub mod secrets;
 pub mod show;
 pub mod status;
+pub mod transcript;
 pub mod verify;

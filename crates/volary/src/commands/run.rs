@@ -1,6 +1,7 @@
 //! `volary run`: an agent works on a task; a live view; the result is a branch and a printed diff.
 
-use super::{platform, show};
+use super::platform;
+use super::transcript::Transcript;
 use crate::home::Home;
 use anyhow::{Context, bail};
 use api::http::CreateRun;
@@ -105,16 +106,19 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             };
         }
     }
-    live.close();
+    let closed = live.close();
+    shown = shown && closed.is_ok();
     platform.finish().await;
     Ok(if shown { status } else { 141 })
 }
 
-/// The live view: lines as they come, and one line below them that says what is going on and what it has cost.
+/// The live view: the transcript as it comes, and one line below it that says what is going on and what it has cost.
 struct Live {
     json: bool,
     bar: ProgressBar,
-    in_chunk: bool,
+    transcript: Transcript,
+    /// The beginning of a line, while the bar stands where it would.
+    begun: String,
     usage: Usage,
     cost: MicroDollars,
 }
@@ -130,44 +134,43 @@ impl Live {
             )
         };
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { json, bar, in_chunk: false, usage: Usage::default(), cost: MicroDollars(0) }
+        let (usage, cost) = (Usage::default(), MicroDollars(0));
+        Self { json, bar, transcript: Transcript::default(), begun: String::new(), usage, cost }
     }
 
     fn show(&mut self, entry: &model::Entry) -> anyhow::Result<()> {
-        let mut out = std::io::stdout();
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(entry)?)?;
+            writeln!(std::io::stdout(), "{}", serde_json::to_string(entry)?)?;
             return Ok(());
         }
         if let Event::Settled { usage, cost, .. } = &entry.event {
             self.usage = self.usage.plus(*usage);
             self.cost = self.cost.plus(*cost);
         }
-        let said = self.say(entry);
-        self.bar.suspend(|| -> std::io::Result<()> {
-            if let Some(text) = said {
-                out.write_all(text.as_bytes())?;
-            }
-            out.flush()
-        })?;
+        self.begun += &self.transcript.say(entry);
+        // The bar is drawn over the line that the cursor stands in: beside it, only whole lines are written.
+        let whole = if self.bar.is_hidden() { self.begun.len() } else { self.begun.rfind('\n').map_or(0, |at| at + 1) };
+        let rest = self.begun.split_off(whole);
+        let ready = std::mem::replace(&mut self.begun, rest);
+        if !ready.is_empty() {
+            self.bar.suspend(|| write(&ready))?;
+        }
         self.bar.set_message(format!("{} tokens, {}", self.usage.total(), self.cost));
         Ok(())
     }
 
-    /// Pieces of the model's text join to lines; everything else stands on lines of its own.
-    fn say(&mut self, entry: &model::Entry) -> Option<String> {
-        if let Event::Chunk { text, .. } = &entry.event {
-            self.in_chunk = !text.ends_with('\n');
-            return Some(show::plain(text));
-        }
-        let text = show::entry(entry)?;
-        let before = if std::mem::take(&mut self.in_chunk) { "\n" } else { "" };
-        Some(format!("{before}{text}\n"))
-    }
-
-    fn close(&self) {
+    /// Takes the bar away, and writes what stood behind it.
+    fn close(&mut self) -> std::io::Result<()> {
         self.bar.finish_and_clear();
+        let rest = std::mem::take(&mut self.begun) + &self.transcript.end();
+        write(&rest)
     }
+}
+
+fn write(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 #[cfg(test)]

@@ -58,7 +58,15 @@ pub fn exit(exit: &Exit) -> String {
     }
 }
 
-/// An entry in lines; `None` for what people do not read (the loop's own steps).
+/// A piece of an output as text.
+pub fn output(data_b64: &str) -> String {
+    let Ok(bytes) = STANDARD.decode(data_b64) else { return format!("{UNDECODABLE}\n") };
+    let text = String::from_utf8_lossy(&bytes);
+    if text.chars().nth(MOST).is_some() { cut(&text) + "\n" } else { plain(&text) }
+}
+
+/// An entry in lines; `None` for what people do not read (the loop's own steps) and for pieces of a text, which
+/// [`super::transcript`] joins.
 pub fn entry(entry: &Entry) -> Option<String> {
     let text = match &entry.event {
         Event::Accepted { task, repo, person, model, profile } => {
@@ -103,23 +111,24 @@ pub fn entry(entry: &Entry) -> Option<String> {
             line
         }
         Event::Ended { outcome, reason, .. } => {
-            let word = match outcome {
-                model::Outcome::Done => "✓ done",
-                model::Outcome::Failed => "✗ failed",
-                model::Outcome::Cancelled => "✗ cancelled",
+            let (mark, word) = match outcome {
+                model::Outcome::Done => ("✓", "done"),
+                model::Outcome::Failed => ("✗", "failed"),
+                model::Outcome::Cancelled => ("✗", "cancelled"),
             };
-            if reason.is_empty() { word.to_owned() } else { format!("{word}: {}", cut(reason)) }
+            match reason.strip_prefix(word) {
+                _ if reason.is_empty() => format!("{mark} {word}"),
+                // The reason begins with the word itself.
+                Some(rest) if !rest.starts_with(char::is_alphanumeric) => format!("{mark} {}", cut(reason)),
+                _ => format!("{mark} {word}: {}", cut(reason)),
+            }
         }
-        Event::Chunk { text, .. } => cut(text),
         Event::ToolCall { title, .. } => format!("▶ {}", in_line(title)),
         Event::ToolResult { ok: false, text, .. } => format!("  ✗ {}", cut(text)),
-        Event::ToolResult { .. } | Event::Loop { .. } | Event::Unknown => return None,
-        Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),
-        Event::Output { data_b64, .. } => {
-            let bytes = STANDARD.decode(data_b64);
-            let text = bytes.map_or_else(|_| UNDECODABLE.to_owned(), |bytes| cut(&String::from_utf8_lossy(&bytes)));
-            text.trim_end().lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
+        Event::ToolResult { .. } | Event::Chunk { .. } | Event::Output { .. } | Event::Loop { .. } | Event::Unknown => {
+            return None;
         }
+        Event::Command { argv, .. } => format!("  $ {}", cut(&argv.join(" "))),
         Event::CommandEnd { exit: how, ms, .. } => format!("  ({}, {ms} ms)", exit(how)),
         Event::FileEdit { path, created, diff, .. } => {
             format!("  {} {}\n{}", if *created { "new file" } else { "edited" }, in_line(path), cut(diff))
@@ -149,19 +158,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{entry, plain};
-    use model::Entry;
-    use serde_json::json;
-
-    #[test]
-    fn an_output_that_cannot_be_decoded_is_said_to_be_there() {
-        let output: Entry = serde_json::from_value(json!({
-            "run": "r", "n": 1, "at": 0, "source": "operator", "source_seq": 1,
-            "event": {"kind": "output", "id": "t1", "stream": "stdout", "data_b64": "aGk[scrubbed:key]"},
-        }))
-        .unwrap();
-        assert_eq!(entry(&output).unwrap(), "    [an output that cannot be decoded]");
-    }
+    use super::plain;
 
     #[test]
     fn a_task_in_a_list_is_one_line_that_says_when_it_is_cut() {
