@@ -79,6 +79,12 @@ const LONGEST: usize = 65_536;
 /// Deepest nesting in a record.
 const DEEPEST: usize = 32;
 
+/// Whether `file` says of itself that it is evidence, in the form that [`verify`] reads.
+#[must_use]
+pub fn is_evidence(file: &[u8]) -> bool {
+    file.starts_with(b"volary-evidence 1\n")
+}
+
 /// Checks `file` whole, and that every note of `witnessed` (signed heads that were kept elsewhere, of the same
 /// workspace and key) lies on its chain.
 ///
@@ -86,7 +92,7 @@ const DEEPEST: usize = 32;
 /// The first [`Fault`].
 pub fn verify(file: &[u8], witnessed: &[&str]) -> Result<Report, Fault> {
     let mut lines = Lines { rest: file };
-    if lines.next() != Some(b"volary-evidence 1") {
+    if !is_evidence(file) || lines.next().is_none() {
         return Err(fault(0, "this is no evidence file of the form \"volary-evidence 1\""));
     }
     let workspace = header(&mut lines, "workspace ")?;

@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 /// few, and what a run needs is set aside for it when it starts.
 const MIN_FREE_MIB: u64 = 32;
 
+/// Whether nothing is at `path`, as far as one can see.
+pub fn is_missing(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    fs::metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
+}
+
 /// An installation's folder.
 #[derive(Debug, Clone)]
 pub struct Home(PathBuf);
@@ -90,6 +96,17 @@ impl Home {
             if let (true, Some(uid)) = (root, uid) {
                 chown(&path, Some(uid), Some(uid))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses a home that was never made: whoever only looks at one makes none.
+    pub fn is_there(&self) -> anyhow::Result<()> {
+        if is_missing(&self.server()) {
+            bail!(
+                "there is no home at {}; `volary up` makes one, as does `volary run`, or give another --home",
+                self.0.display()
+            );
         }
         Ok(())
     }

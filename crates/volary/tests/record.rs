@@ -208,6 +208,19 @@ fn the_evidence_of_a_home_is_whole_while_it_is_up_and_after_and_the_operator_is_
 }
 
 #[test]
+fn a_file_that_is_no_evidence_is_called_that_and_not_tampered_with() {
+    let platform = platform();
+    let other = platform.home().parent().unwrap().join("no-such-file");
+    for (file, status, word) in [(Path::new("/etc/passwd"), 2, "no evidence file"), (&other, 1, "no-such-file")] {
+        let out = platform.cli(&["verify", file.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(status), "{}", all(&out));
+        assert!(all(&out).contains(word) && !all(&out).contains("NOT CONSISTENT"), "{}", all(&out));
+    }
+    let (ok, said) = verify(platform.home(), Some(Path::new("/etc/passwd")));
+    assert!(!ok && said["is_evidence"] == false, "{said:#}");
+}
+
+#[test]
 fn any_flipped_bit_of_the_evidence_is_found() {
     const BITS: u64 = 200;
     let platform = platform();

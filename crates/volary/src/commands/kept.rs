@@ -27,7 +27,7 @@ pub enum Act {
 
 /// Does it; prints JSON with `json`.
 pub async fn main(home: &Home, act: &Act, json: bool) -> anyhow::Result<i32> {
-    let platform = platform::reach(home).await?;
+    let platform = platform::reach_made(home).await?;
     let client = &platform.client;
     match act {
         Act::List => {

@@ -22,7 +22,7 @@ pub fn when(at: Moment) -> String {
 
 /// `volary runs`
 pub async fn list(home: &Home, json: bool) -> anyhow::Result<i32> {
-    let platform = platform::reach(home).await?;
+    let platform = platform::reach_made(home).await?;
     let all: Vec<RunView> = platform.client.get("/api/runs").await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -47,7 +47,7 @@ pub async fn list(home: &Home, json: bool) -> anyhow::Result<i32> {
 /// `volary log RUN [--follow] [--json]`
 pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::Result<i32> {
     let run = id(run)?;
-    let platform = platform::reach(home).await?;
+    let platform = platform::reach_made(home).await?;
     let mut out = std::io::stdout();
     let mut transcript = Transcript::default();
     let mut print = |entry: &model::Entry| -> anyhow::Result<()> {
@@ -76,7 +76,7 @@ pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::R
 /// `volary cancel RUN`
 pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
     let run = id(run)?;
-    let platform = platform::reach(home).await?;
+    let platform = platform::reach_made(home).await?;
     platform.client.cancel(&run).await?;
     println!("{run} is being ended");
     Ok(0)
@@ -86,7 +86,7 @@ pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
 /// the digest that the gateway recorded when it passed.
 pub async fn replay(home: &Home, run: &str, turn: u32) -> anyhow::Result<i32> {
     let run = id(run)?;
-    let platform = platform::reach(home).await?;
+    let platform = platform::reach_made(home).await?;
     let entries = platform.client.events(&run, 0).await?;
     let steps: Vec<Value> = entries
         .iter()

@@ -99,7 +99,7 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             Ok(0)
         }
         Act::List { json } => {
-            let platform = platform::reach(home).await?;
+            let platform = platform::reach_made(home).await?;
             let all: Vec<ModelView> = platform.client.get("/api/models").await?;
             if *json {
                 println!("{}", serde_json::to_string_pretty(&all)?);
@@ -115,14 +115,14 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             Ok(0)
         }
         Act::Test { name } => {
-            let platform = platform::reach(home).await?;
+            let platform = platform::reach_made(home).await?;
             let tested: Tested =
                 platform.client.post(&format!("/api/models/{}/test", segment(name)?), &serde_json::json!({})).await?;
             println!("{}: {}", if tested.ok { "ok" } else { "failed" }, super::show::plain(&tested.said));
             Ok(i32::from(!tested.ok))
         }
         Act::Delete { name } => {
-            let platform = platform::reach(home).await?;
+            let platform = platform::reach_made(home).await?;
             platform
                 .client
                 .act(Method::DELETE, &format!("/api/models/{}", segment(name)?), &serde_json::json!({}))

@@ -29,6 +29,15 @@ pub async fn reach(home: &Home) -> anyhow::Result<Platform> {
     start(home, &[]).await
 }
 
+/// As [`reach`], for commands that make no home.
+///
+/// # Errors
+/// When there is none; else as [`reach`].
+pub async fn reach_made(home: &Home) -> anyhow::Result<Platform> {
+    home.is_there()?;
+    reach(home).await
+}
+
 /// Starts a platform on `home`, on any free port.
 ///
 /// # Errors

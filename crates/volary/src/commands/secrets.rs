@@ -41,7 +41,7 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             println!("{name} is set; it will not be shown again, to anyone");
         }
         Act::List { json } => {
-            let platform = platform::reach(home).await?;
+            let platform = platform::reach_made(home).await?;
             let all: Vec<SecretView> = platform.client.get("/api/secrets").await?;
             if *json {
                 println!("{}", serde_json::to_string_pretty(&all)?);
@@ -61,7 +61,7 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             }
         }
         Act::Delete { name } => {
-            let platform = platform::reach(home).await?;
+            let platform = platform::reach_made(home).await?;
             platform.client.act(Method::DELETE, &path(name)?, &serde_json::json!({})).await?;
             println!("{name} is deleted");
         }

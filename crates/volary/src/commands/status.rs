@@ -25,6 +25,8 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     let (Some(state), Some(health)) = (state, health) else {
         if as_json {
             println!("{}", json!({"up": false, "home": home.path()}));
+        } else if let Err(e) = home.is_there() {
+            println!("No platform is up: {e}.");
         } else {
             println!("No platform is up on {}. Start one: volary up", home.path().display());
         }
@@ -61,13 +63,13 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     }
     let connected = |is: bool| if is { "connected" } else { "✗ not connected" };
     println!(
-        "operator {}, gateway {}; {} live runs",
+        "operator {}, gateway {}; {}",
         connected(health.operator),
         connected(health.gateway),
-        health.live_runs
+        counted(health.live_runs, "live run", "live runs")
     );
     for (name, found) in &boxes {
-        println!("box {name}: {} processes", found.processes.len());
+        println!("box {name}: {}", counted(found.processes.len() as u64, "process", "processes"));
         if !found.has_first() {
             println!("  ✗ none of them is its process 1");
         }
@@ -78,6 +80,10 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     }
     println!("{}", if all_hold { "Every wall holds." } else { "✗ What is marked so is not as promised." });
     Ok(i32::from(!all_hold))
+}
+
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 fn print(facts: &[Fact]) {

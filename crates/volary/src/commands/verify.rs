@@ -7,7 +7,7 @@
 use crate::client::Client;
 use crate::home::Home;
 use anyhow::Context;
-use evidence::verify::{Fault, Report, check_note, verify};
+use evidence::verify::{Fault, Report, check_note, is_evidence, verify};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -33,15 +33,31 @@ struct Findings {
     remarks: Vec<String>,
 }
 
-/// Checks a file, or this home's own evidence; status 1 when something is wrong or cannot be relied on.
-///
+/// Exit status for what is no evidence at all, as for other mistakes of whoever types.
+const NO_EVIDENCE: i32 = 2;
+
+/// Checks a file, or this home's own evidence; status 1 when something is wrong or cannot be relied on, 2 when the file
+/// is another kind of file.
 pub fn main(home: &Home, file: Option<&Path>, key: Option<&str>, json: bool) -> anyhow::Result<i32> {
+    if file.is_none() {
+        home.is_there()?;
+    }
     // The heads first: what the operator has kept by now, the database holds by the time that it is read.
     let kept = kept_heads(home);
     let (name, bytes) = match file {
         Some(path) => (path.display().to_string(), fs::read(path).with_context(|| format!("read {}", path.display()))?),
         None => ("this home's evidence".to_owned(), own(home)?),
     };
+    if !is_evidence(&bytes) {
+        let what = "this is no evidence file, so there is nothing to verify: an evidence file begins with the line \
+                    \"volary-evidence 1\", and is what a platform answers to GET /api/evidence";
+        if json {
+            println!("{}", json!({"ok": false, "is_evidence": false, "what": what}));
+        } else {
+            eprintln!("volary: {name}: {what}");
+        }
+        return Ok(NO_EVIDENCE);
+    }
     let found = examine(&bytes, &kept, key, file.is_some());
     if json {
         println!("{}", as_json(&found));

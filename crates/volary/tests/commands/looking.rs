@@ -133,6 +133,33 @@ fn status_of_a_home_where_nothing_is_up_says_so_and_fails() {
 }
 
 #[test]
+fn what_only_looks_at_a_home_makes_none_and_says_how_one_is_made() {
+    let above = tempfile::tempdir().unwrap();
+    let home = above.path().join("typed-wrong");
+    let commands: [&[&str]; 11] = [
+        &["runs"],
+        &["log", "aaaaaaaaaaaa"],
+        &["replay", "aaaaaaaaaaaa", "--turn", "1"],
+        &["cancel", "aaaaaaaaaaaa"],
+        &["kept"],
+        &["model", "list"],
+        &["model", "test", "claude"],
+        &["secret", "list"],
+        &["verify"],
+        &["reach"],
+        &["status"],
+    ];
+    for args in commands {
+        let out = Command::new(VOLARY).arg("--home").arg(&home).args(args).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {}", all(&out));
+        for word in ["there is no home", home.to_str().unwrap(), "volary up"] {
+            assert!(all(&out).contains(word), "{args:?}: {}", all(&out));
+        }
+        assert!(!home.exists(), "{args:?} made a home");
+    }
+}
+
+#[test]
 fn doctor_names_every_thing_that_boxes_need() {
     let out = Command::new(VOLARY).args(["doctor", "--json"]).output().unwrap();
     let checks: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", all(&out)));
