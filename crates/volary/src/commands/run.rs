@@ -2,7 +2,7 @@
 
 use super::platform;
 use super::transcript::Transcript;
-use crate::home::Home;
+use crate::home::{Home, is_missing};
 use anyhow::{Context, bail};
 use api::http::CreateRun;
 use clap::Parser;
@@ -54,11 +54,25 @@ pub fn local(repo: &str) -> anyhow::Result<String> {
     absolute(&PathBuf::from(repo))
 }
 
+/// What a run without a repository is, said to whoever stands in `folder`.
+fn without_repo(folder: Option<&Path>) -> String {
+    let said = "without --repo the run has an empty worktree, and what it writes there is not kept";
+    match folder.and_then(|folder| folder.ancestors().find(|above| !is_missing(&above.join(".git")))) {
+        Some(repo) => {
+            let repo = repo.display();
+            format!("this run does not see the repository {repo}: {said}; to work on it, give --repo {repo}")
+        }
+        None => said.to_owned(),
+    }
+}
+
 /// Runs it; returns 0 when the task was done.
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let repo = args.repo.as_deref().map(local).transpose()?;
-    if repo.is_none() {
-        eprintln!("volary: no --repo: the run has an empty worktree, and what it writes there is not kept");
+    match &repo {
+        Some(path) if is_missing(Path::new(path)) => bail!("{path} is not there; give the path of a git repository"),
+        Some(_) => {}
+        None => eprintln!("volary: {}", without_repo(std::env::current_dir().ok().as_deref())),
     }
     let platform = platform::reach(home).await?;
     if args.background && platform.is_own() {
@@ -175,7 +189,7 @@ fn write(text: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::local;
+    use super::{local, without_repo};
 
     #[test]
     fn a_url_is_refused_with_the_reason_and_a_path_with_a_colon_is_not() {
@@ -183,5 +197,17 @@ mod tests {
             assert!(local(url).unwrap_err().to_string().contains("git gateway"), "{url}");
         }
         assert_eq!(local("/a:b").unwrap(), "/a:b");
+    }
+
+    #[test]
+    fn who_stands_in_a_repository_is_told_how_the_run_would_see_it() {
+        let repo = tempfile::tempdir().unwrap();
+        let inside = repo.path().join("a/b");
+        std::fs::create_dir_all(&inside).unwrap();
+        assert!(!without_repo(Some(&inside)).contains("give --repo"), "there is no repository yet");
+        std::fs::create_dir(repo.path().join(".git")).unwrap();
+        let said = without_repo(Some(&inside));
+        assert!(said.ends_with(&format!("give --repo {}", repo.path().display())), "{said}");
+        assert!(said.contains("not kept"), "{said}");
     }
 }

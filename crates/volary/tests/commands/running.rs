@@ -172,6 +172,17 @@ fn a_background_run_needs_a_platform_that_stays_and_says_so() {
 }
 
 #[test]
+fn a_repository_that_is_not_there_is_named_before_anything_is_made_or_missed() {
+    let above = tempfile::tempdir().unwrap();
+    let home = above.path().join("never-made");
+    let run = ["run", "--repo", "/no/such/folder", "x"];
+    let out = Command::new(VOLARY).arg("--home").arg(&home).args(run).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", all(&out));
+    assert!(text(&out.stderr).contains("/no/such/folder is not there"), "{}", all(&out));
+    assert!(!home.exists(), "a home was made");
+}
+
+#[test]
 fn a_repository_that_is_none_is_refused_with_the_way_out() {
     let platform = platform();
     let double = ModelDouble::start(KEY, Vec::new());
