@@ -63,18 +63,21 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     // What is wrong in it is said before anything begins.
     options.outside.outward()?;
     let (server_uid, gateway_uid) = home.uids();
-    home.make(server_uid)?;
+    let tcp = match listen(options.port) {
+        Ok(tcp) => tcp,
+        Err(taken) => {
+            // Whoever starts a second platform on one home hears of the first, not of its port.
+            if home.path().is_dir() {
+                drop(lock(home)?);
+            }
+            return Err(taken);
+        }
+    };
+    make(home, server_uid)?;
     let lock = lock(home)?;
     // Orphans of the operator (helpers that still take a box down) become ours, so that we can wait for them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
 
-    let tcp = TcpListener::bind(("127.0.0.1", options.port)).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "port {} on 127.0.0.1 is taken by another program; give --port N (0 for any free one)",
-            options.port
-        ),
-        _ => anyhow::anyhow!("listen on 127.0.0.1:{}: {e}", options.port),
-    })?;
     let url = format!("http://{}", tcp.local_addr()?);
     // A socket is nobody else's, also for the moment before its mode is set.
     let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -110,6 +113,27 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     ended
 }
 
+/// The console's socket.
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("port {port} on 127.0.0.1 is taken by another program; give --port N (0 for any free one)")
+        }
+        _ => anyhow::anyhow!("listen on 127.0.0.1:{port}: {e}"),
+    })
+}
+
+/// Makes the home; when it is refused, folders that were made only now are taken away again, if they are empty.
+fn make(home: &Home, server_uid: u32) -> anyhow::Result<()> {
+    let new: Vec<&std::path::Path> = home.path().ancestors().take_while(|folder| !folder.exists()).collect();
+    let made = home.make(server_uid);
+    if made.is_err() {
+        // The deepest first; above one that stays all stay.
+        new.into_iter().take_while(|folder| fs::remove_dir(folder).is_ok()).for_each(drop);
+    }
+    made
+}
+
 /// The name of the account that runs this, which the home belongs to; its number, where it has none.
 fn account() -> String {
     let uid = rustix::process::geteuid().as_raw();
@@ -128,7 +152,7 @@ fn account() -> String {
 
 /// One `up` per home: the lock is on the folder itself, which no clean-up takes away.
 fn lock(home: &Home) -> anyhow::Result<File> {
-    let folder = File::open(home.path())?;
+    let folder = File::open(home.path()).with_context(|| format!("open the home {}", home.path().display()))?;
     if rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         let state = fs::read_to_string(home.run("up.json")).unwrap_or_default();
         bail!(

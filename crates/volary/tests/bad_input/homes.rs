@@ -28,6 +28,12 @@ fn a_home_that_others_cannot_reach_names_the_folder_in_the_way() {
     let home = above.path().join("home");
     refused(&up(&home, &["--port", "0"]), 1, &[above.path().to_str().unwrap(), "--home", "only its owner can enter"]);
     assert_eq!(leftovers(&home, ""), Vec::<String>::new());
+    assert!(!home.exists(), "a home was made and stays");
+    // Nor the folders on the way to it; but what was there before stays.
+    let there = above.path().join("there");
+    std::fs::create_dir(&there).unwrap();
+    refused(&up(&there.join("a/b/home"), &["--port", "0"]), 1, &["only its owner can enter"]);
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0);
 }
 
 #[test]
@@ -50,7 +56,12 @@ fn a_home_with_too_long_a_path_says_how_long_it_may_be() {
 #[test]
 fn a_second_up_on_one_home_is_refused_and_the_first_goes_on() {
     let platform = platform();
-    refused(&up(platform.home(), &["--port", "0"]), 1, &[platform.home().to_str().unwrap(), "in use", "--home"]);
+    let (_, port) = platform.url().rsplit_once(':').unwrap();
+    // Also when it wants the port of the first, as any second `up` without --port does.
+    for port in ["0", port] {
+        let words = [platform.home().to_str().unwrap(), "in use", "--home"];
+        refused(&up(platform.home(), &["--port", port]), 1, &words);
+    }
     let out = platform.cli(&["exec", "--", "echo", "still here"]);
     assert!(out.status.success(), "{}", all(&out));
     platform.stop();
@@ -60,9 +71,12 @@ fn a_second_up_on_one_home_is_refused_and_the_first_goes_on() {
 fn a_taken_port_is_named_with_the_way_out_and_nothing_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let home = folder(0o711);
-    refused(&up(home.path(), &["--port", &port]), 1, &[&port, "taken", "--port"]);
-    assert_eq!(leftovers(home.path(), ""), Vec::<String>::new());
+    let above = folder(0o711);
+    for home in [above.path(), &above.path().join("home")] {
+        refused(&up(home, &["--port", &port]), 1, &[&port, "taken", "--port"]);
+        assert_eq!(leftovers(home, ""), Vec::<String>::new());
+        assert_eq!(std::fs::read_dir(above.path()).unwrap().count(), 0, "something was made and stays");
+    }
 }
 
 #[test]
