@@ -4,6 +4,12 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// Where git is looked for, here and wherever it is run.
+pub const GIT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Where mke2fs is looked for, here and where it is run.
+pub(crate) const MKE2FS_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
 /// One line of the doctor.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
@@ -15,6 +21,11 @@ pub struct Check {
     pub found: String,
     /// What to do, when it is not.
     pub fix: String,
+    /// The Debian packages that bring it; empty when it is none's.
+    #[serde(skip)]
+    pub packages: &'static str,
+    /// The one command of ours that needs it; none when every box does.
+    pub only_for: Option<&'static str>,
 }
 
 /// The Landlock ABI of this kernel; 0 when it has none or it is switched off.
@@ -63,18 +74,21 @@ pub fn checks() -> Vec<Check> {
     let mut all = vec![kernel(), landlock(), privilege(root), control_groups(root), overlay()];
     if root {
         all.push(loop_devices());
-        all.push(tool("mke2fs", "makes the worktree's image", "e2fsprogs"));
-    } else {
+        all.push(tool(("mke2fs", "-V"), MKE2FS_PATH, "makes the worktree's image", "e2fsprogs"));
+    } else if cgroups() == Cgroups::V2 {
+        // On v1 only root can keep boxes, who needs none.
         all.push(user_namespaces());
     }
     // Not needed: without it only a profile that names it makes no box, and is told why.
     all.push(check("docker", true, crate::docker::doctor(root), ""));
-    all.push(tool("git", "reads a repository and takes the result in, as its owner", "git"));
+    all.push(tool(("git", "--version"), GIT_PATH, "reads a repository and takes the result in, as its owner", "git"));
+    all.push(compiler());
     all
 }
 
 fn check(name: &'static str, ok: bool, found: impl Into<String>, fix: &str) -> Check {
-    Check { name, ok, found: found.into(), fix: if ok { String::new() } else { fix.to_owned() } }
+    let fix = if ok { String::new() } else { fix.to_owned() };
+    Check { name, ok, found: found.into(), fix, packages: "", only_for: None }
 }
 
 fn kernel() -> Check {
@@ -121,12 +135,14 @@ fn control_groups(root: bool) -> Check {
     if !root {
         return match crate::rootless::delegated() {
             Ok(path) => check("cgroups", true, format!("v2, {path} is this user's"), ""),
-            Err(why) => check(
-                "cgroups",
-                false,
-                why.to_string(),
-                "run it as root (sudo), or in a group of its own: systemd-run --user --scope --property=Delegate=yes volary …",
-            ),
+            Err(why) => {
+                // No user can be given a part of v1.
+                let before = match cgroups() {
+                    Cgroups::V2 => "systemd-run --user --scope --property=Delegate=yes",
+                    Cgroups::V1 | Cgroups::None => "sudo",
+                };
+                check("cgroups", false, why.to_string(), &format!("{before} {}", this_command()))
+            }
         };
     }
     match cgroups() {
@@ -158,18 +174,62 @@ fn overlay() -> Check {
     check("overlay", ok, if ok { "known to the kernel" } else { "not loaded" }, "modprobe overlay")
 }
 
-fn tool(name: &'static str, what: &str, package: &str) -> Check {
-    let found = Command::new(name)
-        .arg(if name == "git" { "--version" } else { "-V" })
-        .env("PATH", "/usr/local/bin:/usr/sbin:/sbin:/usr/bin:/bin")
-        .stdin(Stdio::null())
-        .output();
-    match found {
+fn tool((name, version): (&'static str, &str), path: &str, what: &str, packages: &'static str) -> Check {
+    let found = Command::new(name).arg(version).env("PATH", path).stdin(Stdio::null()).output();
+    let seen = match found {
         Ok(out) => {
             let text = [out.stdout, out.stderr].concat();
             let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
             check(name, true, line, "")
         }
-        Err(_) => check(name, false, "not found", &format!("it {what}: apt-get install {package}")),
+        Err(_) => check(name, false, format!("not found in {path}"), &format!("it {what}: {}", install(packages))),
+    };
+    Check { packages, ..seen }
+}
+
+/// The compiler of the host's tree, which boxes see; the demo's task is written in C.
+fn compiler() -> Check {
+    const PACKAGES: &str = "gcc libc6-dev";
+    let missing = ["/usr/bin/cc", "/usr/include/stdio.h"].into_iter().find(|file| !Path::new(file).is_file());
+    let found = missing.map_or_else(|| "/usr/bin/cc, which boxes see".to_owned(), |file| format!("no {file}"));
+    let fix = format!("only `volary demo` needs it: {}", install(PACKAGES));
+    Check { packages: PACKAGES, only_for: Some("demo"), ..check("cc", missing.is_none(), found, &fix) }
+}
+
+/// The command that installs Debian packages, for this user.
+#[must_use]
+pub fn install(packages: &str) -> String {
+    let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
+    format!("{sudo}apt-get install --yes {packages}")
+}
+
+/// What was typed to start this program, to be typed again behind another word.
+fn this_command() -> String {
+    let exe = std::env::current_exe().map_or_else(|_| "volary".into(), |path| path.display().to_string());
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once(exe).chain(args).map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it whole.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=,@+".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_type_again_is_taken_whole_by_a_shell() {
+        for word in ["plain-word/of.all=kinds", "", "two words", "it's $HOME; `x` \"y\"", "*", "~"] {
+            let line = format!("printf %s {}", quoted(word));
+            let out = Command::new("sh").arg("-c").arg(line).output().expect("sh starts");
+            assert_eq!(String::from_utf8_lossy(&out.stdout), word);
+        }
     }
 }

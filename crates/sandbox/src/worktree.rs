@@ -109,7 +109,7 @@ fn blank(blanks: &Path, mib: u64) -> Result<PathBuf, BoxError> {
         .args(["-E", "lazy_itable_init=1,nodiscard", "-N", &inodes])
         .arg(&draft)
         .env_clear()
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .env("PATH", crate::doctor::MKE2FS_PATH)
         .stdin(Stdio::null())
         .output()
         .map_err(|cause| BoxError::Host {

@@ -186,7 +186,10 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
 /// What speaks to a server.
 async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
     match command {
-        Command::Demo(args) => commands::demo::main(&args).await,
+        Command::Demo(args) => {
+            commands::doctor::refuse_unless_able_to_demo()?;
+            commands::demo::main(&args).await
+        }
         Command::Run(args) => commands::run::main(home, &args).await,
         Command::Exec(args) => commands::exec::main(home, &args).await,
         Command::Status { json } => commands::status::main(home, json).await,

@@ -82,7 +82,7 @@ impl Git {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut git = Command::new("git");
         git.env_clear().current_dir(&self.at);
-        git.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C").env("PWD", &self.at);
+        git.env("PATH", sandbox::doctor::GIT_PATH).env("LC_ALL", "C").env("PWD", &self.at);
         if let Some(home) = home() {
             git.env("HOME", home);
         }

@@ -1,36 +1,65 @@
 //! `volary doctor`.
 
 use anyhow::bail;
-use sandbox::doctor::checks;
+use sandbox::doctor::{Check, checks, install};
 
-/// Prints every check; status 1 when one fails.
+/// Prints every check; status 1 when one fails that every box needs.
 pub fn main(json: bool) -> anyhow::Result<i32> {
     let all = checks();
+    let missing = all.iter().any(|check| !check.ok && check.only_for.is_none());
     if json {
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         for check in &all {
-            println!("{} {:<14} {}", if check.ok { "ok     " } else { "MISSING" }, check.name, check.found);
+            let mark = match (check.ok, check.only_for) {
+                (true, _) => "ok     ",
+                (false, None) => "MISSING",
+                (false, Some(_)) => "note   ",
+            };
+            println!("{mark} {:<14} {}", check.name, check.found);
             if !check.ok {
                 println!("        → {}", check.fix);
             }
         }
-        let missing = all.iter().filter(|check| !check.ok).count();
         println!();
         match missing {
-            0 => println!("This host can keep boxes."),
-            _ => println!("This host cannot keep boxes yet: do what the arrows say."),
+            false => println!("This host can keep boxes."),
+            true => println!("This host cannot keep boxes yet: do what the arrows say."),
         }
     }
-    Ok(i32::from(all.iter().any(|check| !check.ok)))
+    Ok(i32::from(missing))
 }
 
-/// Boxes need all of it; without one of them nothing is started, and the first thing to do is said.
+/// Boxes need all of it; without one of them nothing is started, and the one thing to do is said.
+///
+/// # Errors
+/// What is missing, and what to do first.
 pub fn refuse_unless_able() -> anyhow::Result<()> {
-    match checks().into_iter().find(|check| !check.ok) {
-        None => Ok(()),
-        Some(check) => {
-            bail!("this host cannot keep boxes yet: {}: {}.\nDo this: {}", check.name, check.found, check.fix)
-        }
-    }
+    refuse("keep boxes", missing(None))
+}
+
+/// The same for the demo, which also has a repository to make and a program to compile.
+///
+/// # Errors
+/// What is missing, and what to do first.
+pub fn refuse_unless_able_to_demo() -> anyhow::Result<()> {
+    refuse("show the demo", missing(Some("demo")))
+}
+
+/// What is not there of what every box needs, and of what this command needs.
+fn missing(command: Option<&str>) -> Vec<Check> {
+    let needed = |check: &Check| check.only_for.is_none_or(|only| Some(only) == command);
+    checks().into_iter().filter(|check| !check.ok && needed(check)).collect()
+}
+
+/// The first thing to do, as one command; packages come last, and together.
+fn refuse(what: &str, missing: Vec<Check>) -> anyhow::Result<()> {
+    let packages: Vec<&str> = missing.iter().map(|check| check.packages).filter(|names| !names.is_empty()).collect();
+    let (found, fix): (Vec<&Check>, String) = match missing.iter().find(|check| check.packages.is_empty()) {
+        _ if missing.is_empty() => return Ok(()),
+        Some(check) => (vec![check], check.fix.clone()),
+        None => (missing.iter().collect(), install(&packages.join(" "))),
+    };
+    let found: Vec<String> = found.iter().map(|check| format!("{}: {}", check.name, check.found)).collect();
+    bail!("this host cannot {what} yet: {}.\nDo this: {fix}", found.join("; "))
 }
