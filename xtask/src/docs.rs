@@ -1,4 +1,5 @@
-//! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, and no test named that does not exist.
+//! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, no test named that does not exist, no
+//! claim made twice, and no decision left out of their list.
 //!
 //! Only links inside the repository are followed; nothing is fetched.
 
@@ -17,6 +18,8 @@ const FLAGS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 pub fn check() -> Result<()> {
     let mut faults = dead_links(cargo::root())?;
     faults.extend(missing_tests(cargo::root())?);
+    faults.extend(unlisted_decisions(cargo::root())?);
+    faults.extend(doubled_claims(&std::fs::read_to_string(cargo::root().join("SECURITY.md"))?));
     if !faults.is_empty() {
         bail!("{} fault(s):\n  {}", faults.len(), faults.join("\n  "));
     }
@@ -57,6 +60,34 @@ fn test_names(page: &str) -> Vec<String> {
         .filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
         .filter(|code| code.matches('_').count() >= 3)
         .map(str::to_owned)
+        .collect()
+}
+
+/// Decisions that the list of decisions does not link to.
+fn unlisted_decisions(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("docs/decisions");
+    let list = std::fs::read_to_string(folder.join("README.md")).context("reading docs/decisions/README.md")?;
+    let mut pages = Vec::new();
+    find(&folder, "md", &mut pages)?;
+    Ok(unlisted(&list, pages.iter().filter_map(|page| page.file_name()?.to_str())))
+}
+
+fn unlisted<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let listed: BTreeSet<String> = targets(list).into_iter().map(|(_, target)| target).collect();
+    names
+        .filter(|name| *name != "README.md" && !listed.contains(*name))
+        .map(|name| format!("docs/decisions/README.md: {name} is not listed"))
+        .collect()
+}
+
+/// Claims of SECURITY.md's tables that stand there more than once.
+fn doubled_claims(page: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    page.lines()
+        .enumerate()
+        .filter_map(|(n, line)| Some((n + 1, line.strip_prefix("| ")?.split_once(" |")?.0)))
+        .filter(|(_, claim)| *claim != "claim" && !seen.insert(*claim))
+        .map(|(line, claim)| format!("SECURITY.md:{line}: claimed before: {claim}"))
         .collect()
 }
 
@@ -159,6 +190,25 @@ mod tests {
     #[test]
     fn every_test_that_a_claim_names_exists() {
         assert_eq!(missing_tests(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_decision_is_listed() {
+        assert_eq!(unlisted_decisions(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_decision_that_is_not_listed_is_found() {
+        let found = unlisted("| [0001](0001-a.md) | a |", ["0001-a.md", "0002-b.md", "README.md"].into_iter());
+        assert_eq!(found, ["docs/decisions/README.md: 0002-b.md is not listed"]);
+    }
+
+    #[test]
+    fn a_claim_that_is_made_twice_is_found() {
+        let page = "| claim | test |\n|---|---|\n| A | x |\n| B | y |\n\n| claim | test |\n|---|---|\n| A | z |\n";
+        assert_eq!(doubled_claims(page), ["SECURITY.md:8: claimed before: A"]);
+        let own = std::fs::read_to_string(cargo::root().join("SECURITY.md")).unwrap();
+        assert_eq!(doubled_claims(&own), Vec::<String>::new());
     }
 
     #[test]
