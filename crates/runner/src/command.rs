@@ -17,6 +17,7 @@ use model::{Event, Limits};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -217,7 +218,7 @@ impl Life {
     /// Moves one stream until its end, or, once the command is over, until what it left in the pipe is read.
     fn pump(
         &self,
-        mut from: pipe::Receiver,
+        from: pipe::Receiver,
         stream: Stream,
         mut over: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + 'static {
@@ -227,7 +228,7 @@ impl Life {
             let mut left = MOST_LEFT;
             while left > 0 {
                 let ended = *over.borrow_and_update();
-                match read_some(&mut from, &mut piece) {
+                match read_some(&from, &mut piece, ended) {
                     Ok(0) => return,
                     Ok(read) => {
                         if ended {
@@ -280,10 +281,16 @@ impl Life {
     }
 }
 
-/// Reads what is there, at most one piece.
-fn read_some(from: &mut pipe::Receiver, piece: &mut Vec<u8>) -> io::Result<usize> {
+/// Reads what is there, at most one piece. When nothing more comes, the kernel itself is asked: the runtime says that a pipe
+/// is empty when it has not yet heard of what is in it, and the end of a command may be heard first.
+fn read_some(from: &pipe::Receiver, piece: &mut Vec<u8>, last: bool) -> io::Result<usize> {
     piece.resize(OUTPUT_PIECE, 0);
-    let read = from.try_read(piece);
+    let read = match from.try_read(piece) {
+        Err(error) if last && error.kind() == io::ErrorKind::WouldBlock => {
+            rustix::io::read(from.as_fd(), &mut piece[..]).map_err(io::Error::from)
+        }
+        read => read,
+    };
     piece.truncate(*read.as_ref().unwrap_or(&0));
     read
 }

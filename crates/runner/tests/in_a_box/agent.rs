@@ -395,8 +395,7 @@ async fn what_escaped_a_command_dies_when_the_last_command_ends() {
     ])
     .await;
     // While another command ran it might have been that one's; then it was no one's.
-    let said = (story.text(Stream::Stdout), story.text(Stream::Stderr));
-    assert_eq!((said.0.as_str(), said.1.as_str()), ("1\n0\n", ""));
+    assert_eq!(story.text(Stream::Stdout), "1\n0\n", "{}", story.text(Stream::Stderr));
 }
 
 #[tokio::test(flavor = "current_thread")]
