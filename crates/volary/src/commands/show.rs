@@ -104,7 +104,9 @@ pub fn entry(entry: &Entry) -> Option<String> {
             if let (Some(branch), Some(commit)) = (branch, commit) {
                 write!(line, ": branch {branch} at {commit}").ok()?;
             }
-            write!(line, "\n{}", plain(diff)).ok()?;
+            if !diff.is_empty() {
+                write!(line, "\n{}", plain(diff).trim_end_matches('\n')).ok()?;
+            }
             if *diff_cut {
                 line.push_str("\n… the diff is longer; see the branch");
             }

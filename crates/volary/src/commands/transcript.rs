@@ -176,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_followed_by_no_empty_line() {
+        let result = |files: u64, diff: &str| told(&[json!({"kind": "result", "files": files, "diff": diff})]);
+        assert_eq!(result(0, ""), "◆ 0 files changed\n");
+        assert_eq!(result(1, "-a\n+b\n"), "◆ 1 file changed\n-a\n+b\n");
+    }
+
+    #[test]
     fn a_reason_that_only_repeats_the_outcome_is_not_said_twice() {
         let ended = |reason: &str| told(&[json!({"kind": "ended", "outcome": "cancelled", "reason": reason})]);
         assert_eq!(ended("cancelled"), "✗ cancelled\n");
