@@ -165,10 +165,10 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     let (mut from, mut to) = stream.into_split();
     let hello = tokio::time::timeout(HELLO, frame::read(&mut from)).await.context("it said no hello in time")??;
     let FromGateway::Hello { open } = hello else { bail!("its first word is no hello") };
-    let left = grants::settle_left(app, &open).await?;
+    // It also names calls that it settles again, in case that was not heard; most of those are settled.
+    let (under_way, left) = grants::settle_left(app, &open).await?;
     tracing::info!(
-        "a gateway is connected; {} calls are under way, {left} of an earlier one were settled at their reservation",
-        open.len()
+        "a gateway is connected; {under_way} calls are under way, {left} of an earlier one were settled at their reservation"
     );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
     let asked = Asked::default();

@@ -302,29 +302,32 @@ pub async fn settle(app: &App, grant: &GrantId, usage: Usage, status: u16, inter
     Ok(())
 }
 
-/// Settles every open grant but these at its reservation: what the calls really used is not known any more.
+/// Settles every open grant but these at its reservation: what the calls really used is not known any more. Gives how
+/// many of these are open, and how many others were settled.
 ///
 /// # Errors
 /// The store's.
-pub async fn settle_left(app: &App, but: &[GrantId]) -> Result<usize, Fault> {
+pub async fn settle_left(app: &App, but: &[GrantId]) -> Result<(usize, usize), Fault> {
     let (at, but) = (now(), but.to_vec());
-    let told = app
+    let (open, told) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let mut told = Vec::new();
-                for mut grant in tx.open_grants().await?.into_iter().filter(|grant| !but.contains(&grant.id)) {
+                let (open, left): (Vec<_>, Vec<_>) =
+                    tx.open_grants().await?.into_iter().partition(|grant| but.contains(&grant.id));
+                for mut grant in left {
                     let mut run = tx.run(&grant.run).await?;
                     told.extend(settle_in(tx, &mut grant, run.as_mut(), at, None, 0, true).await?);
                 }
-                Ok::<_, StoreError>(told)
+                Ok::<_, StoreError>((open.len(), told))
             })
         })
         .await?;
     for (run, n) in &told {
         app.live.tell(run, *n);
     }
-    Ok(told.len())
+    Ok((open, told.len()))
 }
 
 async fn settle_in(
