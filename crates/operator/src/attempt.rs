@@ -274,6 +274,9 @@ impl Attempt {
             // What was read is of a box that is gone, not of one that breaks its promise.
             return Err(self.broke("the box's helper ended while its walls were read"));
         }
+        if verdict.is_err() && live.with(|live| live.is_dead()).await {
+            return Err(self.broke("the box's runner ended while its walls were read"));
+        }
         self.say(&Event::Walls { readings }).await?;
         verdict.map_err(failed)
     }

@@ -80,6 +80,10 @@ pub trait Live: Send + 'static {
     fn is_lost(&self) -> bool {
         false
     }
+    /// Whether its process 1 is gone, and so everything in it.
+    fn is_dead(&self) -> bool {
+        false
+    }
     /// Stops every process of the box where it stands.
     ///
     /// # Errors
@@ -140,6 +144,9 @@ impl Live for sandbox::LiveBox {
     }
     fn is_lost(&self) -> bool {
         Self::is_lost(self)
+    }
+    fn is_dead(&self) -> bool {
+        Self::is_dead(self)
     }
     fn pause(&mut self) -> Result<(), String> {
         Self::pause(self).map_err(|e| e.to_string())

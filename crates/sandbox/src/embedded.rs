@@ -386,6 +386,14 @@ impl LiveBox {
         self.over.is_some() || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
     }
 
+    /// Whether its process 1 is gone, and with it every other process of the box.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        // The state stands behind the name, which ends at the last bracket. A number that went to somebody else is alive.
+        stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
+    }
+
     /// Stops every process of the box where it stands: none gets any processor time until [`LiveBox::resume`].
     ///
     /// # Errors

@@ -81,6 +81,24 @@ async fn a_wall_that_does_not_hold_ends_the_box_before_its_task() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_box_that_dies_while_its_walls_are_read_costs_the_attempt_and_not_the_run() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    *stage.engine.wall_off.lock().unwrap() = true;
+    *stage.engine.dead.lock().unwrap() = true;
+    stage.play(|mut runner| runner.hello());
+    let mut stale = stage.runs.stale.subscribe();
+    stage.launch(agent(None));
+    stale.changed().await.unwrap();
+    let events = stage.events().await;
+    assert!(
+        matches!(events.last(), Some(Event::Note { text }) if text.contains("while its walls were read")),
+        "{events:?}"
+    );
+    assert!(!events.iter().any(|event| matches!(event, Event::Walls { .. } | Event::Ended { .. })), "{events:?}");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_box_that_claims_an_end_is_killed_and_its_claim_not_kept() {
     let stage = Stage::new();
     let _gateway = stage.gateway().await;

@@ -87,6 +87,8 @@ pub struct FakeEngine {
     pub doors: Mutex<Vec<SocketAddr>>,
     pub alive: Arc<Mutex<usize>>,
     pub wall_off: Mutex<bool>,
+    /// Whether process 1 of the boxes made from now on is gone when it is looked at.
+    pub dead: Mutex<bool>,
     pub why: Mutex<Option<String>>,
     pub changes: Mutex<Vec<(Vec<u8>, String)>>,
     /// The next box's changes have no end; this is told once they are being imported.
@@ -97,6 +99,7 @@ struct FakeBox {
     stdout: Arc<Mutex<Option<File>>>,
     alive: Arc<Mutex<usize>>,
     wall_off: bool,
+    dead: bool,
     why: Option<String>,
     changes: Vec<(Vec<u8>, String)>,
     endless: Option<oneshot::Sender<()>>,
@@ -135,6 +138,7 @@ impl Engine for FakeEngine {
             stdout,
             alive: Arc::clone(&self.alive),
             wall_off: *self.wall_off.lock().unwrap(),
+            dead: *self.dead.lock().unwrap(),
             why: self.why.lock().unwrap().clone(),
             changes: self.changes.lock().unwrap().clone(),
             endless: self.endless.lock().unwrap().take(),
@@ -167,6 +171,9 @@ impl Live for FakeBox {
                 by: "test".into(),
             })
             .to_vec()
+    }
+    fn is_dead(&self) -> bool {
+        self.dead
     }
     fn kill(&mut self) -> Result<(), String> {
         self.stdout.lock().unwrap().take();
