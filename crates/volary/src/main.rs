@@ -167,6 +167,9 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<i32> {
+    if matches!(cli.command, Command::Demo(_)) && cli.home.is_some() {
+        anyhow::bail!("the demo has a home of its own, fresh and removed at its end; leave --home out");
+    }
     let home = Home::resolve(cli.home.as_deref())?;
     match cli.command {
         Command::Up { port, json, outside, quiet } => {
@@ -186,10 +189,7 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
 /// What speaks to a server.
 async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
     match command {
-        Command::Demo(args) => {
-            commands::doctor::refuse_unless_able_to_demo()?;
-            commands::demo::main(&args).await
-        }
+        Command::Demo(args) => commands::demo::main(&args).await,
         Command::Run(args) => commands::run::main(home, &args).await,
         Command::Exec(args) => commands::exec::main(home, &args).await,
         Command::Status { json } => commands::status::main(home, json).await,

@@ -72,7 +72,7 @@ impl Seen {
 
 /// Runs it; status 0 when the task was done, every wall held, and the evidence verifies; 130 when it was stopped.
 pub async fn main(args: &Args) -> anyhow::Result<i32> {
-    super::doctor::refuse_unless_able().map_err(|e| anyhow::anyhow!("{e}\n{}", how_to_start()))?;
+    super::doctor::refuse_unless_able_to_demo()?;
     // Before anything is made. Then in this order: what is declared later ends earlier, the folder after its platform.
     let mut stop = Stop::install()?;
     let _pipes = Pipes::are_no_end();
@@ -200,12 +200,6 @@ async fn kept_heads(home: &Home) -> Vec<String> {
     Vec::new()
 }
 
-/// The one command to type when this user cannot keep boxes.
-fn how_to_start() -> String {
-    let exe = std::env::current_exe().map_or_else(|_| "volary".into(), |path| path.display().to_string());
-    format!("Then: sudo {exe} demo")
-}
-
 /// A fresh folder under the temporary one, which all may pass through and no one but us may list; removed at the end.
 struct Folder(PathBuf);
 
@@ -275,6 +269,7 @@ fn git(repo: &Path, args: &[&str]) -> anyhow::Result<()> {
         .arg(repo)
         .args(["-c", "user.name=Demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"])
         .args(args)
+        .env("PATH", sandbox::doctor::GIT_PATH)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null")
         .stdin(Stdio::null())
