@@ -154,11 +154,15 @@ fn account() -> String {
 fn lock(home: &Home) -> anyhow::Result<File> {
     let folder = File::open(home.path()).with_context(|| format!("open the home {}", home.path().display()))?;
     if rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        let state = fs::read_to_string(home.run("up.json")).unwrap_or_default();
+        let state = fs::read_to_string(home.run("up.json")).ok();
+        let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let who = state.map_or_else(
+            || "it is starting".to_owned(),
+            |state| format!("process {}, console {}", state["pid"], state["url"].as_str().unwrap_or("not known")),
+        );
         bail!(
-            "the home {} is in use: a platform runs on it ({}); stop that one, or give another --home",
-            home.path().display(),
-            state.trim()
+            "the home {} is in use: a platform runs on it ({who}); stop that one, or give another --home",
+            home.path().display()
         );
     }
     Ok(folder)

@@ -221,7 +221,7 @@ mod tests {
         assert!(!post(&[]).held);
         let verdict = Verdict {
             allowed: false,
-            rule: "door.closed".into(),
+            rule: "write.no-row".into(),
             method: "POST".into(),
             target: "http://example.com/collect".into(),
             why: String::new(),
@@ -231,6 +231,7 @@ mod tests {
             reserved: None,
         };
         assert!(post(std::slice::from_ref(&verdict)).held);
-        assert!(!post(&[Verdict { allowed: true, ..verdict }]).held);
+        assert!(!post(&[Verdict { allowed: true, ..verdict.clone() }]).held);
+        assert!(!post(&[Verdict { rule: "port.closed".into(), ..verdict }]).held);
     }
 }
