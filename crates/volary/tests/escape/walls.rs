@@ -231,6 +231,7 @@ fn a_command_starts_with_three_descriptors_and_a_clean_environment() {
             "GIT_SSL_CAINFO",
             "HTTPS_PROXY",
             "HTTP_PROXY",
+            "JAVA_TOOL_OPTIONS",
             "NODE_EXTRA_CA_CERTS",
             "PIP_CERT",
             "REQUESTS_CA_BUNDLE",
@@ -240,8 +241,6 @@ fn a_command_starts_with_three_descriptors_and_a_clean_environment() {
             "https_proxy"
         ]
     );
-    let java = lines.extract_if(.., |line| line.starts_with("JAVA_TOOL_OPTIONS=")).next().expect("Java's way");
-    assert_eq!(java.matches("-D").count(), 6, "{java}");
     assert_eq!(
         lines,
         [
