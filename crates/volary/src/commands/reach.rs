@@ -14,7 +14,10 @@ use std::path::Path;
 
 /// Prints it.
 pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
-    home.is_there()?;
+    // Profiles may be written, and looked at, before the first `up`.
+    if !home.profiles().is_dir() {
+        home.is_there()?;
+    }
     // The server's own reading, then the engine's own check: what is printed is what a run would get.
     let profile = server::profiles::load(&home.profiles(), name)?;
     let root = rustix::process::geteuid().is_root();
