@@ -125,12 +125,15 @@ pub fn readings(said: &ContainerInspectResponse, spec: &HardenedSpec, image: &st
     let parent = format!("below {}", spec.cgroup());
     let below = Path::new(group).starts_with(spec.cgroup());
     let log = host.log_config.as_ref().and_then(|log| log.typ.as_deref());
-    let restart = host.restart_policy.as_ref().and_then(|policy| policy.name).map(|name| name.to_string());
+    // The daemon says "no" by an empty name too; to say nothing at all is no answer.
+    let restart = host.restart_policy.as_ref().map_or("missing".to_owned(), |policy| {
+        policy.name.map(|name| name.to_string()).filter(|name| !name.is_empty()).unwrap_or_else(|| "no".into())
+    });
     vec![
         reading("log driver", "none", word(log), by),
         reading("engine's network", "none", word(host.network_mode.as_deref()), by),
         reading("privileged", "false", flag(host.privileged), by),
-        reading("restarts", "no", restart.filter(|name| !name.is_empty()).unwrap_or_else(|| "no".into()), by),
+        reading("restarts", "no", restart, by),
         reading("image", image, word(said.image.as_deref()), by),
         reading("control group", parent.clone(), if below { parent } else { group.to_owned() }, "/proc/PID/cgroup"),
     ]
