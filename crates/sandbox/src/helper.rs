@@ -81,6 +81,9 @@ pub enum Answer {
 /// How often every process of a box is killed before the helper gives up: a millisecond apart, so half a minute at least.
 pub(crate) const KILL_ROUNDS: u32 = 30_000;
 
+/// How often, a millisecond apart, a box that could not be made is looked at for a process that was killed.
+const KILLED_ROUNDS: u32 = 1000;
+
 struct Made {
     spec: HardenedSpec,
     container: Container,
@@ -132,7 +135,7 @@ pub fn main() -> i32 {
             order => order,
         };
         let (answer, listener, last) = carry_out(order, fds, &mut made);
-        let failed = matches!(answer, Answer::Failed { .. });
+        let failed = matches!(answer, Answer::Failed { .. } | Answer::Lost { .. });
         if failed && made.as_ref().is_some_and(Made::was_killed) {
             // Not the box's fault, and nothing that a next one would meet again: it is as lost as with this helper.
             drop(made.take().map(Made::end));
@@ -160,6 +163,7 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
                 *made = Some(new);
                 (Answer::Made { pid, group, readings: Vec::new() }, Some(listener), false)
             }
+            Err(e) if e.is::<Killed>() => (Answer::Lost { what: whole(e.as_ref()) }, None, false),
             Err(e) => failed(whole(e.as_ref())),
         },
         (Order::Start, Some(made)) => match made.container.start() {
@@ -282,12 +286,13 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     let made = (|| {
         oci::root_tree(&stage, &spec)?;
         oci::write_bundle(&stage, &spec)?;
-        let mut container = ContainerBuilder::new(spec.box_id.to_string(), SyscallType::default())
+        let built = ContainerBuilder::new(spec.box_id.to_string(), SyscallType::default())
             .with_root_path(stage.join("state"))?
             .as_init(stage.join("bundle"))
             .with_systemd(false)
             .with_detach(true)
-            .build()?;
+            .build();
+        let mut container = built.map_err(|e| Killed::or(e.into()))?;
         let pid = container.pid().map_or(0, nix_raw);
         let listener = read_back::forbid_swap(&spec.cgroup())
             .map_err(act("forbid swap"))
@@ -295,9 +300,10 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         match listener {
             Ok(listener) => Ok((container, pid, listener)),
             Err(e) => {
+                let e = Killed::or(e.into());
                 // Half a box is no box.
                 container.delete(true)?;
-                Err(e.into())
+                Err(e)
             }
         }
     })();
@@ -310,6 +316,30 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             worktree.unmount()?;
             Err(e)
         }
+    }
+}
+
+/// Somebody killed a process of a box that was being made.
+#[derive(Debug, thiserror::Error)]
+#[error("a process of the box was killed while it was made: {0}")]
+struct Killed(String);
+
+impl Killed {
+    /// What a failure to make a box means: this, when one of this helper's children was killed, as they are its own
+    /// work only when it takes a box down; else what it says itself. A child closes its end of a channel before it can
+    /// be collected, so it is waited for; one that failed ends by itself, and one that does not end is not waited for
+    /// beyond a second.
+    fn or(failure: Box<dyn std::error::Error>) -> Box<dyn std::error::Error> {
+        use rustix::process::{WaitOptions, wait};
+        for _ in 0..KILLED_ROUNDS {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((_, status))) if status.signaled() => return Self(whole(failure.as_ref())).into(),
+                Ok(Some(_)) => {}
+                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Err(_) => break,
+            }
+        }
+        failure
     }
 }
 

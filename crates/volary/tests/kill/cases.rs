@@ -124,6 +124,26 @@ fn a_helper_killed_while_it_makes_the_box_leaves_nothing_of_it_and_the_run_gets_
 }
 
 #[test]
+fn process_1_killed_while_its_box_is_made_leaves_nothing_of_it_and_the_run_gets_another() {
+    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "0.05")]}, {"text": "Done."}]));
+    let mut runs = Vec::new();
+    // From its first moment on: before the engine has made it the box's own, and before it is let run.
+    for ms in [0, 0, 0, 1, 1, 2, 3, 4, 6, 8, 12] {
+        let run = world.begin();
+        let begun = std::time::Instant::now();
+        while world.find(Victim::Runner).is_none() {
+            assert!(begun.elapsed().as_secs() < 60, "no process 1");
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+        world.kill(Victim::Runner);
+        assert!(done(&world.over(&run)), "{ms} ms: {}", reason(&world.over(&run)));
+        runs.push(run);
+    }
+    drop(world.judge(&runs));
+}
+
+#[test]
 fn an_agent_killed_while_a_command_runs_ends_the_run_with_the_reason() {
     let entries = while_a_command_runs(Victim::Agent);
     assert!(!done(&entries));
