@@ -5,7 +5,7 @@
 
 use crate::refusal::{Refusal, Trace};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use model::Dialect;
 use policy::model_call::{self, BETA_HEADERS};
@@ -110,7 +110,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    let (provider, path) = target(&head.method, &head.uri, &head.headers)?;
+    let (provider, path) = target(&head.uri, &head.headers)?;
     let dialect = dialect(&path);
     let handle_sha256 = handle(&head.headers)?;
     betas(&head.headers)?;
@@ -158,15 +158,10 @@ fn dialect(path: &str) -> Dialect {
     }
 }
 
-/// Splits `/model/{name}{path}`; everything else is a closed door.
-fn target(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
+/// Splits `/model/{name}{path}`; everything else is a closed door. What names a host itself is the forward proxy's
+/// ([`crate::egress::is_for`]) and does not come here.
+fn target(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
     let closed = |why: &str| Err(Refusal::policy("door.closed", why));
-    if method == Method::CONNECT {
-        return closed("There are no tunnels out of this box.");
-    }
-    if uri.scheme().is_some() || uri.authority().is_some() {
-        return closed("This is no forward proxy; no host can be reached through it.");
-    }
     if headers.contains_key(header::UPGRADE) {
         return closed("A connection cannot be turned into another protocol here.");
     }
@@ -312,25 +307,16 @@ mod tests {
     }
 
     #[test]
-    fn only_an_origin_form_model_path_opens_the_door() {
-        let ask = |method: Method, uri: &str| target(&method, &uri.parse().unwrap(), &HeaderMap::new());
-        assert_eq!(ask(Method::POST, "/model/claude/v1/messages").unwrap(), ("claude".into(), "/v1/messages".into()));
-        for uri in [
-            "/",
-            "/model/",
-            "/model/x",
-            "/model//v1/messages",
-            "/model/a%2fb/v1",
-            "/MODEL/x/v1",
-            "//model/x/v1",
-            "http://a.example/model/x/v1/messages",
-            "*",
-        ] {
-            assert_eq!(rule(ask(Method::POST, uri)), "door.closed", "{uri}");
+    fn only_a_model_path_opens_the_door() {
+        let ask = |uri: &str| target(&uri.parse().unwrap(), &HeaderMap::new());
+        assert_eq!(ask("/model/claude/v1/messages").unwrap(), ("claude".into(), "/v1/messages".into()));
+        for uri in
+            ["/", "/model/", "/model/x", "/model//v1/messages", "/model/a%2fb/v1", "/MODEL/x/v1", "//model/x/v1", "*"]
+        {
+            assert_eq!(rule(ask(uri)), "door.closed", "{uri}");
         }
-        assert_eq!(rule(ask(Method::CONNECT, "a.example:443")), "door.closed");
         let upgrade = headers(&[("upgrade", "websocket")]);
-        assert_eq!(rule(target(&Method::GET, &"/model/x/v1/messages".parse().unwrap(), &upgrade)), "door.closed");
+        assert_eq!(rule(target(&"/model/x/v1/messages".parse().unwrap(), &upgrade)), "door.closed");
     }
 
     fn spaces(n: usize) -> http_body_util::Full<Bytes> {

@@ -68,24 +68,13 @@ impl Table {
 /// The store's.
 pub async fn law(app: &App, run: &RunId) -> Result<EgressWord, Fault> {
     let row = app.store.run(run).await?;
-    Ok(match standing(row.as_ref()) {
+    Ok(match grants::standing_run(row.as_ref()) {
         Ok(row) => {
             let Table { egress, version, .. } = Table::of(&row.profile)?;
             EgressWord::Law { version, egress }
         }
         Err(no) => EgressWord::Denied { rule: no.rule.to_owned(), why: no.why },
     })
-}
-
-/// The run, if it may still be granted something.
-fn standing(row: Option<&RunRow>) -> Result<&RunRow, Refusal> {
-    match row {
-        None => Err(Refusal::new("run.unknown", "There is no such run.")),
-        Some(row) if row.state.is_over() => {
-            Err(Refusal::new("run.over", "This run is over; nothing more is granted to it."))
-        }
-        Some(row) => Ok(row),
-    }
 }
 
 /// The answer to a question on which there is no recorded word.
@@ -175,7 +164,7 @@ async fn judge(
     known: Option<Table>,
     at: Moment,
 ) -> Result<Word, StoreError> {
-    let row = match standing(row) {
+    let row = match grants::standing_run(row) {
         Ok(row) => row,
         Err(no) => return Ok(Word::Denied(no)),
     };
@@ -218,17 +207,9 @@ async fn credential(
     if !names_row(egress, ask, capability) {
         refuse!("write.no-row", "The profile has no row for this host, method and path with this capability.");
     }
-    let Some(handle) = tx.handle(handle_sha256).await? else {
-        refuse!(
-            "handle.unknown",
-            "The key that was sent is not a handle of this platform; use the one this run was given."
-        );
-    };
-    if handle.run != ask.run {
-        refuse!("handle.other-run", "This handle belongs to another run; use the one this run was given.");
-    }
-    if handle.dead || at >= handle.expires {
-        refuse!("handle.expired", "This handle is over; a run's handle ends with its attempt.");
+    let shown = tx.handle(handle_sha256).await?;
+    if let Err(no) = grants::own_handle(shown.as_ref(), &ask.run, at) {
+        return Ok(Err(no));
     }
     let name = secret_of(capability);
     match tx.secret(&name).await? {

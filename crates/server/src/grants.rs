@@ -13,7 +13,7 @@ use policy::budget::{self, Budget};
 use policy::model_call;
 use serde_json::json;
 use store::chain::By;
-use store::grants::{GrantRow, Spent, Standing};
+use store::grants::{GrantRow, HandleRow, Spent, Standing};
 use store::keep::SecretRow;
 use store::runs::RunRow;
 use store::{StoreError, Tx};
@@ -106,22 +106,14 @@ async fn judge(
     macro_rules! refuse {
         ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
     }
-    let Some(row) = &standing.run else { refuse!("run.unknown", "There is no such run.") };
-    if row.state.is_over() {
-        refuse!("run.over", "This run is over; nothing more is granted to it.");
-    }
-    let Some(handle) = &standing.handle else {
-        refuse!(
-            "handle.unknown",
-            "The key that was sent is not a handle of this platform; use the one this run was given."
-        );
+    let row = match standing_run(standing.run.as_ref()) {
+        Ok(row) => row,
+        Err(no) => return Ok(Err(no)),
     };
-    if handle.run != call.run {
-        refuse!("handle.other-run", "This handle belongs to another run; use the one this run was given.");
-    }
-    if handle.dead || at >= handle.expires {
-        refuse!("handle.expired", "This handle is over; a run's handle ends with its attempt.");
-    }
+    let handle = match own_handle(standing.handle.as_ref(), &call.run, at) {
+        Ok(handle) => handle,
+        Err(no) => return Ok(Err(no)),
+    };
     if handle.model != call.provider {
         refuse!(
             "handle.other-model",
@@ -172,6 +164,41 @@ async fn judge(
         price,
     };
     Ok(Ok(Granted { grant, model, secret }))
+}
+
+/// The run, if it may still be granted something.
+///
+/// # Errors
+/// `run.unknown`, `run.over`.
+pub fn standing_run(row: Option<&RunRow>) -> Result<&RunRow, Refusal> {
+    match row {
+        None => Err(Refusal::new("run.unknown", "There is no such run.")),
+        Some(row) if row.state.is_over() => {
+            Err(Refusal::new("run.over", "This run is over; nothing more is granted to it."))
+        }
+        Some(row) => Ok(row),
+    }
+}
+
+/// The handle that was shown, if it is this very run's and lives at `at`.
+///
+/// # Errors
+/// `handle.unknown`, `handle.other-run`, `handle.expired`.
+pub fn own_handle<'h>(shown: Option<&'h HandleRow>, run: &RunId, at: Moment) -> Result<&'h HandleRow, Refusal> {
+    let no = |rule, why: &str| Err(Refusal::new(rule, why));
+    match shown {
+        None => no(
+            "handle.unknown",
+            "The key that was sent is not a handle of this platform; use the one this run was given.",
+        ),
+        Some(handle) if handle.run != *run => {
+            no("handle.other-run", "This handle belongs to another run; use the one this run was given.")
+        }
+        Some(handle) if handle.dead || at >= handle.expires => {
+            no("handle.expired", "This handle is over; a run's handle ends with its attempt.")
+        }
+        Some(handle) => Ok(handle),
+    }
 }
 
 /// What the run may still use: its limits, less what is used and what is set aside.
@@ -360,4 +387,23 @@ async fn settle_in(
     }));
     tx.record(By::Gateway, at, "model.settled", &run.person, more).await?;
     Ok(Some((grant.run.clone(), n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_its_own_runs_until_its_deadline_and_not_at_it() {
+        let run = random::run_id();
+        let row = |dead| HandleRow { run: run.clone(), model: "m".into(), expires: Moment(1000), dead };
+        let rule = |shown: Option<&HandleRow>, run: &RunId, ms| {
+            own_handle(shown, run, Moment(ms)).map_or_else(|no| no.rule, |_| "ok")
+        };
+        assert_eq!(rule(None, &run, 0), "handle.unknown");
+        assert_eq!(rule(Some(&row(false)), &random::run_id(), 0), "handle.other-run");
+        assert_eq!(rule(Some(&row(false)), &run, 999), "ok");
+        assert_eq!(rule(Some(&row(false)), &run, 1000), "handle.expired");
+        assert_eq!(rule(Some(&row(true)), &run, 0), "handle.expired");
+    }
 }
