@@ -108,7 +108,7 @@ fn table() -> impl Strategy<Value = Egress> {
     )
         .prop_map(|(reads, read, packages, write, tunnel, internal)| {
             let packages = packages.into_iter().map(str::to_owned).collect();
-            righted(Egress { reads, read, packages, write, tunnel, internal })
+            righted(Egress { reads, read, packages, write, tunnel, internal, ..Egress::default() })
         })
 }
 
