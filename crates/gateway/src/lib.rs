@@ -33,6 +33,7 @@ mod door;
 mod egress;
 mod inject;
 mod meter;
+mod pieces;
 mod probe;
 mod recent;
 mod refusal;

@@ -48,7 +48,7 @@ impl Meter {
 
     /// The answer's head is there; `content_type` is its own word.
     pub(crate) fn head(&mut self, content_type: &str) {
-        self.shape = if content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
+        self.shape = if is_stream(content_type) {
             Shape::Events(Events::default())
         } else {
             Shape::Whole { text: Vec::new(), over: 0 }
@@ -217,8 +217,13 @@ impl Report {
     }
 }
 
+/// Whether a body of this type is a stream of server-sent events.
+pub(crate) fn is_stream(content_type: &str) -> bool {
+    content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+}
+
 /// What the provider wrote, unless it is no JSON or so full of values that a tree of it would fill the memory.
-fn parse(text: &[u8]) -> Option<Value> {
+pub(crate) fn parse(text: &[u8]) -> Option<Value> {
     if policy::model_call::is_bounded(text) { serde_json::from_slice(text).ok() } else { None }
 }
 

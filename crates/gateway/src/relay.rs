@@ -3,7 +3,8 @@
 //! Read [`passable`] (what comes back at all), [`relay`] (the head), then [`Relayed`] (the body).
 
 use crate::door::OnTheClock;
-use crate::meter::Meter;
+use crate::meter::{Meter, is_stream};
+use crate::pieces::{Pieces, TooMuch};
 use crate::refusal::Refusal;
 use crate::server::Lease;
 use crate::spare::{Connection, Spares};
@@ -67,13 +68,15 @@ pub(crate) fn relay(
     clock: OnTheClock,
 ) -> Response<Relayed> {
     let (head, upstream) = response.into_parts();
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if let Some(meter) = &mut lease.meter {
-        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         meter.head(kind);
     }
+    let looked_for = !scrubber.is_empty();
     let body = Relayed {
         upstream,
-        scrub: (!scrubber.is_empty()).then(|| scrubber.stream()),
+        scrub: looked_for.then(|| scrubber.stream()),
+        pieces: (looked_for && is_stream(kind)).then(|| Pieces::new(scrubber.clone())),
         lease: Some(lease),
         cut: false,
         done: false,
@@ -91,6 +94,8 @@ pub(crate) fn relay(
 pub(crate) struct Relayed {
     upstream: Incoming,
     scrub: Option<scrub::Stream>,
+    /// Of a stream of events: the texts in them.
+    pieces: Option<Pieces>,
     lease: Option<Lease>,
     /// The provider broke off; the client is to be told.
     cut: bool,
@@ -105,8 +110,13 @@ impl Relayed {
         self.lease.as_mut().and_then(|lease| lease.meter.as_mut())
     }
 
-    /// The provider has said all; what was held back, if anything.
-    fn finish(&mut self) -> Option<Bytes> {
+    /// The provider has said all; what was held back.
+    fn finish(&mut self) -> Result<Bytes, TooMuch> {
+        let mut rest = self.scrub.take().map(scrub::Stream::finish).unwrap_or_default();
+        if let Some(mut pieces) = self.pieces.take() {
+            rest = pieces.push(&rest)?;
+            rest.extend(pieces.finish());
+        }
         self.done = true;
         if let Some(mut lease) = self.lease.take() {
             lease.whole = true;
@@ -114,7 +124,27 @@ impl Relayed {
         if let Some(connection) = self.connection.take() {
             self.spares.keep(connection, Instant::now());
         }
-        self.scrub.take().map(scrub::Stream::finish).filter(|rest| !rest.is_empty()).map(Bytes::from)
+        Ok(rest.into())
+    }
+
+    /// The bytes that can go on when these came.
+    fn decided(&mut self, bytes: Bytes) -> Result<Bytes, TooMuch> {
+        let Some(scrub) = &mut self.scrub else { return Ok(bytes) };
+        let out = scrub.push(&bytes);
+        match &mut self.pieces {
+            Some(pieces) => pieces.push(&out).map(Bytes::from),
+            None => Ok(out.into()),
+        }
+    }
+
+    /// The client's connection ends without the last chunk, so that it cannot take this for the end.
+    fn cut_off(&mut self, why: &dyn std::fmt::Display, cx: &Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.lease = None;
+        tracing::warn!(%why, "the answer of a model provider is cut off");
+        self.cut = true;
+        // Come back once more, so that what arrived before the cut is written before the end.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -127,7 +157,6 @@ impl http_body::Body for Relayed {
         if this.cut {
             this.done = true;
             this.cut = false;
-            // The client's connection ends without the last chunk, so that it cannot take this for the end.
             return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
         }
         while !this.done {
@@ -138,27 +167,18 @@ impl http_body::Body for Relayed {
                     if let Some(meter) = this.meter() {
                         meter.push(&bytes);
                     }
-                    let out = match &mut this.scrub {
-                        Some(scrub) => Bytes::from(scrub.push(&bytes)),
-                        None => bytes,
-                    };
-                    if !out.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    match this.decided(bytes) {
+                        Ok(out) if out.is_empty() => {}
+                        Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                        Err(TooMuch) => return this.cut_off(&"more of it waits than may be held", cx),
                     }
                 }
-                Some(Err(error)) => {
-                    this.lease = None;
-                    tracing::warn!(%error, "a model provider broke off in the middle of its answer");
-                    this.cut = true;
-                    // Come back once more, so that what arrived before the cut is written before the end.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                None => {
-                    if let Some(rest) = this.finish() {
-                        return Poll::Ready(Some(Ok(Frame::data(rest))));
-                    }
-                }
+                Some(Err(error)) => return this.cut_off(&error, cx),
+                None => match this.finish() {
+                    Ok(rest) if rest.is_empty() => {}
+                    Ok(rest) => return Poll::Ready(Some(Ok(Frame::data(rest)))),
+                    Err(TooMuch) => return this.cut_off(&"more of it waits than may be held", cx),
+                },
             }
         }
         Poll::Ready(None)

@@ -39,7 +39,13 @@ impl Stream {
     /// Whether anything is held back.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.values.len() + self.formats.len() > 0
+        self.waiting() > 0
+    }
+
+    /// How many bytes of the text's end are held back.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.values.len() + self.formats.len()
     }
 
     fn take(&mut self, bytes: &[u8], last: bool) -> Vec<u8> {

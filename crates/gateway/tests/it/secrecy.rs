@@ -6,6 +6,7 @@ use api::cable::{FromCable, ToCable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::Dialect;
 use model::event::{Event, Stream};
+use serde_json::{Value, json};
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -45,6 +46,32 @@ async fn a_key_cut_in_two_by_the_stream_is_scrubbed_wherever_the_cut_is() {
     }
     let bytes: Vec<&[u8]> = event.as_bytes().chunks(1).collect();
     assert_eq!(answer(chunked("200 OK\r\ncontent-type: text/event-stream", &bytes)).await.text(), expected);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_cut_between_two_events_reaches_no_client_of_any_format() {
+    let anthropic =
+        |text: &str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
+    let chat = |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}}]});
+    let responses = |text: &str| json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": text});
+    let formats: [&dyn Fn(&str) -> Value; 3] = [&anthropic, &chat, &responses];
+    for (format, place) in formats.iter().zip(["/delta/text", "/choices/0/delta/content", "/delta"]) {
+        for cut in [1, 3, 4, KEY.len() / 2, KEY.len() - 1] {
+            let (one, two) = KEY.split_at(cut);
+            let events = ["It is ", one, two, ", no?"].map(|text| format!("data: {}\n\n", format(text)));
+            let pieces: Vec<&[u8]> = events.iter().map(String::as_bytes).collect();
+            let got = answer(chunked("200 OK\r\ncontent-type: text/event-stream", &pieces)).await;
+            let whole = got.text();
+            let datas = whole.lines().filter_map(|line| line.strip_prefix("data: "));
+            let said: String = datas
+                .map(|data| serde_json::from_str::<Value>(data).expect("JSON stays JSON"))
+                .map(|event| event.pointer(place).and_then(Value::as_str).expect("a text").to_owned())
+                .collect();
+            let told = if cut < 4 { one } else { "" };
+            assert_eq!(said, format!("It is {told}[scrubbed:model-key], no?"), "cut at {cut}");
+            assert!(got.whole);
+        }
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]
