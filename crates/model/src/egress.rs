@@ -15,8 +15,12 @@ pub struct Egress {
     /// something, beside the others none.
     pub read: Vec<ReadRow>,
     /// Package groups that may be read under [`Reads::Listed`] and [`Reads::Packages`]: `rust`, `python`, `node`,
-    /// `go`, `java`, `ruby`, `debian`, `ubuntu`, `alpine`.
+    /// `go`, `java`, `ruby`, `debian`, `ubuntu`, `alpine`, and those of the home's own list.
     pub packages: Vec<String>,
+    /// Lines by which the home's own list of registries differs from the one that comes with Volary, in the form of
+    /// that list; they are filled in when a profile is read, and no profile's file names any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<String>,
     /// What may be asked with a credential, row by row. Empty: no write leaves the box.
     pub write: Vec<WriteRow>,
     /// Blind tunnels to package registries. Whoever has one can write there.

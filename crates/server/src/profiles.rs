@@ -1,15 +1,20 @@
-//! Profiles: TOML files that an administrator writes in the home's `profiles/`, and the built-in one.
+//! Profiles: TOML files that an administrator writes in the home's `profiles/`, and the built-in one; beside them there
+//! may be a list by which the package registries of this home differ from those that come with Volary.
 
 use crate::fault::Fault;
 use model::Profile;
 use model::profile::TOOLS;
+use policy::egress::registries::{self, Registries};
 use std::io::ErrorKind;
 use std::path::{Component, Path};
 
 /// The built-in profile's name.
 pub const DEFAULT: &str = "default";
 
-/// Longest profile file, in bytes.
+/// The home's own list of registries, beside the profiles. Every profile is read with it.
+pub const REGISTRIES: &str = "registries.txt";
+
+/// Longest profile file, and longest list of registries, in bytes.
 const MAX_FILE: usize = 256 * 1024;
 
 /// The names of the profiles there are: the built-in one first, then the files of `dir` that have a profile's name. What
@@ -36,34 +41,56 @@ fn plain(name: &str) -> bool {
 /// Reads the profile `name` of the folder `dir`. A file `default.toml` takes the built-in one's place.
 ///
 /// # Errors
-/// 400 and 404 that name the file, the line and what to do.
+/// 400 and 404 that name the file, the line and what to do: of the profile, or of the list beside it.
 pub fn load(dir: &Path, name: &str) -> Result<Profile, Fault> {
     if !plain(name) {
         return Err(Fault::bad("profile.name", format!("{name:?} is no profile's name: it takes a-z, 0-9 and '-'.")));
     }
     let path = dir.join(format!("{name}.toml"));
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound && name == DEFAULT => return Ok(Profile::default()),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
+    let wrong = |why: &str| wrong("profile", &path, why);
+    let mut profile: Profile = match read("profile", &path)? {
+        Some(text) => toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end()))?,
+        None if name == DEFAULT => Profile::default(),
+        None => {
             let message = format!("There is no profile {name:?}; write one in {}.", path.display());
             return Err(Fault::missing("profile.unknown", message));
         }
-        Err(e) => {
-            return Err(Fault::bad(
-                "profile.unreadable",
-                format!("The profile {} cannot be read: {e}.", path.display()),
-            ));
-        }
     };
-    let wrong = |why: &str| Fault::bad("profile.wrong", format!("The profile {} is wrong: {why}", path.display()));
-    if text.len() > MAX_FILE {
-        return Err(wrong("it is longer than 256 KiB."));
+    if !profile.egress.registries.is_empty() {
+        return Err(wrong(&format!("registries stand in the list {REGISTRIES} beside it, for all profiles.")));
     }
-    let text = String::from_utf8(text).map_err(|_| wrong("it is not UTF-8."))?;
-    let profile: Profile = toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end()))?;
+    profile.egress.registries = own_registries(dir)?;
     check(&profile).map_err(|why| wrong(&why))?;
     Ok(profile)
+}
+
+/// The lines by which this home's registries differ; none without a list.
+fn own_registries(dir: &Path) -> Result<Vec<String>, Fault> {
+    let path = dir.join(REGISTRIES);
+    let Some(text) = read("list of registries", &path)? else { return Ok(Vec::new()) };
+    let amended = Registries::built_in().amended(&text);
+    amended.map_err(|why| wrong("list of registries", &path, &format!("{why}.")))?;
+    Ok(registries::lines(&text).map(|(_, line)| line.to_owned()).collect())
+}
+
+fn wrong(what: &str, path: &Path, why: &str) -> Fault {
+    Fault::bad("profile.wrong", format!("The {what} {} is wrong: {why}", path.display()))
+}
+
+/// A file's text; none when there is no such file.
+fn read(what: &str, path: &Path) -> Result<Option<String>, Fault> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            let message = format!("The {what} {} cannot be read: {e}.", path.display());
+            return Err(Fault::bad("profile.unreadable", message));
+        }
+    };
+    if text.len() > MAX_FILE {
+        return Err(wrong(what, path, "it is longer than 256 KiB."));
+    }
+    String::from_utf8(text).map(Some).map_err(|_| wrong(what, path, "it is not UTF-8."))
 }
 
 /// What a profile must be beyond its form.
@@ -144,6 +171,33 @@ mod tests {
         assert_eq!((profile.description.as_str(), profile.limits.turns), ("", 3));
         // What else it leaves out is the built-in one's.
         assert_eq!(profile.limits.seconds, Profile::default().limits.seconds);
+    }
+
+    #[test]
+    fn the_list_of_registries_beside_the_profiles_holds_for_each_of_them_and_a_wrong_one_starts_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join(REGISTRIES);
+        std::fs::write(dir.path().join("p.toml"), "[egress]\nreads = \"packages\"\npackages = [\"php\"]\n").unwrap();
+        assert!(load(dir.path(), "p").unwrap_err().problem.message.contains("no package group \"php\""));
+        std::fs::write(&list, "# ours\n\norg.example.php php ours\n").unwrap();
+        for name in ["p", "default"] {
+            assert_eq!(load(dir.path(), name).unwrap().egress.registries, ["org.example.php php ours"], "{name}");
+        }
+        // It is kept with a run as text of its profile, and read back.
+        let kept = serde_json::to_string(&load(dir.path(), "p").unwrap()).unwrap();
+        assert_eq!(serde_json::from_str::<Profile>(&kept).unwrap(), load(dir.path(), "p").unwrap());
+        std::fs::write(&list, "# ours\n\norg.example.php PHP ours\n").unwrap();
+        for name in ["p", "default"] {
+            let said = load(dir.path(), name).unwrap_err().problem.message;
+            assert!(said.contains(REGISTRIES) && said.contains("line 3"), "{name}: {said}");
+        }
+        std::fs::write(&list, [0xff]).unwrap();
+        assert!(load(dir.path(), "default").unwrap_err().problem.message.contains("not UTF-8"));
+        std::fs::write(&list, "#".repeat(MAX_FILE + 1)).unwrap();
+        assert!(load(dir.path(), "default").unwrap_err().problem.message.contains("256 KiB"));
+        std::fs::remove_file(&list).unwrap();
+        std::fs::write(dir.path().join("p.toml"), "[egress]\nregistries = [\"org.example.x rust x\"]\n").unwrap();
+        assert!(load(dir.path(), "p").unwrap_err().problem.message.contains("beside it"));
     }
 
     #[test]

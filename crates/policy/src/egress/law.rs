@@ -10,6 +10,7 @@ use super::{Budget, Name, path};
 use crate::Refusal;
 use model::Egress;
 use model::egress::Reads;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -38,6 +39,7 @@ pub struct Wrong(pub String);
 pub struct Law {
     pub(super) reads: Reads,
     pub(super) groups: BTreeSet<String>,
+    registries: Cow<'static, Registries>,
     read: Vec<Read>,
     exact: HashMap<String, Vec<usize>>,
     below: HashMap<String, Vec<usize>>,
@@ -97,6 +99,7 @@ impl Law {
         let mut law = Self {
             reads: egress.reads,
             groups: BTreeSet::new(),
+            registries: registries(&egress.registries)?,
             read: Vec::new(),
             exact: HashMap::new(),
             below: HashMap::new(),
@@ -118,6 +121,12 @@ impl Law {
             ));
         }
         Ok(law)
+    }
+
+    /// The registries that its groups are made of: those that come with Volary, as the home's own list changes them.
+    #[must_use]
+    pub fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// The row that a [`Kind::Write`](super::Kind::Write) names.
@@ -153,8 +162,8 @@ impl Law {
     }
 
     /// The package group of `host`, when it may be read by this table.
-    pub(super) fn package(&self, host: &Name) -> Option<&'static Registry> {
-        let registry = Registries::built_in().find(host)?;
+    pub(super) fn package(&self, host: &Name) -> Option<&Registry> {
+        let registry = self.registries.find(host)?;
         let open = match self.reads {
             Reads::Any => true,
             Reads::Listed | Reads::Packages => self.groups.contains(&registry.group),
@@ -192,7 +201,7 @@ impl Law {
         if port != TUNNEL_PORT || self.tunnel.is_empty() {
             return None;
         }
-        let registry = Registries::built_in().find(host)?;
+        let registry = self.registries.find(host)?;
         let fits = |row: &&Tunnel| row.group == registry.group && row.host.as_ref().is_none_or(|only| only == host);
         self.tunnel.iter().filter(fits).map(|row| row.budget).max()
     }
@@ -218,7 +227,7 @@ impl Law {
     }
 
     fn add_group(&mut self, group: &str) -> Result<(), String> {
-        group_exists(group)?;
+        self.group_exists(group)?;
         if !matches!(self.reads, Reads::Listed | Reads::Packages) {
             return Err(r#"groups narrow nothing here; they take reads = "listed" or "packages""#.into());
         }
@@ -275,18 +284,26 @@ impl Law {
     }
 
     fn add_tunnel(&mut self, row: &model::egress::TunnelRow) -> Result<(), String> {
-        group_exists(&row.packages)?;
+        self.group_exists(&row.packages)?;
         if !(1..=MAX_TUNNEL_MIB).contains(&row.mib) || !(1..=MAX_TUNNEL_SECS).contains(&row.seconds) {
             return Err(format!("a tunnel takes 1 to {MAX_TUNNEL_MIB} MiB and 1 to {MAX_TUNNEL_SECS} seconds"));
         }
         let host = row.host.as_deref().map(host).transpose()?;
-        let group_of = |host: &Name| Registries::built_in().find(host).map(|registry| registry.group.as_str());
+        let group_of = |host: &Name| self.registries.find(host).map(|registry| registry.group.as_str());
         if host.as_ref().is_some_and(|host| group_of(host) != Some(row.packages.as_str())) {
             return Err(format!("the host is no registry of the group {:?}; there are no other tunnels", row.packages));
         }
         let budget = Budget { bytes: row.mib << 20, seconds: row.seconds };
         self.tunnel.push(Tunnel { group: row.packages.clone(), host, budget });
         Ok(())
+    }
+
+    fn group_exists(&self, group: &str) -> Result<(), String> {
+        let groups = self.registries.groups();
+        if groups.contains(&group) {
+            return Ok(());
+        }
+        Err(format!("there is no package group {group:?}; there are {}", groups.join(", ")))
     }
 
     fn needs_exception(&self, host: &Name) -> Result<(), String> {
@@ -320,12 +337,12 @@ fn is_capability(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-fn group_exists(group: &str) -> Result<(), String> {
-    let groups = Registries::built_in().groups();
-    if groups.contains(&group) {
-        return Ok(());
+fn registries(own: &[String]) -> Result<Cow<'static, Registries>, Wrong> {
+    if own.is_empty() {
+        return Ok(Cow::Borrowed(Registries::built_in()));
     }
-    Err(format!("there is no package group {group:?}; there are {}", groups.join(", ")))
+    let amended = Registries::built_in().amended(&own.join("\n"));
+    amended.map(Cow::Owned).map_err(|why| Wrong(format!("the home's own list of registries, {why}")))
 }
 
 fn path_is_plain(text: &str) -> Result<(), String> {

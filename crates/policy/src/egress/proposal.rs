@@ -2,7 +2,6 @@
 
 use super::address::Ranges;
 use super::host::Private;
-use super::registries::Registries;
 use super::target::{self, Scheme};
 use super::{Law, Name, law, path};
 use model::egress::Reads;
@@ -50,7 +49,7 @@ impl Proposal {
 
 /// A row that reads this.
 pub(super) fn read(law: &Law, host: &Name, port: u16, usual: u16, target: Option<&str>) -> Proposal {
-    if let Some(registry) = Registries::built_in().find(host).filter(|_| port == usual && law.reads != Reads::Any) {
+    if let Some(registry) = law.registries().find(host).filter(|_| port == usual && law.reads != Reads::Any) {
         let mut groups: Vec<String> = law.groups.iter().map(|group| quoted(group)).collect();
         groups.push(quoted(&registry.group));
         let reads = if law.reads == Reads::None { "reads = \"packages\"\n" } else { "" };

@@ -61,7 +61,7 @@ fn a_homes_own_list_adds_takes_out_and_takes_the_place_of_lines_and_of_no_others
 
 #[test]
 fn a_table_is_judged_by_the_homes_own_list() {
-    let own = ["-org.pypi", "org.example.mirror rust ours", "org.example.php php another group"];
+    let own = ["org.example.mirror rust ours", "org.example.php php another group", "-org.pypi"];
     let told = |text: &str| {
         let mut egress = super::stage::egress(text);
         egress.registries = own.map(str::to_owned).to_vec();
