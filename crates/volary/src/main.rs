@@ -131,7 +131,11 @@ enum Command {
         json: bool,
     },
     /// Print a new single-use sign-in link to the console
-    SignIn,
+    SignIn {
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the reviewable tables into a folder (for `xtask goldens`)
     #[command(hide = true)]
     Goldens {
@@ -201,8 +205,9 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Secret { act } => commands::secrets::main(home, &act).await,
         Command::Model { act } => commands::models::main(home, &act).await,
         Command::Reach { profile, json } => commands::reach::main(home, &profile, json),
-        Command::SignIn => {
-            println!("{}", client::Client::new(home).sign_in().await?.url);
+        Command::SignIn { json } => {
+            let link = client::Client::new(home).sign_in().await?;
+            println!("{}", if json { serde_json::to_string_pretty(&link)? } else { link.url });
             Ok(0)
         }
         Command::Up { .. } | Command::Doctor { .. } | Command::Goldens { .. } | Command::Verify { .. } => {

@@ -80,6 +80,9 @@ pub enum Act {
     Test {
         /// Its name
         name: String,
+        /// For machines
+        #[arg(long)]
+        json: bool,
     },
     /// Delete one
     Delete {
@@ -114,10 +117,14 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             }
             Ok(0)
         }
-        Act::Test { name } => {
+        Act::Test { name, json } => {
             let platform = platform::reach_made(home).await?;
             let tested: Tested =
                 platform.client.post(&format!("/api/models/{}/test", segment(name)?), &serde_json::json!({})).await?;
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&tested)?);
+                return Ok(i32::from(!tested.ok));
+            }
             println!("{}: {}", if tested.ok { "ok" } else { "failed" }, super::show::plain(&tested.said));
             Ok(i32::from(!tested.ok))
         }

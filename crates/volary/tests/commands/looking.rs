@@ -16,11 +16,39 @@ fn up_prints_one_json_line_when_it_is_ready_and_what_it_names_answers() {
     assert_eq!(state["url"], platform.url());
     let link = platform.ok(&["sign-in"]);
     assert!(link.starts_with(&format!("{}/sign-in/", platform.url())), "{link}");
+    let link = platform.json(&["sign-in", "--json"]);
+    assert!(link["url"].as_str().unwrap().starts_with(&format!("{}/sign-in/", platform.url())), "{link}");
     // A second one on the same home is refused, and disturbs nothing.
     let out = platform.cli(&["up", "--port", "0", "--json"]);
     assert_eq!(out.status.code(), Some(1), "{}", all(&out));
     assert!(text(&out.stderr).contains("is in use"), "{}", all(&out));
     assert_eq!(platform.json(&["status", "--json"])["all_hold"], true);
+}
+
+#[test]
+fn a_build_for_another_system_is_refused_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("build-script");
+    let compiled = Command::new("rustc")
+        .args(["--edition", "2024", "-o"])
+        .arg(&script)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/build.rs"))
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", all(&compiled));
+    for system in ["macos", "windows"] {
+        let out = Command::new(&script)
+            .env("CARGO_CFG_TARGET_ARCH", "aarch64")
+            .env("CARGO_CFG_TARGET_OS", system)
+            .output()
+            .unwrap();
+        assert!(!out.status.success());
+        let said = text(&out.stderr);
+        assert!(
+            said.contains("build and run it on Linux") && said.contains("in a virtual machine with Linux"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

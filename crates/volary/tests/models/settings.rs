@@ -24,7 +24,7 @@ fn add(platform: &Platform, args: &[&str]) -> Output {
 #[test]
 fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
     let platform = platform();
-    let double = ModelDouble::start(KEY, vec![Turn::says("pong"), Turn::says("pong"), Turn::says("pong")]);
+    let double = ModelDouble::start(KEY, vec![Turn::says("pong"); 4]);
     anthropic(&platform, "claude", &double.url(), KEY);
     openai(&platform, "gpt", &double.url(), KEY);
     let add = ["model", "add", "new", "--provider", "openai", "--api", "responses", "--id", "gpt-test", "--base"];
@@ -37,6 +37,8 @@ fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
     assert_eq!(double.requests()[1].header("authorization"), Some(&*format!("Bearer {KEY}")));
     assert_eq!(double.requests()[2].header("authorization"), Some(&*format!("Bearer {KEY}")));
     assert_eq!(double.requests()[2].target, "/v1/responses");
+
+    assert_eq!(platform.json(&["model", "test", "claude", "--json"])["ok"], true);
 
     platform.secret("model/anthropic", "sk-not-the-right-key");
     refused(&platform.cli(&["model", "test", "claude"]), &["failed: ", "401", "invalid x-api-key"]);
