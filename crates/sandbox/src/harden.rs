@@ -1,7 +1,8 @@
 //! What a box is promised to be. Everything that bounds a box is in [`HardenedSpec`], and nothing but
 //! [`harden`] makes one; an engine takes nothing else.
 
-use crate::image::Image;
+use crate::image::content::Content;
+use crate::image::{Image, kept};
 use model::profile::{Engine, Folder};
 use model::{BoxId, Limits, Profile, RunId};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub struct BoxPlan {
 }
 
 /// Facts of the host that a spec is bound to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// The operator's folder; no profile may show it to a box.
     pub dir: PathBuf,
@@ -36,13 +37,15 @@ pub struct HostFacts {
 }
 
 /// A box, complete and bounded. Fields are readable by the engine and by no one else writable.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardenedSpec {
     pub(crate) run: RunId,
     pub(crate) box_id: BoxId,
     pub(crate) uid: u32,
     pub(crate) engine: Engine,
     pub(crate) image: Option<Image>,
+    /// The image's digest, where the platform itself makes its tree.
+    pub(crate) image_id: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) folders: Vec<Folder>,
     pub(crate) lower: Option<PathBuf>,
@@ -62,6 +65,10 @@ impl HardenedSpec {
     #[must_use]
     pub fn uid_inside(&self) -> u32 {
         if self.host.root { self.uid } else { 0 }
+    }
+    /// Where the tree of its image is, if the platform itself makes it.
+    pub(crate) fn image_tree(&self) -> Option<PathBuf> {
+        self.image_id.as_deref().map(|id| kept::place(&self.host.dir, id))
     }
     /// The box's cgroup, absolute in each hierarchy.
     #[must_use]
@@ -116,12 +123,14 @@ pub fn harden(
     agent: &Path,
 ) -> Result<HardenedSpec, HardenError> {
     let folders = check(&plan.profile, host)?;
+    let (image, image_id) = image(&plan.profile)?;
     Ok(HardenedSpec {
         run: plan.run.clone(),
         box_id: plan.box_id.clone(),
         uid,
         engine: plan.profile.engine,
-        image: image(&plan.profile)?,
+        image,
+        image_id,
         limits: plan.profile.limits.clone(),
         folders,
         lower: plan.lower.clone(),
@@ -163,16 +172,30 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
     profile.folders.iter().map(shown).collect()
 }
 
-/// The profile's image, if it names one that cannot change under it.
-fn image(profile: &Profile) -> Result<Option<Image>, HardenError> {
+/// The profile's image, if it names one that cannot change under it; and its digest, if this platform unpacks it.
+fn image(profile: &Profile) -> Result<(Option<Image>, Option<String>), HardenError> {
     let refuse = |why: String| HardenError::Engine { what: "image", why };
-    match (&profile.image, profile.engine) {
-        (None, _) => Ok(None),
-        (Some(_), Engine::Embedded) => {
-            Err(refuse("the embedded engine takes no image; name engine = \"docker\" beside it, or take it out".into()))
+    let Some(name) = &profile.image else { return Ok((None, None)) };
+    let image = Image::parse(name).map_err(refuse)?;
+    match (profile.engine, &image) {
+        (Engine::Docker, _) => Ok((Some(image), None)),
+        (Engine::Embedded, Image::Registry(name)) => Err(refuse(format!(
+            "the embedded engine connects to no registry; write the image to a folder of this host (skopeo copy \
+             docker://{name} oci:/srv/image) and name that, or name engine = \"docker\" beside it"
+        ))),
+        (Engine::Embedded, _) => {
+            let content = Content::read(&image).map_err(|e| refuse(e.to_string()))?;
+            Ok((Some(image), Some(content.id)))
         }
-        (Some(name), Engine::Docker) => Image::parse(name).map(Some).map_err(refuse),
     }
+}
+
+/// The digest of the profile's image, where it lies on this host and the platform itself unpacks it.
+///
+/// # Errors
+/// As of [`check`].
+pub fn image_id(profile: &Profile) -> Result<Option<String>, HardenError> {
+    image(profile).map(|(_, id)| id)
 }
 
 /// The folder's real path, if it may be shown.

@@ -91,6 +91,8 @@ struct Made {
     worktree: Worktree,
     /// Free for the run's next box when this one's helper is gone, mounts and all.
     _sole: Sole,
+    /// The tree of its image is not taken away while this is open.
+    _image: Option<File>,
     reaped: bool,
 }
 
@@ -279,6 +281,7 @@ impl Drop for Herald {
 }
 
 fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error>> {
+    let image = crate::image::kept::take(&spec)?;
     let _herald = Herald::send();
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     let stage = stage(&spec)?;
@@ -310,7 +313,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     match made {
         Ok((container, pid, listener)) => {
             close_stdio()?;
-            Ok((Made { spec, container, pid, worktree, _sole: sole, reaped: false }, listener))
+            Ok((Made { spec, container, pid, worktree, _sole: sole, _image: image, reaped: false }, listener))
         }
         Err(e) => {
             worktree.unmount()?;

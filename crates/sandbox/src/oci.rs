@@ -118,7 +118,11 @@ impl Mount {
 /// Every mount of the box but its root, in order.
 #[must_use]
 pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
-    table(&stage.join("work"), &spec.runner, &spec.agent, &spec.limits, &spec.folders)
+    let system = match spec.image_tree() {
+        Some(tree) => system_of_image(&tree, stage),
+        None => system_of_host(),
+    };
+    table(&stage.join("work"), &spec.runner, &spec.agent, &spec.limits, &spec.folders, system)
 }
 
 /// Whether what is mounted there is the host's system, which an image brings instead.
@@ -132,23 +136,12 @@ pub fn is_of_the_host(point: &Path) -> bool {
 #[must_use]
 pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
     let nowhere = Path::new("/");
-    table(nowhere, nowhere, nowhere, limits, folders)
+    table(nowhere, nowhere, nowhere, limits, folders, system_of_host())
 }
 
-fn table(work: &Path, runner: &Path, agent: &Path, limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
-    // One inode for 4 KiB, as in the worktree: an empty file takes no room and some of the host's memory.
-    let scratch =
-        [format!("size={}m", limits.scratch_mib), format!("nr_inodes={}", limits.scratch_mib.saturating_mul(256))];
-    let mut all = vec![
-        Mount::fresh("proc", "/proc", true, &["nosuid", "noexec", "nodev", "hidepid=2"]),
-        Mount::fresh("tmpfs", "/dev", true, &["nosuid", "noexec", "mode=755", "size=64k"]),
-        Mount::fresh(
-            "tmpfs",
-            "/dev/shm",
-            true,
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=64m", "nr_inodes=16384"],
-        ),
-    ];
+/// The host's own system, read-only, with what is its administrator's left out.
+fn system_of_host() -> Vec<Mount> {
+    let mut all = Vec::new();
     for point in SYSTEM {
         let path = Path::new(point);
         if path.is_dir() && !path.is_symlink() {
@@ -167,6 +160,52 @@ fn table(work: &Path, runner: &Path, agent: &Path, limits: &Limits, folders: &[F
             all.push(Mount::bind(Path::new(&point), &point, false));
         }
     }
+    all
+}
+
+/// The same of an image's tree, whose `/etc` has places for the box's own files.
+fn system_of_image(tree: &Path, stage: &Path) -> Vec<Mount> {
+    let mut all = Vec::new();
+    for point in SYSTEM.into_iter().chain(["/etc"]) {
+        let path = tree.join(&point[1..]);
+        // What is a link at its top is one in the box, too: followed here, it would lead into the host.
+        if path.is_dir() && !path.is_symlink() {
+            all.push(Mount::bind(&path, point, false));
+        }
+    }
+    for name in own_in_etc() {
+        all.push(Mount::bind(&stage.join("own").join(name), &format!("/etc/{name}"), false));
+    }
+    all
+}
+
+/// Those of [`OWN_FILES`] that lie in `/etc`, by their names there.
+pub(crate) fn own_in_etc() -> Vec<&'static str> {
+    OWN_FILES.iter().filter_map(|file| file.strip_prefix("/etc/")).collect()
+}
+
+fn table(
+    work: &Path,
+    runner: &Path,
+    agent: &Path,
+    limits: &Limits,
+    folders: &[Folder],
+    system: Vec<Mount>,
+) -> Vec<Mount> {
+    // One inode for 4 KiB, as in the worktree: an empty file takes no room and some of the host's memory.
+    let scratch =
+        [format!("size={}m", limits.scratch_mib), format!("nr_inodes={}", limits.scratch_mib.saturating_mul(256))];
+    let mut all = vec![
+        Mount::fresh("proc", "/proc", true, &["nosuid", "noexec", "nodev", "hidepid=2"]),
+        Mount::fresh("tmpfs", "/dev", true, &["nosuid", "noexec", "mode=755", "size=64k"]),
+        Mount::fresh(
+            "tmpfs",
+            "/dev/shm",
+            true,
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=64m", "nr_inodes=16384"],
+        ),
+    ];
+    all.extend(system);
     all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch[0], &scratch[1]]));
     all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
     all.push(Mount::bind(runner, api::inbox::RUNNER_PATH, false));
@@ -187,15 +226,25 @@ pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
         fs::create_dir(root.join(folder))?;
         fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o755))?;
     }
+    // The links of whoever brings the system: of the host, or of the image.
+    let tree = spec.image_tree();
     for point in SYSTEM {
-        if let Ok(target) = fs::read_link(point) {
-            symlink(target, root.join(&point[1..]))?;
+        let name = &point[1..];
+        if let Ok(target) = fs::read_link(tree.as_deref().unwrap_or(Path::new("/")).join(name)) {
+            symlink(target, root.join(name))?;
         }
     }
-    for (name, text) in own_files(spec) {
-        let name = &name[1..];
-        fs::write(root.join(name), text)?;
-        fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o644))?;
+    if tree.is_some() {
+        fs::create_dir(stage.join("own"))?;
+    }
+    for (point, text) in own_files(spec) {
+        let file = match point.strip_prefix("/etc/") {
+            // Bound over the image's.
+            Some(name) if tree.is_some() => stage.join("own").join(name),
+            _ => root.join(&point[1..]),
+        };
+        fs::write(&file, text)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use super::{BOX_LABEL, LABEL, trouble};
 use crate::harden::HardenedSpec;
-use crate::image::{self, Image, Local};
+use crate::image::Image;
+use crate::image::content::Content;
 use crate::oci::{self, Mount};
 use crate::read_back::reading;
 use bollard::Docker;
@@ -153,17 +154,16 @@ pub async fn image(docker: &Docker, spec: &HardenedSpec) -> io::Result<String> {
             let absent = || io::Error::other(format!("the daemon pulled {reference} and does not have it"));
             held(docker, reference).await?.ok_or_else(absent)
         }
-        Some(Image::Layout(path)) => load(docker, path, image::of_layout(path)?).await,
-        Some(Image::Tar(path)) => load(docker, path, image::of_tar(path)?).await,
+        Some(image @ (Image::Layout(path, _) | Image::Tar(path, _))) => load(docker, path, Content::read(image)?).await,
     }
 }
 
 /// Gives the daemon an image of this host, unless it has it.
-async fn load(docker: &Docker, path: &Path, local: Local) -> io::Result<String> {
+async fn load(docker: &Docker, path: &Path, local: Content) -> io::Result<String> {
     if let Some(id) = held(docker, &local.id).await? {
         return Ok(id);
     }
-    let mut archive = local.archive;
+    let mut archive = local.archive()?;
     let parts = std::iter::from_fn(move || {
         let mut part = vec![0; 1 << 16];
         match archive.read(&mut part) {

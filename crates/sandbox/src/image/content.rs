@@ -1,0 +1,310 @@
+//! An image of this host: the files that it is made of, and what they say of each other.
+//!
+//! Nothing is believed by its place: what is named by digest is read whole and its digest taken. The one file that
+//! has no digest is the first (`index.json`, `manifest.json`); a profile that names a digest bounds that too.
+
+use super::{Image, is_digest};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Longest description of an image that is read, in bytes.
+const MAX_DESCRIPTION: u64 = 4 << 20;
+/// Most files of a tar, and most layers of an image.
+const MAX_FILES: usize = 65_536;
+/// Indexes that may lead to one another: one lists the same for several processors.
+const MAX_INDEXES: usize = 3;
+
+/// An image of this host, described; its layers are not read yet.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The digest of its configuration, which is what engines call it.
+    pub id: String,
+    /// For each layer, the lowest first, the digest of the tar that it is when nothing packs it.
+    pub diffs: Vec<String>,
+    files: Files,
+    config: String,
+    layers: Vec<String>,
+    /// Whether `docker load` takes it as it lies there.
+    saved: bool,
+}
+
+/// Where the files of an image lie, by name.
+#[derive(Debug)]
+enum Files {
+    Folder(PathBuf),
+    /// Where each begins in the tar, and its length.
+    Tar(PathBuf, BTreeMap<String, (u64, u64)>),
+}
+
+fn wrong(path: &Path, why: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the image {}: {why}", path.display()))
+}
+
+/// The SHA-256 of some bytes, as images write it.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    named(&Sha256::digest(bytes))
+}
+
+/// A digest, as images write it.
+pub(crate) fn named(digest: &[u8]) -> String {
+    digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+impl Files {
+    fn of(image: &Image) -> io::Result<Self> {
+        match image {
+            Image::Registry(name) => Err(io::Error::other(format!("{name} is not on this host"))),
+            Image::Layout(path, _) => Ok(Self::Folder(path.clone())),
+            Image::Tar(path, _) => Ok(Self::Tar(path.clone(), table(path)?)),
+        }
+    }
+
+    fn place(&self) -> &Path {
+        let (Self::Folder(path) | Self::Tar(path, _)) = self;
+        path
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(path) => path.join(name).is_file(),
+            Self::Tar(_, table) => table.contains_key(name),
+        }
+    }
+
+    /// A file and its length.
+    fn open(&self, name: &str) -> io::Result<(u64, Box<dyn Read + Send>)> {
+        let said = |e: &dyn std::fmt::Display| wrong(self.place(), format!("{name}: {e}"));
+        match self {
+            Self::Folder(path) => {
+                let file = File::open(path.join(name)).map_err(|e| said(&e))?;
+                let length = file.metadata()?.len();
+                Ok((length, Box::new(file.take(length))))
+            }
+            Self::Tar(path, table) => {
+                let (at, length) = table.get(name).ok_or_else(|| said(&"it is not there"))?;
+                let mut file = File::open(path).map_err(|e| said(&e))?;
+                file.seek(SeekFrom::Start(*at))?;
+                Ok((*length, Box::new(file.take(*length))))
+            }
+        }
+    }
+
+    /// A description, whole.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let (length, file) = self.open(name)?;
+        if length > MAX_DESCRIPTION {
+            return Err(wrong(self.place(), format!("{name} is longer than {} MiB", MAX_DESCRIPTION >> 20)));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_DESCRIPTION).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn json(&self, bytes: &[u8]) -> io::Result<Value> {
+        serde_json::from_slice(bytes).map_err(|e| wrong(self.place(), format!("a description of it is no JSON: {e}")))
+    }
+
+    /// What a digest names, which has that digest.
+    fn by_digest(&self, digest_of_it: &str) -> io::Result<Vec<u8>> {
+        let bytes = self.read(&blob(digest_of_it))?;
+        let real = digest(&bytes);
+        if real == digest_of_it { Ok(bytes) } else { Err(other(self.place(), digest_of_it, &real)) }
+    }
+}
+
+fn other(place: &Path, said: &str, real: &str) -> io::Error {
+    wrong(place, format!("what it calls {said} is {real}"))
+}
+
+/// The name of what a digest names, in a layout.
+fn blob(digest: &str) -> String {
+    format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"))
+}
+
+/// The files of a tar. A name that stands twice in it could be read in two ways, and is none.
+fn table(path: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
+    let mut table = BTreeMap::new();
+    let mut tar = tar::Archive::new(File::open(path).map_err(|e| wrong(path, e))?);
+    for entry in tar.entries_with_seek()?.raw(true) {
+        let entry = entry.map_err(|e| wrong(path, format!("it is no tar: {e}")))?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        let size = entry.header().size()?;
+        if table.insert(name.clone(), (entry.raw_file_position(), size)).is_some() {
+            return Err(wrong(path, format!("{name} stands twice in it")));
+        }
+        if table.len() > MAX_FILES {
+            return Err(wrong(path, "it holds more files than an image has"));
+        }
+    }
+    Ok(table)
+}
+
+impl Content {
+    /// Finds the one image of this processor in what a profile names.
+    ///
+    /// # Errors
+    /// A sentence that names the image and what of it is not as it says.
+    pub fn read(image: &Image) -> io::Result<Self> {
+        let files = Files::of(image)?;
+        let asked = match image {
+            Image::Registry(_) => None,
+            Image::Layout(_, digest) | Image::Tar(_, digest) => digest.as_deref(),
+        };
+        let saved = matches!(image, Image::Tar(..)) && files.has("manifest.json");
+        let (id, config, layers, on_the_way) = if saved { of_saved(&files)? } else { of_layout(&files, asked)? };
+        if let Some(asked) = asked.filter(|asked| *asked != id && !on_the_way.iter().any(|one| one == asked)) {
+            let why = format!(
+                "the profile asks for {asked}, and it holds {id} now: it was moved to other content; put that back, or \
+                 name the new digest"
+            );
+            return Err(wrong(files.place(), why));
+        }
+        let bytes = files.read(&config)?;
+        let real = digest(&bytes);
+        if real != id {
+            return Err(other(files.place(), &id, &real));
+        }
+        let diffs = diffs(&files, &bytes, layers.len())?;
+        Ok(Self { id, diffs, files, config, layers, saved })
+    }
+
+    /// A layer as it lies there, packed or not.
+    ///
+    /// # Errors
+    /// The system's own, naming the image.
+    pub fn layer(&self, number: usize) -> io::Result<Box<dyn Read + Send>> {
+        Ok(self.files.open(&self.layers[number])?.1)
+    }
+
+    /// What is wrong with it, naming the image.
+    pub fn wrong(&self, why: impl std::fmt::Display) -> io::Error {
+        wrong(self.files.place(), why)
+    }
+
+    /// It as `docker load` takes it.
+    ///
+    /// # Errors
+    /// The system's own, naming the image.
+    pub fn archive(&self) -> io::Result<Box<dyn Read + Send>> {
+        if self.saved {
+            return Ok(Box::new(File::open(self.files.place())?));
+        }
+        let short = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let layers: Vec<String> = self.layers.iter().map(|name| short(name)).collect();
+        let manifest = json!([{ "Config": short(&self.config), "RepoTags": null, "Layers": layers }]);
+        let manifest = manifest.to_string().into_bytes();
+        let mut archive = entry("manifest.json", manifest.len() as u64, Box::new(io::Cursor::new(manifest)))?;
+        // A layer may stand twice in an image and is sent once.
+        let mut names: Vec<&String> = self.layers.iter().chain([&self.config]).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let (size, file) = self.files.open(name)?;
+            archive = Box::new(archive.chain(entry(&short(name), size, file)?));
+        }
+        Ok(Box::new(archive.chain(io::repeat(0).take(1024))))
+    }
+}
+
+/// Id, name of the configuration, names of the layers, and every digest that led there.
+type Found = (String, String, Vec<String>, Vec<String>);
+
+/// The one image of a tar that `docker save` wrote.
+fn of_saved(files: &Files) -> io::Result<Found> {
+    let images = files.json(&files.read("manifest.json")?)?;
+    let [image] = images.as_array().map_or(&[][..], Vec::as_slice) else {
+        return Err(wrong(files.place(), "it holds several images or none; save one"));
+    };
+    let config = image["Config"].as_str().unwrap_or_default().to_owned();
+    let hex = config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+    let id = format!("sha256:{hex}");
+    if !is_digest(&id) {
+        return Err(wrong(files.place(), "its configuration is not named by digest"));
+    }
+    let layers = image["Layers"].as_array().into_iter().flatten();
+    let layers = layers.map(|layer| layer.as_str().unwrap_or_default().to_owned()).collect();
+    Ok((id, config, layers, Vec::new()))
+}
+
+/// The one image of an OCI layout for this processor, or the one that has the digest.
+fn of_layout(files: &Files, asked: Option<&str>) -> io::Result<Found> {
+    if !files.has("index.json") {
+        return Err(wrong(files.place(), "it has no manifest.json and no index.json, so it is no image"));
+    }
+    let named = |description: &Value| {
+        let digest = description["digest"].as_str().filter(|digest| is_digest(digest)).map(str::to_owned);
+        digest.ok_or_else(|| wrong(files.place(), "a part of it is not named by a SHA-256 digest"))
+    };
+    let mut on_the_way = Vec::new();
+    let mut description = files.json(&files.read("index.json")?)?;
+    for _ in 0..MAX_INDEXES {
+        let Some(manifests) = description["manifests"].as_array() else { break };
+        let chosen = manifests.iter().find(|one| asked.is_some() && one["digest"].as_str() == asked);
+        let fitting: Vec<&Value> = match chosen {
+            Some(one) => vec![one],
+            None => manifests.iter().filter(|one| is_for_us(&one["platform"])).collect(),
+        };
+        let [one] = fitting[..] else {
+            let why = format!("it holds {} images for this processor, not one", fitting.len());
+            return Err(wrong(files.place(), why));
+        };
+        let digest = named(one)?;
+        description = files.json(&files.by_digest(&digest)?)?;
+        on_the_way.push(digest);
+    }
+    let id = named(&description["config"])?;
+    let layers = description["layers"].as_array().map_or(&[][..], Vec::as_slice);
+    let layers = layers.iter().map(|layer| named(layer).map(|digest| blob(&digest))).collect::<io::Result<_>>()?;
+    let config = blob(&id);
+    Ok((id, config, layers, on_the_way))
+}
+
+/// What a configuration says of the layers.
+fn diffs(files: &Files, config: &[u8], layers: usize) -> io::Result<Vec<String>> {
+    let config = files.json(config)?;
+    if !is_for_us(&config) {
+        return Err(wrong(files.place(), "it is for another processor or system"));
+    }
+    let diffs = config["rootfs"]["diff_ids"].as_array().map_or(&[][..], Vec::as_slice);
+    let diffs: Vec<String> = diffs.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
+    if diffs.len() != layers || diffs.len() > MAX_FILES || !diffs.iter().all(|one| is_digest(one)) {
+        return Err(wrong(files.place(), "its configuration does not name each layer by digest"));
+    }
+    Ok(diffs)
+}
+
+/// Whether a platform, as images write it, is this one. What is not said does not differ.
+fn is_for_us(platform: &Value) -> bool {
+    let is = |key: &str, own: &str| platform[key].as_str().is_none_or(|said| said == own);
+    is("architecture", architecture()) && is("os", "linux")
+}
+
+/// This processor's name in images.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// One file of a tar, with what fills its last block.
+fn entry(name: &str, size: u64, content: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    let head = io::Cursor::new(header.as_bytes().to_vec());
+    let fill = io::repeat(0).take(size.next_multiple_of(512) - size);
+    Ok(Box::new(head.chain(content).chain(fill)))
+}
