@@ -394,9 +394,12 @@ impl Attempt {
         if well {
             return ended(Outcome::Done, "", Some(exit));
         }
-        // The agent's own words, and the gateway may be gone by now.
-        let reason = line.scrub_text(&reason).await.unwrap_or_else(|_| String::new());
-        let reason = if reason.is_empty() { describe(&exit) } else { reason };
+        // They hold the agent's own words, and the gateway may be gone by now.
+        let reason = match line.scrub_text(&reason).await {
+            Ok(reason) if reason.is_empty() => describe(&exit),
+            Ok(reason) => reason,
+            Err(_) => format!("{}; what it said of that is lost, because the gateway ended too", describe(&exit)),
+        };
         let reason = match limit {
             Some(limit) if !reason.contains(&limit) => format!("{reason}; {limit}"),
             _ => reason,

@@ -59,6 +59,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     for orphan in engine.reap_orphans()? {
         tracing::warn!(orphan, "ended what an earlier operator left");
     }
+    let engine = Arc::new(engine);
+    sandbox::strays::watch(Arc::clone(&engine)).context("start the thread that looks for stray boxes")?;
     let checkouts = checkout::Checkouts::open(&dir.join("checkouts"))
         .with_context(|| format!("open the checkouts in {}", dir.display()))?;
     let runs = Arc::new(runs::Runs::open(&dir.join("runs"))?);
@@ -68,7 +70,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let keeper = keeper::Keeper::new(keeper::Means {
             runs: Arc::clone(&runs),
             cable: cable.clone(),
-            engine: Arc::new(engine),
+            engine,
             repo: repo::RepoProcess::own(),
             checkouts,
             disk: disk::Disk::of(&dir),

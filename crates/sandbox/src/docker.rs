@@ -192,6 +192,35 @@ pub(crate) fn reap(address: &str, dir: &Path, parent: &str, only: Option<&str>) 
     })
 }
 
+/// Takes away every container of this installation whose box nobody holds; gives the boxes' names. None where no daemon
+/// was ever asked for a box.
+pub(crate) fn sweep(
+    address: &str,
+    dir: &Path,
+    parent: &str,
+    is_held: impl Fn(&str) -> bool,
+) -> io::Result<Vec<String>> {
+    if !dir.join("docker").is_dir() {
+        return Ok(Vec::new());
+    }
+    ask(async {
+        let docker = connect(address).await?;
+        let filters = Some(HashMap::from([("label".to_owned(), vec![format!("{LABEL}={parent}")])]));
+        let list = docker.list_containers(Some(ListContainersOptions { all: true, filters, ..Default::default() }));
+        let mut found = Vec::new();
+        for one in list.await.map_err(trouble("list the boxes"))? {
+            let name = one.labels.and_then(|mut labels| labels.remove(BOX_LABEL));
+            if let (Some(id), Some(name)) = (one.id, name)
+                && !is_held(&name)
+            {
+                remove(&docker, &id).await?;
+                found.push(name);
+            }
+        }
+        Ok(found)
+    })
+}
+
 /// Removes a container, which need not be there.
 async fn remove(docker: &Docker, id: &str) -> io::Result<()> {
     let options = RemoveContainerOptions { force: true, v: true, link: false };

@@ -4,6 +4,7 @@
 
 use crate::harden::{BoxPlan, HardenError, HardenedSpec, HostFacts, harden};
 use crate::helper::{Answer, Order};
+use crate::strays::{Held, Strays};
 use crate::{packet, read_back};
 use api::inbox::{Counts, Hello};
 use model::event::Reading;
@@ -16,6 +17,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
 /// First uid of boxes on any installation; the range is not allocated by Debian or systemd to anyone.
 const FIRST_UID: u32 = 0x7000_0000;
@@ -62,6 +64,7 @@ pub struct Host {
     exe: PathBuf,
     runner: PathBuf,
     agent: PathBuf,
+    strays: Arc<Strays>,
 }
 
 /// A box that is made and not yet started: its door is bound and its three pipes are open.
@@ -92,6 +95,8 @@ pub struct LiveBox {
     control: Option<OwnedFd>,
     /// How the helper ended, once it and what it left are gone.
     over: Option<ExitStatus>,
+    /// Until the box is gone.
+    held: Held,
 }
 
 /// How many changes a run made, and what could not be carried.
@@ -140,7 +145,16 @@ impl Host {
             exe: exe.to_path_buf(),
             runner,
             agent,
+            strays: Arc::default(),
         })
+    }
+
+    pub(crate) fn strays(&self) -> &Arc<Strays> {
+        &self.strays
+    }
+
+    pub(crate) fn facts(&self) -> &HostFacts {
+        &self.facts
     }
 
     /// The same, with its Docker engine at `address` instead of where this process's environment says.
@@ -189,6 +203,7 @@ impl Host {
                 Ok(())
             });
         }
+        let held = self.strays.hold(spec.box_id.to_string());
         let mut helper = command.spawn().map_err(host("start the box's helper"))?;
         drop(theirs);
         let pipes = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
@@ -201,6 +216,7 @@ impl Host {
             helper,
             control: Some(ours),
             over: None,
+            held,
         };
         let order = serde_json::to_vec(&Order::Make(Box::new(live.spec.clone())))
             .map_err(|e| BoxError::Helper(format!("a path of the plan is not UTF-8: {e}")))?;
@@ -380,10 +396,17 @@ impl LiveBox {
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.
     #[must_use]
     pub fn is_lost(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        // A process that ends hangs up before it can be seen to have ended.
+        let hung_up = self.control.as_ref().is_none_or(|control| {
+            let mut one = [PollFd::new(control, PollFlags::empty())];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            poll(&mut one, Some(&now)).is_ok() && one[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        });
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let Some(pid) = Pid::from_raw(self.helper.id().cast_signed()) else { return true };
-        self.over.is_some() || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+        hung_up || self.over.is_some() || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
     }
 
     /// Whether its process 1 is gone, and with it every other process of the box.
@@ -505,7 +528,8 @@ impl LiveBox {
                 let facts = &self.spec.host;
                 crate::docker::reap(&facts.docker, &facts.dir, &facts.cgroup_parent, Some(&name))
                     .map_err(host(format!("take away what Docker still lists of the box {name}")))?;
-                // The daemon may have been starting it just then.
+                // The daemon may have been starting it just then, and go on with it.
+                self.held.lost();
                 read_back::reap_one(&facts.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
             }
         }

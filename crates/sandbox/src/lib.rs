@@ -5,7 +5,7 @@
 //! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
-//! [`worktree`] (the files), [`cable`] (the one door), then [`read_back`] (what is believed).
+//! [`worktree`] (the files), [`cable`] (the one door), then [`read_back`] (what is believed) and [`strays`] (what nobody holds).
 
 pub mod cable;
 pub mod changes;
@@ -20,6 +20,7 @@ pub mod packet;
 pub mod read_back;
 pub mod rootless;
 mod sole;
+pub mod strays;
 pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};
