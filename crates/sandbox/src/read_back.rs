@@ -377,6 +377,10 @@ pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
 
 /// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
 pub(crate) fn kill_members(group: &str) -> io::Result<()> {
+    if group.trim_matches('/').is_empty() {
+        // The host's own group: a box that never got to have one has nobody in it.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the box has no control group of its own"));
+    }
     let (quota, members) = match cgroups() {
         Cgroups::V2 => (cgroup_path(group, "").join("cpu.max"), cgroup_path(group, "")),
         _ => (cgroup_path(group, "cpu").join("cpu.cfs_quota_us"), cgroup_path(group, "pids")),
@@ -551,6 +555,13 @@ mod tests {
     fn wrong(table: &str) -> String {
         let promised = oci::promised(&Profile::default().limits, &[]);
         wrong_mounts(table, &promised, |part| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part)).join("; ")
+    }
+
+    #[test]
+    fn what_is_no_group_of_a_box_is_never_killed() {
+        for root in ["", "/", "//"] {
+            assert_eq!(kill_members(root).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{root:?}");
+        }
     }
 
     #[test]
