@@ -200,7 +200,8 @@ impl Made {
         if self.dead {
             return Ok(());
         }
-        if self.process_1.is_some() {
+        // One without a group of its own is ended with its container.
+        if self.process_1.is_some() && !self.group.is_empty() {
             // Read before the end: the daemon takes the group away with the last process.
             self.why = read_back::limit_met(&self.spec, &self.group);
             let mut rounds = 0;
