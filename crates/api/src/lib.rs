@@ -15,6 +15,7 @@
 
 pub mod cable;
 pub mod changes;
+pub mod denials;
 pub mod frame;
 pub mod grants;
 pub mod http;

@@ -149,6 +149,8 @@ pub enum Event {
     },
     /// What an administrator would add to the profile to allow what was just refused, as TOML, and what that would newly open. It allows nothing by itself.
     Proposed { rule: String, profile: String, toml: String, opens: String },
+    /// A person accepted what would allow the refusal that `volary explain` numbers `denial`: these rows hold for this run from here on, and stand in the profile for those to come. `version` is the SHA-256 of the profile's file, hex. (server)
+    ProfileChanged { denial: u64, person: String, profile: String, version: String, toml: String, opens: String },
 
     /// An event this version does not know (or that came malformed); kept, never dropped.
     #[serde(other)]
@@ -252,6 +254,14 @@ mod tests {
             Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: Some(Exit::Unknown) },
             Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true },
             Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() },
+            Event::ProfileChanged {
+                denial: 1,
+                person: "a".into(),
+                profile: "p".into(),
+                version: "v".into(),
+                toml: "t".into(),
+                opens: "o".into(),
+            },
         ] {
             let text = serde_json::to_string(&event).unwrap();
             assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");

@@ -75,6 +75,7 @@ scopes! {
     SecretsDelete "secrets.delete" "secrets" Destructive "Delete a secret; its value is lost.",
     ModelsRead "models.read" "models" Low "See which models are configured.",
     ModelsManage "models.manage" "models" Elevated "Add, change, remove and test models.",
+    ProfilesEdit "profiles.edit" "profiles" Elevated "Add to a profile what would allow what a run was refused, for that run and those to come.",
     EvidenceRead "evidence.read" "evidence" Low "Export and verify the evidence.",
     ConsoleSignInLink "console.sign-in-link" "identity" Elevated "Make a single-use link that signs in to the console.",
     PlatformStatus "platform.status" "platform" Low "See every process and wall, read back live.",

@@ -51,6 +51,8 @@ pub struct Inner {
     pub heads: crate::heads::Heads,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
+    /// Held while a profile's file is changed.
+    pub editing: tokio::sync::Mutex<()>,
     operator: Mutex<Option<LinkHandle>>,
     gateway: Mutex<Option<GatewayHandle>>,
     scrubber: RwLock<Scrubber>,
@@ -78,6 +80,7 @@ impl App {
             live: Live::default(),
             heads: crate::heads::Heads::default(),
             placing: tokio::sync::Mutex::new(()),
+            editing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
             gateway: Mutex::new(None),
             scrubber: RwLock::new(Scrubber::new([])),

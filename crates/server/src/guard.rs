@@ -105,7 +105,7 @@ pub mod right {
         )*};
     }
     rights!(
-        RunsRead RunsCreate RunsCancel SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage EvidenceRead
+        RunsRead RunsCreate RunsCancel SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage ProfilesEdit EvidenceRead
         ConsoleSignInLink PlatformStatus
     );
 }

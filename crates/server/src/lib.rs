@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod app;
 pub mod console;
+pub mod denials;
 pub mod desk;
 pub mod doors;
 pub mod egress;

@@ -299,7 +299,8 @@ fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
             | Event::Verdict(_)
             | Event::Settled { .. }
             | Event::Passed { .. }
-            | Event::Proposed { .. },
+            | Event::Proposed { .. }
+            | Event::ProfileChanged { .. },
         ) => unknown("an event that only the server writes"),
         Ok(event) => match RawValue::from_string(text.clone()) {
             Ok(raw) => (raw, event),

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document: paths and guards from the list of routes, schemas from the contract's types.
 
 use crate::routes;
+use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
 use api::http::{
     CreateRun, Health, Input, ModelView, Problem, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
 };
@@ -67,7 +68,12 @@ fn schemas() -> Map<String, Value> {
         all.insert(T::name().into_owned(), schema);
     }
     let mut all = Map::new();
+    add::<Allow>(&mut all);
+    add::<Allowed>(&mut all);
+    add::<Blank>(&mut all);
+    add::<ChangeView>(&mut all);
     add::<CreateRun>(&mut all);
+    add::<DenialView>(&mut all);
     add::<Forbidden>(&mut all);
     add::<Health>(&mut all);
     add::<Input>(&mut all);
@@ -76,10 +82,12 @@ fn schemas() -> Map<String, Value> {
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);
     add::<Proof>(&mut all);
+    add::<ProposalView>(&mut all);
     add::<RunView>(&mut all);
     add::<SecretView>(&mut all);
     add::<SetSecret>(&mut all);
     add::<SignInLink>(&mut all);
+    add::<Terms>(&mut all);
     add::<Tested>(&mut all);
     add::<Walls>(&mut all);
     add::<schema::Dialect>(&mut all);

@@ -15,7 +15,7 @@ pub const DEFAULT: &str = "default";
 pub const REGISTRIES: &str = "registries.txt";
 
 /// Longest profile file, and longest list of registries, in bytes.
-const MAX_FILE: usize = 256 * 1024;
+pub(crate) const MAX_FILE: usize = 256 * 1024;
 
 /// The names of the profiles there are: the built-in one first, then the files of `dir` that have a profile's name. What
 /// is wrong inside one is told when it is used.

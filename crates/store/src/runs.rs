@@ -274,6 +274,19 @@ impl Store {
         let rows = rows.map_err(StoreError::sql("read a transcript"))?;
         rows.iter().map(|row| entry(run.clone(), row)).collect()
     }
+
+    /// The verdicts of a transcript by which something was refused, in order, at most `limit`: those of the server's own
+    /// hand, for a host writes none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn refusals(&self, run: &RunId, limit: u32) -> Result<Vec<RawEntry>, StoreError> {
+        const REFUSED: &str = "SELECT n, at, source, source_seq, event FROM events WHERE run = $1 AND kind = 'verdict' \
+            AND source = $2 AND event LIKE '{\"kind\":\"verdict\",\"allowed\":false,%' ORDER BY n LIMIT $3";
+        let rows = sqlx::query(REFUSED).bind(run.as_str()).bind(word(Source::Server)).bind(i64::from(limit));
+        let rows = rows.fetch_all(&self.read).await.map_err(StoreError::sql("read a transcript"))?;
+        rows.iter().map(|row| entry(run.clone(), row)).collect()
+    }
 }
 
 impl Tx {
@@ -418,6 +431,12 @@ impl Tx {
         const ASK: &str = "UPDATE runs SET cancel_asked = 1 WHERE run = $1";
         self.later(Statement::new("change a run", ASK).bind(run.as_str()));
         Ok(())
+    }
+
+    /// Replaces the profile that a run keeps: what it may from here on.
+    pub fn set_profile(&mut self, run: &RunId, profile: &str) {
+        const SET: &str = "UPDATE runs SET profile = $2 WHERE run = $1";
+        self.later(Statement::new("change a run", SET).bind(run.as_str()).bind(profile));
     }
 
     /// Notes which attempt was asked for last.

@@ -38,6 +38,8 @@ pub struct Row {
 pub struct Files {
     /// Read and written.
     pub own: Vec<PathBuf>,
+    /// Folders in which plain files are read, made and replaced: no folder, no link, no device.
+    pub replace: Vec<PathBuf>,
     /// Read.
     pub read: Vec<PathBuf>,
 }
@@ -259,6 +261,10 @@ fn restrict_files(files: &Files) -> anyhow::Result<()> {
     for path in &files.own {
         rules = rules.add_rule(PathBeneath::new(beneath(path)?, AccessFs::from_all(abi) & !AccessFs::Execute))?;
     }
+    let plain = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    for path in &files.replace {
+        rules = rules.add_rule(PathBeneath::new(beneath(path)?, plain))?;
+    }
     for path in &files.read {
         if !path.exists() {
             continue;
@@ -299,7 +305,7 @@ mod tests {
     fn row() -> Row {
         Row {
             uid: None,
-            files: Some(Files { own: vec![std::env::temp_dir()], read: Vec::new() }),
+            files: Some(Files { own: vec![std::env::temp_dir()], ..Files::default() }),
             refused: STARTS_NOTHING.to_vec(),
             no_ip_sockets: true,
         }

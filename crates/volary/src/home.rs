@@ -97,6 +97,12 @@ impl Home {
                 chown(&path, Some(uid), Some(uid))?;
             }
         }
+        if root {
+            // The server writes there what a person accepted; its Landlock layer says what else it may do there: nothing.
+            let profiles = self.profiles();
+            chown(&profiles, None, Some(server_uid))?;
+            fs::set_permissions(&profiles, fs::Permissions::from_mode(0o775))?;
+        }
         Ok(())
     }
 

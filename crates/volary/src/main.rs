@@ -87,6 +87,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a run was refused, why, and what would allow it
+    Explain {
+        /// The run
+        run: String,
+        /// Number of one refusal; lists them when absent
+        n: Option<u64>,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accept what would allow a refusal: in its profile, and in its run at once
+    Allow(commands::explain::AllowArgs),
     /// Print the exact context that a turn of a run saw
     Replay {
         /// The run
@@ -200,6 +212,8 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Runs { json } => commands::log::list(home, json).await,
         Command::Kept { act, json } => commands::kept::main(home, &act.unwrap_or_default(), json).await,
         Command::Log { run, follow, json } => commands::log::main(home, &run, follow, json).await,
+        Command::Explain { run, n, json } => commands::explain::main(home, &run, n, json).await,
+        Command::Allow(args) => commands::explain::allow(home, &args).await,
         Command::Replay { run, turn } => commands::log::replay(home, &run, turn).await,
         Command::Cancel { run } => commands::log::cancel(home, &run).await,
         Command::Secret { act } => commands::secrets::main(home, &act).await,

@@ -110,7 +110,7 @@ fn server(config: &Config) -> anyhow::Result<()> {
     let profiles = config.home.join("profiles");
     // Outside of what it may open; what is open stays so.
     let accounts = server::accounts::Accounts::open().context("open the kernel's table of connections")?;
-    let files = Some(Files { own: vec![dir.clone()], read: vec![profiles.clone()] });
+    let files = Some(Files { own: vec![dir.clone()], replace: vec![profiles.clone()], read: Vec::new() });
     confine::take(&Row { uid: Some(config.server_uid), files, ..server_row() }, config.up)?;
     server::run(server::Config {
         tcp: TcpListener::from(inherited(3)),
@@ -133,7 +133,7 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
     let mut read: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
     // resolv.conf is often a link into /run.
     read.extend(names.iter().filter_map(|name| std::fs::canonicalize(name).ok()));
-    let files = Some(Files { own: Vec::new(), read });
+    let files = Some(Files { read, ..Files::default() });
     confine::take(&Row { uid: Some(config.gateway_uid), files, ..gateway_row() }, config.up)?;
     gateway::run(gateway::Config {
         server_socket: config.home.join("run/gateway.sock"),

@@ -1,6 +1,8 @@
 //! The console in a real browser, before a whole platform: sign-in, a run that is watched live, a run that is
 //! cancelled; the same pages without a script; and by the keyboard alone, on a phone, for every reader (`keyboard`).
 
+#[path = "console/denials.rs"]
+mod denials;
 #[path = "console/keyboard.rs"]
 mod keyboard;
 

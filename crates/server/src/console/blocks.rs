@@ -374,6 +374,34 @@ pub fn proposed(n: u64, at: Moment, rule: &str, profile: &str, toml: &str, opens
     )
 }
 
+/// A person accepted what would allow a refusal: it holds from here on.
+#[allow(clippy::too_many_arguments, reason = "the event's own fields")]
+pub fn profile_changed(
+    n: u64,
+    at: Moment,
+    denial: u64,
+    person: &str,
+    profile: &str,
+    version: &str,
+    toml: &str,
+    opens: &str,
+) -> Markup {
+    entry(
+        n,
+        at,
+        "note",
+        &html! {
+            h3 { (line(person, 64)) " allowed what refusal " (denial) " was about" }
+            p {
+                "It holds for this run from here on, and stands in the profile " strong { (line(profile, 64)) }
+                ", version " code.hash title=(plain(version)) { (line(version, 12)) } ":"
+            }
+            pre { (shown(toml)) }
+            p { strong { "It opened: " } (shown(opens)) }
+        },
+    )
+}
+
 #[allow(clippy::too_many_arguments, reason = "the event's own fields")]
 pub fn result(
     n: u64,

@@ -3,6 +3,7 @@
 //! The id of an event is the number of the last entry in it. A browser that lost the connection says that number
 //! again, and what comes then follows it: nothing is lost, nothing is doubled.
 
+use super::denials;
 use super::list::{LISTED, ROWS, rows};
 use super::page::{Trouble, Viewer};
 use super::run::standing;
@@ -165,7 +166,11 @@ impl Follower {
                 self.waiting.extend(self.app.store.events(&self.run, self.after, READ).await?);
             }
             let before = self.after;
-            let mut pieces = self.pieces();
+            let (mut pieces, refused) = self.pieces();
+            if refused {
+                let all = crate::denials::list(&self.app, &self.run).await?;
+                pieces.push(Piece::set(denials::SLOT, denials::table(&self.run, &all)));
+            }
             // Read after the entries, so that it is never behind them.
             let view = runs::get(&self.app, &self.run).await?;
             let may_cancel = self.caller.scopes.holds(Scope::RunsCancel);
@@ -183,18 +188,19 @@ impl Follower {
         }
     }
 
-    /// The pieces of the entries that wait, up to about [`LONGEST`].
-    fn pieces(&mut self) -> Vec<Piece> {
-        let (mut pieces, mut bytes) = (Vec::new(), 0);
+    /// The pieces of the entries that wait, up to about [`LONGEST`], and whether the table of refusals changes with them.
+    fn pieces(&mut self) -> (Vec<Piece>, bool) {
+        let (mut pieces, mut bytes, mut refused) = (Vec::new(), 0, false);
         while bytes < LONGEST
             && let Some(entry) = self.waiting.pop_front()
         {
             self.after = entry.n;
+            refused |= denials::touches(&entry);
             let new = self.transcript.take(&entry);
             bytes += new.iter().map(|piece| piece.html.0.len()).sum::<usize>();
             pieces.extend(new);
         }
-        pieces
+        (pieces, refused)
     }
 }
 

@@ -14,6 +14,7 @@ mod assets;
 mod blocks;
 #[cfg(test)]
 mod contrast;
+mod denials;
 mod diff;
 mod form;
 mod list;
@@ -39,6 +40,7 @@ pub fn routes() -> Routes {
         .and(sign_in::routes())
         .and(list::routes())
         .and(run::routes())
+        .and(denials::routes())
         .and(start::routes())
         .and(live::routes())
         .and(small::routes())

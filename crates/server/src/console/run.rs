@@ -1,11 +1,11 @@
 //! One run: its transcript, its totals, and its end by a person.
 
-use super::blocks;
 use super::list::took;
 use super::page::{Place, Trouble, Viewer, page};
 use super::text::{line, plain, shown};
 use super::transcript::{LOG, Piece, Sheet, Transcript};
 use super::words::{badge, cost, moment, number};
+use super::{blocks, denials};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::right::{RunsCancel, RunsRead};
@@ -60,6 +60,7 @@ async fn show(
     if last < view.entries {
         sheet.apply(transcript.leave(&blocks::continued()));
     }
+    let refused = crate::denials::list(&app, &run).await?;
     let live =
         (last >= view.entries && !view.state.is_over()).then(|| format!("/runs/{run}/live?from={first}&after={last}"));
     let pages = pages(&view, first, last);
@@ -74,6 +75,7 @@ async fn show(
             div.totals #totals { (totals(&view)) }
         }
         (about(&view))
+        section id=(denials::SLOT) aria-label="Refused" { (denials::table(&run, &refused)) }
         (pages)
         h2.visually-hidden { "Transcript" }
         div.log #(LOG) role="log" aria-live="polite" aria-label="Transcript" data-live=[live] data-follow {

@@ -163,6 +163,9 @@ impl Transcript {
             Event::Proposed { rule, profile, toml, opens } => {
                 new(blocks::proposed(n, at, &rule, &profile, &toml, &opens))
             }
+            Event::ProfileChanged { denial, person, profile, version, toml, opens } => {
+                new(blocks::profile_changed(n, at, denial, &person, &profile, &version, &toml, &opens))
+            }
             Event::Unknown => new(blocks::unknown(n, at, entry.event.get())),
         }
     }

@@ -1,5 +1,6 @@
 //! The HTTP API: each handler parses, calls one function of the application, answers.
 
+mod denials;
 mod extract;
 mod kept;
 mod runs;
@@ -8,13 +9,14 @@ mod small;
 use crate::guard::{Public, Scoped, right};
 use crate::routes::Routes;
 use axum::response::IntoResponse;
+pub use denials::DenialIn;
 pub use extract::{Body, RunIn};
 use http::{Method, header};
 
 /// The API's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    runs::routes().and(kept::routes()).and(small::routes()).add(
+    runs::routes().and(denials::routes()).and(kept::routes()).and(small::routes()).add(
         Method::GET,
         "/api/openapi.json",
         "This list, for programs (OpenAPI 3.1).",
@@ -29,6 +31,6 @@ async fn openapi(_: Public) -> impl IntoResponse {
 /// Shorthand for the handlers' first argument.
 type By<S> = Scoped<S>;
 use right::{
-    ConsoleSignInLink, EvidenceRead, ModelsManage, ModelsRead, PlatformStatus, RunsCancel, RunsCreate, RunsRead,
-    SecretsDelete, SecretsList, SecretsSet,
+    ConsoleSignInLink, EvidenceRead, ModelsManage, ModelsRead, PlatformStatus, ProfilesEdit, RunsCancel, RunsCreate,
+    RunsRead, SecretsDelete, SecretsList, SecretsSet,
 };

@@ -2,6 +2,7 @@
 
 mod stage;
 
+mod denials;
 mod doors;
 mod egress;
 mod grants;

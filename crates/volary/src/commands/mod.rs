@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod exec;
+pub mod explain;
 pub mod goldens;
 pub mod kept;
 pub mod log;

@@ -27,7 +27,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// As [`plain`], in one line: for names and titles, which must not look like lines of ours.
-fn in_line(text: &str) -> String {
+pub fn in_line(text: &str) -> String {
     plain(text).replace('\n', "\u{240a}")
 }
 
@@ -150,6 +150,15 @@ pub fn entry(entry: &Entry) -> Option<String> {
             let rows: String = plain(toml).lines().map(|line| format!("    {line}\n")).collect();
             let profile = in_line(profile);
             format!("⚑ ask an administrator to add to the profile {profile}:\n{rows}  it would open: {}", plain(opens))
+        }
+        Event::ProfileChanged { denial, person, profile, toml, opens, .. } => {
+            let rows: String = plain(toml).lines().map(|line| format!("    {line}\n")).collect();
+            format!(
+                "⚑ {} allowed what refusal {denial} was about, in this run and in the profile {}:\n{rows}  it opened: {}",
+                in_line(person),
+                in_line(profile),
+                plain(opens)
+            )
         }
         Event::Settled { usage, cost, model, .. } => {
             format!("⇄ {model}: {} tokens read, {} written, {cost}", usage.input, usage.output)
