@@ -10,6 +10,12 @@ use model::profile::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The one byte that the runner waits for before all frames, before its walls too: its box has a worktree now.
+pub const GO: u8 = b'G';
+
+/// The environment variable in which the command of an exec finds its run's handle.
+pub const HANDLE: &str = "VOLARY_HANDLE";
+
 /// First byte of a frame from the runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -68,6 +74,12 @@ pub enum ToRunner {
     Trust {
         /// The certificate of the run's own authority, PEM.
         authority: String,
+    },
+    /// The command of an exec finds this handle in its environment, as [`HANDLE`]; no other process is given it. At most
+    /// once, after [`ToRunner::Trust`] and before the command.
+    Handle {
+        /// The run's handle.
+        handle: String,
     },
     /// Start our agent on a task. Sent once, after the read-back.
     Agent(AgentTask),

@@ -189,6 +189,9 @@ pub struct Launch {
     pub agent: Option<LaunchAgent>,
     /// For an exec: program and arguments.
     pub argv: Vec<String>,
+    /// For an exec: its run's handle, which is for no model, and which its command alone is given.
+    #[serde(default)]
+    pub handle: Option<String>,
     /// Commands that were running when an earlier attempt broke off are told to the agent through this: the steps of its loop so far.
     pub history: Vec<Value>,
     /// Ids of the tool calls whose results the record holds as `tool-result` events: a box may have died between a

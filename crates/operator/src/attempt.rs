@@ -240,7 +240,9 @@ impl Attempt {
         let asked = (Some(asked), live.with(|live| live.gauge()).await);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
         let trust = line.authority.clone().map(|authority| ToRunner::Trust { authority });
-        let first = trust.into_iter().chain([self.task()]).collect();
+        let handle = self.launch.handle.clone().filter(|_| self.launch.kind == RunKind::Exec);
+        let handle = handle.map(|handle| ToRunner::Handle { handle });
+        let first = trust.into_iter().chain(handle).chain([self.task()]).collect();
         let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
         Ok(Working { line, pump, words, writer })
     }

@@ -13,18 +13,19 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-/// Runs the command to its end.
+/// Runs the command to its end. The run's `handle`, where there is one, is in its environment and in no other's.
 pub async fn run(
     context: &Rc<Context>,
     argv: Vec<String>,
     cwd: String,
+    handle: Option<String>,
     limits: Limits,
     inbox: mpsc::Receiver<ToRunner>,
 ) -> Done {
     let request = Request {
         id: "exec".into(),
         argv,
-        env: Vec::new(),
+        env: handle.map(|handle| (api::inbox::HANDLE.to_owned(), handle)).into_iter().collect(),
         cwd,
         tool_call: None,
         kept_first: false,
@@ -68,6 +69,7 @@ async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sende
             ToRunner::Cancel => running.kill("killed: cancelled"),
             // Sent once, before this task began.
             ToRunner::Trust { .. }
+            | ToRunner::Handle { .. }
             | ToRunner::Agent(_)
             | ToRunner::Exec { .. }
             | ToRunner::Kept { .. }

@@ -95,13 +95,19 @@ async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String>
         door = trust::place(&authority).map_err(|e| format!("the run's authority: {e}"))?;
         first = inbox.recv().await;
     }
+    let mut handle = None;
+    if let Some(ToRunner::Handle { handle: given }) = first {
+        handle = Some(given);
+        first = inbox.recv().await;
+    }
     let context = Rc::new(Context { outbox, reaper, met, walls, door });
     let done = match first {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
-        Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, limits, inbox).await,
+        Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, handle, limits, inbox).await,
         Some(ToRunner::Cancel) => cancelled_before_start(),
         Some(
             ToRunner::Trust { .. }
+            | ToRunner::Handle { .. }
             | ToRunner::Input { .. }
             | ToRunner::InputEnd
             | ToRunner::Kept { .. }

@@ -154,8 +154,8 @@ async fn check(app: &App, caller: &Caller, wish: CreateRun) -> Result<Wish, Faul
 /// 400 and 404 that say what is wrong with the wish; the store's.
 pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunView, Fault> {
     let Wish { row, argv_text } = check(app, caller, wish).await?;
-    let handle = row.model.is_some().then(Handle::mint);
-    let sha256 = handle.as_ref().map(|h| h.sha256.clone());
+    let handle = Handle::mint();
+    let sha256 = handle.sha256.clone();
     let accepted = Event::Accepted {
         task: row.task.clone(),
         profile: row.profile_name.clone(),
@@ -171,9 +171,7 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
             Box::pin(async move {
                 tx.add_run(&row).await?;
                 let entry = tx.append(&row.run, row.created, &accepted).await?;
-                if let (Some(sha256), Some(model)) = (sha256, &row.model) {
-                    keep_handle(tx, &sha256, &row.run, model, row.created).await?;
-                }
+                keep_handle(tx, &sha256, &row.run, of_model(&row), row.created).await?;
                 let more = json!({
                     "run": row.run, "what": row.kind, "model": row.model, "repo": row.repo,
                     "profile": row.profile_name, "profile_sha256": random::sha256_hex(row.profile.as_bytes()),
@@ -187,9 +185,14 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
         .await?;
     app.live.tell(&run, entry.n);
     if let Some(link) = app.operator() {
-        launch(app, &link, &run, 1, handle.map(|h| h.clear)).await?;
+        launch(app, &link, &run, 1, Some(handle.clear)).await?;
     }
     get(app, &run).await
+}
+
+/// The model that a run's handle is for; of a command none, for the empty name is no model's.
+fn of_model(row: &RunRow) -> &str {
+    row.model.as_deref().unwrap_or_default()
 }
 
 async fn keep_handle(tx: &mut store::Tx, sha256: &str, run: &RunId, model: &str, at: Moment) -> Result<(), StoreError> {
@@ -258,18 +261,19 @@ impl<E: Into<Fault>> From<E> for Unfit {
 async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) -> Result<Launch, Unfit> {
     let profile: Profile = serde_json::from_str(&row.profile)
         .map_err(|e| Unfit::Reason(format!("The run's profile cannot be read any more: {e}. Start a new run.")))?;
-    let agent = match &row.model {
+    let model = match &row.model {
         None => None,
-        Some(name) => {
-            let model = models::find(app, name).await?.ok_or_else(|| {
-                Unfit::Reason(format!("The model {name:?} was removed while the run was to use it. Start a new run."))
-            })?;
-            let clear = match clear {
-                Some(clear) => clear,
-                None => new_handle(app, row, name).await?,
-            };
-            Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) })
-        }
+        Some(name) => Some(models::find(app, name).await?.ok_or_else(|| {
+            Unfit::Reason(format!("The model {name:?} was removed while the run was to use it. Start a new run."))
+        })?),
+    };
+    let clear = match clear {
+        Some(clear) => clear,
+        None => new_handle(app, row, of_model(row)).await?,
+    };
+    let (agent, handle) = match model {
+        Some(model) => (Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) }), None),
+        None => (None, Some(clear)),
     };
     let (history, answered) = if row.launches > 0 {
         (history(app, &row.run).await?, answered(app, &row.run).await?)
@@ -287,6 +291,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         import: row.kind == RunKind::Agent && row.repo.is_some(),
         agent,
         argv: row.argv.clone(),
+        handle,
         history,
         answered,
     })

@@ -357,6 +357,7 @@ pub fn exec() -> Launch {
         import: false,
         agent: None,
         argv: vec!["true".into()],
+        handle: None,
         history: vec![],
         answered: vec![],
     }

@@ -16,6 +16,16 @@ async fn a_command_is_recorded_before_its_output_and_its_end_after() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_handle_is_in_the_commands_environment_and_without_one_there_is_none() {
+    let print = "printf '<%s>' \"$VOLARY_HANDLE\"";
+    let mut made = Box::start().await;
+    made.send(&ToRunner::Handle { handle: "vh_mine".into() }).await;
+    made.send(&sh(print, Limits::default())).await;
+    assert_eq!(made.story().await.text(Stream::Stdout), "<vh_mine>");
+    assert_eq!(run(print).await.text(Stream::Stdout), "<>");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_signal_is_told_as_a_signal() {
     assert_eq!(run("kill -SEGV $$").await.done.exit, Exit::Signal { signal: 11 });
 }
