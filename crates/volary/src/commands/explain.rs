@@ -58,7 +58,7 @@ fn listed(run: &RunId, all: &[DenialView]) -> String {
 
 fn told(run: &RunId, one: &DenialView) -> String {
     let mut text = format!(
-        "{} {}\n  refused   {} ({})\n  why       {}\n  wall      {}\n  profile   {}\n  came      {} times, first at {}, last at {}\n",
+        "{} {}\n  refused   {} ({})\n  why       {}\n  wall      {}\n  profile   {}\n  came      {}, first at {}, last at {}\n",
         in_line(&one.method),
         in_line(&one.target),
         in_line(&one.rule),
@@ -66,7 +66,7 @@ fn told(run: &RunId, one: &DenialView) -> String {
         in_line(&one.why),
         in_line(&one.wall),
         in_line(&one.profile),
-        one.times,
+        if one.times == 1 { "once".to_owned() } else { format!("{} times", one.times) },
         when(one.first),
         when(one.last),
     );
