@@ -137,6 +137,11 @@ pub enum Down {
         /// Whole sentences.
         reason: String,
     },
+    /// From now on a box is to wait for a run of each of these profiles, as they are now, and for no other.
+    Warm {
+        /// The most wanted first.
+        profiles: Vec<Profile>,
+    },
     /// Do something about the worktrees that are kept.
     Kept {
         /// To know the answer by.

@@ -9,25 +9,24 @@
 use crate::boxed::Boxed;
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::{Gauge, Trouble};
+use crate::engine::{Trouble, Watch};
 use crate::home::{Homeward, until};
 use crate::input::Input;
 use crate::journal::MAX_JOURNAL;
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
 use crate::runs::{Kept, Run, interrupted};
-use api::frame;
+use crate::tell::{pipes, write};
+use crate::walls::{drift, judge};
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
 use api::link::Launch;
-use model::event::{Exit, Reading};
+use model::event::Exit;
 use model::profile::{Limits, TOOLS};
 use model::run::RunKind;
 use model::{Event, Outcome};
 use sandbox::BoxPlan;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -74,6 +73,7 @@ impl<T> Drop for Own<T> {
 /// A box with its walls read back, at work.
 struct Working {
     line: Arc<Attachment>,
+    watch: Watch,
     pump: Own<Over>,
     words: Own<String>,
     writer: Own<()>,
@@ -85,6 +85,8 @@ enum Stop {
     Cancelled,
     Time,
     Overflow,
+    /// Somebody changed the box from outside; in words.
+    Drift(String),
 }
 
 /// One attempt.
@@ -211,8 +213,7 @@ impl Attempt {
         let engine = Arc::clone(&self.means.engine);
         let made = crate::blocking(move || engine.create(&plan)).await.map_err(|e| self.trouble(e))?;
         let (live, uid) = (slot.insert(Boxed::new(made.live)), made.uid);
-        let (attempt, box_id) = (self.launch.attempt, self.launch.box_id.clone());
-        self.say(&Event::Attempt { attempt, box_id, uid }).await?;
+        self.say(&Event::Attempt { attempt: self.launch.attempt, box_id: made.box_id, uid }).await?;
         let line = self.means.cable.attach(&self.run.id, made.listener).await;
         let line = Arc::new(line.map_err(|e| self.broke(e))?);
         let (stdin, stdout, stderr) = pipes(made.stdin, made.stdout, made.stderr).map_err(|e| failed(e.to_string()))?;
@@ -231,6 +232,10 @@ impl Attempt {
             let in_time = hello.is_ok();
             return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
+        let watch = {
+            let hello = hello.clone();
+            live.with(move |live| live.watch(&hello)).await
+        };
         self.read_back(live, hello).await?;
         let (left, all) = (self.seconds, self.launch.profile.limits.seconds);
         if left < all {
@@ -244,7 +249,7 @@ impl Attempt {
         let handle = handle.map(|handle| ToRunner::Handle { handle });
         let first = trust.into_iter().chain(handle).chain([self.task()]).collect();
         let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
-        Ok(Working { line, pump, words, writer })
+        Ok(Working { line, watch, pump, words, writer })
     }
 
     async fn no_hello(&self, live: Option<Boxed>, in_time: bool, line: &Attachment, words: Own<String>) -> Finish {
@@ -317,8 +322,9 @@ impl Attempt {
             () = cancelled => Stop::Cancelled,
             () = sleep_until(deadline) => Stop::Time,
             () = self.input.overflow() => Stop::Overflow,
+            why = drift(&working.watch) => Stop::Drift(why),
         };
-        if matches!(stop, Stop::Over(Over::Lost | Over::Gone | Over::Journal(_))) {
+        if matches!(stop, Stop::Over(Over::Lost | Over::Gone | Over::Journal(_)) | Stop::Drift(_)) {
             self.run.breaks();
         }
         let killed = live.with(|live| live.kill()).await;
@@ -333,7 +339,8 @@ impl Attempt {
         };
         drop(working.writer);
         let imported = match killed {
-            _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone)) || !self.imports() => None,
+            _ if matches!(stop, Stop::Over(Over::Lost | Over::Journal(_) | Over::Gone) | Stop::Drift(_)) => None,
+            _ if !self.imports() => None,
             Err(why) => Some(Err(format!("its box was lost before its changes could be read: {why}"))),
             Ok(()) => Some(self.homeward().bring_box(&mut live).await),
         };
@@ -377,6 +384,17 @@ impl Attempt {
             },
             Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
             Stop::Time => self.out_of_time(),
+            // What it is now is not what its profile says: another is made that is.
+            Stop::Drift(why) => {
+                let why = format!("the box was changed from outside while it worked: {why}");
+                match self.launch.kind {
+                    RunKind::Agent => self.broke(why),
+                    RunKind::Exec => {
+                        let why = format!("{why}; the command may have finished, or not");
+                        ended(Outcome::Failed, why, Some(Exit::Unknown))
+                    }
+                }
+            }
             Stop::Overflow => failed(format!(
                 "killed: standard input ran {} MiB ahead of what the command reads",
                 crate::input::MOST_WAITING >> 20
@@ -453,20 +471,6 @@ impl Attempt {
     }
 }
 
-/// Every wall must have been read and must hold; no reading at all is no wall at all.
-fn judge(readings: &[Reading]) -> Result<(), String> {
-    let off: Vec<String> = readings
-        .iter()
-        .filter(|reading| !reading.holds)
-        .map(|reading| format!("{} (promised {}, read {})", reading.wall, reading.promised, reading.read))
-        .collect();
-    match (readings.is_empty(), off.is_empty()) {
-        (true, _) => Err("no wall of the box could be read back; it was killed".into()),
-        (false, true) => Ok(()),
-        (false, false) => Err(format!("a wall of the box does not hold: {}; it was killed", off.join(", "))),
-    }
-}
-
 fn describe(exit: &Exit) -> String {
     match exit {
         Exit::Code { code } => format!("it ended with status {code}"),
@@ -484,57 +488,4 @@ async fn said(mut words: Own<String>, line: &Attachment) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// Tells the runner its first orders, then what comes for it, what of its words is kept, what it asks, and a cancel;
-/// keeps the pipe open until dropped.
-async fn write(
-    mut to: pipe::Sender,
-    first: Vec<ToRunner>,
-    input: Arc<Input>,
-    kept: Option<watch::Receiver<u64>>,
-    (mut asked, gauge): (Option<watch::Receiver<u64>>, Gauge),
-    cancelled: watch::Receiver<bool>,
-) {
-    let (mut first, mut kept, mut told) = (first.into_iter(), kept, false);
-    loop {
-        let next = match first.next() {
-            Some(order) => order,
-            None => tokio::select! {
-                biased;
-                () = until(cancelled.clone()), if !told => ToRunner::Cancel,
-                asked = more(&mut asked) => ToRunner::Met { asked, counts: gauge() },
-                events = more(&mut kept) => ToRunner::Kept { events },
-                next = input.next(), if !told => next,
-            },
-        };
-        told |= next == ToRunner::Cancel;
-        // A broken pipe needs no word here: the box is ending, and its output says how.
-        if frame::write(&mut to, &next).await.is_err() {
-            break;
-        }
-    }
-    std::future::pending().await
-}
-
-/// A count, once it has grown.
-async fn more(kept: &mut Option<watch::Receiver<u64>>) -> u64 {
-    let Some(kept) = kept else { return std::future::pending().await };
-    match kept.changed().await {
-        Ok(()) => *kept.borrow_and_update(),
-        // Nothing more comes from the box.
-        Err(_) => std::future::pending().await,
-    }
-}
-
-fn pipes(
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-) -> std::io::Result<(pipe::Sender, pipe::Receiver, pipe::Receiver)> {
-    Ok((
-        pipe::Sender::from_owned_fd(stdin)?,
-        pipe::Receiver::from_owned_fd(stdout)?,
-        pipe::Receiver::from_owned_fd(stderr)?,
-    ))
 }

@@ -5,9 +5,11 @@
 
 use api::inbox::{Counts, Hello};
 use model::event::Reading;
+use model::{BoxId, Profile};
 use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why a box could not be made or started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +34,22 @@ impl From<sandbox::BoxError> for Trouble {
 
 /// Makes boxes.
 pub trait Engine: Send + Sync + 'static {
-    /// Makes a box with its door bound; nothing of it runs yet.
+    /// Makes a box for a run, with its door bound; its process 1 waits.
     ///
     /// # Errors
     /// [`Trouble`]; nothing is left behind then.
     fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble>;
+    /// Makes a box that waits for a run of exactly this profile.
+    ///
+    /// # Errors
+    /// [`Trouble`]; nothing is left behind then.
+    fn prepare(&self, box_id: &BoxId, profile: &Profile) -> Result<Box<dyn Waits>, Trouble> {
+        Err(format!("this engine makes no box {box_id} ahead of its run ({})", profile.description).as_str().into())
+    }
+    /// From now on a box is to wait for a run of each of these profiles, and for no other. Does not block.
+    fn keep_warm(&self, profiles: Vec<Profile>) {
+        tracing::debug!(profiles = profiles.len(), "this engine makes no box ahead of its run");
+    }
     /// Removes a run's image. Its box is gone.
     ///
     /// # Errors
@@ -44,10 +57,23 @@ pub trait Engine: Send + Sync + 'static {
     fn drop_worktree(&self, image: &Path) -> Result<(), String>;
 }
 
+/// A box that is made and waits for a run. Dropping it ends it, and blocks for as long as that takes.
+pub trait Waits: Send + Sync + 'static {
+    /// Whether it is still there.
+    fn is_alive(&self) -> bool;
+    /// Makes it the box of a run, which has no worktree yet.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words; it is gone then, and [`Engine::create`] does for the same plan.
+    fn claim(self: Box<Self>, plan: &BoxPlan) -> Result<Made, String>;
+}
+
 /// A box that is made and not started.
 pub struct Made {
     /// The box.
     pub live: Box<dyn Live>,
+    /// Its name: the plan's, or that of the box that waited for it.
+    pub box_id: BoxId,
     /// The uid of everything in it.
     pub uid: u32,
     /// `127.0.0.1:8080` inside it, listening.
@@ -63,6 +89,9 @@ pub struct Made {
 /// Reads how often a box met which limit.
 pub type Gauge = Box<dyn Fn() -> Counts + Send + Sync>;
 
+/// Reads the walls of a box again while it works; none once there is no process 1 to read them of.
+pub type Watch = Arc<dyn Fn() -> Option<Vec<Reading>> + Send + Sync>;
+
 /// A box that exists. Dropping it ends it.
 pub trait Live: Send + 'static {
     /// Lets process 1 run.
@@ -72,6 +101,12 @@ pub trait Live: Send + 'static {
     fn start(&mut self) -> Result<(), Trouble>;
     /// What the kernel says of the box, line by line against the promise.
     fn read_back(&self, hello: &Hello) -> Vec<Reading>;
+    /// What reads its walls again, for as long as it lives.
+    fn watch(&self, hello: &Hello) -> Watch {
+        let level = hello.landlock_abi;
+        tracing::debug!(level, "this engine does not read a box's walls again");
+        Arc::new(|| None)
+    }
     /// What tells how often it met which limit, for as long as it lives.
     fn gauge(&self) -> Gauge {
         Box::new(Counts::default)
@@ -115,20 +150,45 @@ pub trait Live: Send + 'static {
     fn end(self: Box<Self>) -> Result<Option<String>, String>;
 }
 
-impl Engine for sandbox::Host {
-    fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble> {
-        let made = Self::create(self, plan)?;
-        Ok(Made {
+impl From<sandbox::Created> for Made {
+    fn from(made: sandbox::Created) -> Self {
+        Self {
+            box_id: made.live.box_id().clone(),
             uid: made.live.uid(),
             live: Box::new(made.live),
             listener: made.listener,
             stdin: made.stdin,
             stdout: made.stdout,
             stderr: made.stderr,
-        })
+        }
+    }
+}
+
+impl Engine for Arc<sandbox::Host> {
+    fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble> {
+        Ok(sandbox::Host::create(self, plan)?.into())
+    }
+    fn prepare(&self, box_id: &BoxId, profile: &Profile) -> Result<Box<dyn Waits>, Trouble> {
+        let warm = sandbox::Host::prepare(self, box_id, profile)?;
+        Ok(Box::new(Waiting { host: Self::clone(self), warm }))
     }
     fn drop_worktree(&self, image: &Path) -> Result<(), String> {
-        Self::drop_worktree(self, image).map_err(|e| e.to_string())
+        sandbox::Host::drop_worktree(self, image).map_err(|e| e.to_string())
+    }
+}
+
+/// A real box that waits, with what can make it a run's.
+struct Waiting {
+    host: Arc<sandbox::Host>,
+    warm: sandbox::Warm,
+}
+
+impl Waits for Waiting {
+    fn is_alive(&self) -> bool {
+        self.warm.is_alive()
+    }
+    fn claim(self: Box<Self>, plan: &BoxPlan) -> Result<Made, String> {
+        self.host.claim(self.warm, plan).map(Made::from).map_err(|e| e.to_string())
     }
 }
 
@@ -138,6 +198,9 @@ impl Live for sandbox::LiveBox {
     }
     fn read_back(&self, hello: &Hello) -> Vec<Reading> {
         Self::read_back(self, hello)
+    }
+    fn watch(&self, hello: &Hello) -> Watch {
+        Self::watch(self, hello).into()
     }
     fn gauge(&self) -> Gauge {
         Self::gauge(self)

@@ -292,6 +292,7 @@ impl Orders for Keeper {
             Down::Settle { run } => self.settle(run),
             Down::Close { run, reason } => self.close(&run, Outcome::Failed, reason),
             Down::Kept { id, what } => self.about_kept(id, what),
+            Down::Warm { profiles } => self.means.engine.keep_warm(profiles),
             Down::Input { run, data_b64, end } => {
                 if let Some(reins) = locked(&self.live).get(&run) {
                     reins.input.push(data_b64, end);

@@ -4,7 +4,7 @@
 //! as bytes from its runner through the gateway's scrubber into the run's journal and from there to the server.
 //! Nothing takes effect before it is durable in the journal.
 //!
-//! Read [`keeper`] (one run, from launch to end), [`journal`] and [`runs`] (what is known), [`link`] (to the
+//! Read [`keeper`] (one run, from launch to end), [`pool`] (boxes that wait for one), [`journal`] and [`runs`] (what is known), [`link`] (to the
 //! server), [`cable`] (to the gateway), [`repo`] and [`checkout`] (the files a run starts from).
 
 pub mod attempt;
@@ -18,10 +18,13 @@ pub mod input;
 pub mod journal;
 pub mod keeper;
 pub mod link;
+pub mod pool;
 pub mod pump;
 pub mod repo;
 pub mod rescue;
 pub mod runs;
+pub mod tell;
+pub mod walls;
 
 use anyhow::Context;
 use std::path::PathBuf;
@@ -61,6 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     let engine = Arc::new(engine);
     sandbox::strays::watch(Arc::clone(&engine)).context("start the thread that looks for stray boxes")?;
+    let pool = pool::Pool::open(Arc::new(engine)).context("start the thread of the warm boxes")?;
     let checkouts = checkout::Checkouts::open(&dir.join("checkouts"))
         .with_context(|| format!("open the checkouts in {}", dir.display()))?;
     let runs = Arc::new(runs::Runs::open(&dir.join("runs"))?);
@@ -70,7 +74,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let keeper = keeper::Keeper::new(keeper::Means {
             runs: Arc::clone(&runs),
             cable: cable.clone(),
-            engine,
+            engine: Arc::new(pool),
             repo: repo::RepoProcess::own(),
             checkouts,
             disk: disk::Disk::of(&dir),

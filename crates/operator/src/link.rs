@@ -153,7 +153,11 @@ async fn listen(
                 hand(Task::Forget(run.clone()));
                 orders.obey(Down::Settle { run });
             }
-            order @ (Down::Cancel { .. } | Down::Input { .. } | Down::Close { .. } | Down::Kept { .. }) => {
+            order @ (Down::Cancel { .. }
+            | Down::Input { .. }
+            | Down::Close { .. }
+            | Down::Kept { .. }
+            | Down::Warm { .. }) => {
                 orders.obey(order);
             }
         }

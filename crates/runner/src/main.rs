@@ -26,6 +26,8 @@ mod walls;
 use api::frame::{self, FrameError};
 use api::inbox::{Done, Hello, ToRunner};
 use outbox::Outbox;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use tokio::io::Interest;
@@ -53,7 +55,7 @@ fn main() {
         give_up("this is process 1 of a box, started by the operator; it does nothing elsewhere");
     }
     // One thread exists. Nothing may run before the walls stand.
-    let walls: &'static walls::Walls = match walls::take() {
+    let walls: &'static walls::Walls = match walls::quiet().and_then(|()| await_run()).and_then(|()| walls::take()) {
         Ok(walls) => Box::leak(Box::new(walls)),
         Err(why) => give_up(&format!("the walls cannot be taken: {why}")),
     };
@@ -70,6 +72,19 @@ fn main() {
         give_up(&why);
     }
     std::process::exit(0);
+}
+
+/// Waits until the box has a run, and so its worktree: a rule of the walls holds for what is mounted when it is made.
+fn await_run() -> Result<(), String> {
+    let mut word = [0];
+    // Of this one byte nothing is read ahead: what follows it is frames.
+    match File::from(own(std::io::stdin().as_fd())?).read(&mut word) {
+        Ok(1) if word == [api::inbox::GO] => Ok(()),
+        // Nobody will ever claim this box.
+        Ok(0) => std::process::exit(0),
+        Ok(_) => Err("the operator's first byte is not the one that is agreed".into()),
+        Err(error) => Err(format!("standard input: {error}")),
+    }
 }
 
 /// Ends the box with a sentence on standard error, which the operator keeps for the record.

@@ -44,12 +44,11 @@ impl ChildWalls {
     }
 }
 
-/// Takes process 1's walls, in the only order that works, and prepares those of its children.
+/// Takes process 1's walls, in the only order that works, and prepares those of its children. [`quiet`] comes first.
 ///
 /// # Errors
 /// A sentence that names the wall. Nothing of the box may run then.
 pub fn take() -> Result<Walls, String> {
-    quiet()?;
     let abi = paths::abi()?;
     let extra = BoxFile::read()?.folders;
     // Rulesets and programs first: making them opens files, which the walls would judge.
@@ -69,8 +68,12 @@ pub fn take() -> Result<Walls, String> {
     Ok(Walls { abi, command, agent })
 }
 
-/// No new privileges, no core, no tracer, no descriptor that was left open by mistake, no life after the helper.
-fn quiet() -> Result<(), String> {
+/// No new privileges, no core, no tracer, no descriptor that was left open by mistake, no life after the helper: what
+/// process 1 takes before it waits for its box to have a run.
+///
+/// # Errors
+/// What was refused.
+pub fn quiet() -> Result<(), String> {
     // 1, not 0: a core handler that the host pipes cores into is started at 0 all the same, and at 1 it is not.
     let none = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
     // SAFETY: plain system calls on values; nothing but descriptors 0, 1 and 2 is ours yet.

@@ -1,9 +1,7 @@
 //! The Docker engine: the same helper, the same spec, worktree, door and reading back; another maker of the box.
 //!
-//! The daemon starts what it creates at once, so process 1 runs from [`Order::Make`] on: it is the runner, which takes
-//! its walls, says hello and waits for its task. What the daemon cannot be told (no set-uid on bound folders, a
-//! `/proc` that hides others, no `/sys`) is done from outside meanwhile, and read back like everything else, before
-//! the task is sent. Nothing the box says lies on a disk: the log driver is none, and that is read back too.
+//! What the daemon cannot be told (no set-uid on bound folders, a `/proc` that hides others, no `/sys`) is done from
+//! outside while process 1 waits for its run, and read back like everything else, before the task is sent. Nothing the box says lies on a disk: the log driver is none, and that is read back too.
 //!
 //! Read [`made`] (one box), then [`places`] (whose mounts are where), then [`mod@ask`] (what the daemon is asked for).
 
@@ -151,8 +149,10 @@ async fn answered(control: &AsyncFd<OwnedFd>, answer: &Answer, listener: Option<
 
 async fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Made) -> Answer {
     let done = match order {
-        // It runs since it was made.
-        Order::Start => Ok(Answer::Did),
+        Order::Claim { lower } => match made.claim(lower.as_deref()) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Answer::Lost { what: e.to_string() },
+            done => done.map(|()| Answer::Did),
+        },
         Order::Pause => made.pause().await.map(|()| Answer::Did),
         Order::Resume => made.resume().await.map(|()| Answer::Did),
         Order::Kill => made.kill().await.map(|()| Answer::Did),

@@ -67,7 +67,7 @@ pub struct Host {
     strays: Arc<Strays>,
 }
 
-/// A box that is made and not yet started: its door is bound and its three pipes are open.
+/// A box that is made and waits: its door is bound, its three pipes are open, and its process 1 does nothing yet.
 #[derive(Debug)]
 pub struct Created {
     /// The box.
@@ -93,6 +93,8 @@ pub struct LiveBox {
     readings: Vec<Reading>,
     helper: Child,
     control: Option<OwnedFd>,
+    /// Its standard input, until process 1 was let go on.
+    go: Option<OwnedFd>,
     /// How the helper ended, once it and what it left are gone.
     over: Option<ExitStatus>,
     /// Until the box is gone.
@@ -126,7 +128,7 @@ impl Host {
     /// # Errors
     /// [`BoxError::Host`].
     pub fn open(dir: &Path, cgroup_parent: &str, exe: &Path, runner: &[u8], agent: &[u8]) -> Result<Self, BoxError> {
-        for folder in ["bin", "stage", "boxes"] {
+        for folder in ["bin", "stage", "boxes", crate::warm::FOLDER] {
             let path = dir.join(folder);
             fs::create_dir_all(&path).map_err(host(format!("make {}", path.display())))?;
         }
@@ -164,14 +166,24 @@ impl Host {
         self
     }
 
-    /// Makes a box and binds its door; nothing of an agent runs yet. A box of Docker's has a process 1 by then, which
-    /// waits for its task.
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.facts.dir
+    }
+
+    /// Makes a box for a run and binds its door; nothing of an agent runs yet, and its process 1 waits.
     ///
     /// # Errors
     /// [`BoxError`]; nothing is left behind then.
     pub fn create(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
-        let uid = self.uid_of(&plan.upper_image)?;
-        let spec = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
+        let mut made = self.make(plan)?;
+        made.live.claim(plan.lower.as_deref())?;
+        Ok(made)
+    }
+
+    /// The box of a plan, without its checkout, and so without a worktree.
+    pub(crate) fn make(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
+        let spec = self.harden(plan)?;
         let blanks = self.facts.dir.join("bin");
         crate::worktree::reserve(&plan.upper_image, &blanks, spec.limits.worktree_mib, self.facts.root)?;
 
@@ -208,6 +220,8 @@ impl Host {
         drop(theirs);
         let pipes = (helper.stdin.take(), helper.stdout.take(), helper.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(BoxError::HelperGone) };
+        let stdin = OwnedFd::from(stdin);
+        let go = stdin.try_clone().map_err(host("keep the box's standard input"))?;
         let mut live = LiveBox {
             spec,
             pid: 0,
@@ -215,6 +229,7 @@ impl Host {
             readings: Vec::new(),
             helper,
             control: Some(ours),
+            go: Some(go),
             over: None,
             held,
         };
@@ -238,7 +253,13 @@ impl Host {
             Ok(_) => return Err(BoxError::HelperGone),
             Err(e) => return Err(e),
         };
-        Ok(Created { live, listener, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() })
+        Ok(Created { live, listener, stdin, stdout: stdout.into(), stderr: stderr.into() })
+    }
+
+    /// What a box of the plan is promised to be on this host.
+    pub(crate) fn harden(&self, plan: &BoxPlan) -> Result<HardenedSpec, BoxError> {
+        let uid = self.uid_of(&plan.upper_image)?;
+        Ok(harden(plan, uid, &self.facts, &self.runner, &self.agent)?)
     }
 
     /// Ends what a dead operator left: processes and cgroups under this installation's label.
@@ -257,6 +278,7 @@ impl Host {
             // Nothing of them runs any more; what the daemon still lists, the next start takes away.
             Err(e) => eprintln!("take away what Docker still lists of an earlier operator's boxes: {e}"),
         }
+        self.remove_warm().map_err(host("remove the images of warm boxes"))?;
         Ok(reaped)
     }
 
@@ -359,6 +381,11 @@ impl LiveBox {
     pub fn uid(&self) -> u32 {
         self.spec.uid
     }
+    /// The name of the box, and of its control group.
+    #[must_use]
+    pub fn box_id(&self) -> &model::BoxId {
+        &self.spec.box_id
+    }
     /// Process 1 of the box, as the host counts.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -370,12 +397,22 @@ impl LiveBox {
         self.helper.id()
     }
 
-    /// Lets process 1 run.
+    /// Puts a run's worktree into the box; once.
+    pub(crate) fn claim(&mut self, lower: Option<&Path>) -> Result<(), BoxError> {
+        self.done(&Order::Claim { lower: lower.map(Path::to_path_buf) }, &[])
+    }
+
+    /// Lets process 1 go on: it takes its walls, says hello and waits for its task.
     ///
     /// # Errors
-    /// [`BoxError`].
+    /// [`BoxError::Lost`] when it is gone.
     pub fn start(&mut self) -> Result<(), BoxError> {
-        self.done(&Order::Start, &[])
+        let go = self.go.take().ok_or_else(|| BoxError::Helper("the box is at work already".into()))?;
+        match rustix::io::write(&go, &[api::inbox::GO]) {
+            Ok(_) => Ok(()),
+            Err(rustix::io::Errno::PIPE) => Err(BoxError::Lost("its process 1 ended before it had a run".into())),
+            Err(e) => Err(host("let the box's process 1 go on")(e.into())),
+        }
     }
 
     /// Reads back what the kernel says of the box, line by line against the promise. Every line must hold.
@@ -384,6 +421,17 @@ impl LiveBox {
         let mut lines = read_back::all(&self.spec, self.pid, &self.group, hello);
         lines.extend(self.readings.iter().cloned());
         lines
+    }
+
+    /// What reads the same again, on any thread and for as long as the box lives; none once its process 1 is gone.
+    #[must_use]
+    pub fn watch(&self, hello: &Hello) -> Box<dyn Fn() -> Option<Vec<Reading>> + Send + Sync> {
+        let (spec, pid, group, hello) = (self.spec.clone(), self.pid, self.group.clone(), hello.clone());
+        Box::new(move || {
+            let lines = read_back::all(&spec, pid, &group, &hello);
+            // Afterwards: what was read of a process that was just going says nothing.
+            (!is_dead(pid)).then_some(lines)
+        })
     }
 
     /// Reads how often the box met which limit, on any thread and for as long as it lives.
@@ -412,9 +460,7 @@ impl LiveBox {
     /// Whether its process 1 is gone, and with it every other process of the box.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        // The state stands behind the name, which ends at the last bracket. A number that went to somebody else is alive.
-        stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
+        is_dead(self.pid)
     }
 
     /// Stops every process of the box where it stands: none gets any processor time until [`LiveBox::resume`].
@@ -541,6 +587,7 @@ impl LiveBox {
         match self.order(&order, fds)? {
             (Answer::Did, _) => Ok(()),
             (Answer::Failed { what }, _) => Err(BoxError::Helper(what)),
+            (Answer::Lost { what }, _) => Err(BoxError::Lost(what)),
             _ => Err(BoxError::HelperGone),
         }
     }
@@ -555,6 +602,13 @@ impl LiveBox {
         }
         Ok((serde_json::from_slice(&said).map_err(|_| BoxError::HelperGone)?, fds))
     }
+}
+
+/// Whether a process has ended. A number that went to somebody else is alive.
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The state stands behind the name, which ends at the last bracket.
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
 
 impl Drop for LiveBox {

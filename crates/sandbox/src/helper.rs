@@ -26,10 +26,13 @@ use std::process::Command;
 /// Operator → helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Make this box. First, once. Answered by [`Answer::Made`] with the door's listener.
+    /// Make this box; its process 1 waits then. First, once. Answered by [`Answer::Made`] with the door's listener.
     Make(Box<HardenedSpec>),
-    /// Let process 1 run.
-    Start,
+    /// Put a run's worktree into the box. Once; process 1 may go on afterwards.
+    Claim {
+        /// A clean checkout; none for an empty worktree.
+        lower: Option<PathBuf>,
+    },
     /// Stop every process of the box where it stands.
     Pause,
     /// Let them go on.
@@ -168,9 +171,9 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
             Err(e) if e.is::<Killed>() => (Answer::Lost { what: whole(e.as_ref()) }, None, false),
             Err(e) => failed(whole(e.as_ref())),
         },
-        (Order::Start, Some(made)) => match made.container.start() {
+        (Order::Claim { lower }, Some(made)) => match made.claim(lower.as_deref()) {
             Ok(()) => (Answer::Did, None, false),
-            Err(e) => failed(format!("start process 1: {}", whole(&e))),
+            Err(e) => failed(e.to_string()),
         },
         (order @ (Order::Pause | Order::Resume), Some(made)) => {
             match read_back::freeze(&made.spec.cgroup(), matches!(order, Order::Pause)) {
@@ -285,7 +288,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     let _herald = Herald::send();
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     let stage = stage(&spec)?;
-    let worktree = Worktree::mount(&stage, &spec, &sole)?;
+    let worktree = Worktree::prepare(&stage, &spec, &sole)?;
     let made = (|| {
         oci::root_tree(&stage, &spec)?;
         oci::write_bundle(&stage, &spec)?;
@@ -297,13 +300,16 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             .build();
         let mut container = built.map_err(|e| Killed::or(e.into()))?;
         let pid = container.pid().map_or(0, nix_raw);
-        let listener = read_back::forbid_swap(&spec.cgroup())
-            .map_err(act("forbid swap"))
-            .and_then(|()| cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door")));
-        match listener {
+        let waiting = (|| {
+            read_back::forbid_swap(&spec.cgroup()).map_err(act("forbid swap"))?;
+            let door = cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door"))?;
+            container.start()?;
+            Ok::<_, Box<dyn std::error::Error>>(door)
+        })();
+        match waiting {
             Ok(listener) => Ok((container, pid, listener)),
             Err(e) => {
-                let e = Killed::or(e.into());
+                let e = Killed::or(e);
                 // Half a box is no box.
                 container.delete(true)?;
                 Err(e)
@@ -367,6 +373,12 @@ impl Made {
             && Pid::from_raw(self.pid).is_some_and(|pid| {
                 waitid(WaitId::Pid(pid), look).is_ok_and(|status| status.is_some_and(|status| status.killed()))
             })
+    }
+
+    /// Puts the run's worktree into the box, whose process 1 is this process's child: its number is nobody else's.
+    fn claim(&mut self, lower: Option<&Path>) -> io::Result<()> {
+        let mounts = File::open(format!("/proc/{}/ns/mnt", self.pid)).map_err(act("open the box's mounts"))?;
+        self.worktree.claim(lower, &mounts)
     }
 
     fn kill(&mut self) -> io::Result<()> {

@@ -5,7 +5,8 @@
 //! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
-//! [`worktree`] (the files), [`cable`] (the one door), then [`read_back`] (what is believed) and [`strays`] (what nobody holds).
+//! [`worktree`] (the files), [`cable`] (the one door), [`read_back`] (what is believed), then [`warm`] (boxes that wait
+//! for a run).
 
 pub mod cable;
 pub mod changes;
@@ -21,7 +22,9 @@ pub mod read_back;
 pub mod rootless;
 mod sole;
 pub mod strays;
+pub mod warm;
 pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};
 pub use harden::{BoxPlan, HardenedSpec};
+pub use warm::{ClaimError, Warm};

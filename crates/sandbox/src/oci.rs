@@ -285,7 +285,9 @@ pub fn write_bundle(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
 fn config(stage: &Path, spec: &HardenedSpec) -> Value {
     let limits = &spec.limits;
     let memory = limits.memory_mib << 20;
-    let mounts: Vec<Value> = mounts(stage, spec).into_iter().map(|m| m.spec).collect();
+    // The worktree comes when the box has a run.
+    let early = mounts(stage, spec).into_iter().filter(|mount| mount.point != Path::new(api::inbox::WORKSPACE));
+    let mounts: Vec<Value> = early.map(|mount| mount.spec).collect();
     let namespaces: Vec<Value> =
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
     let rlimit = |kind: &str, n: u64| json!({"type": kind, "soft": n, "hard": n});

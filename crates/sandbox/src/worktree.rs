@@ -3,6 +3,9 @@
 //! Lower: a checkout owned by root, shown to the box as its own by an idmapped mount. Upper: a sparse ext4 image
 //! per run on a loop device, which is the size and inode limit and survives the box. All of it is mounted in the
 //! helper's private namespace and goes with it.
+//!
+//! Two steps, because a box may wait for its run: [`Worktree::prepare`] mounts what no run is needed for, and
+//! [`Worktree::claim`] puts the run's files below it and all of it into the box.
 
 use crate::embedded::BoxError;
 use crate::harden::HardenedSpec;
@@ -22,11 +25,14 @@ const SPARE: u64 = 64 << 20;
 /// Bytes of image for each inode.
 const BYTES_PER_INODE: u64 = 4096;
 
-/// A mounted worktree.
+/// A worktree: its upper half is mounted; all of it once it is claimed.
 #[derive(Debug)]
 pub struct Worktree {
     stage: PathBuf,
-    has_lower: bool,
+    /// Shows what root owns as the box's own; none without root, where all is the user's.
+    names: Option<OwnedFd>,
+    root: bool,
+    claimed: bool,
 }
 
 /// Where its parts are, as the helper sees them.
@@ -153,13 +159,14 @@ fn copy_data(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
 }
 
 impl Worktree {
-    /// Mounts the worktree of `spec`, whose image is `image`, under `stage`, in this process's own mount namespace.
+    /// Mounts the upper half of the worktree of `spec`, whose image is `image`, under `stage`, in this process's own
+    /// mount namespace.
     ///
     /// # Errors
     /// The system's own, named by act; what was mounted until then is taken down.
-    pub fn mount(stage: &Path, spec: &HardenedSpec, image: &Sole) -> io::Result<Self> {
-        let new = Self { stage: stage.to_path_buf(), has_lower: spec.lower.is_some() };
-        match new.mount_all(spec, image) {
+    pub fn prepare(stage: &Path, spec: &HardenedSpec, image: &Sole) -> io::Result<Self> {
+        let mut new = Self { stage: stage.to_path_buf(), names: None, root: spec.host.root, claimed: false };
+        match new.mount_upper(spec, image) {
             Ok(()) => Ok(new),
             Err(e) => {
                 // The first error is the one to tell; this namespace ends with the process anyway.
@@ -169,7 +176,7 @@ impl Worktree {
         }
     }
 
-    fn mount_all(&self, spec: &HardenedSpec, image: &Sole) -> io::Result<()> {
+    fn mount_upper(&mut self, spec: &HardenedSpec, image: &Sole) -> io::Result<()> {
         let stage = &self.stage;
         for name in ["disk", "lower", "work"] {
             fs::create_dir(stage.join(name))?;
@@ -179,31 +186,47 @@ impl Worktree {
         } else {
             rustix::mount::mount_bind(&spec.upper_image, stage.join("disk")).map_err(act("show the run's folder"))?;
         }
-        match &spec.lower {
-            Some(lower) if spec.host.root => self.show_lower(lower, spec.uid)?,
-            Some(lower) => {
-                rustix::mount::mount_bind(lower, stage.join("lower")).map_err(act("show the checkout"))?;
-            }
-            None => {}
-        }
         fresh_git(&stage.join("disk"), spec.uid_inside())?;
+        if spec.host.root {
+            self.names = Some(id_map(spec.uid)?);
+        }
+        Ok(())
+    }
+
+    /// Puts the run's checkout below, both together, and that into the mount namespace of the box `mounts`, where
+    /// nothing but process 1 runs and that waits. Once.
+    ///
+    /// # Errors
+    /// The system's own, named by act; the box has no worktree then, and is to be ended.
+    pub fn claim(&mut self, lower: Option<&Path>, mounts: &File) -> io::Result<()> {
+        if self.claimed {
+            return Err(io::Error::other("the box is claimed already"));
+        }
+        self.claimed = true;
+        match (lower, &self.names) {
+            (Some(lower), Some(names)) => self.show_lower(lower, names.as_fd())?,
+            (Some(lower), None) => {
+                rustix::mount::mount_bind(lower, self.stage.join("lower")).map_err(act("show the checkout"))?;
+            }
+            (None, _) => {}
+        }
         // Relative paths: absolute ones would show the host's folders in the box's mount table.
-        rustix::process::chdir(stage)?;
-        let options = if spec.host.root {
+        rustix::process::chdir(&self.stage)?;
+        let options = if self.root {
             c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off"
         } else {
             c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,userxattr,index=off"
         };
-        rustix::mount::mount(
-            "worktree",
-            "work",
-            "overlay",
-            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME,
-            options,
-        )
-        .map_err(act("mount the worktree"))?;
+        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
+        rustix::mount::mount("worktree", "work", "overlay", flags, options).map_err(act("mount the worktree"))?;
         rustix::process::chdir("/")?;
-        Ok(())
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(CWD, self.stage.join("work"), flags).map_err(act("open the worktree"))?;
+        within(mounts, || {
+            let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(tree.as_fd(), "", CWD, api::inbox::WORKSPACE, empty)
+                .map_err(act("put the worktree into the box"))
+        })
     }
 
     fn mount_image(&self, spec: &HardenedSpec, image: &Sole) -> io::Result<()> {
@@ -227,12 +250,11 @@ impl Worktree {
     }
 
     /// Shows the checkout, which root owns, as the box's own.
-    fn show_lower(&self, lower: &Path, uid: u32) -> io::Result<()> {
+    fn show_lower(&self, lower: &Path, names: BorrowedFd<'_>) -> io::Result<()> {
         let tree =
             rustix::mount::open_tree(CWD, lower, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
                 .map_err(act("open the checkout"))?;
-        let names = id_map(uid)?;
-        set_idmap(tree.as_fd(), names.as_fd()).map_err(act("show the checkout as the box's own (idmapped mount)"))?;
+        set_idmap(tree.as_fd(), names).map_err(act("show the checkout as the box's own (idmapped mount)"))?;
         rustix::mount::move_mount(
             tree.as_fd(),
             "",
@@ -255,8 +277,7 @@ impl Worktree {
     /// The first that could not be taken down.
     pub fn unmount(&self) -> io::Result<()> {
         let mut first = Ok(());
-        let lower = if self.has_lower { Some("lower") } else { None };
-        for name in ["work"].into_iter().chain(lower).chain(["disk", ""]) {
+        for name in ["work", "lower", "disk", ""] {
             match rustix::mount::unmount(self.stage.join(name), UnmountFlags::NOFOLLOW) {
                 Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
                 Err(rustix::io::Errno::BUSY) => {
@@ -268,6 +289,17 @@ impl Worktree {
         }
         first
     }
+}
+
+/// Does something in another mount namespace, and comes back. This process has one thread.
+pub(crate) fn within<T>(namespace: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let own = File::open("/proc/self/ns/mnt")?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        .map_err(act("enter the other mounts"))?;
+    let done = work();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(act("leave the other mounts"))?;
+    done
 }
 
 /// Makes a folder that belongs to `uid`, if it is not there. It belongs to `uid` only when it is whole: an earlier

@@ -25,6 +25,8 @@ pub struct House {
     pub port: u16,
     /// Makes the calls that this process's walls forbid.
     pub prove: api::walls::Prove,
+    /// Most boxes that wait for runs.
+    pub warm: usize,
 }
 
 /// See [`App`].
@@ -49,6 +51,8 @@ pub struct Inner {
     pub live: Live,
     /// Signed heads: when one is wanted at once, and which was witnessed last.
     pub heads: crate::heads::Heads,
+    /// For which profiles a box is to wait.
+    pub warm: crate::warm::Wanted,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
     /// Held while a profile's file is changed.
@@ -90,6 +94,7 @@ impl App {
     /// The linked operator.
     #[must_use]
     pub fn operator(&self) -> Option<LinkHandle> {
+            warm: crate::warm::Wanted::new(house.warm),
         self.operator.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -38,6 +38,7 @@ pub mod secrets;
 pub mod session;
 pub mod sign_in;
 pub mod walls;
+pub mod warm;
 
 pub use offline::export;
 pub use routes::inventory;
@@ -76,6 +77,8 @@ pub struct Config {
     pub accounts: accounts::Accounts,
     /// Makes the calls that this process's walls forbid, when someone asks for the proof.
     pub prove: api::walls::Prove,
+    /// Most boxes that wait for runs; 0 for none.
+    pub warm: usize,
 }
 
 /// Threads that serve.
@@ -130,7 +133,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
     let store = Store::open(&config.dir.join("volary.db")).await?;
     let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
     let port = config.tcp.local_addr()?.port();
-    let house = app::House { administrator: config.administrator, port, prove: config.prove };
+    let house = app::House { administrator: config.administrator, port, prove: config.prove, warm: config.warm };
     let app = App::new(store, keys, config.profiles, config.workspace, house);
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 
@@ -154,6 +157,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
         () = gateway::serve(app.clone(), gateway) => {}
         () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
         () = renew(&app) => {}
+        () = warm::keep(&app) => {}
         () = parting => {}
     }
     Ok(())

@@ -178,6 +178,8 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> Result<(), Cut> {
         app.set_operator(Some(link.clone()));
         greet(app, &link, runs, &mut open).await?;
     }
+    // Another operator, whose boxes are others.
+    app.warm.forget_told();
     if let Some(head) = app.store.last_head().await? {
         link.tell(&Down::Head { head: head.note });
     }

@@ -235,7 +235,10 @@ pub async fn launch(
         .map_err(|e: StoreError| Fault::from(e))?;
     match link.send(&Down::Launch(Box::new(launch))) {
         // A connection that is gone comes back, and says then that it does not know the run.
-        Ok(()) | Err(SendError::Gone) => Ok(()),
+        Ok(()) | Err(SendError::Gone) => {
+            app.warm.ran(&row.profile_name);
+            Ok(())
+        }
         Err(SendError::TooLong(bytes)) => {
             let reason = format!(
                 "The run's history of {bytes} bytes is too long to go on from in a new box. Its transcript is kept; \

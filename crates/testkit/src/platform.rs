@@ -55,8 +55,17 @@ impl Platform {
     /// When either does not get ready; with what it said.
     #[must_use]
     pub fn start_on_docker(program: &str) -> Self {
+        Self::start_on_docker_with(program, &[])
+    }
+
+    /// As [`Platform::start_on_docker`], with further arguments of `volary up`.
+    ///
+    /// # Panics
+    /// As of it.
+    #[must_use]
+    pub fn start_on_docker_with(program: &str, args: &[&str]) -> Self {
         let mut platform = Self::fresh(program, Some(Docker::start()));
-        platform.up(&[]);
+        platform.up(args);
         let profile = platform.home().join("profiles/default.toml");
         std::fs::write(profile, platform.engine()).expect("a profile is written");
         platform
@@ -69,9 +78,18 @@ impl Platform {
     /// When it does not get ready, or another engine is named.
     #[must_use]
     pub fn start_on_engine_of_environment(program: &str) -> Self {
+        Self::start_on_engine_of_environment_with(program, &[])
+    }
+
+    /// As [`Platform::start_on_engine_of_environment`], with further arguments of `volary up`.
+    ///
+    /// # Panics
+    /// As of it.
+    #[must_use]
+    pub fn start_on_engine_of_environment_with(program: &str, args: &[&str]) -> Self {
         match std::env::var(ENGINE).as_deref() {
-            Err(_) | Ok("embedded") => Self::start(program),
-            Ok("docker") => Self::start_on_docker(program),
+            Err(_) | Ok("embedded") => Self::start_with(program, args),
+            Ok("docker") => Self::start_on_docker_with(program, args),
             Ok(other) => panic!("{ENGINE} is {other:?}; write docker or embedded"),
         }
     }
@@ -98,9 +116,12 @@ impl Platform {
     /// When it does not get ready; with what it said.
     pub fn up(&mut self, args: &[&str]) {
         assert!(self.up.is_none(), "the platform is up already");
+        // Most tests look for the boxes of their runs, and count them.
+        let cold: &[&str] = if args.contains(&"--warm") { &[] } else { &["--warm", "0"] };
         let mut child = Command::new(&self.program)
             .args(["up", "--port", "0", "--json", "--home"])
             .arg(self.home())
+            .args(cold)
             .args(args)
             .envs(self.docker.as_ref().map(|docker| ("DOCKER_HOST", docker.address())))
             .stdin(Stdio::null())

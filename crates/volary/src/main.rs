@@ -42,6 +42,9 @@ enum Command {
         #[command(flatten)]
         outside: outside::Outside,
         /// Say nothing when ready (for a platform that another command starts)
+        /// Boxes that are made ahead, one for each of the profiles run last, and wait for a run of that profile (0 to 8)
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=8), value_name = "N")]
+        warm: u8,
         #[arg(long, hide = true)]
         quiet: bool,
     },
@@ -188,9 +191,9 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
     }
     let home = Home::resolve(cli.home.as_deref())?;
     match cli.command {
-        Command::Up { port, json, outside, quiet } => {
+        Command::Up { port, json, outside, warm, quiet } => {
             commands::doctor::refuse_unless_able()?;
-            up::main(&up::Options { home, port, json, outside, quiet }).map(|()| 0)
+            up::main(&up::Options { home, port, json, outside, quiet, warm: warm.into() }).map(|()| 0)
         }
         Command::Doctor { json } => commands::doctor::main(json),
         Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),

@@ -34,6 +34,9 @@ pub struct Config {
     pub outside: Outside,
     /// The name of the account that the home belongs to: the administrator's, for people.
     pub administrator: String,
+    /// Most boxes that wait for runs.
+    #[serde(default)]
+    pub warm: usize,
 }
 
 /// Takes the descriptor that `up` left at `number`.
@@ -119,6 +122,7 @@ fn server(config: &Config) -> anyhow::Result<()> {
         gateway: UnixListener::from(inherited(6)),
         dir,
         profiles,
+        warm: config.warm,
         workspace: model::WorkspaceId::parse("main")?,
         administrator: config.administrator.clone(),
         accounts,

@@ -34,6 +34,8 @@ pub struct Options {
     pub outside: Outside,
     /// Say nothing; for a platform that a command started for its own length.
     pub quiet: bool,
+    /// Most boxes that are made ahead of the runs that will claim them.
+    pub warm: usize,
 }
 
 /// Where this installation is reached and where its boxes are.
@@ -97,6 +99,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         outside: options.outside.clone(),
         administrator: account(),
     };
+        warm: options.warm,
     let config = serde_json::to_string(&config)?;
     let now = Instant::now();
     let part = |name, fds| Part { name, fds, pid: None, started: now, quick_deaths: 0, next_start: now };

@@ -26,6 +26,9 @@ pub enum Promise {
         uids: Range<u32>,
         /// Whether it is not dumpable, as the runner is; a command may be, to its own.
         not_dumpable: bool,
+        /// Whether its box waits for a run: it takes its system-call filter with the run's worktree, and until then
+        /// there is nothing in the box but it.
+        waits: bool,
     },
 }
 
@@ -117,7 +120,10 @@ pub fn facts(process: &Process, promise: &Promise) -> Vec<Fact> {
         all.extend(walls.map(none));
         return all;
     }
-    all.extend(walls);
+    let [seccomp, privileges] = walls;
+    let later = matches!(promise, Promise::Boxed { waits: true, .. });
+    let taken_later = |fact: Fact| Fact { holds: None, read: format!("{} (taken with a run)", fact.read), ..fact };
+    all.extend([if later { taken_later(seccomp) } else { seccomp }, privileges]);
     match promise {
         Promise::Boxed { not_dumpable: promised, .. } => {
             for (what, key) in [("capabilities", "CapEff"), ("capability bound", "CapBnd")] {
@@ -212,8 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_process_that_waits_for_a_run_only_the_filter_is_not_promised_yet() {
+        let promise = Promise::Boxed { uids: 5..9, not_dumpable: true, waits: true };
+        let process =
+            process(&STATUS.replace("Seccomp:\t2", "Seccomp:\t0").replace("NoNewPrivs:\t1", "NoNewPrivs:\t0"), 7);
+        assert_eq!(wrong(&process, &promise), ["no new privileges", "not dumpable"]);
+    }
+
+    #[test]
     fn each_wall_that_a_boxs_process_lacks_is_told() {
-        let promise = Promise::Boxed { uids: 5..9, not_dumpable: true };
+        let promise = Promise::Boxed { uids: 5..9, not_dumpable: true, waits: false };
         assert_eq!(wrong(&process(STATUS, 0), &promise), Vec::<&str>::new());
         let cases = [
             ("Seccomp:\t2", "Seccomp:\t0", "seccomp"),
@@ -232,7 +246,10 @@ mod tests {
         let core = Process { limits: Ok(LIMITS.replace("1  ", "unlimited  ")), ..process(STATUS, 0) };
         assert_eq!(wrong(&core, &promise), ["core dumps"]);
         // A command may be dumpable, to its own.
-        assert_eq!(wrong(&process(STATUS, 7), &Promise::Boxed { uids: 5..9, not_dumpable: false }), Vec::<&str>::new());
+        assert_eq!(
+            wrong(&process(STATUS, 7), &Promise::Boxed { uids: 5..9, not_dumpable: false, waits: false }),
+            Vec::<&str>::new()
+        );
     }
 
     #[test]
@@ -272,9 +289,11 @@ mod tests {
 
     #[test]
     fn nothing_holds_of_a_process_that_is_not_there() {
-        for promise in
-            [Promise::Part { uid: 0 }, Promise::Part { uid: 7 }, Promise::Boxed { uids: 5..9, not_dumpable: true }]
-        {
+        for promise in [
+            Promise::Part { uid: 0 },
+            Promise::Part { uid: 7 },
+            Promise::Boxed { uids: 5..9, not_dumpable: true, waits: false },
+        ] {
             let facts = facts(&Process::read(u64::MAX), &promise);
             assert!(facts.iter().all(|fact| fact.holds == Some(false)), "{facts:?}");
         }

@@ -145,6 +145,7 @@ impl Engine for FakeEngine {
         };
         Ok(Made {
             live: Box::new(live),
+            box_id: plan.box_id.clone(),
             uid: 7,
             listener: door.into(),
             stdin: ours_in.into(),
@@ -248,7 +249,9 @@ fn answer(fd: &OwnedFd) -> Vec<String> {
                 log.push(format!("detach {run}"));
                 continue;
             }
-            ToCable::Scrub { id, text } => FromCable::Scrubbed { id, text: text.replace(KEY, "[scrubbed]") },
+            ToCable::Scrub { id, text, .. } => {
+                FromCable::Scrubbed { id, text: text.replace(KEY, "[scrubbed]"), more: false }
+            }
             ToCable::Hear { id, event, .. } => {
                 let events = event.into_iter().map(|event| event.replace(KEY, "[scrubbed]")).collect();
                 FromCable::Heard { id, events, more: false }

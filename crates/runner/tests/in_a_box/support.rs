@@ -10,7 +10,7 @@ use model::{Event, Limits};
 use std::hash::{Hash, Hasher};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Far beyond what anything here takes; a test that meets it hangs otherwise.
@@ -125,7 +125,8 @@ impl Box {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let stdin = child.stdin.take();
+        let mut stdin = child.stdin.take();
+        stdin.as_mut().unwrap().write_all(&[api::inbox::GO]).await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
         assert_eq!(Kind::of(body[0]), Some(Kind::Hello));

@@ -37,6 +37,7 @@ pub struct Made {
     worktree: Worktree,
     id: Option<String>,
     process_1: Option<OwnedFd>,
+    pid: u32,
     group: String,
     /// Moves the box's output; ends with it.
     output: Option<JoinHandle<()>>,
@@ -50,7 +51,7 @@ pub struct Made {
     _sole: Sole,
 }
 
-/// Makes the box: its process 1 runs, its door is bound, its mounts are as promised.
+/// Makes the box: its process 1 waits, its door is bound, its mounts are as promised but for the worktree.
 pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
     let docker = connect(&spec.host.docker).await?;
     let info = docker.info().await.map_err(trouble("ask the Docker engine what it is"))?;
@@ -60,7 +61,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     let host = File::open("/proc/self/ns/mnt")?;
     let stage = helper::stage(&spec)?;
-    let worktree = Worktree::mount(&stage, &spec, &sole)?;
+    let worktree = Worktree::prepare(&stage, &spec, &sole)?;
     let place = places::place(&spec);
     let mut made = Made {
         spec,
@@ -70,6 +71,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
         worktree,
         id: None,
         process_1: None,
+        pid: 0,
         group: String::new(),
         output: None,
         input: None,
@@ -114,6 +116,7 @@ impl Made {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(ended)?;
         self.process_1 = Some(pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ended())?);
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        self.pid = pid;
         let narrowed = self.narrow(pid, &mounts);
         if self.is_over()? {
             // Its number may be another's by now, and so what was bound and narrowed.
@@ -178,6 +181,16 @@ impl Made {
 
     pub fn is_dead(&self) -> bool {
         self.dead
+    }
+
+    /// Puts the run's worktree into the box.
+    pub fn claim(&mut self, lower: Option<&Path>) -> io::Result<()> {
+        let mounts = File::open(format!("/proc/{}/ns/mnt", self.pid)).map_err(act("open the box's mounts"));
+        if self.is_over()? {
+            // Its number may be another's by now.
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the box's process 1 ended before it had a run"));
+        }
+        self.worktree.claim(lower, &mounts?)
     }
 
     /// Where its changes are, and the most that they may be, in bytes.

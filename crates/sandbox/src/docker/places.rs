@@ -7,19 +7,20 @@
 use crate::harden::HardenedSpec;
 use crate::helper::act;
 use crate::oci::{self, Mount};
+use crate::worktree::within;
+use api::inbox::WORKSPACE;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What every box of Docker's finds bound beside [`oci::OWN_FILES`]: without it the daemon brings the host's.
 const RESOLVER: &str = "/etc/resolv.conf";
-/// What the daemon mounts and no box has.
-const SURPLUS: [&str; 1] = ["/sys"];
+/// What the daemon mounts and no box has: the empty folder that keeps the worktree's place goes before a worktree comes.
+const SURPLUS: [&str; 2] = ["/sys", WORKSPACE];
 
 /// Every mount of the box but its root, in order; `place` is where the box's files are shown.
 pub fn mounts(place: &Path, spec: &HardenedSpec) -> Vec<Mount> {
@@ -38,7 +39,7 @@ fn file_name(point: &str) -> String {
     point.trim_start_matches('/').replace('/', "-")
 }
 
-/// Writes the box's own files to the stage, beside the place for its worktree.
+/// Writes the box's own files to the stage, beside an empty folder that keeps the worktree's place.
 pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
     let own = stage.join("own");
     fs::create_dir(&own)?;
@@ -51,29 +52,15 @@ pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
     Ok(())
 }
 
-/// Does something in another mount namespace, and comes back. This process has one thread.
-fn within<T>(namespace: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let own = File::open("/proc/self/ns/mnt")?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
-    let done = work();
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Mount))?;
-    done
-}
-
 /// Shows the box's files at `place` of the host.
 pub fn show(host: &File, stage: &Path, place: &Path) -> io::Result<()> {
-    let tree = |name: &str| -> io::Result<OwnedFd> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        rustix::mount::open_tree(CWD, stage.join(name), flags).map_err(|e| act("open the box's files")(e.into()))
-    };
-    let trees = [(tree("own")?, place.to_path_buf()), (tree("work")?, place.join("work"))];
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let own = rustix::mount::open_tree(CWD, stage.join("own"), flags);
+    let own = own.map_err(|e| act("open the box's files")(e.into()))?;
     within(host, || {
         fs::create_dir_all(place)?;
-        for (tree, to) in &trees {
-            rustix::mount::move_mount(tree.as_fd(), "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .map_err(|e| act("show the box's files to the daemon")(e.into()))?;
-        }
-        Ok(())
+        rustix::mount::move_mount(own.as_fd(), "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|e| act("show the box's files to the daemon")(e.into()))
     })
 }
 
@@ -107,7 +94,7 @@ pub fn tighten(pid: u32, promised: &[Mount]) -> io::Result<()> {
             }
         }
         narrow(Path::new("/"), NOSUID | NODEV | RDONLY)?;
-        for mount in promised {
+        for mount in promised.iter().filter(|mount| mount.point != Path::new(WORKSPACE)) {
             let mut flags = NOSUID;
             flags |= if mount.point.starts_with("/dev") { 0 } else { NODEV };
             flags |= if mount.writable { 0 } else { RDONLY };

@@ -81,6 +81,7 @@ impl Stage {
             accounts: server::accounts::Accounts::open().unwrap(),
             prove: Vec::new,
         };
+            warm: 0,
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(|| {
             server::run_until(config, async {

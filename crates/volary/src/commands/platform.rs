@@ -45,7 +45,9 @@ pub async fn reach_made(home: &Home) -> anyhow::Result<Platform> {
 pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
     let client = Client::new(home);
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--home").arg(home.path()).args(["up", "--port", "0", "--quiet"]).args(extra);
+    command.arg("--home").arg(home.path()).args(["up", "--port", "0", "--quiet"]);
+    // It ends with the command: no later run would claim a box.
+    command.args(["--warm", "0"]).args(extra);
     // A group of its own: Ctrl-C is for this command, which then ends the platform in order.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let parent = rustix::process::getpid();

@@ -69,7 +69,8 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         counted(health.live_runs, "live run", "live runs")
     );
     for (name, found) in &boxes {
-        println!("box {name}: {}", counted(found.processes.len() as u64, "process", "processes"));
+        let waits = if found.waits { "; it waits for a run, and has no worktree yet" } else { "" };
+        println!("box {name}: {}{waits}", counted(found.processes.len() as u64, "process", "processes"));
         if !found.has_first() {
             println!("  ✗ none of them is its process 1");
         }
@@ -123,6 +124,8 @@ fn platform(home: &Home, state: &Value, walls: Option<&Walls>) -> Vec<(&'static 
 /// What was read of one box.
 struct Found {
     processes: Vec<(Process, Vec<Fact>)>,
+    /// Whether it waits for a run: there is process 1 and nothing else in it, and no worktree.
+    waits: bool,
 }
 
 impl Found {
@@ -141,7 +144,7 @@ impl Found {
                 json!({"name": process.name(), "pid": process.pid, "inside": process.inside(), "facts": facts})
             })
             .collect();
-        json!({"processes": processes, "has_process_1": self.has_first()})
+        json!({"processes": processes, "has_process_1": self.has_first(), "waits": self.waits})
     }
 }
 
@@ -161,7 +164,7 @@ async fn settled_boxes(parent: &str) -> BTreeMap<String, Found> {
 fn boxes(parent: &str) -> BTreeMap<String, Found> {
     let own = rustix::process::geteuid().as_raw();
     let uids = if own == 0 { sandbox::embedded::BOX_UIDS } else { own..own + 1 };
-    let judged = |pid: u32| {
+    let judged = |pid: u32, waits: bool| {
         let process = Process::read(u64::from(pid));
         // Ended between the list and the look.
         if matches!(&process.status, Err(e) if e.kind() == io::ErrorKind::NotFound) {
@@ -169,11 +172,20 @@ fn boxes(parent: &str) -> BTreeMap<String, Found> {
         }
         // Without root a box's user namespace is this very user's: /proc shows the same owner either way.
         let tells = own == 0 && process.inside() == "1";
-        let facts = facts(&process, &Promise::Boxed { uids: uids.clone(), not_dumpable: tells });
+        let facts = facts(&process, &Promise::Boxed { uids: uids.clone(), not_dumpable: tells, waits });
         Some((process, facts))
     };
-    sandbox::read_back::boxes(parent)
-        .into_iter()
-        .map(|(name, pids)| (name, Found { processes: pids.into_iter().filter_map(judged).collect() }))
-        .collect()
+    let found = |pids: Vec<u32>| {
+        let waits = matches!(pids[..], [only] if has_no_worktree(only));
+        Found { processes: pids.into_iter().filter_map(|pid| judged(pid, waits)).collect(), waits }
+    };
+    sandbox::read_back::boxes(parent).into_iter().map(|(name, pids)| (name, found(pids))).collect()
+}
+
+/// Whether the process is alone with a tree that no worktree was put into; by the kernel's own table. A box at work
+/// cannot take its worktree away.
+fn has_no_worktree(pid: u32) -> bool {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    !table.is_empty() && points.all(|point| point != api::inbox::WORKSPACE)
 }
