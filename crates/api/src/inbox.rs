@@ -123,6 +123,10 @@ pub struct Counts {
     pub memory_kills: u64,
     /// Processes and threads that it was refused.
     pub process_refusals: u64,
+    /// Tenths of a second in which it had used up its share of the processor.
+    pub throttled: u64,
+    /// For how long it stood still then, in thousandths of a second, each processor's for itself.
+    pub throttled_ms: u64,
 }
 
 /// What our agent is to do.

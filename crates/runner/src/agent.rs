@@ -35,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const MAX_SERVED: usize = 64;
 /// Bytes of the agent's standard error that are kept for the reason of its death.
 const KEPT_STDERR: usize = 2000;
+/// The tool without which an agent has no commands.
+const SHELL: &str = "shell";
 /// Longest reason, in characters.
 const MAX_REASON: usize = 2000;
 
@@ -42,7 +44,8 @@ const MAX_REASON: usize = 2000;
 struct Session {
     context: Rc<Context>,
     peer: Peer,
-    terminals: Terminals,
+    /// None where the profile gives no commands: then nothing starts one, whatever the agent says.
+    terminals: Option<Terminals>,
     updates: RefCell<Updates>,
     slots: Arc<Semaphore>,
 }
@@ -68,7 +71,7 @@ pub async fn run(context: &Rc<Context>, mut task: AgentTask, inbox: mpsc::Receiv
     let session = Rc::new(Session {
         context: Rc::clone(context),
         peer: Peer::start(stdin),
-        terminals: Terminals::new(task.limits.clone()),
+        terminals: task.tools.iter().any(|tool| tool == SHELL).then(|| Terminals::new(task.limits.clone())),
         updates: RefCell::default(),
         slots: Arc::new(Semaphore::new(MAX_SERVED)),
     });
@@ -165,7 +168,7 @@ impl Life {
 
     /// After the agent's end: everything that it said is recorded, everything that it started is over.
     async fn finish(&self, listening: JoinHandle<()>, grumbling: JoinHandle<()>) {
-        self.session.terminals.close().await;
+        self.session.close_terminals().await;
         // What the agent forked may have left its session, and holds its pipes: nothing may live now.
         self.session.context.reaper.kill_everyone().await;
         for task in [listening, grumbling] {
@@ -175,7 +178,7 @@ impl Life {
         }
         // All slots free: nothing is served any more. A command that was just being made is ended too.
         drop(self.session.slots.acquire_many(MAX_SERVED as u32).await);
-        self.session.terminals.close().await;
+        self.session.close_terminals().await;
     }
 }
 
@@ -187,7 +190,7 @@ async fn converse(session: Rc<Session>, task: &AgentTask) -> Result<Value, Refus
             "initialize",
             &json!({
                 "protocolVersion": 1,
-                "clientCapabilities": { "fs": { "readTextFile": true, "writeTextFile": true }, "terminal": true },
+                "clientCapabilities": { "fs": { "readTextFile": true, "writeTextFile": true }, "terminal": session.terminals.is_some() },
                 "clientInfo": { "name": "volary", "version": env!("CARGO_PKG_VERSION") },
             }),
         )
@@ -345,11 +348,11 @@ impl Session {
                 Ok(json!({ "content": content }))
             }
             "fs/write_text_file" => self.write(terminals::read(params)?).await,
-            "terminal/create" => self.terminals.create(&self.context, params).await,
-            "terminal/output" => self.terminals.output(params),
-            "terminal/wait_for_exit" => self.terminals.wait(params).await,
-            "terminal/kill" => self.terminals.kill(params),
-            "terminal/release" => self.terminals.release(params),
+            "terminal/create" => self.terminals()?.create(&self.context, params).await,
+            "terminal/output" => self.terminals()?.output(params),
+            "terminal/wait_for_exit" => self.terminals()?.wait(params).await,
+            "terminal/kill" => self.terminals()?.kill(params),
+            "terminal/release" => self.terminals()?.release(params),
             "session/request_permission" => {
                 let title = params.get("toolCall").and_then(|call| call.get("title")).and_then(Value::as_str);
                 let title = title.unwrap_or("a tool call").chars().take(200).collect::<String>();
@@ -360,6 +363,17 @@ impl Session {
                 Ok(json!({ "outcome": { "outcome": "cancelled" } }))
             }
             _ => Err(Refusal { code: NO_METHOD, message: format!("there is no method {method:?} here") }),
+        }
+    }
+
+    fn terminals(&self) -> Result<&Terminals, Refusal> {
+        let message = "this profile gives no commands (its tools are without shell)".to_owned();
+        self.terminals.as_ref().ok_or(Refusal { code: NO_METHOD, message })
+    }
+
+    async fn close_terminals(&self) {
+        if let Some(terminals) = &self.terminals {
+            terminals.close().await;
         }
     }
 

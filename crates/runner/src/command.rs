@@ -156,7 +156,9 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         open_files: limits.open_files,
     };
     let met = (context.met.known(), limits.clone());
-    let life = Life { context: Rc::clone(context), id: request.id.clone(), began, met, running: Rc::clone(&running) };
+    // An exec's box ends with its one command.
+    let (id, lives_on) = (request.id.clone(), request.kept_first);
+    let life = Life { context: Rc::clone(context), id, began, met, lives_on, running: Rc::clone(&running) };
     match process::start(&start, Role::Command, context) {
         Ok(started) => {
             let process::Started { pid, ended, stdin, stdout, stderr } = started;
@@ -177,6 +179,8 @@ struct Life {
     began: Instant,
     /// The limits that it may meet, and how often they were met before.
     met: (Counts, Limits),
+    /// Whether more may come after it in its box.
+    lives_on: bool,
     running: Rc<Running>,
 }
 
@@ -269,9 +273,12 @@ impl Life {
     }
 
     async fn end(self, exit: Exit) {
-        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = self.began.elapsed();
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (before, limits) = &self.met;
-        let Explained { exit, beside } = self.context.met.explain(exit, *before, limits).await;
+        let words = || self.running.tail.borrow().text().0;
+        let Explained { exit, beside } =
+            self.context.met.explain(exit, took, *before, limits, self.lives_on, words).await;
         if !beside.is_empty() {
             self.context.outbox.note(format!("command {}: {}", self.id, beside.join("; "))).await;
         }

@@ -1,8 +1,8 @@
 //! Which limit of its box a command met, in words for the agent and for people.
 //!
-//! Process 1 cannot see its control group, so it asks the operator, after a command that did not end well, how often
-//! the box met which limit so far. It asks while the box lives: some engines forget a box together with its last
-//! process. What is full it sees itself. Descriptors are the command's own affair: the kernel tells it, and nobody else.
+//! Process 1 cannot see its control group, so it asks the operator, after a command, how often the box met which limit
+//! so far. It asks while the box lives: some engines forget a box together with its last process. What is full it sees
+//! itself. Of descriptors the kernel tells the command alone; what the command then says, it says with the limit beside.
 
 use crate::outbox::Outbox;
 use api::inbox::{Counts, WORKSPACE};
@@ -16,6 +16,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// A file system with less room than this, or than a fiftieth of its size, is full: some of it is kept back for its
 /// own tables, and counted late.
 const FULL_BYTES: u64 = 4 * 1024 * 1024;
+/// A command that ran for less than this was not slowed in a way that anyone would notice.
+const SLOW_FROM: Duration = Duration::from_secs(1);
+/// The part of a command's time, one of so many, in which its box had used up its share, for that to be told.
+const SLOW_PART: u64 = 5;
+/// What the system's libraries say of a process that has as many open files as it may.
+const NO_DESCRIPTORS: &str = "Too many open files";
 
 /// What the operator said last, and the way to ask it.
 pub struct Met {
@@ -52,14 +58,38 @@ impl Met {
         self.said.borrow().1
     }
 
-    /// The end of a command before which `before` was known.
-    pub async fn explain(&self, exit: Exit, before: Counts, limits: &Limits) -> Explained {
-        if matches!(exit, Exit::Code { code: 0 } | Exit::Killed { .. } | Exit::Unknown) {
-            return Explained { exit, beside: Vec::new() };
+    /// The end of a command that ran for `took`, before which `before` was known; `words` are the end of its output, and
+    /// its box may live on after it.
+    pub async fn explain(
+        &self,
+        exit: Exit,
+        took: Duration,
+        before: Counts,
+        limits: &Limits,
+        lives_on: bool,
+        words: impl FnOnce() -> String,
+    ) -> Explained {
+        let nothing = |exit| Explained { exit, beside: Vec::new() };
+        let at_its_time = matches!(&exit, Exit::Killed { why } if why.contains("time limit"));
+        if matches!(exit, Exit::Killed { .. } | Exit::Unknown) && !at_its_time {
+            return nothing(exit);
+        }
+        let is_well = matches!(exit, Exit::Code { code: 0 });
+        if is_well && took < SLOW_FROM {
+            if lives_on {
+                // The answer is what is known when the next command begins; nobody waits for it.
+                self.asked.send_modify(|asked| *asked += 1);
+                self.outbox.ask().await;
+            }
+            return nothing(exit);
         }
         let now = self.ask().await.unwrap_or(before);
-        let mut explained = explain(exit, before, now, limits);
-        explained.beside.extend(full(limits));
+        let mut explained = if is_well || at_its_time { nothing(exit) } else { explain(exit, before, now, limits) };
+        explained.beside.extend(slowed(took, before, now, limits));
+        if !is_well && !at_its_time {
+            explained.beside.extend(full(limits));
+            explained.beside.extend(without_descriptors(&words(), limits));
+        }
         explained
     }
 
@@ -105,6 +135,29 @@ fn explain(exit: Exit, before: Counts, now: Counts, limits: &Limits) -> Explaine
     Explained { exit, beside }
 }
 
+/// How long a command's box stood still because it had used up its share of the processor, if that is worth telling.
+fn slowed(took: Duration, before: Counts, now: Counts, limits: &Limits) -> Option<String> {
+    let tenths = u64::try_from(took.as_millis() / 100).unwrap_or(u64::MAX);
+    let periods = now.throttled.saturating_sub(before.throttled);
+    // One that used up its share just when it was given anew did not stand still.
+    let time = now.throttled_ms.saturating_sub(before.throttled_ms) / 100;
+    let still = periods.min(time).min(tenths);
+    if took < SLOW_FROM || still < tenths.div_ceil(SLOW_PART) {
+        return None;
+    }
+    let (whole, part) = (limits.cpu_millis / 1000, limits.cpu_millis % 1000);
+    let share = format!("{whole}.{part:03}");
+    let share = share.trim_end_matches('0').trim_end_matches('.');
+    let tell = |tenths: u64| format!("{}.{} s", tenths / 10, tenths % 10);
+    Some(format!("slowed: its box met the limit of {share} processors in {} of {}", tell(still), tell(tenths)))
+}
+
+/// What a command said of its open files, with the limit that it cannot know of.
+fn without_descriptors(words: &str, limits: &Limits) -> Option<String> {
+    let said = || format!("it says {NO_DESCRIPTORS:?}: the limit is {} for one process", limits.open_files);
+    words.contains(NO_DESCRIPTORS).then(said)
+}
+
 /// The box's places that take nothing more.
 fn full(limits: &Limits) -> Vec<String> {
     let places = [
@@ -134,7 +187,32 @@ mod tests {
     }
 
     fn counts(memory_kills: u64, process_refusals: u64) -> Counts {
-        Counts { memory_kills, process_refusals }
+        Counts { memory_kills, process_refusals, ..Counts::default() }
+    }
+
+    #[test]
+    fn a_command_was_slowed_when_its_box_stood_still_for_a_fifth_of_its_time_and_a_second_at_least() {
+        let told = |took_ms: u64, before: u64, now: u64| {
+            let counts = |throttled| Counts { throttled, throttled_ms: throttled * 100, ..Counts::default() };
+            let limits = Limits { cpu_millis: 1500, ..Limits::default() };
+            slowed(Duration::from_millis(took_ms), counts(before), counts(now), &limits)
+        };
+        let said = "slowed: its box met the limit of 1.5 processors in 12.0 s of 30.0 s";
+        assert_eq!(told(30_000, 7, 127).as_deref(), Some(said));
+        assert!(told(30_000, 0, 60).is_some() && told(30_000, 0, 59).is_none() && told(30_000, 100, 120).is_none());
+        assert!(told(1000, 0, 10).is_some() && told(999, 0, 10).is_none());
+        // Of many processors each is counted; a command's time is its own.
+        assert!(told(2000, 0, 1000).unwrap().ends_with("in 2.0 s of 2.0 s"));
+        let at_its_end = Counts { throttled: 100, throttled_ms: 90, ..Counts::default() };
+        assert_eq!(slowed(Duration::from_secs(10), Counts::default(), at_its_end, &Limits::default()), None);
+    }
+
+    #[test]
+    fn a_command_that_says_that_it_has_no_descriptors_is_told_how_many_it_may_have() {
+        let limits = Limits { open_files: 64, ..Limits::default() };
+        let said = without_descriptors("open: Too many open files\n", &limits);
+        assert_eq!(said.as_deref(), Some("it says \"Too many open files\": the limit is 64 for one process"));
+        assert_eq!(without_descriptors("open: No such file or directory\n", &limits), None);
     }
 
     #[test]

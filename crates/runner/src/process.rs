@@ -3,10 +3,12 @@
 use crate::Context;
 use crate::reaper::Role;
 use crate::walls::ChildWalls;
-use std::ffi::OsStr;
+use crate::walls::calls::Word;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -67,8 +69,15 @@ pub fn start(what: &Start<'_>, role: Role, context: &Context) -> io::Result<Star
     command.stdin(if what.stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let files = libc::rlimit { rlim_cur: what.open_files, rlim_max: what.open_files };
+    let last = walls.word.map(|word| Execution::new(word, what)).transpose()?;
     // SAFETY: the closure makes system calls only, on values that were ready before the fork.
-    unsafe { command.pre_exec(move || last_steps(&files, walls)) };
+    unsafe {
+        command.pre_exec(move || {
+            last_steps(&files, walls)?;
+            // What stands behind such walls is executed here: the standard library knows no word.
+            last.as_ref().map_or(Ok(()), |last| Err(last.go()))
+        });
+    }
     let mut child = command.spawn()?;
     let pid = child.id().cast_signed();
     // In the same breath as the spawn: no await lies between, so the reaper cannot have seen it yet.
@@ -79,6 +88,42 @@ pub fn start(what: &Start<'_>, role: Role, context: &Context) -> io::Result<Star
     let stderr = output(child.stderr.take().map(OwnedFd::from))?;
     // `child` is dropped unwaited: the reaper alone waits.
     Ok(Started { pid, ended, stdin, stdout, stderr })
+}
+
+/// An execution that says process 1's word, ready before the fork. The program is a path.
+struct Execution {
+    word: Word,
+    program: CString,
+    /// Addresses of the strings, and a null: what `execve` takes.
+    arguments: Vec<usize>,
+    environment: Vec<usize>,
+    /// What the addresses are of; never changed, so that they stay.
+    _strings: Vec<CString>,
+}
+
+impl Execution {
+    fn new(word: Word, what: &Start<'_>) -> io::Result<Self> {
+        let program = CString::new(what.program.as_bytes())?;
+        let arguments = std::iter::once(what.program.as_bytes()).chain(what.args.iter().map(String::as_bytes));
+        let arguments = arguments.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let usual = ENVIRONMENT.iter().filter(|(name, _)| !what.env.iter().any(|(own, _)| own == name));
+        let own = what.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let pairs = usual.map(|(name, value)| format!("{name}={value}")).chain(own);
+        let environment = pairs.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let addresses = |strings: &[CString]| strings.iter().map(|s| s.as_ptr().addr()).chain([0]).collect();
+        Ok(Self {
+            word,
+            program,
+            arguments: addresses(&arguments),
+            environment: addresses(&environment),
+            _strings: arguments.into_iter().chain(environment).collect(),
+        })
+    }
+
+    /// Becomes the program; returns only when refused.
+    fn go(&self) -> io::Error {
+        self.word.execute(self.program.as_ptr(), self.arguments.as_ptr().addr(), self.environment.as_ptr().addr())
+    }
 }
 
 /// Between fork and exec: no allocation, no lock.

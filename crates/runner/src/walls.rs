@@ -1,18 +1,22 @@
 //! The walls: taken by process 1 first thing in `main`, and, one layer more, by every child between fork and exec.
 //!
-//! [`paths`] holds the tables of Landlock, [`refused`] that of seccomp, [`calls`] makes its programs, [`proof`]
+//! [`paths`] holds the tables of Landlock, [`program`] knows the agent's loader, [`refused`] holds the table of seccomp,
+//! [`calls`] makes its programs, [`proof`]
 //! the forbidden calls that are made on purpose afterwards. Nothing is best effort: what the kernel offers is
 //! asked for by its level, and one thing refused ends the box before it has begun.
 
 pub mod calls;
 pub mod paths;
+pub mod program;
 pub mod proof;
 pub mod refused;
 
 use crate::boxfile::BoxFile;
+use api::inbox::AGENT_PATH;
 use seccompiler::BpfProgram;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// What stands, and what children will take.
 pub struct Walls {
@@ -28,6 +32,8 @@ pub struct Walls {
 pub struct ChildWalls {
     ruleset: OwnedFd,
     filter: BpfProgram,
+    /// What must be said to execute behind them; none where anyone may.
+    pub word: Option<calls::Word>,
 }
 
 impl ChildWalls {
@@ -52,15 +58,22 @@ pub fn take() -> Result<Walls, String> {
     let abi = paths::abi()?;
     let extra = BoxFile::read()?.folders;
     // Rulesets and programs first: making them opens files, which the walls would judge.
-    let command =
-        ChildWalls { ruleset: paths::build(abi, &paths::command(&extra), paths::Ports::Any)?, filter: calls::child()? };
-    let agent = ChildWalls {
-        ruleset: paths::build(abi, &paths::agent(&extra), paths::Ports::DoorOnly)?,
+    let command = ChildWalls {
+        ruleset: paths::build(abi, &paths::command(&extra), paths::Ports::Any)?,
         filter: calls::child()?,
+        word: None,
+    };
+    let word = calls::Word::new()?;
+    let loader = program::loader(Path::new(AGENT_PATH)).map_err(|e| format!("{AGENT_PATH}: {e}"))?;
+    let agent = ChildWalls {
+        ruleset: paths::build(abi, &paths::agent(&extra, loader)?, paths::Ports::DoorOnly)?,
+        filter: calls::agent(word)?,
+        word: Some(word),
     };
     let own = ChildWalls {
         ruleset: paths::build(abi, &paths::runner(&extra), paths::Ports::Any)?,
         filter: calls::everyone()?,
+        word: None,
     };
     let missing = calls::unimplemented()?;
     own.take().map_err(|e| format!("Landlock or seccomp: {e}"))?;

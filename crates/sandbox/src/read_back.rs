@@ -33,6 +33,7 @@ pub fn all(spec: &HardenedSpec, pid: u32, group: &str, hello: &Hello) -> Vec<Rea
     let mut lines = status(spec, pid);
     lines.extend(namespaces(spec, pid));
     lines.push(mounts(spec, pid));
+    lines.extend(image(spec, pid));
     lines.push(network(pid));
     lines.extend(limits(spec, pid, group));
     lines.extend(forbidden(hello));
@@ -118,6 +119,26 @@ fn mounts(spec: &HardenedSpec, pid: u32) -> Reading {
     let wrong = wrong_mounts(&table, &promised, exists);
     let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
     reading("mounts", "as promised", read, "/proc/PID/mountinfo")
+}
+
+/// Whose tree the box's system is, where the platform itself unpacked it.
+fn image(spec: &HardenedSpec, pid: u32) -> Option<Reading> {
+    let id = spec.image_id.as_deref()?;
+    let table = text(&format!("/proc/{pid}/mountinfo"));
+    Some(reading("image", id, image_of(&table, id), "/proc/PID/mountinfo"))
+}
+
+/// The image's digest, if the system's folders are all of its tree; else the first that is not.
+fn image_of(table: &str, id: &str) -> String {
+    let tree = format!("/images/{}", id.trim_start_matches("sha256:"));
+    let is_system = |line: &Line| oci::SYSTEM.iter().chain(&["/etc"]).any(|point| line.point == Path::new(point));
+    let system: Vec<Line> = table.lines().filter_map(Line::read).filter(is_system).collect();
+    let other = system.iter().find(|line| !line.root.ends_with(&format!("{tree}{}", line.point.display())));
+    match other {
+        Some(line) => format!("{} is {}", line.point.display(), line.root),
+        None if system.is_empty() => "no system is mounted".to_owned(),
+        None => id.to_owned(),
+    }
 }
 
 /// One line of `mountinfo`, proc(5).
@@ -363,7 +384,14 @@ pub(crate) fn counts(group: &str) -> Counts {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(name, _)| *name == key).and_then(|(_, n)| n.trim().parse().ok()).unwrap_or(0)
     };
-    Counts { memory_kills: count(&memory, "oom_kill"), process_refusals: count(&process_events(group), "max") }
+    let processor = cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "cpu" }).join("cpu.stat");
+    Counts {
+        memory_kills: count(&memory, "oom_kill"),
+        process_refusals: count(&process_events(group), "max"),
+        throttled: count(&processor, "nr_throttled"),
+        // v2 counts microseconds, v1 nanoseconds.
+        throttled_ms: count(&processor, "throttled_usec") / 1000 + count(&processor, "throttled_time") / 1_000_000,
+    }
 }
 
 /// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
@@ -555,6 +583,18 @@ mod tests {
     fn wrong(table: &str) -> String {
         let promised = oci::promised(&Profile::default().limits, &[]);
         wrong_mounts(table, &promised, |part| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part)).join("; ")
+    }
+
+    #[test]
+    fn the_system_is_the_images_when_each_folder_of_it_is() {
+        let id = format!("sha256:{}", "0a".repeat(32));
+        let line = |root: &str, point: &str| format!("2 1 0:2 {root} {point} ro,nosuid,nodev - ext4 /dev/x rw\n");
+        let tree = format!("/srv/home/operator/images/{}", "0a".repeat(32));
+        let good = line(&format!("{tree}/usr"), "/usr") + &line(&format!("{tree}/etc"), "/etc") + &line("/", "/proc");
+        assert_eq!(image_of(&good, &id), id);
+        assert_eq!(image_of(&(good.clone() + &line("/lib64", "/lib64")), &id), "/lib64 is /lib64");
+        assert_eq!(image_of(&good.replace("0a0a", "0b0b"), &id).split(' ').next(), Some("/usr"));
+        assert_eq!(image_of(&line("/", "/proc"), &id), "no system is mounted");
     }
 
     #[test]

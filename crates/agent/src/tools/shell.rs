@@ -80,7 +80,7 @@ fn said(output: TerminalOutputResponse, exit: &TerminalExitStatus, why: &str) ->
         (None, None) => "ended; its exit status is not known".to_owned(),
     };
     text.push_str(&format!("[{how}]"));
-    let ok = why.is_empty() && exit.exit_code == Some(0);
+    let ok = exit.exit_code == Some(0);
     Said { text, ok, cut: cut || output.truncated }
 }
 
@@ -100,6 +100,7 @@ mod tests {
             (output("hi"), exit(Some(0), None), "", "hi\n[exit status 0]", true),
             (output(""), exit(Some(2), None), "", "[exit status 2]", false),
             (output(""), exit(None, Some("SIGSEGV")), "", "[ended by signal SIGSEGV]", false),
+            (output("x\n"), exit(Some(0), None), "exit status 0; slowed", "x\n[exit status 0; slowed]", true),
             (output("x\n"), exit(None, Some("SIGKILL")), "killed: slow", "x\n[killed: slow]", false),
             (output(""), exit(None, None), "killed: slow", "[killed: slow]", false),
         ] {

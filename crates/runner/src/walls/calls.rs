@@ -1,8 +1,8 @@
 //! Seccomp: the programs that refuse what [`refused`] lists.
 //!
-//! Three programs. [`everyone`]'s is taken by process 1 and so by all; [`child`]'s by every child on top of
-//! it; [`fn@unimplemented`]'s answers as a kernel that lacks the call. A call of another architecture kills the
-//! caller; an x32 call does not exist.
+//! [`everyone`]'s program is taken by process 1 and so by all; [`child`]'s by every command on top of it, and
+//! [`agent`]'s by the agent; [`fn@unimplemented`]'s answers as a kernel that lacks the call. A call of another
+//! architecture kills the caller; an x32 call does not exist.
 
 use super::refused::{self, Answer, Refusal, Test, When, Who};
 use seccompiler::{
@@ -21,12 +21,56 @@ pub fn everyone() -> Result<BpfProgram, String> {
     Ok(program)
 }
 
-/// The program of the agent and of every command.
+/// The program of every command.
 ///
 /// # Errors
 /// As [`everyone`].
 pub fn child() -> Result<BpfProgram, String> {
     compile(rows_of(Who::Child, Answer::Forbidden), Answer::Forbidden)
+}
+
+/// What process 1 says when it executes the agent, in registers that `execve` does not read and a filter does: 128
+/// bits of chance, which nobody in the box has. The kernel clears the registers of what it begins.
+#[derive(Clone, Copy)]
+pub struct Word(u64, u64);
+
+impl Word {
+    /// A new one.
+    ///
+    /// # Errors
+    /// A sentence, when the kernel gives no chance.
+    pub fn new() -> Result<Self, String> {
+        let mut bytes = [0; 16];
+        let given = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        if given != Ok(bytes.len()) {
+            return Err("the kernel gives no random bytes".into());
+        }
+        let (first, second) = bytes.split_at(8);
+        let number = |bytes: &[u8]| u64::from_ne_bytes(std::array::from_fn(|n| bytes[n]));
+        Ok(Self(number(first), number(second)))
+    }
+
+    /// Executes a program with the word beside, from lists of strings that end in null. Returns only when refused.
+    pub fn execute(self, program: *const libc::c_char, arguments: usize, environment: usize) -> std::io::Error {
+        // SAFETY: the caller's lists and strings live until the call returns, which it does only when refused.
+        unsafe { libc::syscall(libc::SYS_execve, program, arguments, environment, self.0, self.1) };
+        std::io::Error::last_os_error()
+    }
+}
+
+/// The program of the agent: a command's, and nothing is executed but by process 1, with its word.
+///
+/// # Errors
+/// As [`everyone`].
+pub fn agent(word: Word) -> Result<BpfProgram, String> {
+    let mut table = table(rows_of(Who::Child, Answer::Forbidden))?;
+    let unless = |index: u8, value: u64| {
+        let condition = Condition::new(index, Width::Qword, Is::Ne, value).map_err(|e| e.to_string())?;
+        SeccompRule::new(vec![condition]).map_err(|e| e.to_string())
+    };
+    table.insert(libc::SYS_execve, vec![unless(3, word.0)?, unless(4, word.1)?]);
+    table.insert(libc::SYS_execveat, Vec::new());
+    program(table, Answer::Forbidden)
 }
 
 /// Process 1's second program.
@@ -42,13 +86,24 @@ fn rows_of(who: Who, answer: Answer) -> impl Iterator<Item = &'static Refusal> {
 }
 
 fn compile<'a>(rows: impl Iterator<Item = &'a Refusal>, answer: Answer) -> Result<BpfProgram, String> {
-    let mut table: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    program(table(rows)?, answer)
+}
+
+/// Calls by their numbers, and when each is refused: always, where nothing is said.
+type Table = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn table<'a>(rows: impl Iterator<Item = &'a Refusal>) -> Result<Table, String> {
+    let mut table = Table::new();
     for row in rows {
         let rules = table.entry(row.number).or_default();
         if let When::All(tests) = row.when {
             rules.push(rule(tests)?);
         }
     }
+    Ok(table)
+}
+
+fn program(table: Table, answer: Answer) -> Result<BpfProgram, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
     let refuse = SeccompAction::Errno(answer.errno().unsigned_abs());
     let filter = SeccompFilter::new(table, SeccompAction::Allow, refuse, arch).map_err(|e| e.to_string())?;
@@ -212,6 +267,24 @@ mod tests {
             assert_eq!(verdict(&program, libc::SYS_clone, [flags, 0, 0, 0, 0, 0]), EPERM);
             // The kernel looks at 32 bits; rubbish above them must not hide a flag.
             assert_eq!(verdict(&program, libc::SYS_unshare, [flags | 1 << 40, 0, 0, 0, 0, 0]), EPERM);
+        }
+    }
+
+    #[test]
+    fn the_agents_program_lets_nothing_be_executed_without_the_whole_word() {
+        let program = agent(Word(7 << 32 | 1, 9 << 32 | 1)).unwrap();
+        let ask = |first: u64, second: u64| verdict(&program, libc::SYS_execve, [1, 2, 3, first, second, 0]);
+        assert_eq!(ask(7 << 32 | 1, 9 << 32 | 1), ALLOW);
+        for (first, second) in
+            [(0, 0), (7 << 32 | 1, 0), (0, 9 << 32 | 1), (1, 1), (7 << 32, 9 << 32), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(ask(first, second), EPERM, "{first:x} {second:x}");
+        }
+        let word = [3, 0, 0, 7 << 32 | 1, 9 << 32 | 1, 0];
+        assert_eq!(verdict(&program, libc::SYS_execveat, word), EPERM);
+        // And all that a command is refused.
+        for row in rows_of(Who::Child, Answer::Forbidden) {
+            assert_eq!(verdict(&program, row.number, row.attack().unwrap()), EPERM, "{}", row.call);
         }
     }
 

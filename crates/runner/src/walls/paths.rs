@@ -13,7 +13,7 @@ use landlock::{
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Oldest level we start on: 2 knows renames between folders.
 const OLDEST: i32 = 2;
@@ -85,12 +85,26 @@ pub fn command(extra: &[Folder]) -> Vec<Row> {
     tree.chain(system).chain(facts).chain(work).chain(devices).chain(extra).collect()
 }
 
-/// The agent's layer: as a command's, and nothing can be executed but its own file.
-#[must_use]
-pub fn agent(extra: &[Folder]) -> Vec<Row> {
+/// The agent's layer: as a command's, and nothing can be executed but its own file, and the loader that this is begun
+/// through, if it has one. After that not even these ([`super::calls::agent`]).
+///
+/// # Errors
+/// A sentence, for a loader that a command could have written.
+pub fn agent(extra: &[Folder], loader: Option<PathBuf>) -> Result<Vec<Row>, String> {
     let mut rows: Vec<Row> = command(extra).into_iter().map(|(path, may)| (path, without_execution(may))).collect();
     rows.push((AGENT_PATH.into(), May::RunFile));
-    rows
+    if let Some(loader) = loader {
+        if !is_system(&loader) {
+            return Err(format!("the agent's loader {} is no part of the system", loader.display()));
+        }
+        rows.push((loader, May::RunFile));
+    }
+    Ok(rows)
+}
+
+/// Whether a path is beneath the system tree, as far as names go.
+fn is_system(path: &Path) -> bool {
+    !path.components().any(|part| part == Component::ParentDir) && SYSTEM.iter().any(|system| path.starts_with(system))
 }
 
 fn without_execution(may: May) -> May {
@@ -172,12 +186,24 @@ pub fn build(abi: u32, rows: &[Row], ports: Ports) -> Result<OwnedFd, String> {
     Option::<OwnedFd>::from(made).ok_or_else(|| "Landlock: the kernel gave no ruleset".to_owned())
 }
 
+/// Opens a path of a table, if it is in the box. A rule holds for where a path leads: a link of an image must not
+/// give the rights of a row to another place.
 fn open(path: &Path) -> Result<Option<OwnedFd>, String> {
-    match OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("Landlock: {}: {error}", path.display())),
+    let said = |error: std::io::Error| format!("Landlock: {}: {error}", path.display());
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(said(error)),
+    };
+    if real != path && !(is_system(path) && is_system(&real)) {
+        return Err(format!("{} leads to {}, which is no part of the system", path.display(), real.display()));
     }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(&real)
+        .map(|file| Some(file.into()))
+        .map_err(said)
 }
 
 #[cfg(test)]
@@ -190,11 +216,21 @@ mod tests {
 
     #[test]
     fn the_agent_executes_its_own_file_and_nothing_else() {
-        let runs: Vec<Row> = agent(&folders())
+        let runs: Vec<Row> = agent(&folders(), None)
+            .unwrap()
             .into_iter()
             .filter(|(_, may)| rights(*may, ABI::V7).contains(AccessFs::Execute))
             .collect();
         assert_eq!(runs, [(PathBuf::from(AGENT_PATH), May::RunFile)]);
+    }
+
+    #[test]
+    fn a_loader_is_one_of_the_systems_or_there_is_no_agent() {
+        let loader = PathBuf::from("/lib64/ld-linux-x86-64.so.2");
+        assert!(agent(&[], Some(loader.clone())).unwrap().contains(&(loader, May::RunFile)));
+        for other in ["/workspace/ld.so", "/tmp/ld.so", "ld.so", "", "/usr/../workspace/ld.so", "/usrlocal/ld.so"] {
+            assert!(agent(&[], Some(other.into())).is_err(), "{other}");
+        }
     }
 
     #[test]
@@ -219,7 +255,9 @@ mod tests {
     #[test]
     fn a_child_never_has_a_right_that_process_1_lacks() {
         let own = runner(&folders());
-        for (path, may) in command(&folders()).into_iter().chain(agent(&folders())) {
+        for (path, may) in
+            command(&folders()).into_iter().chain(agent(&folders(), Some("/lib64/ld.so".into())).unwrap())
+        {
             let over = own
                 .iter()
                 .filter(|(p, _)| path.starts_with(p))

@@ -50,6 +50,7 @@ pub fn attempt(way: &str) -> i32 {
         "copy-in-shared-memory" => in_a_child(|| exec(&written("/dev/shm/copy", &program), &[])),
         "shebang" => in_a_child(|| exec(&written("/workspace/script", b"#!/run/volary/agent again\n"), &[])),
         "loader" => in_a_child(|| exec(LOADER, &["/usr/bin/true"])),
+        "loader-own" => in_a_child(|| exec(LOADER, &["/run/volary/agent", AGAIN])),
         "link" => in_a_child(|| {
             std::os::unix::fs::symlink("/usr/bin/true", "/workspace/link").ok();
             exec("/workspace/link", &[])

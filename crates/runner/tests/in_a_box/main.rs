@@ -2,5 +2,6 @@
 
 mod agent;
 mod exec;
+mod output;
 mod support;
 mod walls;

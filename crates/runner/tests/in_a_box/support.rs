@@ -42,18 +42,31 @@ pivot_root . mnt 2>/dev/null || { mount --move . /; }
 exec chroot --userspec=60001:60001 . /run/volary/runner
 "#;
 
-/// Compiles the scripted agent: static, because an agent may execute its own file and no loader. Named by its
-/// source, so that it is compiled once, and put in place whole, so that tests side by side meet no half of it.
-async fn compile_agent() -> String {
+/// How the scripted agent is linked.
+#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq)]
+pub enum Linked {
+    /// As ours is.
+    Static,
+    /// As most agents are: the kernel begins it through the system's loader.
+    Dynamic,
+}
+
+/// Compiles the scripted agent. Named by its source, so that it is compiled once, and put in place whole, so that
+/// tests side by side meet no half of it.
+async fn compile_agent(linked: Linked) -> String {
     let mut hash = std::hash::DefaultHasher::new();
-    (include_str!("scripted.rs"), include_str!("executes.rs")).hash(&mut hash);
+    (include_str!("scripted.rs"), include_str!("executes.rs"), linked).hash(&mut hash);
     let to = format!("{}/scripted-agent-{:016x}", env!("CARGO_TARGET_TMPDIR"), hash.finish());
     if std::path::Path::new(&to).exists() {
         return to;
     }
     let half = format!("{to}.{}", std::process::id());
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/in_a_box/scripted.rs");
-    let args = ["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-o", &half, source];
+    let feature = match linked {
+        Linked::Static => "target-feature=+crt-static",
+        Linked::Dynamic => "target-feature=-crt-static",
+    };
+    let args = ["--edition", "2024", "-C", feature, "-C", "panic=abort", "-o", &half, source];
     let compiled = Command::new("rustc").args(args).output().await.unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     std::fs::rename(half, &to).unwrap();
@@ -111,7 +124,18 @@ impl Box {
     /// Makes a box whose agent is the scripted one.
     pub async fn start_with_agent() -> Self {
         static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-        let mut made = Self::make(AGENT.get_or_init(compile_agent).await).await;
+        Self::start_with(AGENT.get_or_init(|| compile_agent(Linked::Static)).await).await
+    }
+
+    /// The same, when it is linked dynamically.
+    pub async fn start_with_dynamic_agent() -> Self {
+        static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+        Self::start_with(AGENT.get_or_init(|| compile_agent(Linked::Dynamic)).await).await
+    }
+
+    /// Makes a box whose agent is this program.
+    pub async fn start_with(agent: &str) -> Self {
+        let mut made = Self::make(agent).await;
         made.kept = Some(0);
         made
     }
