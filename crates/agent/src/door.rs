@@ -95,7 +95,7 @@ impl Door {
     }
 
     fn request(&self, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Failure> {
-        let path = format!("/model/{}{}", self.route.name, wire::path(self.route.dialect));
+        let path = format!("/model/{}{}", self.route.name, wire::path(&self.route));
         let builder = Request::post(path)
             .header(HOST, &self.address)
             .header(CONTENT_TYPE, "application/json")
@@ -108,6 +108,7 @@ impl Door {
             Dialect::Openai | Dialect::OpenaiResponses => {
                 builder.header(AUTHORIZATION, format!("Bearer {}", self.handle))
             }
+            Dialect::Gemini => builder.header("x-goog-api-key", &self.handle),
         };
         builder
             .body(Full::new(Bytes::from(body)))
@@ -185,6 +186,7 @@ impl Door {
             Ok(Ok(body)) => body.to_bytes(),
             _ => Bytes::new(),
         };
+        let retry_after_ms = retry_after_ms.or_else(|| retry_delay(&body));
         let (kind, words) = error_words(status, &body);
         let what = wire::kind_of_error(status.as_u16(), &kind, &words);
         let text = match what {
@@ -222,6 +224,14 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
     Some(ms.min(1e12) as u64)
 }
 
+/// Milliseconds that an error of Gemini's asks for in its body: `"retryDelay": "34s"`.
+fn retry_delay(body: &[u8]) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let delay = value["error"]["details"].as_array()?.iter().find_map(|detail| detail["retryDelay"].as_str())?;
+    let secs = delay.strip_suffix('s')?.parse::<f64>().ok().filter(|secs| *secs >= 0.0)?;
+    Some((secs * 1000.0).min(1e12) as u64)
+}
+
 /// The type and the message of an error's body, in any dialect; the body itself when it is of none.
 fn error_words(status: StatusCode, body: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(body);
@@ -230,6 +240,8 @@ fn error_words(status: StatusCode, body: &[u8]) -> (String, String) {
     let word = |name: &str| error.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     let code = word("code");
     let kind = if code == "context_length_exceeded" || code.contains("volary_policy") { code } else { word("type") };
+    // Gemini's has a status in words.
+    let kind = if kind.is_empty() { word("status") } else { kind };
     let by_policy = status == StatusCode::FORBIDDEN && text.contains("volary_policy");
     let kind = if by_policy { "volary_policy".to_owned() } else { kind };
     let message = match word("message") {

@@ -9,7 +9,7 @@ use model::Dialect;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const ALL: [Dialect; 3] = [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses];
+const ALL: [Dialect; 4] = [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses, Dialect::Gemini];
 const SSE: &str = "content-type: text/event-stream\r\n";
 
 #[test]
@@ -53,6 +53,11 @@ fn the_handle_and_the_path_are_those_of_the_dialect() {
         (Dialect::Anthropic, "post /model/m/v1/messages http/1.1", "x-api-key: vh_test"),
         (Dialect::Openai, "post /model/m/v1/chat/completions http/1.1", "authorization: bearer vh_test"),
         (Dialect::OpenaiResponses, "post /model/m/v1/responses http/1.1", "authorization: bearer vh_test"),
+        (
+            Dialect::Gemini,
+            "post /model/m/v1beta/models/model-1:streamgeneratecontent?alt=sse http/1.1",
+            "x-goog-api-key: vh_test",
+        ),
     ] {
         block_on(async {
             let model = ModelDouble::new(vec![streamed(dialect, "Done.", &[])]).await;
@@ -64,6 +69,33 @@ fn the_handle_and_the_path_are_those_of_the_dialect() {
             assert!(!String::from_utf8_lossy(&seen.body).contains("vh_test"));
         });
     }
+}
+
+#[test]
+fn the_wait_that_a_gemini_error_asks_for_in_its_body_is_honoured() {
+    block_on(async {
+        let error = |status: &str, code: u16, details: Value| {
+            let body = json!({"error": {"code": code, "message": "later", "status": status, "details": details}});
+            answer(&format!("{code} No"), "content-type: application/json\r\n", &body.to_string())
+        };
+        let info = |delay: &str| {
+            json!([{"@type": "type.googleapis.com/google.rpc.Help"},
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}])
+        };
+        let model = ModelDouble::new(vec![
+            error("RESOURCE_EXHAUSTED", 429, info("34s")),
+            error("UNAVAILABLE", 503, info("5.5s")),
+            error("INTERNAL", 500, info("soon")),
+            streamed(Dialect::Gemini, "Done.", &[]),
+        ])
+        .await;
+        let root = tempfile::tempdir().unwrap();
+        let (done, runner) = run(&task(Dialect::Gemini), &model.address, root.path()).await;
+        assert_eq!(done["done"], true, "{done}");
+        let waits = runner.waits.borrow();
+        assert_eq!(waits[..2], [34_000, 5_500]);
+        assert!((2000..=4000).contains(&waits[2]) && waits.len() == 3, "{waits:?}");
+    });
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn any_client_is_told_by_the_standard_updates_what_the_record_says() {
 
 #[test]
 fn a_run_that_died_at_any_step_goes_on_and_repeats_no_command() {
-    for dialect in [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses] {
+    for dialect in [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses, Dialect::Gemini] {
         block_on(async {
             let root = tempfile::tempdir().unwrap();
             let calls = [("1", "shell", json!({"command": "make"})), ("2", "shell", json!({"command": "test"}))];

@@ -237,6 +237,7 @@ pub mod schema {
         Anthropic,
         Openai,
         OpenaiResponses,
+        Gemini,
     }
     /// Tokens: see [`model::Usage`].
     #[derive(ToSchema)]

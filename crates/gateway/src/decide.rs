@@ -30,8 +30,9 @@ const HANDLE_CHARS: usize = 52;
 /// Bodies that are judged at once, over all runs; of one run it is one. More wait.
 pub(crate) const JUDGES: usize = 2;
 /// Headers that carry a credential somewhere, and never here.
-const FOREIGN: [&str; 6] =
-    ["proxy-authorization", "cookie", "api-key", "x-goog-api-key", "x-auth-token", "x-amz-security-token"];
+const FOREIGN: [&str; 5] = ["proxy-authorization", "cookie", "api-key", "x-auth-token", "x-amz-security-token"];
+/// The header in which Gemini's clients show their key: the handle on its paths, foreign on any other.
+const GEMINI: &str = "x-goog-api-key";
 
 /// Where bodies are judged: beside the thread that serves, so that a long one delays nobody else's call.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ where
     let (head, body) = request.into_parts();
     let (provider, path) = target(&head.uri, &head.headers)?;
     let dialect = dialect(&path);
-    let handle_sha256 = handle(&head.headers)?;
+    let handle_sha256 = handle(&head.headers, dialect)?;
     betas(&head.headers)?;
     let (body, room) = read(&head.headers, body, turns).await?;
     let room = room.map(Arc::new);
@@ -154,6 +155,7 @@ fn dialect(path: &str) -> Dialect {
     match path {
         "/v1/responses" => Dialect::OpenaiResponses,
         _ if path == "/v1/messages" || path.starts_with("/v1/messages/") => Dialect::Anthropic,
+        _ if model_call::gemini::is_path(path) => Dialect::Gemini,
         _ => Dialect::Openai,
     }
 }
@@ -176,22 +178,25 @@ fn target(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
 }
 
 /// The SHA-256 of the one handle that a request shows.
-fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
+fn handle(headers: &HeaderMap, dialect: Dialect) -> Result<String, Refusal> {
     let foreign = |why: &str| Err(Refusal::policy("handle.foreign", why));
-    if FOREIGN.iter().any(|name| headers.contains_key(*name)) {
+    let gemini = dialect == Dialect::Gemini;
+    if FOREIGN.iter().any(|name| headers.contains_key(*name)) || !gemini && headers.contains_key(GEMINI) {
         return foreign("The request carries a credential of another kind; only this run's handle is taken.");
     }
     let shown: Vec<_> = headers
         .get_all("x-api-key")
         .iter()
+        .chain(headers.get_all(GEMINI))
         .map(|v| (v, ""))
         .chain(headers.get_all(header::AUTHORIZATION).iter().map(|v| (v, "bearer ")))
         .collect();
     let (value, scheme) = match shown[..] {
         [] => {
+            let own = if gemini { "x-goog-api-key, " } else { "" };
             return Err(Refusal::policy(
                 "handle.missing",
-                "The request carries no handle in x-api-key or as a bearer token.",
+                format!("The request carries no handle in {own}x-api-key or as a bearer token."),
             ));
         }
         [one] => one,
@@ -278,14 +283,23 @@ mod tests {
     #[test]
     fn one_handle_in_one_header_is_taken_and_only_its_hash_goes_on() {
         let expected = sha256_hex(HANDLE.as_bytes());
-        assert_eq!(handle(&headers(&[("x-api-key", HANDLE)])).unwrap(), expected);
-        assert_eq!(handle(&headers(&[("authorization", &format!("Bearer {HANDLE}"))])).unwrap(), expected);
-        assert_eq!(handle(&headers(&[("authorization", &format!("bearer {HANDLE}"))])).unwrap(), expected);
+        for dialect in [Dialect::Anthropic, Dialect::Openai, Dialect::Gemini] {
+            for (name, value) in [
+                ("x-api-key", HANDLE.to_owned()),
+                ("authorization", format!("Bearer {HANDLE}")),
+                ("authorization", format!("bearer {HANDLE}")),
+            ] {
+                assert_eq!(handle(&headers(&[(name, &value)]), dialect).unwrap(), expected, "{dialect:?} {name}");
+            }
+        }
+        assert_eq!(handle(&headers(&[("x-goog-api-key", HANDLE)]), Dialect::Gemini).unwrap(), expected);
     }
 
     #[test]
     fn no_credential_two_credentials_and_a_foreign_one_are_refused() {
-        assert_eq!(rule(handle(&headers(&[]))), "handle.missing");
+        for dialect in [Dialect::Anthropic, Dialect::Gemini] {
+            assert_eq!(rule(handle(&headers(&[]), dialect)), "handle.missing");
+        }
         let bearer = format!("Bearer {HANDLE}");
         for bad in [
             &[("x-api-key", HANDLE), ("authorization", bearer.as_str())][..],
@@ -301,8 +315,18 @@ mod tests {
             &[("authorization", HANDLE)],
             &[("x-api-key", HANDLE), ("cookie", "a=b")],
             &[("x-api-key", HANDLE), ("proxy-authorization", "Basic eA==")],
+            &[("x-api-key", HANDLE), ("x-goog-api-key", HANDLE)],
+            &[("x-goog-api-key", HANDLE), ("x-goog-api-key", HANDLE)],
+            &[("x-goog-api-key", "AIzaSyReal")],
+            &[("x-goog-api-key", &bearer)],
         ] {
-            assert_eq!(rule(handle(&headers(bad))), "handle.foreign", "{bad:?}");
+            for dialect in [Dialect::Anthropic, Dialect::Gemini] {
+                assert_eq!(rule(handle(&headers(bad), dialect)), "handle.foreign", "{dialect:?} {bad:?}");
+            }
+        }
+        for dialect in [Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses] {
+            let geminis = headers(&[("x-goog-api-key", HANDLE)]);
+            assert_eq!(rule(handle(&geminis, dialect)), "handle.foreign", "{dialect:?}");
         }
     }
 
@@ -317,6 +341,23 @@ mod tests {
         }
         let upgrade = headers(&[("upgrade", "websocket")]);
         assert_eq!(rule(target(&"/model/x/v1/messages".parse().unwrap(), &upgrade)), "door.closed");
+    }
+
+    #[test]
+    fn a_path_tells_the_wire_format() {
+        for (path, expected) in [
+            ("/v1/messages", Dialect::Anthropic),
+            ("/v1/messages/count_tokens", Dialect::Anthropic),
+            ("/v1/chat/completions", Dialect::Openai),
+            ("/v1/models", Dialect::Openai),
+            ("/v1/models/gpt", Dialect::Openai),
+            ("/v1/responses", Dialect::OpenaiResponses),
+            ("/v1/models/gemini-x:generateContent", Dialect::Gemini),
+            ("/v1beta/models/gemini-x:streamGenerateContent", Dialect::Gemini),
+            ("/v1beta/files", Dialect::Gemini),
+        ] {
+            assert_eq!(dialect(path), expected, "{path}");
+        }
     }
 
     fn spaces(n: usize) -> http_body_util::Full<Bytes> {

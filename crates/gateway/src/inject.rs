@@ -45,7 +45,8 @@ pub(crate) fn probe(
 fn bare(path: &str, query: Option<&str>, to: &Target, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
     let bad = || Refusal::fault("upstream.base", "The address that was set for this model cannot be used.");
     // A base that ends in the version that the path begins with is a common way to write it.
-    let base = if path.starts_with("/v1/") { to.path.strip_suffix("/v1").unwrap_or(&to.path) } else { &to.path };
+    let twice = ["/v1", "/v1beta"].into_iter().find(|version| path.starts_with(&format!("{version}/")));
+    let base = twice.and_then(|version| to.path.strip_suffix(version)).unwrap_or(&to.path);
     let mut uri = format!("{base}{path}");
     if let Some(query) = query {
         uri.push('?');
@@ -72,6 +73,7 @@ fn inject(request: &mut Request<Full<Bytes>>, dialect: Dialect, credential: &Sec
             let bearer = Secret::new(format!("Bearer {}", credential.expose()));
             (header::AUTHORIZATION, HeaderValue::from_str(bearer.expose()))
         }
+        Dialect::Gemini => (HeaderName::from_static("x-goog-api-key"), HeaderValue::from_str(credential.expose())),
     };
     let mut value = value.map_err(|_| {
         Refusal::fault("upstream.credential", "The credential that was set for this model cannot stand in a header.")

@@ -2,7 +2,7 @@
 //! about none: where the provider reported, its report counts; where a stream broke before that, the
 //! estimate is never below what was reported or seen.
 //!
-//! Read [`Meter::push`] (bytes in), [`Meter::usage`] (the sum), then [`Report`] (three wire formats).
+//! Read [`Meter::push`] (bytes in), [`Meter::usage`] (the sum), then [`Report`] (four wire formats).
 
 use model::{Dialect, Usage};
 use serde_json::Value;
@@ -69,7 +69,7 @@ impl Meter {
         }
     }
 
-    /// Whether the stream has said its last word (`message_stop`, `[DONE]`, `response.completed`).
+    /// Whether the stream has said its last word (`message_stop`, `[DONE]`, `response.completed`, a `finishReason`).
     pub(crate) fn saw_the_end(&self) -> bool {
         self.report.ended
     }
@@ -120,7 +120,8 @@ struct Report {
 impl Report {
     /// A whole JSON answer.
     fn whole(&mut self, dialect: Dialect, answer: &Value) {
-        let known = self.take(dialect, &answer["usage"]);
+        let usage = if dialect == Dialect::Gemini { "usageMetadata" } else { "usage" };
+        let known = self.take(dialect, &answer[usage]);
         self.complete |= known;
         if !known {
             // An answer without a report: its texts stand for the output.
@@ -134,6 +135,7 @@ impl Report {
             Dialect::Anthropic => self.anthropic(event),
             Dialect::Openai => self.chat(event),
             Dialect::OpenaiResponses => self.responses(event),
+            Dialect::Gemini => self.gemini(event),
         }
     }
 
@@ -180,6 +182,20 @@ impl Report {
         }
     }
 
+    /// Every event holds the use so far. Some models give each of them a finish reason, so that none is the last
+    /// before the stream ends.
+    fn gemini(&mut self, event: &Value) {
+        let known = self.take(Dialect::Gemini, &event["usageMetadata"]);
+        self.ended |= event["promptFeedback"]["blockReason"].is_string();
+        for candidate in event["candidates"].as_array().into_iter().flatten() {
+            self.ended |= candidate["finishReason"].is_string();
+            for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+                self.output_bytes += text_bytes(&part["text"]) + text_bytes(&part["functionCall"]);
+            }
+        }
+        self.complete = known && self.ended;
+    }
+
     /// Takes a `usage` object; later reports of one call never lower earlier ones. True if it was one.
     fn take(&mut self, dialect: Dialect, usage: &Value) -> bool {
         if !usage.is_object() {
@@ -202,6 +218,23 @@ impl Report {
                 let (input, output) = (number(input), number(output));
                 let cached = usage[details]["cached_tokens"].as_u64();
                 (input.map(|n| n.saturating_sub(cached.unwrap_or(0))), output, cached, None)
+            }
+            Dialect::Gemini => {
+                let [prompt, tools, cached] =
+                    ["promptTokenCount", "toolUsePromptTokenCount", "cachedContentTokenCount"].map(number);
+                let read = prompt.map(|n| n.saturating_add(tools.unwrap_or(0)));
+                let [said, thought] = ["candidatesTokenCount", "thoughtsTokenCount"].map(number);
+                let wrote = said.unwrap_or(0).saturating_add(thought.unwrap_or(0));
+                // What the total holds beyond what was read was written, named or not.
+                let rest = number("totalTokenCount").zip(read).map_or(0, |(total, read)| total.saturating_sub(read));
+                let output = (said.is_some() || thought.is_some() || rest > 0).then_some(wrote.max(rest));
+                // A later event may name a part of what was read as cached; together it never becomes less.
+                let before = self.usage;
+                let cached = before.cache_read.max(cached.unwrap_or(0));
+                if let Some(read) = read {
+                    self.usage.input = read.max(before.input.saturating_add(before.cache_read)).saturating_sub(cached);
+                }
+                (read.map(|_| self.usage.input), output, Some(cached), None)
             }
         };
         self.input_known |= input.is_some();
@@ -314,166 +347,4 @@ impl Events {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const SSE: &str = "text/event-stream; charset=utf-8";
-
-    fn usage(dialect: Dialect, kind: &str, text: &str) -> Usage {
-        let mut meter = Meter::new(dialect, "/v1/x", 400);
-        meter.head(kind);
-        // One byte at a time: no event may depend on where the network cuts.
-        for byte in text.as_bytes() {
-            meter.push(std::slice::from_ref(byte));
-        }
-        meter.usage(200)
-    }
-
-    const ANTHROPIC: &str = concat!(
-        "event: message_start\n",
-        r#"data: {"type":"message_start","message":{"usage":{"input_tokens":25,"cache_creation_input_tokens":7,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":5},"cache_read_input_tokens":9,"output_tokens":1}}}"#,
-        "\n\n",
-        "event: content_block_delta\n",
-        r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"0123456789"}}"#,
-        "\n\n",
-        "event: message_delta\r\n",
-        r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":15}}"#,
-        "\r\n\r\n",
-        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-    );
-
-    #[test]
-    fn an_anthropic_stream_is_metered_by_its_own_report() {
-        let whole = Usage { input: 25, output: 15, cache_read: 9, cache_write: 7, cache_write_1h: 5 };
-        assert_eq!(usage(Dialect::Anthropic, SSE, ANTHROPIC), whole);
-    }
-
-    #[test]
-    fn a_stream_that_broke_off_counts_what_was_reported_and_a_third_of_the_bytes_written() {
-        let cut = &ANTHROPIC[..ANTHROPIC.find("event: message_delta").unwrap()];
-        let seen = Usage { input: 25, output: 4, cache_read: 9, cache_write: 7, cache_write_1h: 5 };
-        assert_eq!(usage(Dialect::Anthropic, SSE, cut), seen, "ten bytes written: four tokens, rounded up");
-    }
-
-    #[test]
-    fn a_chat_stream_is_metered_by_its_usage_chunk_and_without_one_by_its_bytes() {
-        let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n";
-        let report = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":8,\"prompt_tokens_details\":{\"cached_tokens\":10}}}\n\ndata: [DONE]\n\n";
-        let reported = usage(Dialect::Openai, SSE, &format!("{text}{report}"));
-        assert_eq!(reported, Usage { input: 20, output: 8, cache_read: 10, ..Usage::default() });
-        let estimated = usage(Dialect::Openai, SSE, &format!("{text}data: [DONE]\n\n"));
-        assert_eq!(estimated, Usage { input: 100, output: 2, ..Usage::default() });
-    }
-
-    #[test]
-    fn a_responses_stream_is_metered_by_its_last_event() {
-        let text = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"hey\"}\n\n";
-        let last = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":11,\"output_tokens\":6,\"input_tokens_details\":{\"cached_tokens\":1}}}}\n\n";
-        let reported = usage(Dialect::OpenaiResponses, SSE, &format!("{text}{last}"));
-        assert_eq!(reported, Usage { input: 10, output: 6, cache_read: 1, ..Usage::default() });
-    }
-
-    #[test]
-    fn whole_answers_of_all_three_formats_are_metered() {
-        let json = "application/json";
-        for (dialect, text) in [
-            (Dialect::Anthropic, r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#),
-            (Dialect::Openai, r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#),
-            (Dialect::OpenaiResponses, r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#),
-        ] {
-            assert_eq!(usage(dialect, json, text), Usage { input: 3, output: 4, ..Usage::default() }, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_call_that_was_dispatched_and_never_answered_counts_its_input() {
-        let mut meter = Meter::new(Dialect::Anthropic, "/v1/messages", 401);
-        assert_eq!(meter.usage(0), Usage { input: 101, ..Usage::default() });
-    }
-
-    #[test]
-    fn an_error_a_redirect_and_a_token_count_used_nothing() {
-        let mut error = Meter::new(Dialect::Anthropic, "/v1/messages", 400);
-        error.head("application/json");
-        error.push(br#"{"type":"error","error":{"type":"overloaded_error"}}"#);
-        assert_eq!(error.usage(529), Usage::default());
-        assert_eq!(Meter::new(Dialect::Anthropic, "/v1/messages", 400).usage(307), Usage::default());
-        let mut count = Meter::new(Dialect::Anthropic, "/v1/messages/count_tokens", 400);
-        count.head("application/json");
-        count.push(br#"{"input_tokens":4000}"#);
-        assert_eq!(count.usage(200), Usage::default());
-    }
-
-    #[test]
-    fn an_event_that_does_not_end_is_not_kept_and_counted_whole_and_the_next_one_is_read() {
-        for piece in [PARSED_AT_MOST + 9, 4 << 20] {
-            let mut meter = Meter::new(Dialect::Anthropic, "/v1/messages", 400);
-            meter.head(SSE);
-            meter.push(b"event: x\ndata: ");
-            let long = vec![b'x'; PARSED_AT_MOST + 9];
-            long.chunks(piece).for_each(|piece| meter.push(piece));
-            meter.push(b"\ndata: more\n");
-            let Shape::Events(events) = &meter.shape else { panic!("it is a stream") };
-            assert!(events.line.capacity() + events.data.capacity() < 100, "what is lost takes room");
-            let bytes = meter.report.output_bytes;
-            assert_eq!(bytes, "data: ".len() as u64 + long.len() as u64 + "data: more".len() as u64);
-            meter.push(b"\r\n");
-            meter.push(ANTHROPIC.as_bytes());
-            assert!(meter.saw_the_end());
-            assert_eq!(meter.usage(200).input, 25);
-        }
-    }
-
-    #[test]
-    fn an_answer_of_millions_of_values_is_counted_by_its_bytes_and_not_read() {
-        let many =
-            format!(r#"{{"usage":{{"input_tokens":1,"output_tokens":1}},"x":[{}0]}}"#, r#"{"":0},"#.repeat(70_000));
-        let estimate = (many.len() as u64).div_ceil(OUTPUT_BYTES_PER_TOKEN);
-        assert_eq!(usage(Dialect::Openai, "application/json", &many).output, estimate);
-        assert_eq!(usage(Dialect::Openai, SSE, &format!("data: {many}\n\n")).output, estimate);
-    }
-
-    /// One of each format, with its dialect.
-    const STREAMS: [(Dialect, &str); 3] = [
-        (Dialect::Anthropic, ANTHROPIC),
-        (
-            Dialect::Openai,
-            "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":8}}\n\ndata: [DONE]\n\n",
-        ),
-        (
-            Dialect::OpenaiResponses,
-            "event: x\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hey\"}\n\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":11,\"output_tokens\":6}}}\n\n",
-        ),
-    ];
-
-    /// What a meter says of a stream that came in pieces.
-    fn metered<'a>(dialect: Dialect, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Usage, bool) {
-        let mut meter = Meter::new(dialect, "/v1/x", 400);
-        meter.head(SSE);
-        pieces.into_iter().for_each(|piece| meter.push(piece));
-        (meter.usage(200), meter.saw_the_end())
-    }
-
-    proptest! {
-        #[test]
-        fn any_stream_cut_into_any_pieces_is_metered_the_same(
-            which in 0..STREAMS.len(), at in any::<u8>(), out in 0usize..40,
-            garbage in prop::collection::vec(any::<u8>(), 0..40), piece in 1usize..50
-        ) {
-            let (dialect, stream) = STREAMS[which];
-            let at = stream.len() * usize::from(at) / 256;
-            let mut bytes = stream.as_bytes().to_vec();
-            bytes.splice(at..(at + out).min(stream.len()), garbage);
-            prop_assert_eq!(metered(dialect, [&bytes[..]]), metered(dialect, bytes.chunks(piece)));
-        }
-
-        #[test]
-        fn a_stream_cut_off_anywhere_counts_its_input_as_reported_or_by_its_bytes(which in 0..STREAMS.len(), cut in any::<u8>()) {
-            let (dialect, stream) = STREAMS[which];
-            let end = stream.len() * usize::from(cut) / 256;
-            let (whole, part) = (metered(dialect, [stream.as_bytes()]).0, metered(dialect, [&stream.as_bytes()[..end]]).0);
-            prop_assert!([whole.input, 100].contains(&part.input), "{:?}", part);
-        }
-    }
-}
+mod tests;

@@ -32,27 +32,29 @@ pub(crate) async fn probe(gate: &Gate, id: u64, route: Upstream, model: &str) {
 async fn answer(gate: &Gate, route: &Upstream, model: &str, status: &mut u16) -> Result<String, Refusal> {
     if route.dialect == Dialect::OpenaiResponses {
         let body = json!({ "model": model, "max_output_tokens": 16, "store": false, "input": "ping" });
-        let text = once(gate, route, body, status).await?;
+        let text = once(gate, route, "/v1/responses", body, status).await?;
+        return Ok(sentence(*status, &text));
+    }
+    if route.dialect == Dialect::Gemini {
+        let contents = json!([{ "role": "user", "parts": [{ "text": "ping" }] }]);
+        let body = json!({ "contents": contents, "generationConfig": { "maxOutputTokens": 16 } });
+        let text = once(gate, route, &format!("/v1beta/models/{model}:generateContent"), body, status).await?;
         return Ok(sentence(*status, &text));
     }
     let body =
         |ceiling: &str| json!({ "model": model, ceiling: 16, "messages": [{ "role": "user", "content": "ping" }] });
-    let text = once(gate, route, body("max_tokens"), status).await?;
+    let path = if route.dialect == Dialect::Anthropic { "/v1/messages" } else { "/v1/chat/completions" };
+    let text = once(gate, route, path, body("max_tokens"), status).await?;
     // OpenAI's newer models know the ceiling by another name only, and say so.
     if *status == 400 && route.dialect == Dialect::Openai && text.contains("max_completion_tokens") {
-        let text = once(gate, route, body("max_completion_tokens"), status).await?;
+        let text = once(gate, route, path, body("max_completion_tokens"), status).await?;
         return Ok(sentence(*status, &text));
     }
     Ok(sentence(*status, &text))
 }
 
-async fn once(gate: &Gate, route: &Upstream, body: Value, status: &mut u16) -> Result<String, Refusal> {
+async fn once(gate: &Gate, route: &Upstream, path: &str, body: Value, status: &mut u16) -> Result<String, Refusal> {
     let credential = &route.credential.0;
-    let path = match route.dialect {
-        Dialect::Anthropic => "/v1/messages",
-        Dialect::Openai => "/v1/chat/completions",
-        Dialect::OpenaiResponses => "/v1/responses",
-    };
     let scrubber = gate.recent.note(credential, Instant::now());
     let to = Target::of(&route.place)?;
     let scripted = Scripted { owner: "probe", dialect: route.dialect, credential };

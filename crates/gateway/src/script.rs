@@ -10,7 +10,7 @@ mod wire;
 
 use api::grants::ScriptTurn;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
@@ -111,19 +111,20 @@ impl Provider {
                 "The key is not the one of this script.",
             ));
         }
-        let expected = match self.dialect {
-            Dialect::Anthropic => "/v1/messages",
-            Dialect::Openai => "/v1/chat/completions",
-            Dialect::OpenaiResponses => "/v1/responses",
+        let served = match self.dialect {
+            Dialect::Anthropic => head.uri.path() == "/v1/messages",
+            Dialect::Openai => head.uri.path() == "/v1/chat/completions",
+            Dialect::OpenaiResponses => head.uri.path() == "/v1/responses",
+            Dialect::Gemini => gemini_model(&head.uri).is_some(),
         };
-        if head.uri.path() != expected {
+        if !served {
             return Ok(self.error(
                 StatusCode::NOT_FOUND,
                 "not_found_error",
                 "The scripted provider does not serve this path.",
             ));
         }
-        let Some(read) = Read::of(self.dialect, &body) else {
+        let Some(read) = Read::of(self.dialect, &head.uri, &body) else {
             return Ok(self.error(StatusCode::BAD_REQUEST, "invalid_request_error", "The body holds no messages."));
         };
         Ok(self.turn(&read))
@@ -132,8 +133,11 @@ impl Provider {
     fn key_fits(&self, headers: &HeaderMap) -> bool {
         let key = self.key.expose();
         match self.dialect {
-            _ if key.is_empty() => !headers.contains_key("x-api-key") && !headers.contains_key(header::AUTHORIZATION),
+            _ if key.is_empty() => {
+                !["x-api-key", "x-goog-api-key", "authorization"].iter().any(|name| headers.contains_key(*name))
+            }
             Dialect::Anthropic => headers.get("x-api-key").is_some_and(|v| v.as_bytes() == key.as_bytes()),
+            Dialect::Gemini => headers.get("x-goog-api-key").is_some_and(|v| v.as_bytes() == key.as_bytes()),
             Dialect::Openai | Dialect::OpenaiResponses => headers
                 .get(header::AUTHORIZATION)
                 .and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
@@ -160,9 +164,11 @@ impl Provider {
             (true, Dialect::Anthropic) => ("text/event-stream; charset=utf-8", said.anthropic_events()),
             (true, Dialect::Openai) => ("text/event-stream; charset=utf-8", said.openai_events(read.include_usage)),
             (true, Dialect::OpenaiResponses) => ("text/event-stream; charset=utf-8", said.responses_events()),
+            (true, Dialect::Gemini) => ("text/event-stream", said.gemini_events()),
             (false, Dialect::Anthropic) => ("application/json", halves(&said.anthropic())),
             (false, Dialect::Openai) => ("application/json", halves(&said.openai())),
             (false, Dialect::OpenaiResponses) => ("application/json", halves(&said.responses())),
+            (false, Dialect::Gemini) => ("application/json", halves(&said.gemini())),
         };
         let mut response = Response::new(Either::Right(Pieces::new(pieces, turn.pause_ms, turn.cut)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -172,7 +178,7 @@ impl Provider {
 
     fn error(&self, status: StatusCode, kind: &str, message: &str) -> Response<Body> {
         let mut response =
-            Response::new(Either::Left(Full::from(wire::error(self.dialect, kind, message).to_string())));
+            Response::new(Either::Left(Full::from(wire::error(self.dialect, status, kind, message).to_string())));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if matches!(status.as_u16(), 429 | 503 | 529) {
@@ -182,8 +188,18 @@ impl Provider {
     }
 }
 
+/// The model that a Gemini path names, and whether its answer streams.
+fn gemini_model(uri: &Uri) -> Option<(&str, bool)> {
+    let (model, act) = uri.path().strip_prefix("/v1beta/models/")?.split_once(':')?;
+    match (act, uri.query()) {
+        ("generateContent", None) => Some((model, false)),
+        ("streamGenerateContent", Some("alt=sse")) => Some((model, true)),
+        _ => None,
+    }
+}
+
 impl Read {
-    fn of(dialect: Dialect, body: &[u8]) -> Option<Self> {
+    fn of(dialect: Dialect, uri: &Uri, body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let by_model = |item: &Value| {
             item["role"] == "assistant" || matches!(item["type"].as_str(), Some("function_call" | "reasoning"))
@@ -199,10 +215,13 @@ impl Read {
                     input.as_array()?.chunk_by(|a, b| by_model(a) == by_model(b)).filter(|r| by_model(&r[0])).count()
                 }
             },
+            Dialect::Gemini => value["contents"].as_array()?.iter().filter(|c| c["role"] == "model").count(),
         };
+        let named = (value["model"].as_str().unwrap_or_default(), value["stream"].as_bool().unwrap_or(false));
+        let (model, stream) = if dialect == Dialect::Gemini { gemini_model(uri)? } else { named };
         Some(Self {
-            model: value["model"].as_str().unwrap_or_default().to_owned(),
-            stream: value["stream"].as_bool().unwrap_or(false),
+            model: model.to_owned(),
+            stream,
             include_usage: value["stream_options"]["include_usage"].as_bool().unwrap_or(false),
             answers,
             bytes: body.len(),
@@ -282,6 +301,7 @@ mod tests {
             Dialect::Anthropic => ("/v1/messages", r#"{"messages":[]}"#),
             Dialect::Openai => ("/v1/chat/completions", r#"{"messages":[]}"#),
             Dialect::OpenaiResponses => ("/v1/responses", r#"{"input":[]}"#),
+            Dialect::Gemini => ("/v1beta/models/m:generateContent", r#"{"contents":[]}"#),
         };
         let request = Request::post(path).header(header, shown);
         let request = request.body(Full::<Bytes>::from(body)).unwrap();
@@ -290,7 +310,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn only_the_scripts_own_key_is_served() {
-        use Dialect::{Anthropic, Openai, OpenaiResponses};
+        use Dialect::{Anthropic, Gemini, Openai, OpenaiResponses};
         for (expected, dialect, key, header, shown) in [
             (200, Anthropic, "right", "x-api-key", "right"),
             (401, Anthropic, "right", "x-api-key", "wrong"),
@@ -301,6 +321,10 @@ mod tests {
             (200, OpenaiResponses, "right", "authorization", "Bearer right"),
             (401, OpenaiResponses, "right", "authorization", "Bearer wrong"),
             (401, OpenaiResponses, "right", "x-api-key", "right"),
+            (200, Gemini, "right", "x-goog-api-key", "right"),
+            (401, Gemini, "right", "x-goog-api-key", "wrong"),
+            (401, Gemini, "right", "x-api-key", "right"),
+            (401, Gemini, "", "x-goog-api-key", "vh_handle"),
             (200, Openai, "", "x-other", "any"),
             (401, Openai, "", "authorization", "Bearer vh_handle"),
         ] {

@@ -14,6 +14,8 @@ pub enum Dialect {
     Openai,
     /// OpenAI Responses, stateless: `POST /v1/responses`, bearer key.
     OpenaiResponses,
+    /// Gemini: `POST /v1beta/models/{model}:streamGenerateContent`, key in `x-goog-api-key`.
+    Gemini,
 }
 
 impl Dialect {
@@ -21,7 +23,8 @@ impl Dialect {
     /// one key and under one law; which of them the setting names says only which one our own agent speaks.
     #[must_use]
     pub fn takes(self, call: Self) -> bool {
-        (self == Self::Anthropic) == (call == Self::Anthropic)
+        let openais = |dialect| matches!(dialect, Self::Openai | Self::OpenaiResponses);
+        self == call || openais(self) && openais(call)
     }
 }
 
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_model_takes_the_calls_of_its_own_vendors_formats_only() {
-        use Dialect::{Anthropic, Openai, OpenaiResponses};
+        use Dialect::{Anthropic, Gemini, Openai, OpenaiResponses};
         for (model, call, taken) in [
             (Anthropic, Anthropic, true),
             (Anthropic, Openai, false),
@@ -157,6 +160,11 @@ mod tests {
             (Openai, OpenaiResponses, true),
             (OpenaiResponses, Openai, true),
             (OpenaiResponses, Anthropic, false),
+            (Gemini, Gemini, true),
+            (Gemini, Openai, false),
+            (Gemini, Anthropic, false),
+            (Anthropic, Gemini, false),
+            (OpenaiResponses, Gemini, false),
         ] {
             assert_eq!(model.takes(call), taken, "{model:?} {call:?}");
         }

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{gateway, grants, now, prices, record, secrets};
 use api::http::{ModelView, Tested};
-use model::Profile;
+use model::{Dialect, Profile};
 use serde_json::json;
 use store::StoreError;
 use store::chain::By;
@@ -94,6 +94,10 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
     wish.name = name.to_owned();
     if wish.id.is_empty() || wish.id.len() > 256 || wish.id.chars().any(char::is_control) {
         return Err(Fault::bad("model.id", "The provider's id of the model takes 1 to 256 printable characters."));
+    }
+    if wish.dialect == Dialect::Gemini && !policy::model_call::gemini::is_model(&wish.id) {
+        let message = "The id of a Gemini model stands in a path: it takes letters, digits, '-', '_' and '.'.";
+        return Err(Fault::bad("model.id", message));
     }
     if let Some(secret) = &wish.secret {
         secrets::check_name(secret)?;

@@ -152,7 +152,7 @@ proptest! {
     #[test]
     fn whatever_happens_the_record_rebuilds_the_state_and_the_limits_end_the_run(
         choices in prop::collection::vec(any::<u32>(), 2000),
-        dialect in prop::sample::select(vec![Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses]),
+        dialect in prop::sample::select(vec![Dialect::Anthropic, Dialect::Openai, Dialect::OpenaiResponses, Dialect::Gemini]),
         context_tokens in prop::sample::select(vec![1500u64, 4000, 200_000]),
     ) {
         let mut world = World::new(dialect, context_tokens);

@@ -1,4 +1,4 @@
-//! The three wire formats: bodies built from the context, answers read from the stream.
+//! The four wire formats: bodies built from the context, answers read from the stream.
 //!
 //! Building is deterministic: plain structs in a fixed order, tool inputs and schemas as the text they came
 //! as. Reading is tolerant: unknown fields and events are passed over, whatever is missing has a default, and
@@ -8,22 +8,26 @@
 
 pub mod anthropic;
 pub mod events;
+pub mod gemini;
 pub mod openai;
 mod plain;
 pub mod responses;
 
 use crate::turns::{Answer, Block, Call, FailureKind, Message, Started, Stop};
+use api::inbox::ModelRoute;
 use model::Dialect;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
-/// Where a dialect's calls go, after `/model/{name}`.
+/// Where a model's calls go, after `/model/{name}`; with a query where the dialect has one.
 #[must_use]
-pub fn path(dialect: Dialect) -> &'static str {
-    match dialect {
+pub fn path(model: &ModelRoute) -> Cow<'static, str> {
+    Cow::Borrowed(match model.dialect {
         Dialect::Anthropic => "/v1/messages",
         Dialect::Openai => "/v1/chat/completions",
         Dialect::OpenaiResponses => "/v1/responses",
-    }
+        Dialect::Gemini => return Cow::Owned(gemini::path(&model.id)),
+    })
 }
 
 /// The body of a streaming request. Without `may_call`, tools are named but may not be called.
@@ -33,6 +37,7 @@ pub fn request(started: &Started, messages: &[Message], may_call: bool) -> Vec<u
         Dialect::Anthropic => anthropic::request(started, messages, may_call),
         Dialect::Openai => openai::request(started, messages, may_call),
         Dialect::OpenaiResponses => responses::request(started, messages, may_call),
+        Dialect::Gemini => gemini::request(started, messages, may_call),
     }
 }
 
@@ -66,6 +71,8 @@ pub enum Reader {
     Openai(openai::Reader),
     /// Of OpenAI Responses.
     Responses(responses::Reader),
+    /// Of Gemini.
+    Gemini(gemini::Reader),
 }
 
 impl Reader {
@@ -76,6 +83,7 @@ impl Reader {
             Dialect::Anthropic => Self::Anthropic(anthropic::Reader::default()),
             Dialect::Openai => Self::Openai(openai::Reader::default()),
             Dialect::OpenaiResponses => Self::Responses(responses::Reader::default()),
+            Dialect::Gemini => Self::Gemini(gemini::Reader::default()),
         }
     }
 
@@ -88,6 +96,7 @@ impl Reader {
             Self::Anthropic(reader) => reader.event(data),
             Self::Openai(reader) => reader.event(data),
             Self::Responses(reader) => reader.event(data),
+            Self::Gemini(reader) => reader.event(data),
         }
     }
 
@@ -98,6 +107,7 @@ impl Reader {
             Self::Anthropic(reader) => reader.is_whole(),
             Self::Openai(reader) => reader.is_whole(),
             Self::Responses(reader) => reader.is_whole(),
+            Self::Gemini(reader) => reader.is_whole(),
         }
     }
 
@@ -108,6 +118,7 @@ impl Reader {
             Self::Anthropic(reader) => reader.bytes(),
             Self::Openai(reader) => reader.bytes(),
             Self::Responses(reader) => reader.bytes(),
+            Self::Gemini(reader) => reader.bytes(),
         }
     }
 
@@ -120,6 +131,7 @@ impl Reader {
             Self::Anthropic(reader) => reader.end(),
             Self::Openai(reader) => reader.end(),
             Self::Responses(reader) => reader.end(),
+            Self::Gemini(reader) => reader.end(),
         }
     }
 }
@@ -133,18 +145,37 @@ pub fn whole(dialect: Dialect, body: &[u8]) -> Result<Answer, WireError> {
         Dialect::Anthropic => anthropic::whole(body),
         Dialect::Openai => openai::whole(body),
         Dialect::OpenaiResponses => responses::whole(body),
+        Dialect::Gemini => gemini::whole(body),
     }
 }
 
 /// Types and codes of errors that pass.
-const BUSY: [&str; 6] =
-    ["overloaded_error", "rate_limit_error", "rate_limit_exceeded", "api_error", "timeout_error", "server_error"];
+const BUSY: [&str; 10] = [
+    "overloaded_error",
+    "rate_limit_error",
+    "rate_limit_exceeded",
+    "api_error",
+    "timeout_error",
+    "server_error",
+    // Gemini's.
+    "UNAVAILABLE",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+    "DEADLINE_EXCEEDED",
+];
 
 /// What kind of failure an error's type and words, as any dialect writes them, stand for.
 #[must_use]
 pub fn kind_of_error(status: u16, kind: &str, message: &str) -> FailureKind {
     let said = message.to_ascii_lowercase();
-    let too_long = ["prompt is too long", "context length", "context_length", "context window", "too many tokens"];
+    let too_long = [
+        "prompt is too long",
+        "context length",
+        "context_length",
+        "context window",
+        "too many tokens",
+        "exceeds the maximum number of tokens",
+    ];
     if kind.contains("volary_policy") {
         FailureKind::Policy
     } else if kind == "context_length_exceeded"

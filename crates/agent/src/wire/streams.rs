@@ -47,6 +47,16 @@ fn any_event() -> impl Strategy<Value = String> {
         "code",
         "encrypted_content",
         "summary",
+        "candidates",
+        "parts",
+        "thought",
+        "thoughtSignature",
+        "functionCall",
+        "args",
+        "finishReason",
+        "usageMetadata",
+        "promptFeedback",
+        "blockReason",
     ]);
     let word = prop::sample::select(vec![
         "message_start",
@@ -75,6 +85,9 @@ fn any_event() -> impl Strategy<Value = String> {
         "error",
         "stop",
         "length",
+        "STOP",
+        "SAFETY",
+        "MALFORMED_FUNCTION_CALL",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -1,3 +1,5 @@
+mod gemini;
+
 use super::*;
 use crate::turns::ToolResult;
 use crate::turns::ToolSpec;
@@ -83,6 +85,12 @@ data: {\"type\":\"response.output_item.added\",\"output_index\":2,\"item\":{\"id
 event: response.completed\n\
 data: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"object\":\"response\",\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,\"output\":[],\"usage\":{\"input_tokens\":29,\"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":89,\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":118}}}\n\n";
 
+const GEMINI: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"**Thinking**\",\"thought\":true}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":29,\"totalTokenCount\":60,\"thoughtsTokenCount\":31},\"modelVersion\":\"gemini\",\"responseId\":\"r1\"}\r\n\r\n\
+data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Héllo \"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":29,\"candidatesTokenCount\":2,\"totalTokenCount\":62,\"thoughtsTokenCount\":31}}\r\n\r\n\
+data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"wörld 漢\"}],\"role\":\"model\"},\"index\":0,\"safetyRatings\":[]}]}\r\n\r\n\
+data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"fc_1\",\"name\":\"read\",\"args\":{\"path\": \"a.c\"}}},{\"functionCall\":{\"id\":\"fc_2\",\"name\":\"list\"}}],\"role\":\"model\"},\"index\":0}]}\r\n\r\n\
+data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":29,\"candidatesTokenCount\":58,\"totalTokenCount\":118,\"cachedContentTokenCount\":4,\"thoughtsTokenCount\":31}}\r\n\r\n";
+
 pub(super) fn expected(dialect: Dialect) -> Answer {
     let (one, two, usage) = match dialect {
         Dialect::Anthropic => {
@@ -91,6 +99,7 @@ pub(super) fn expected(dialect: Dialect) -> Answer {
         Dialect::Openai | Dialect::OpenaiResponses => {
             ("call_1", "call_2", Usage { input: 25, output: 89, cache_read: 4, ..Usage::default() })
         }
+        Dialect::Gemini => ("fc_1", "fc_2", Usage { input: 25, output: 89, cache_read: 4, ..Usage::default() }),
     };
     Answer {
         content: vec![
@@ -103,8 +112,12 @@ pub(super) fn expected(dialect: Dialect) -> Answer {
     }
 }
 
-pub(super) const ALL: [(Dialect, &str); 3] =
-    [(Dialect::Anthropic, ANTHROPIC), (Dialect::Openai, OPENAI), (Dialect::OpenaiResponses, RESPONSES)];
+pub(super) const ALL: [(Dialect, &str); 4] = [
+    (Dialect::Anthropic, ANTHROPIC),
+    (Dialect::Openai, OPENAI),
+    (Dialect::OpenaiResponses, RESPONSES),
+    (Dialect::Gemini, GEMINI),
+];
 
 #[test]
 fn a_recorded_stream_split_at_any_byte_reads_the_same() {
@@ -128,6 +141,7 @@ fn a_stream_cut_anywhere_before_its_end_is_no_answer() {
             // From the finish reason on the answer is whole; its usage may be missing.
             Dialect::Openai => stream.find("\"finish_reason\":\"tool_calls\"").unwrap(),
             Dialect::OpenaiResponses => stream.find("{\"type\":\"response.completed\"").unwrap(),
+            Dialect::Gemini => stream.find("\"finishReason\":\"STOP\"").unwrap(),
         };
         for at in (0..=last).filter(|at| stream.is_char_boundary(*at)) {
             let error = read(dialect, &[&stream.as_bytes()[..at]]).unwrap_err();
@@ -155,9 +169,18 @@ fn an_answer_in_one_piece_reads_like_its_stream() {
         {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "read", "arguments": "{\"path\":\"a.c\"}"},
         {"type": "function_call", "id": "fc_2", "call_id": "call_2", "name": "list", "arguments": ""}],
         "usage": {"input_tokens": 29, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 89}});
-    for (dialect, body) in
-        [(Dialect::Anthropic, anthropic), (Dialect::Openai, openai), (Dialect::OpenaiResponses, responses)]
-    {
+    let gemini = json!({"candidates": [{"content": {"role": "model", "parts": [
+        {"text": "Héllo wörld 漢"},
+        {"functionCall": {"id": "fc_1", "name": "read", "args": {"path": "a.c"}}},
+        {"functionCall": {"id": "fc_2", "name": "list", "args": {}}}]}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 29, "candidatesTokenCount": 58, "thoughtsTokenCount": 31,
+            "cachedContentTokenCount": 4, "totalTokenCount": 118}});
+    for (dialect, body) in [
+        (Dialect::Anthropic, anthropic),
+        (Dialect::Openai, openai),
+        (Dialect::OpenaiResponses, responses),
+        (Dialect::Gemini, gemini),
+    ] {
         let mut wanted = expected(dialect);
         let Block::Call(call) = &mut wanted.content[1] else { panic!() };
         call.input = "{\"path\":\"a.c\"}".into();
@@ -209,6 +232,27 @@ fn errors_inside_a_stream_are_told_apart() {
         (Dialect::OpenaiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#, FailureKind::Busy),
         (Dialect::OpenaiResponses, r#"{"error":{"type":"volary_policy","message":"no"}}"#, FailureKind::Policy),
         (Dialect::OpenaiResponses, "{\"output_index\":\"x\"}", FailureKind::Garbage),
+        (
+            Dialect::Gemini,
+            r#"{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}"#,
+            FailureKind::Busy,
+        ),
+        (Dialect::Gemini, r#"{"error":{"message":"x","status":"RESOURCE_EXHAUSTED"}}"#, FailureKind::Busy),
+        (Dialect::Gemini, r#"{"error":{"message":"x","status":"INTERNAL"}}"#, FailureKind::Busy),
+        (Dialect::Gemini, r#"{"error":{"message":"x","status":"DEADLINE_EXCEEDED"}}"#, FailureKind::Busy),
+        (
+            Dialect::Gemini,
+            r#"{"error":{"code":400,"message":"The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#,
+            FailureKind::TooLong,
+        ),
+        (
+            Dialect::Gemini,
+            r#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}"#,
+            FailureKind::Refused,
+        ),
+        (Dialect::Gemini, r#"{"error":{"type":"volary_policy","message":"no"}}"#, FailureKind::Policy),
+        (Dialect::Gemini, r#"{"candidates":[{"finishReason":"OTHER"}]}"#, FailureKind::Garbage),
+        (Dialect::Gemini, "{\"candidates\":7}", FailureKind::Garbage),
         (Dialect::Anthropic, "<html>", FailureKind::Garbage),
         (Dialect::Openai, "{\"choices\":7}", FailureKind::Garbage),
     ] {
@@ -417,10 +461,11 @@ fn tools_are_named_but_barred_when_a_summary_is_asked_for() {
         (Dialect::Anthropic, json!({"type": "none"})),
         (Dialect::Openai, json!("none")),
         (Dialect::OpenaiResponses, json!("none")),
+        (Dialect::Gemini, json!({"functionCallingConfig": {"mode": "NONE"}})),
     ] {
         let (started, messages) = conversation(dialect);
         let body: Value = serde_json::from_slice(&request(&started, &messages, false)).unwrap();
-        assert_eq!(body["tool_choice"], choice);
+        assert_eq!(body[if dialect == Dialect::Gemini { "toolConfig" } else { "tool_choice" }], choice);
         assert_eq!(body["tools"].as_array().unwrap().len(), 1);
     }
 }
@@ -432,7 +477,9 @@ fn the_gateway_lets_our_bodies_through_whatever_the_model_wrote_into_them() {
             let (mut started, messages) = conversation(dialect);
             started.tools = crate::tools::specs(&[]);
             let body = request(&started, &messages, may_call);
-            let asked = policy::model_call::judge(dialect, "POST", path(dialect), None, &body).unwrap();
+            let path = path(&started.model);
+            let (path, query) = path.split_once('?').map_or((&*path, None), |(path, query)| (path, Some(query)));
+            let asked = policy::model_call::judge(dialect, "POST", path, query, &body).unwrap();
             assert_eq!((&*asked.model, asked.max_output_tokens, asked.stream), ("id-1", 64, true));
         }
     }

@@ -129,6 +129,16 @@ pub fn streamed(dialect: Dialect, text: &str, calls: &[(&str, &str, Value)]) -> 
             let usage = json!({"input_tokens": 100, "output_tokens": 9});
             event(json!({"type": "response.completed", "response": {"status": "completed", "usage": usage}}));
         }
+        Dialect::Gemini => {
+            let part = |part: Value| json!({"candidates": [{"content": {"role": "model", "parts": [part]}}]});
+            event(part(json!({"text": text})));
+            for (id, name, input) in calls {
+                let input = input.as_str().map_or_else(|| input.clone(), |text| json!({ "text": text }));
+                event(part(json!({"functionCall": {"id": id, "name": name, "args": input}})));
+            }
+            let usage = json!({"promptTokenCount": 100, "candidatesTokenCount": 9, "totalTokenCount": 109});
+            event(json!({"candidates": [{"finishReason": "STOP"}], "usageMetadata": usage}));
+        }
     }
     answer("200 OK", "content-type: text/event-stream\r\n", &body)
 }

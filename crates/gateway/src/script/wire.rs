@@ -2,6 +2,7 @@
 
 use api::grants::ScriptTool;
 use bytes::Bytes;
+use http::StatusCode;
 use model::Dialect;
 use serde_json::{Value, json};
 
@@ -25,11 +26,22 @@ pub(super) struct Said<'a> {
 }
 
 /// An error as the provider would put it.
-pub(super) fn error(dialect: Dialect, kind: &str, message: &str) -> Value {
+pub(super) fn error(dialect: Dialect, status: StatusCode, kind: &str, message: &str) -> Value {
     match dialect {
         Dialect::Anthropic => json!({ "type": "error", "error": { "type": kind, "message": message } }),
         Dialect::Openai | Dialect::OpenaiResponses => {
             json!({ "error": { "type": kind, "message": message, "code": null, "param": null } })
+        }
+        Dialect::Gemini => {
+            let kind = match status.as_u16() {
+                400 => "INVALID_ARGUMENT",
+                401 => "UNAUTHENTICATED",
+                404 => "NOT_FOUND",
+                429 => "RESOURCE_EXHAUSTED",
+                503 | 529 => "UNAVAILABLE",
+                _ => "INTERNAL",
+            };
+            json!({ "error": { "code": status.as_u16(), "message": message, "status": kind } })
         }
     }
 }
@@ -240,6 +252,41 @@ impl Said<'_> {
         events.iter_mut().zip(0..).for_each(|(event, n)| event["sequence_number"] = json!(n));
         let line = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
         events.into_iter().map(|event| Bytes::from(line(event))).collect()
+    }
+}
+
+impl Said<'_> {
+    // ---- Gemini ----
+
+    fn gemini_at(&self, parts: Vec<Value>, last: bool) -> Value {
+        let (input, output) = (self.input_tokens(), if last { self.output_tokens() } else { 1 });
+        let mut candidate = json!({ "content": { "parts": parts, "role": "model" }, "index": 0 });
+        if last {
+            candidate["finishReason"] = json!("STOP");
+        }
+        json!({
+            "candidates": [candidate], "modelVersion": self.model, "responseId": format!("script-{}", self.n),
+            "usageMetadata": { "promptTokenCount": input, "candidatesTokenCount": output, "totalTokenCount": input + output },
+        })
+    }
+
+    fn gemini_calls(&self) -> impl Iterator<Item = Value> {
+        self.tools.iter().map(|tool| json!({ "functionCall": { "name": tool.name, "args": tool.input } }))
+    }
+
+    /// The whole answer.
+    pub(super) fn gemini(&self) -> Value {
+        let text = (!self.text.is_empty()).then(|| json!({ "text": self.text }));
+        self.gemini_at(text.into_iter().chain(self.gemini_calls()).collect(), true)
+    }
+
+    /// The answer as server-sent events, each in one piece; a call comes whole, and nothing but an end after the last.
+    pub(super) fn gemini_events(&self) -> Vec<Bytes> {
+        let texts = words(&self.text).map(|piece| json!({ "text": piece }));
+        let mut events: Vec<_> =
+            texts.chain(self.gemini_calls()).map(|part| self.gemini_at(vec![part], false)).collect();
+        events.push(self.gemini_at(vec![json!({ "text": "" })], true));
+        events.into_iter().map(|event| Bytes::from(format!("data: {event}\r\n\r\n"))).collect()
     }
 }
 

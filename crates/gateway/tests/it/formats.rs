@@ -131,6 +131,104 @@ async fn an_openai_responses_call_is_metered() {
     assert_eq!(house.settled().await.usage, Usage { input: 9, output: 4, ..Usage::default() });
 }
 
+const GENERATE: &str = r#"{ "contents":[{"role":"user","parts":[{"text":"hi \u00fc"}]}],"generationConfig":{"maxOutputTokens":64,"temperature":1.0e0} }"#;
+const GENERATED: &str = r#"{"candidates":[{"content":{"parts":[{"text":"Hello."}],"role":"model"},"finishReason":"STOP","index":0,"unknown":[1]}],"usageMetadata":{"promptTokenCount":20,"cachedContentTokenCount":8,"candidatesTokenCount":5,"thoughtsTokenCount":30,"totalTokenCount":55},"modelVersion":"gemini-x","responseId":"r1"}"#;
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_gemini_call_goes_out_byte_for_byte_with_the_key_in_the_handles_place_and_its_path_names_the_model() {
+    let mut provider = Provider::answering(whole(JSON, GENERATED)).await;
+    let mut house = House::granting(Dialect::Gemini, url(&provider.base)).await;
+    let path = "/v1beta/models/gemini-x:generateContent";
+    let geminis =
+        head(path, GENERATE.len()).replace("authorization: Bearer ", "x-goog-api-client: js/1\r\nx-goog-api-key: ");
+    for sent in [geminis, head(path, GENERATE.len())] {
+        let mut stream = tokio::net::TcpStream::connect(house.door).await.unwrap();
+        stream.write_all((sent + GENERATE).as_bytes()).await.unwrap();
+        let mut got = String::new();
+        crate::house::soon("the answer", stream.read_to_string(&mut got)).await.unwrap();
+        assert!(got.starts_with("HTTP/1.1 200") && got.contains(GENERATED), "{got}");
+        let seen = provider.seen().await;
+        assert_eq!(seen.body, GENERATE.as_bytes());
+        assert!(seen.head.starts_with("POST /v1beta/models/gemini-x:generateContent HTTP/1.1\r\n"), "{}", seen.head);
+        assert_eq!(seen.header("x-goog-api-key"), Some(KEY));
+        assert_eq!((seen.header("x-api-key"), seen.header("authorization")), (None, None));
+        assert_eq!(seen.header("x-goog-api-client"), None);
+        assert!(!seen.head.contains(HANDLE));
+        let asked = house.question().await;
+        assert_eq!((asked.model.as_str(), asked.max_output_tokens, asked.path.as_str()), ("gemini-x", 64, path));
+        let settled = house.settled().await;
+        assert_eq!(settled.usage, Usage { input: 12, output: 35, cache_read: 8, ..Usage::default() });
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_gemini_stream_passes_and_is_metered_by_its_last_event() {
+    let pieces: [&[u8]; 2] = [
+        b"data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hel\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":20,\"totalTokenCount\":20}}\r\n\r\n",
+        b"data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"lo\"}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":20,\"candidatesTokenCount\":5,\"thoughtsTokenCount\":7,\"totalTokenCount\":32}}\r\n\r\n",
+    ];
+    for (sent, expected) in [
+        (2, Usage { input: 20, output: 12, ..Usage::default() }),
+        (1, Usage { input: 20, output: 1, ..Usage::default() }),
+    ] {
+        let mut provider =
+            Provider::answering(chunked("200 OK\r\ncontent-type: text/event-stream", &pieces[..sent])).await;
+        let mut house = House::granting(Dialect::Gemini, url(&provider.base)).await;
+        let got = call(house.door, "/v1beta/models/gemini-x:streamGenerateContent?alt=sse", GENERATE).await;
+        assert_eq!(got.body, pieces[..sent].concat());
+        let seen = provider.seen().await;
+        assert!(
+            seen.head.starts_with("POST /v1beta/models/gemini-x:streamGenerateContent?alt=sse HTTP/1.1"),
+            "{}",
+            seen.head
+        );
+        let asked = house.question().await;
+        assert_eq!(asked.path, "/v1beta/models/gemini-x:streamGenerateContent");
+        let settled = house.settled().await;
+        assert_eq!((settled.usage, settled.interrupted), (expected, false));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn counting_a_gemini_calls_tokens_is_free() {
+    let provider = Provider::answering(whole(JSON, r#"{"totalTokens":4000}"#)).await;
+    let mut house = House::granting(Dialect::Gemini, url(&provider.base)).await;
+    let got = call(house.door, "/v1beta/models/gemini-x:countTokens", r#"{"contents":[]}"#).await;
+    assert_eq!((got.status, got.text()), (200, r#"{"totalTokens":4000}"#));
+    house.question().await;
+    assert_eq!(house.settled().await.usage, Usage::default());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_gemini_would_reach_out_with_leaves_no_gateway() {
+    let mut provider = Provider::answering(whole(JSON, GENERATED)).await;
+    let house = House::granting(Dialect::Gemini, url(&provider.base)).await;
+    let generate = "/v1beta/models/gemini-x:generateContent";
+    for (path, body, rule) in [
+        (generate, r#"{"contents":[],"tools":[{"googleSearch":{}}]}"#, "model.tool"),
+        (generate, r#"{"contents":[],"tools":[{"google_search":{}}]}"#, "model.tool"),
+        (generate, r#"{"contents":[],"tools":[{"urlContext":{}}]}"#, "model.tool"),
+        (generate, r#"{"contents":[],"tools":[{"codeExecution":{}}]}"#, "model.tool"),
+        (generate, r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://a"}}]}]}"#, "model.source"),
+        (generate, r#"{"contents":[{"parts":[{"file_data":{"file_uri":"https://a"}}]}]}"#, "model.source"),
+        (generate, r#"{"contents":[],"cachedContent":"cachedContents/x"}"#, "model.field"),
+        (generate, r#"{"contents":[],"generation_config":{"maxOutputTokens":1}}"#, "model.field"),
+        ("/v1beta/models/gemini-x:generateContent?key=AIzaSyX", "{}", "model.query"),
+        ("/v1beta/models/gemini-x:streamGenerateContent", "{}", "model.query"),
+        ("/v1beta/models/gemini-x:streamGenerateContent?alt=sse&key=x", "{}", "model.query"),
+        ("/v1beta/models/gemini-x:batchGenerateContent", "{}", "model.path"),
+        ("/v1beta/tunedModels/x:generateContent", "{}", "model.path"),
+        ("/v1beta/files", "{}", "model.path"),
+        ("/upload/v1beta/files", "{}", "model.path"),
+    ] {
+        let got = call(house.door, path, body).await;
+        assert_eq!((got.status, got.rule().as_str()), (403, rule), "{path} {body}");
+    }
+    // The first that reaches it is the first that is allowed.
+    assert_eq!(call(house.door, generate, GENERATE).await.status, 200);
+    assert_eq!(provider.seen().await.body, GENERATE.as_bytes());
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_provider_that_takes_no_key_gets_no_header() {
     let mut provider = Provider::answering(whole(JSON, "{}")).await;
@@ -143,10 +241,16 @@ async fn a_provider_that_takes_no_key_gets_no_header() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_base_may_have_a_path_and_may_end_in_the_version() {
-    for (path, expected) in [("/api", "POST /api/v1/chat/completions "), ("/v1/", "POST /v1/chat/completions ")] {
+    let gemini = "/v1beta/models/m:generateContent";
+    for (dialect, asked, body, path, expected) in [
+        (Dialect::Openai, "/v1/chat/completions", CHAT, "/api", "POST /api/v1/chat/completions "),
+        (Dialect::Openai, "/v1/chat/completions", CHAT, "/v1/", "POST /v1/chat/completions "),
+        (Dialect::Gemini, gemini, GENERATE, "/v1beta", "POST /v1beta/models/m:generateContent "),
+        (Dialect::Gemini, gemini, GENERATE, "/v1", "POST /v1/v1beta/models/m:generateContent "),
+    ] {
         let mut provider = Provider::answering(whole(JSON, "{}")).await;
-        let house = House::granting(Dialect::Openai, url(&format!("{}{path}", provider.base))).await;
-        call(house.door, "/v1/chat/completions", CHAT).await;
+        let house = House::granting(dialect, url(&format!("{}{path}", provider.base))).await;
+        call(house.door, asked, body).await;
         let seen = provider.seen().await;
         assert!(seen.head.starts_with(expected), "{}", seen.head);
     }

@@ -159,6 +159,39 @@ async fn openai_responses_come_whole_and_in_events_and_a_row_of_items_is_one_ans
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn gemini_answers_whole_and_in_events_and_its_turn_is_told_by_the_models_contents() {
+    let mut house = house(Vec::new()).await;
+    let place = Place::Script { turns: vec![tools(), turn("second")] };
+    house.answer_with(Word::Grant { dialect: Dialect::Gemini, place, key: KEY.to_owned() });
+    let user = json!({ "role": "user", "parts": [{ "text": "go" }] });
+    let asked = json!({ "contents": [user] }).to_string();
+
+    let whole = call(house.door, "/v1beta/models/script-1:generateContent", &asked).await.json();
+    let content = whole["candidates"][0]["content"].clone();
+    assert_eq!(content["parts"][0]["text"], "I look at both files now.");
+    assert_eq!(content["parts"][2]["functionCall"], json!({ "name": "list", "args": tools().tools[1].input }));
+    assert_eq!((&whole["candidates"][0]["finishReason"], &whole["modelVersion"]), (&json!("STOP"), &json!("script-1")));
+    let first = settled(&mut house).await;
+
+    let got = call(house.door, "/v1beta/models/script-1:streamGenerateContent?alt=sse", &asked).await;
+    assert!(got.whole && !got.text().contains("[DONE]"));
+    let events = events(got.text());
+    let parts = || events.iter().map(|event| &event["candidates"][0]["content"]["parts"][0]);
+    assert_eq!(parts().filter_map(|part| part["text"].as_str()).collect::<String>(), "I look at both files now.");
+    assert_eq!(parts().filter(|part| part["functionCall"].is_object()).count(), 2);
+    let ends: Vec<bool> = events.iter().map(|event| event["candidates"][0]["finishReason"] == "STOP").collect();
+    assert_eq!((ends.iter().filter(|end| **end).count(), ends.last()), (1, Some(&true)));
+    let second = settled(&mut house).await;
+    assert_eq!((second.usage.input, second.usage.output), (asked.len() as u64 / 4, first.usage.output));
+    assert!(!second.interrupted);
+
+    let result = json!({ "functionResponse": { "name": "read", "response": { "output": "x" } } });
+    let next = json!({ "contents": [user, content, { "role": "user", "parts": [result] }] }).to_string();
+    let answer = call(house.door, "/v1beta/models/script-1:generateContent", &next).await.json();
+    assert_eq!(answer["candidates"][0]["content"]["parts"], json!([{ "text": "second" }]));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_turn_that_fails_once_fails_once() {
     let mut house = house(vec![ScriptTurn { fail_once: Some(529), ..turn("now") }]).await;
     let failed = call(house.door, "/v1/messages", &body(0, true)).await;
@@ -195,7 +228,9 @@ async fn a_script_that_says_its_key_is_scrubbed_like_any_provider() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_probe_takes_the_same_path_and_tells_the_server() {
     let mut house = house(Vec::new()).await;
-    for (id, dialect) in [(5, Dialect::Anthropic), (6, Dialect::Openai), (7, Dialect::OpenaiResponses)] {
+    for (id, dialect) in
+        [(5, Dialect::Anthropic), (6, Dialect::Openai), (7, Dialect::OpenaiResponses), (8, Dialect::Gemini)]
+    {
         let route = route(dialect, Place::Script { turns: vec![turn("pong")] }, KEY);
         house.say.send(ToGateway::Probe { id, route, model: "script-1".to_owned() }).unwrap();
         let expected = FromGateway::Probed { id, status: 200, said: "The model answered.".to_owned() };

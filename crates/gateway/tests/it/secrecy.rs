@@ -54,8 +54,10 @@ async fn a_key_cut_between_two_events_reaches_no_client_of_any_format() {
         |text: &str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
     let chat = |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}}]});
     let responses = |text: &str| json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": text});
-    let formats: [&dyn Fn(&str) -> Value; 3] = [&anthropic, &chat, &responses];
-    for (format, place) in formats.iter().zip(["/delta/text", "/choices/0/delta/content", "/delta"]) {
+    let gemini = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}], "modelVersion": "gemini"});
+    let formats: [&dyn Fn(&str) -> Value; 4] = [&anthropic, &chat, &responses, &gemini];
+    let places = ["/delta/text", "/choices/0/delta/content", "/delta", "/candidates/0/content/parts/0/text"];
+    for (format, place) in formats.iter().zip(places) {
         for cut in [1, 3, 4, KEY.len() / 2, KEY.len() - 1] {
             let (one, two) = KEY.split_at(cut);
             let events = ["It is ", one, two, ", no?"].map(|text| format!("data: {}\n\n", format(text)));

@@ -5,19 +5,21 @@
 //! Everything is an allow list: paths, top-level fields, types of tools and of content, and the fields
 //! of each. A field that the vendor adds tomorrow is refused by its name until someone has read what it
 //! does. What the model or the agent merely *says* (text, tool inputs, schemas) is not judged.
-//! A field that is `null` is as absent: both vendors say so.
+//! A field that is `null` is as absent: the vendors say so.
 //!
 //! The body goes on unchanged, so the judge must read it as the vendor will: a key that stands twice,
 //! where one reader takes the first and the other the last, is refused.
 //!
-//! What is not judged here: that `model` is the run's model (the server knows it; a model's name alone can
+//! What is not judged here: that the model named is the run's model (the server knows it; a model's name alone can
 //! turn on a search at some vendors), and headers (the gateway sends only its own list) but for those of
 //! [`BETA_HEADERS`].
 //!
-//! Read [`judge`], then [`betas`], `anthropic` and `openai` (the lists), then `object` and `json` (how they are applied).
+//! Read [`judge`], then [`betas`], `anthropic`, `openai` and [`gemini`] (the lists), then `object` and `json` (how they
+//! are applied).
 
 mod anthropic;
 mod beta;
+pub mod gemini;
 mod json;
 mod object;
 mod openai;
@@ -34,7 +36,7 @@ use serde_json::{Map, Value};
 /// What a call that was let through asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The `model` field; 1 to 256 bytes.
+    /// The model that the body names, or Gemini's path; 1 to 256 bytes.
     pub model: String,
     /// The most tokens it may write; 0 when the body sets no ceiling, and always when only tokens are counted.
     pub max_output_tokens: u64,
@@ -58,7 +60,7 @@ const COUNTING: &str = "/v1/messages/count_tokens";
 /// Whether a call of this path only counts tokens: it writes none, and the vendor takes no money for it.
 #[must_use]
 pub fn only_counts(path: &str) -> bool {
-    path == COUNTING
+    path == COUNTING || gemini::only_counts(path)
 }
 
 const ANTHROPIC: [Road; 2] = [
@@ -80,6 +82,7 @@ pub fn judge(dialect: Dialect, method: &str, path: &str, query: Option<&str>, bo
     let roads = match dialect {
         Dialect::Anthropic => &ANTHROPIC,
         Dialect::Openai | Dialect::OpenaiResponses => &OPENAI,
+        Dialect::Gemini => return gemini::judge(method, path, query, body),
     };
     let Some(road) = roads.iter().find(|road| road.path == path) else {
         let listed: Vec<_> = roads.iter().map(|road| road.path).collect();

@@ -3,15 +3,18 @@
 //! Read `fields` for the whole list, field by field, and `properties` for what holds of any body.
 
 mod fields;
+mod geminis;
 mod properties;
 
 use super::*;
-use Dialect::{Anthropic, Openai};
+use Dialect::{Anthropic, Gemini, Openai};
 use serde_json::json;
 
 const MESSAGES: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
+const GENERATE: &str = "/v1beta/models/m:generateContent";
+const COUNT: &str = "/v1beta/models/m:countTokens";
 
 fn post(dialect: Dialect, path: &str, body: &Value) -> Result<Asked, Refusal> {
     judge(dialect, "POST", path, None, body.to_string().as_bytes())
@@ -22,6 +25,7 @@ fn plain(path: &str) -> (Dialect, Value) {
     match path {
         CHAT => (Openai, json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})),
         RESPONSES => (Openai, json!({"model": "m", "input": "hi", "store": false})),
+        GENERATE | COUNT => (Gemini, json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})),
         _ => (Anthropic, json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})),
     }
 }
@@ -42,7 +46,7 @@ fn assert_refused(answer: Result<Asked, Refusal>, rule: &str, named: &str) {
 
 #[test]
 fn a_plain_call_of_each_path_is_allowed_and_read() {
-    for path in [MESSAGES, "/v1/messages/count_tokens", CHAT, RESPONSES] {
+    for path in [MESSAGES, "/v1/messages/count_tokens", CHAT, RESPONSES, GENERATE, COUNT] {
         let (dialect, body) = plain(path);
         let max_output_tokens = if path == MESSAGES { 9 } else { 0 };
         let asked = Asked { model: "m".into(), max_output_tokens, stream: false, long_cache: false };
@@ -164,6 +168,10 @@ fn only_listed_paths_of_the_own_dialect_exist() {
         (Openai, "/v1/embeddings"),
         (Openai, "/v1/vector_stores"),
         (Openai, ""),
+        (Anthropic, GENERATE),
+        (Openai, GENERATE),
+        (Gemini, CHAT),
+        (Gemini, MESSAGES),
     ] {
         let refusal = judge(dialect, "POST", path, None, b"{\"model\":\"m\"}").expect_err(path);
         assert_eq!(refusal.rule, "model.path", "{path}");

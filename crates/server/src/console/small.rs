@@ -82,6 +82,7 @@ fn model_row(model: &ModelView, set: &[String], may_test: bool) -> Markup {
         Dialect::Anthropic => "Anthropic Messages",
         Dialect::Openai => "OpenAI",
         Dialect::OpenaiResponses => "OpenAI Responses",
+        Dialect::Gemini => "Gemini",
     };
     let price = model.price.unwrap_or_default();
     html! {

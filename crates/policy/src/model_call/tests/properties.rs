@@ -29,6 +29,15 @@ fn any_json() -> impl Strategy<Value = Value> {
         "custom",
         "message",
         "parameters",
+        "contents",
+        "parts",
+        "inlineData",
+        "mimeType",
+        "image/png",
+        "functionCall",
+        "functionResponse",
+        "functionDeclarations",
+        "generationConfig",
         "$ref",
         "output",
     ]);
@@ -55,6 +64,8 @@ fn any_road() -> impl Strategy<Value = (Dialect, &'static str)> {
         (Anthropic, "/v1/messages/count_tokens"),
         (Openai, CHAT),
         (Openai, RESPONSES),
+        (Gemini, GENERATE),
+        (Gemini, COUNT),
     ])
 }
 
@@ -66,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_gets_a_word(road in any_road(), field in "messages|input|tools|system|store|stream|text|response_format", value in any_json()) {
+    fn any_json_gets_a_word(road in any_road(), field in "messages|input|tools|system|store|stream|text|response_format|contents|generationConfig|toolConfig", value in any_json()) {
         let mut body = plain(road.1).1;
         body[&field] = value;
         if let Err(refusal) = post(road.0, road.1, &body) {
@@ -79,5 +90,14 @@ proptest! {
         let answer = with(road.1, &name, json!(1));
         prop_assert_eq!(answer.as_ref().unwrap_err().rule, "model.field");
         prop_assert!(answer.unwrap_err().why.contains(&name));
+    }
+
+    #[test]
+    fn no_path_names_a_gemini_model_but_by_its_plain_name(name: String, act in "[a-zA-Z:]{0,20}", version in "v1(beta|alpha)?") {
+        let path = format!("/{version}/models/{name}:{act}");
+        if let Ok(asked) = judge(Gemini, "POST", &path, None, plain(GENERATE).1.to_string().as_bytes()) {
+            prop_assert!(gemini::is_model(&name) && asked.model == name);
+            prop_assert!(version != "v1alpha" && ["generateContent", "countTokens"].contains(&&*act));
+        }
     }
 }
