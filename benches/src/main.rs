@@ -32,7 +32,7 @@ const ALL: [Bench; 9] = [
     ("call", "what the gateway adds to a model call", call::run),
     ("evidence", "durable evidence records per second", evidence_rate::run),
     ("idle", "memory when idle and start time, process by process", idle::run),
-    ("scrub", "scrubber throughput on clean text", scrubbing::run),
+    ("scrub", "scrubber: throughput on clean and dirty text, recall, false alarms", scrubbing::run),
     ("check", "one permission check", check::run),
     ("egress", "one word of the egress policy, 1,000 rules", egress::run),
     ("changes", "finding 10 changes in a large tree", changes::run),

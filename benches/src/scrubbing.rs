@@ -1,14 +1,20 @@
-//! Scrubber throughput on clean text: what everything that leaves a box, and every answer, goes through.
+//! The scrubber's throughput, on clean text and on dirty, and its recall: what everything that leaves a box goes through.
+
+#[path = "../../crates/scrub/tests/it/corpus.rs"]
+mod corpus;
+mod recall;
 
 use crate::table::{Table, figure, goal, times};
 use anyhow::{Result, ensure};
 use model::Secret;
-use scrub::Scrubber;
+use scrub::{Formats, Key, Scrubber};
 use std::borrow::Cow;
 use std::hint::black_box;
 
 /// Text that is scrubbed, in bytes.
 const TEXT: usize = 64 << 20;
+/// The same of dirty text.
+const DIRTY: usize = 16 << 20;
 /// Pieces in which it passes: what a socket gives at once.
 const PIECE: usize = 16 * 1024;
 
@@ -21,11 +27,12 @@ pub fn run() -> Result<()> {
         let piece = std::str::from_utf8(piece).unwrap_or_default();
         values.iter().filter(|value| piece.contains(value.as_str())).count()
     });
+    let formats_read = Formats::load()?;
     let mut slowest = f64::INFINITY;
     for secrets in [0, 1, 8, 64] {
         for formats in [false, true] {
             let values = Scrubber::new((0..secrets).map(|n| (format!("model/{n}"), Secret::new(value(n)))));
-            let scrubber = if formats { values.with_formats() } else { values };
+            let scrubber = if formats { values.with_formats(formats_read) } else { values };
             ensure!(matches!(scrubber.scrub(&text), Cow::Borrowed(_)), "the text is not clean");
             if scrubber.is_empty() {
                 continue;
@@ -47,7 +54,44 @@ pub fn run() -> Result<()> {
         &format!("{} MB/s", figure(slowest)),
         slowest >= 300.0,
     );
-    Ok(())
+    dirty(&text, formats_read);
+    recall::run(formats_read)
+}
+
+/// Text in which something is to be replaced every so many bytes: half of it values, in turn in each of four encodings,
+/// half tokens of vendors; all with fingerprints.
+fn dirty(clean: &[u8], formats: Formats) {
+    let values: Vec<String> = (0..8).map(value).collect();
+    let secrets = values.iter().enumerate().map(|(n, value)| (format!("model/{n}"), Secret::new(value.clone())));
+    let scrubber = Scrubber::keyed(&Key::new(Secret::new([7; 32])), secrets).with_formats(formats);
+    let mut table = Table::new(&["dirty text, one core: 8 secrets, all formats, fingerprints", "MB/s", "replaced"]);
+    for every in [64 * 1024, 4 * 1024, 512, 128] {
+        let mut random = corpus::Random::new(every as u64);
+        let mut text = Vec::with_capacity(DIRTY + 1024);
+        let mut planted = 0_u64;
+        for piece in clean[..DIRTY].chunks(every) {
+            text.extend_from_slice(piece);
+            let (_, format) = corpus::FORMATS[random.below(corpus::FORMATS.len())];
+            let value = &values[random.below(values.len())];
+            let secret = match planted % 8 {
+                0 => value.clone(),
+                1 => value.bytes().map(|b| format!("{b:02x}")).collect(),
+                2 => value.chars().rev().collect(),
+                3 => value.bytes().map(|b| format!("%{b:02X}")).collect(),
+                _ => corpus::token(format, &mut random).text,
+            };
+            text.extend_from_slice(format!(" {secret}\n").as_bytes());
+            planted += 1;
+        }
+        let out = scrubber.scrub(&text);
+        let out = String::from_utf8_lossy(&out);
+        let replaced = out.matches("[redacted: ").count() + out.matches("[scrubbed:").count();
+        let mut stream = scrubber.stream();
+        let rate = rate(&text, |piece| stream.push(piece).len());
+        let what = format!("one of {planted} secrets every {every} bytes, as a stream");
+        table.row([what, figure(rate), replaced.to_string()]);
+    }
+    table.print();
 }
 
 /// MB a second of this thread's own time on a core, so that what else runs on the machine does not count.

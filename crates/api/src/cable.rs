@@ -24,12 +24,16 @@ pub enum ToCable {
         /// The run.
         run: RunId,
     },
-    /// Scrub what a box said, before it is kept, shown or sent.
+    /// Scrub the next piece of a text that is not an event of a live box (a diff, last words), before it is kept, shown or
+    /// sent. All pieces of one number are one text. Answered by [`FromCable::Scrubbed`].
     Scrub {
-        /// Question number.
+        /// The text's number.
         id: u64,
-        /// The text: JSON, written by the box.
+        /// The piece.
         text: String,
+        /// Another piece follows.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
     /// Scrub the next event that a run's box said, as what it is: perhaps a piece of a text, whose end may have to
     /// wait for the next piece. Answered by [`FromCable::Heard`].
@@ -63,12 +67,15 @@ pub enum FromCable {
         /// What is short, one sentence.
         why: String,
     },
-    /// The scrubbed text.
+    /// What is decided of a text by the piece that came: perhaps nothing yet.
     Scrubbed {
-        /// Question number.
+        /// The text's number.
         id: u64,
-        /// The text; still JSON.
+        /// That part of it.
         text: String,
+        /// Another packet for the same piece follows: it did not fit one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
     /// What is to be kept for an event that was heard: perhaps nothing yet, perhaps something that waited before it.
     Heard {

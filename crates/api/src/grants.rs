@@ -109,8 +109,12 @@ pub struct ModelCall {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum ToGateway {
-    /// First message after the dial, and whenever it changes: values to scrub by exact value from everything
-    /// that passes, also while no lease is live.
+    /// First message after the gateway's own hello. Before it the gateway grants nothing, and scrubs nothing either.
+    Hello {
+        /// The key under which scrubbers fingerprint what they replace: 64 hex digits.
+        fingerprints: WireSecret,
+    },
+    /// Answers [`FromGateway::Ask`].
     Answer {
         /// Question number.
         id: u64,
@@ -246,6 +250,9 @@ pub struct EgressCredential {
     /// The host that the handle is for, in its one spelling. The gateway injects nowhere else.
     pub host: String,
     /// The port.
+    /// The name of the secret that it is, for the scrubber's placeholder.
+    #[serde(default)]
+    pub secret: String,
     pub port: u16,
 }
 
@@ -274,6 +281,9 @@ pub struct Upstream {
     /// For metering in the gateway's own log lines; the server computes the cost that counts.
     pub price: Price,
 }
+    /// The name of the secret that the credential is, for the scrubber's placeholder; empty when there is none.
+    #[serde(default)]
+    pub secret: String,
 
 /// Where a provider is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -326,6 +336,33 @@ pub struct WireSecret(pub model::Secret<String>);
 impl Serialize for WireSecret {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(self.0.expose())
+impl WireSecret {
+    /// Of a key's 32 bytes: their 64 hex digits.
+    #[must_use]
+    pub fn of_key(key: &model::Secret<[u8; 32]>) -> Self {
+        let mut digits = String::with_capacity(64);
+        key.expose().iter().flat_map(|byte| [byte >> 4, byte & 15]).for_each(|digit| {
+            digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        });
+        Self(model::Secret::new(digits))
+    }
+
+    /// The bytes that [`WireSecret::of_key`] took; none if it is no key.
+    #[must_use]
+    pub fn key(&self) -> Option<model::Secret<[u8; 32]>> {
+        let digits = self.0.expose().as_bytes();
+        let mut key = [0; 32];
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+        }
+        Some(model::Secret::new(key))
+    }
+}
+
     }
 }
 impl<'de> Deserialize<'de> for WireSecret {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::RunId;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketFlags};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -49,8 +49,13 @@ pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result
                 if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_PACKET) {
                     tracing::warn!(%error, "the cable's buffer keeps its size");
                 }
-                let mut cable =
-                    Cable { gate: gate.clone(), packets: Packets(socket), doors: HashMap::new(), said: HashMap::new() };
+                let mut cable = Cable {
+                    gate: gate.clone(),
+                    packets: Packets(socket),
+                    doors: HashMap::new(),
+                    said: HashMap::new(),
+                    texts: BTreeMap::new(),
+                };
                 tokio::spawn(async move {
                     match cable.serve().await {
                         Ok(()) => tracing::info!("an operator hung up; its runs are shut"),
@@ -77,6 +82,10 @@ fn watch(owned: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Bytes of events, as they stand in JSON, that an answer has room for.
 const ROOM: usize = MAX_PACKET - 1024;
+/// Texts that may be open at once, beside what boxes say. Each holds back 16 KiB and the longest form of a value at most.
+const MAX_TEXTS: usize = 64;
+/// Bytes of a scrubbed text in one packet: escaped they still fit it.
+const PIECE: usize = 24 * 1024;
 /// Takes the place of an event that no packet holds: placeholders can be longer than what they stand for.
 const TOO_LONG: &str =
     r#"{"kind":"note","text":"An event of the box was too long once it was scrubbed, and is left out."}"#;
@@ -93,6 +102,8 @@ struct Cable {
     doors: HashMap<RunId, DoorId>,
     /// What each run's box said, where its texts are not at their end.
     said: HashMap<RunId, scrub::Said>,
+    /// Other texts that are not at their end, by number.
+    texts: BTreeMap<u64, scrub::Text>,
 }
 
 impl Drop for Cable {
@@ -106,6 +117,8 @@ impl Drop for Cable {
 
 impl Cable {
     async fn serve(&mut self) -> anyhow::Result<()> {
+        // A placeholder made without the workspace's key would not be the one that all others make.
+        self.gate.recent.known().await;
         let mut buffer = vec![0; MAX_PACKET];
         while let Some(received) = self.packets.receive(&mut buffer).await? {
             let message =
@@ -142,9 +155,18 @@ impl Cable {
                 self.gate.outlet.scripts.forget(run.as_str());
                 Ok(None)
             }
-            ToCable::Scrub { id, text } => {
+            ToCable::Scrub { id, text, more } => {
                 let scrubber = self.gate.recent.scrubber(Instant::now());
-                Ok(Some(FromCable::Scrubbed { id, text: scrub::event::scrub_event(&scrubber, &text) }))
+                let mut whole = self.texts.remove(&id).unwrap_or_else(|| scrub::Text::new(&scrubber));
+                let text = whole.take(&scrubber, &text, !more);
+                if more {
+                    self.texts.insert(id, whole);
+                }
+                if self.texts.len() > MAX_TEXTS {
+                    // Numbers rise, and whoever is at work on a text waits for its answer: nobody comes back to this one.
+                    self.texts.pop_first();
+                }
+                Ok(Some(FromCable::Scrubbed { id, text, more: false }))
             }
             ToCable::Hear { id, run, event } => {
                 let (scrubber, ended) = (self.gate.recent.scrubber(Instant::now()), event.is_none());
@@ -198,9 +220,25 @@ impl Packets {
         }
     }
 
-    /// Sends an answer, of events that were heard in as many packets as it takes.
+    /// Sends an answer, of events that were heard and of a text in as many packets as it takes: placeholders can be longer
+    /// than what they stand for.
     async fn send(&mut self, answer: FromCable) -> anyhow::Result<()> {
-        let FromCable::Heard { id, events, .. } = answer else { return self.send_one(answer).await };
+        let (id, events) = match answer {
+            FromCable::Heard { id, events, .. } => (id, events),
+            FromCable::Scrubbed { id, text, .. } => {
+                let mut rest = text.as_str();
+                loop {
+                    let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+                    rest = after;
+                    let more = !rest.is_empty();
+                    self.send_one(FromCable::Scrubbed { id, text: piece.to_owned(), more }).await?;
+                    if !more {
+                        return Ok(());
+                    }
+                }
+            }
+            other => return self.send_one(other).await,
+        };
         let mut packet = Vec::new();
         let mut room = ROOM;
         for event in events {
@@ -215,13 +253,8 @@ impl Packets {
         self.send_one(FromCable::Heard { id, events: packet, more: false }).await
     }
 
-    async fn send_one(&mut self, mut answer: FromCable) -> anyhow::Result<()> {
-        let mut packet = serde_json::to_vec(&answer)?;
-        if let (true, FromCable::Scrubbed { text, .. }) = (packet.len() > MAX_PACKET, &mut answer) {
-            // Placeholders can be longer than what they stand for. The run goes on; this event does not.
-            *text = TOO_LONG.to_owned();
-            packet = serde_json::to_vec(&answer)?;
-        }
+    async fn send_one(&mut self, answer: FromCable) -> anyhow::Result<()> {
+        let packet = serde_json::to_vec(&answer)?;
         loop {
             let mut ready = self.0.writable().await.context("the cable cannot be written")?;
             match ready.try_io(|socket| Ok(rustix::net::send(socket.get_ref(), &packet, SendFlags::NOSIGNAL)?)) {

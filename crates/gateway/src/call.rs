@@ -102,7 +102,7 @@ async fn through(
         return Err(Refusal::record_lost());
     }
     let run = &caller.run;
-    let call = decide(request, &caller.room, trace).await?;
+    let mut call = decide(request, &caller.room, trace).await?;
     caller.tally.may_ask()?;
     let Granted { mut lease, upstream } = match gate.server.ask(question(run, &call)).await {
         Ok(Word::Granted(granted)) => {
@@ -121,7 +121,7 @@ async fn through(
     // From here on every way out drops the lease, and a dropped lease settles.
     trace.grant = Some(lease.grant().to_string());
     let credential = &upstream.credential.0;
-    let scrubber = gate.recent.note(credential, Instant::now());
+    let scrubber = gate.recent.note(&upstream.secret, credential, Instant::now());
     if !upstream.dialect.takes(call.dialect) {
         return Err(Refusal::policy(
             "model.dialect",
@@ -136,6 +136,9 @@ async fn through(
         Some(connection) => connection,
         None => open(gate, &upstream.place, &to, &scripted).await?,
     };
+    if let Some(clean) = gate.recent.without_values(&call.body, Instant::now()) {
+        call.body = clean.into();
+    }
     // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
     let request = inject::call(&call, &to, credential)?;
     lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));

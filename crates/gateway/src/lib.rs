@@ -115,13 +115,14 @@ const LOOKUPS_AT_ONCE: usize = 4;
 /// When `cable` is no listening socket.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (said, hears) = tokio::sync::mpsc::unbounded_channel();
-    let server = server::Server::dial(config.server_socket, said);
+    let recent = Arc::new(recent::Recent::new()?);
+    let server = server::Server::dial(config.server_socket, said, recent.clone());
     let roots = Arc::new(config.roots);
     let gate = Arc::new(Gate {
         server,
         outlet: connect::Outlet::new(roots.clone())?,
         reach: egress::reach::Reach::new(roots, &config.outward)?,
-        recent: recent::Recent::default(),
+        recent,
         doors: door::Doors::default(),
         court: decide::Court::default(),
         seats: seats::Seats::of_this_process(),
@@ -135,7 +136,7 @@ struct Gate {
     server: Arc<server::Server>,
     outlet: connect::Outlet,
     reach: egress::reach::Reach,
-    recent: recent::Recent,
+    recent: Arc<recent::Recent>,
     doors: door::Doors,
     court: decide::Court,
     seats: Arc<seats::Seats>,

@@ -55,7 +55,7 @@ async fn answer(gate: &Gate, route: &Upstream, model: &str, status: &mut u16) ->
 
 async fn once(gate: &Gate, route: &Upstream, path: &str, body: Value, status: &mut u16) -> Result<String, Refusal> {
     let credential = &route.credential.0;
-    let scrubber = gate.recent.note(credential, Instant::now());
+    let scrubber = gate.recent.note(&route.secret, credential, Instant::now());
     let to = Target::of(&route.place)?;
     let scripted = Scripted { owner: "probe", dialect: route.dialect, credential };
     let open = async || call::open(gate, &route.place, &to, &scripted).await;

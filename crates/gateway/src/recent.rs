@@ -3,59 +3,115 @@
 //! An answer is scrubbed of the one credential that its call carried, what a box says of all of them and of whatever
 //! has the format of a credential: that is read and kept, while an answer is what an agent works with.
 //! Making a scrubber costs more than a call; it is made once.
+//!
+//! The key of the fingerprints is the workspace's, and the server says it ([`Recent::know`]); until it has, nothing is
+//! leased and the cable waits ([`Recent::known`]), so that one secret has one placeholder everywhere.
 
 use model::Secret;
-use scrub::Scrubber;
-use std::sync::{Mutex, PoisonError};
+use scrub::{Formats, FormatsError, Key, Scrubber};
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How long after its last lease a credential is still looked for.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// The credentials, and the scrubber made of them.
-#[derive(Default)]
-pub(crate) struct Recent(Mutex<Kept>);
+pub(crate) struct Recent {
+    formats: Formats,
+    kept: Mutex<Kept>,
+    known: watch::Sender<bool>,
+}
 
 #[derive(Default)]
 struct Kept {
+    key: Option<Key>,
     each: Vec<One>,
     all: Option<Scrubber>,
 }
 
 struct One {
+    /// The secret's name.
+    name: String,
     value: Secret<String>,
     last: Instant,
     scrubber: Scrubber,
 }
 
 impl Recent {
-    /// A credential is leased at `now`; gives the scrubber for the answer. An empty one is no credential.
-    pub(crate) fn note(&self, credential: &Secret<String>, now: Instant) -> Scrubber {
-        if credential.expose().is_empty() {
-            return of([]);
+    /// Nothing was leased yet.
+    ///
+    /// # Errors
+    /// [`FormatsError`]: what boxes say could not be scrubbed of formats.
+    pub(crate) fn new() -> Result<Self, FormatsError> {
+        Ok(Self { formats: Formats::load()?, kept: Mutex::default(), known: watch::Sender::new(false) })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server said the key of the fingerprints.
+    pub(crate) fn know(&self, key: Key) {
+        let mut kept = self.kept();
+        for one in &mut kept.each {
+            one.scrubber = of(Some(&key), [(one.name.as_str(), &one.value)]);
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.all = None;
+        kept.key = Some(key);
+        self.known.send_replace(true);
+    }
+
+    /// Returns once the key is known.
+    pub(crate) async fn known(&self) {
+        // It cannot end otherwise: the sender is `self`.
+        drop(self.known.subscribe().wait_for(|known| *known).await);
+    }
+
+    /// The credential that the secret `name` is was leased at `now`; gives the scrubber for the answer. An empty one is
+    /// no credential.
+    pub(crate) fn note(&self, name: &str, credential: &Secret<String>, now: Instant) -> Scrubber {
+        let mut kept = self.kept();
+        if credential.expose().is_empty() {
+            return of(kept.key.as_ref(), []);
+        }
         kept.drop_old(now);
         if let Some(one) = kept.each.iter_mut().find(|one| one.value.expose() == credential.expose()) {
             one.last = now;
             return one.scrubber.clone();
         }
-        let scrubber = of([credential]);
-        kept.each.push(One { value: credential.share(), last: now, scrubber: scrubber.clone() });
+        let scrubber = of(kept.key.as_ref(), [(name, credential)]);
+        let one = One { name: name.to_owned(), value: credential.share(), last: now, scrubber: scrubber.clone() };
+        kept.each.push(one);
         kept.all = None;
         scrubber
     }
 
     /// The scrubber for what is said at `now`.
     pub(crate) fn scrubber(&self, now: Instant) -> Scrubber {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         kept.drop_old(now);
         if let Some(scrubber) = &kept.all {
             return scrubber.clone();
         }
-        let scrubber = of(kept.each.iter().map(|one| &one.value)).with_formats();
+        let values = kept.each.iter().map(|one| (one.name.as_str(), &one.value));
+        let scrubber = of(kept.key.as_ref(), values).with_formats(self.formats);
         kept.all = Some(scrubber.clone());
         scrubber
+    }
+}
+
+impl Recent {
+    /// The body of a request to a model, without the values: whatever an agent found one in, no model reads it. Formats
+    /// stay, since what only looks like a credential would be replaced in the files that the agent writes. None if
+    /// nothing is to be replaced.
+    pub(crate) fn without_values(&self, body: &[u8], now: Instant) -> Option<Vec<u8>> {
+        let values = self.scrubber(now).values_alone();
+        // Every spelling that JSON has for a value is a form of it, so a clean body is looked through but once.
+        let Cow::Owned(scrubbed) = values.scrub(body) else { return None };
+        // In its strings, so that JSON stays JSON.
+        Some(str::from_utf8(body).map_or(scrubbed, |text| scrub::json::scrub(&values, text).into_owned().into_bytes()))
     }
 }
 
@@ -69,8 +125,12 @@ impl Kept {
     }
 }
 
-fn of<'a>(values: impl IntoIterator<Item = &'a Secret<String>>) -> Scrubber {
-    Scrubber::new(values.into_iter().map(|value| ("model-key".to_owned(), value.share())))
+fn of<'a>(key: Option<&Key>, values: impl IntoIterator<Item = (&'a str, &'a Secret<String>)>) -> Scrubber {
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.share()));
+    match key {
+        Some(key) => Scrubber::keyed(key, values),
+        None => Scrubber::new(values),
+    }
 }
 
 #[cfg(test)]
@@ -79,15 +139,44 @@ mod tests {
 
     #[test]
     fn a_credential_is_looked_for_until_an_hour_after_its_last_lease() {
-        let recent = Recent::default();
+        let recent = Recent::new().unwrap();
         let start = Instant::now();
         let text = b"the key is sk-canary-0123456789 here";
         let hidden = |at: Instant| !recent.scrubber(at).scrub(text).windows(9).any(|w| w == b"sk-canary");
         assert!(!hidden(start), "nothing was leased yet");
         let key = Secret::new("sk-canary-0123456789".to_owned());
-        assert!(!recent.note(&key, start).is_empty());
-        assert!(!recent.note(&key, start + KEPT / 2).is_empty());
+        assert!(!recent.note("model/m", &key, start).is_empty());
+        assert!(!recent.note("model/m", &key, start + KEPT / 2).is_empty());
         assert!(hidden(start + KEPT / 2 + KEPT));
         assert!(!hidden(start + KEPT / 2 + KEPT + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn of_a_request_only_values_are_replaced_and_json_stays_json() {
+        let recent = Recent::new().unwrap();
+        let now = Instant::now();
+        recent.note("model/m", &Secret::new("sk-canary-\"0123456789\"".to_owned()), now);
+        let token = format!("npm_{}", "a1B2".repeat(9));
+        let body = serde_json::json!({ "model": "m", "messages": [{ "content": format!("{token} sk-canary-\"0123456789\"") }] });
+        let clean = recent.without_values(body.to_string().as_bytes(), now).unwrap();
+        let clean: serde_json::Value = serde_json::from_slice(&clean).unwrap();
+        assert_eq!(clean["messages"][0]["content"], format!("{token} [scrubbed:model/m]"));
+        assert_eq!(recent.without_values(token.as_bytes(), now), None);
+    }
+
+    #[tokio::test]
+    async fn once_the_key_is_known_a_credential_is_named_and_fingerprinted_by_both_scrubbers() {
+        let recent = Recent::new().unwrap();
+        let now = Instant::now();
+        let value = Secret::new("sk-canary-0123456789".to_owned());
+        let print = Key::new(Secret::new([3; 32]));
+        recent.note("model/early", &value, now);
+        recent.know(print.clone());
+        recent.known().await;
+        let expected = Scrubber::keyed(&print, [("model/early".to_owned(), value.share())]);
+        let expected = expected.scrub_str(value.expose()).into_owned();
+        assert!(expected.starts_with("[scrubbed:model/early#"), "{expected}");
+        assert_eq!(recent.scrubber(now).scrub_str(value.expose()), expected);
+        assert_eq!(recent.note("model/early", &value, now).scrub_str(value.expose()), expected);
     }
 }

@@ -11,9 +11,11 @@
 pub(crate) mod egress;
 
 use crate::meter::Meter;
+use crate::recent::Recent;
 use api::frame;
 use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
 use model::{GrantId, RunId, Usage, event::Verdict};
+use scrub::Key;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +69,8 @@ pub(crate) struct Granted {
 pub(crate) struct Server {
     shared: Mutex<Shared>,
     work: Notify,
+    /// Is told the key of fingerprints.
+    recent: Arc<Recent>,
 }
 
 #[derive(Default)]
@@ -90,8 +94,8 @@ struct Queued {
 
 impl Server {
     /// Keeps a connection to the server from now on, and passes its orders to `said`.
-    pub(crate) fn dial(socket: PathBuf, said: mpsc::UnboundedSender<Order>) -> Arc<Self> {
-        let server = Arc::new(Self { shared: Mutex::default(), work: Notify::new() });
+    pub(crate) fn dial(socket: PathBuf, said: mpsc::UnboundedSender<Order>, recent: Arc<Recent>) -> Arc<Self> {
+        let server = Arc::new(Self { shared: Mutex::default(), work: Notify::new(), recent });
         tokio::spawn(server.clone().keep(socket, said));
         server
     }
@@ -168,7 +172,6 @@ impl Server {
             match UnixStream::connect(&socket).await {
                 Ok(stream) => {
                     wait = BACKOFF_MS.0;
-                    self.shared().up = true;
                     let (from, to) = stream.into_split();
                     let hello = self.hello();
                     let end = tokio::select! {
@@ -231,6 +234,16 @@ impl Server {
             // The frame may hold a credential.
             bytes.zeroize();
             let order = match message {
+                // It is up once it has said this: what it grants from then on is scrubbed as it should be.
+                Ok(ToGateway::Hello { fingerprints }) => {
+                    let Some(key) = fingerprints.key() else {
+                        let why = "the server said a key that is none";
+                        return frame::FrameError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+                    };
+                    self.recent.know(Key::new(key));
+                    self.shared().up = true;
+                    continue;
+                }
                 Ok(ToGateway::Answer { id, answer }) => {
                     self.answered(id, answer);
                     continue;

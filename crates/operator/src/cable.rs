@@ -5,7 +5,7 @@
 //! in a box can take the port. Every run attached over that connection learns of it through its [`Attachment`] and
 //! ends its box; nothing of a box is passed on unscrubbed, ever. The next connection serves the next attempts.
 //!
-//! Read [`Cable::keep`] (dialling), [`Cable::attach`], then [`Attachment::scrub`].
+//! Read [`Cable::keep`] (dialling), [`Cable::attach`], then [`Attachment::hear`] and [`Cable::scrub_text`].
 
 use crate::runs::locked;
 use api::cable::{FromCable, MAX_PACKET, ToCable};
@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub const ATTACH: Duration = Duration::from_secs(60);
 /// How long a text that no live box said waits for a gateway.
 const PRESENT: Duration = Duration::from_secs(10);
-/// Bytes of a text that are scrubbed at once, when it is longer than a packet: escaped twice they still fit one.
+/// Bytes of a text in one packet to the scrubber: escaped they still fit it.
 const PIECE: usize = 24 * 1024;
 
 /// Why something of a box cannot be scrubbed or served.
@@ -64,7 +64,8 @@ struct Packet {
 struct Held {
     over: bool,
     next: u64,
-    scrubs: HashMap<u64, oneshot::Sender<String>>,
+    /// Pieces of texts, with what is decided so far.
+    scrubs: HashMap<u64, (String, oneshot::Sender<String>)>,
     heard: HashMap<u64, (Vec<String>, oneshot::Sender<Vec<String>>)>,
     attaches: HashMap<RunId, oneshot::Sender<Result<Option<String>, CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
@@ -137,8 +138,8 @@ impl Cable {
         }
     }
 
-    /// Scrubs a text of any length that no live box said, line by line: a key holds no line end, so no cut can hide one.
-    /// A line longer than a piece is not shown: a cut could show the first half of a key.
+    /// Scrubs a text of any length that no live box said. It goes in pieces and is one text to the gateway: what is
+    /// cut by their borders is found.
     ///
     /// # Errors
     /// [`CableError::Lost`]; [`CableError::NoGateway`] when none is there within ten seconds.
@@ -267,14 +268,6 @@ impl Attachment {
         sent.map(|()| answer)
     }
 
-    /// Asks for a text of the box to be scrubbed; the answer comes through what is returned, in order of asking.
-    ///
-    /// # Errors
-    /// [`CableError::TooLong`], [`CableError::Lost`]; also the returned channel's end means lost.
-    pub async fn scrub(&self, text: String) -> Result<oneshot::Receiver<String>, CableError> {
-        self.line.scrub(text).await
-    }
-
     /// Scrubs a text of any length, as [`Cable::scrub_text`].
     ///
     /// # Errors
@@ -293,52 +286,40 @@ impl Line {
         self.out.send(Packet { body, door }).await.map_err(|_| CableError::Lost)
     }
 
-    async fn scrub(&self, text: String) -> Result<oneshot::Receiver<String>, CableError> {
-        let (said, answer) = oneshot::channel();
+    async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
         let id = {
+            let mut held = locked(&self.held);
+            held.next += 1;
+            held.next
+        };
+        let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+        loop {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+            rest = after;
+            whole.push_str(&self.scrub_piece(id, piece, !rest.is_empty()).await?);
+            if rest.is_empty() {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Has the next piece of a text scrubbed; gives what is decided by it.
+    async fn scrub_piece(&self, id: u64, piece: &str, more: bool) -> Result<String, CableError> {
+        let (said, answer) = oneshot::channel();
+        {
             let mut held = locked(&self.held);
             if held.over {
                 return Err(CableError::Lost);
             }
-            held.next += 1;
-            let id = held.next;
-            held.scrubs.insert(id, said);
-            id
-        };
-        let sent = self.send(&ToCable::Scrub { id, text }, None).await;
+            held.scrubs.insert(id, (String::new(), said));
+        }
+        let sent = self.send(&ToCable::Scrub { id, text: piece.to_owned(), more }, None).await;
         if sent.is_err() {
             locked(&self.held).scrubs.remove(&id);
         }
-        sent.map(|()| answer)
+        sent?;
+        answer.await.map_err(|_| CableError::Lost)
     }
-
-    async fn scrub_text(&self, text: &str) -> Result<String, CableError> {
-        let mut whole = String::with_capacity(text.len());
-        for piece in pieces(text) {
-            let json = serde_json::Value::String(piece).to_string();
-            let said = self.scrub(json).await?.await.map_err(|_| CableError::Lost)?;
-            whole.push_str(&serde_json::from_str::<String>(&said).map_err(|_| CableError::Lost)?);
-        }
-        Ok(whole)
-    }
-}
-
-/// Whole lines, together at most [`PIECE`] bytes each.
-fn pieces(text: &str) -> Vec<String> {
-    let mut all = vec![String::new()];
-    for line in text.split_inclusive('\n') {
-        let line = if line.len() > PIECE {
-            format!("(a line of {} bytes is not shown)\n", line.len())
-        } else {
-            line.to_owned()
-        };
-        match all.last_mut() {
-            Some(last) if last.len() + line.len() <= PIECE => last.push_str(&line),
-            _ => all.push(line),
-        }
-    }
-    all.retain(|piece| !piece.is_empty());
-    all
 }
 
 fn dial(socket: &Path) -> io::Result<AsyncFd<OwnedFd>> {
@@ -400,7 +381,16 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
             Ok(FromCable::Refused { run, why }) => {
                 drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
             }
-            Ok(FromCable::Scrubbed { id, text }) => drop(held.scrubs.remove(&id).map(|waiting| waiting.send(text))),
+            Ok(FromCable::Scrubbed { id, text, more }) => {
+                if let Some((mut whole, waiting)) = held.scrubs.remove(&id) {
+                    whole.push_str(&text);
+                    if more {
+                        held.scrubs.insert(id, (whole, waiting));
+                    } else {
+                        drop(waiting.send(whole));
+                    }
+                }
+            }
             Ok(FromCable::Heard { id, events, more }) => {
                 if let Some((mut all, waiting)) = held.heard.remove(&id) {
                     all.extend(events);
@@ -453,5 +443,49 @@ mod tests {
         assert_eq!(attach("r1").await.err(), Some(CableError::Refused("full".into())));
         assert!(attach("r2").await.is_ok());
         playing.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_long_text_goes_in_pieces_of_one_number_and_its_answers_in_any_count_are_joined() {
+        let (ours, gateways) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap();
+        // SAFETY: the descriptor is owned by what it is registered with.
+        let (ours, gateways) = unsafe { (AsyncFd::register(ours).unwrap(), AsyncFd::register(gateways).unwrap()) };
+        let cable = Cable::default();
+        let served = cable.clone();
+        // Holds all back until the last piece, and gives it in packets of 1000 characters.
+        let playing = tokio::spawn(async move {
+            let (mut packet, mut pieces, mut whole) = (vec![0; MAX_PACKET], Vec::new(), String::new());
+            loop {
+                let read = |fd: &OwnedFd| Ok(rustix::net::recv(fd, &mut packet[..], RecvFlags::empty())?.0);
+                let got = gateways.async_io(Interest::READABLE, read).await.unwrap();
+                let ToCable::Scrub { id, text, more } = serde_json::from_slice(&packet[..got]).unwrap() else {
+                    panic!()
+                };
+                whole.push_str(&text);
+                pieces.push((id, text.len(), more));
+                let said: Vec<char> = if more { Vec::new() } else { whole.chars().collect() };
+                let mut answers: Vec<String> = said.chunks(1000).map(|some| some.iter().collect()).collect();
+                let last = answers.pop().unwrap_or_default();
+                for (text, more) in answers.into_iter().map(|text| (text, true)).chain([(last, false)]) {
+                    let answer = serde_json::to_vec(&FromCable::Scrubbed { id, text, more }).unwrap();
+                    let send = |fd: &OwnedFd| Ok(rustix::net::send(fd, &answer, SendFlags::NOSIGNAL)?);
+                    gateways.async_io(Interest::WRITABLE, send).await.unwrap();
+                }
+                if !more {
+                    return pieces;
+                }
+            }
+        });
+        tokio::spawn(async move { served.serve(ours).await });
+        let text = "é\u{1}".repeat(PIECE / 2);
+        assert_eq!(cable.scrub_text(&text).await.unwrap(), text);
+        // No piece is cut in a character, and one without any line end is sent as well.
+        assert_eq!(playing.await.unwrap(), [(1, PIECE, true), (1, PIECE / 2, false)]);
     }
 }

@@ -12,7 +12,8 @@ const LEFT_OUT: &str =
 ///
 /// What stands behind escapes is found too, and a number that is a value becomes a string. A value that goes across
 /// strings (a JSON text that is itself the secret) leaves nothing that could be read: then a note takes its place.
-pub(crate) fn scrub<'a>(scrubber: &Scrubber, text: &'a str) -> Cow<'a, str> {
+#[must_use]
+pub fn scrub<'a>(scrubber: &Scrubber, text: &'a str) -> Cow<'a, str> {
     if !is_json(text) {
         return scrubber.scrub_str(text);
     }

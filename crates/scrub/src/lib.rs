@@ -1,29 +1,36 @@
 //! The scrubber: no secret that is live leaves by an answer, a log line, an event or an error.
 //!
-//! It knows the exact values of the live secrets and replaces each, in every common encoding, by `[scrubbed:KIND]`;
-//! and, where people read and where things are kept, the published formats of credentials, by `[redacted: RULE]`.
-//! It cannot fail: whatever comes in, something scrubbed comes out.
+//! It knows the exact values of the live secrets and replaces each, in every common encoding, by
+//! `[scrubbed:KIND#FINGERPRINT]`; and, where people read and where things are kept, the published formats of
+//! credentials, by `[redacted: RULE#FINGERPRINT]`. It cannot fail: whatever comes in, something scrubbed comes out.
 //!
 //! What it does not find: a value cut in parts by the sender, encrypted, compressed, wrapped over
 //! lines, or spelled in an encoding that is not in [`Scrubber`]'s list; a credential that has no format, or one of a
 //! vendor that is not in `rules.toml`, in any encoding but its own. Leaving no live secret where
 //! an agent can read it is the wall; this is the net below.
 //!
-//! Read [`Scrubber`], then [`Stream`] (the same over pieces as they arrive), then [`event`]
-//! (one thing that a box says) and [`Said`] (all that it says, event after event).
+//! Read [`Scrubber`], then [`Stream`] (the same over pieces as they arrive) and [`Text`] (pieces of text), then
+//! [`event`] (one thing that a box says) and [`Said`] (all that it says, event after event).
 
+mod around;
 mod encodings;
 pub mod event;
-mod json;
+pub mod json;
+mod key;
 mod matcher;
+mod pattern;
 mod rules;
 mod said;
 mod search;
 mod stream;
+mod text;
 mod values;
 
-pub use matcher::{MIN_BYTES, Scrubber};
+pub use key::Key;
+pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
+pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;
+pub use text::Text;
 #[cfg(test)]
 mod tests;

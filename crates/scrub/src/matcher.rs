@@ -1,9 +1,8 @@
 //! The scrubber itself: values first, then formats.
 
 use crate::{
-    Stream,
+    Formats, Key, Stream,
     encodings::{self, Form},
-    rules::{RULES, Rules},
     search,
     values::Values,
 };
@@ -14,8 +13,11 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 /// whoever accepts secrets should refuse shorter ones.
 pub const MIN_BYTES: usize = 8;
 
-/// Longest KIND in a placeholder: so that the placeholder is at most 32 bytes, four times the shortest value.
-const MAX_KIND: usize = 21;
+/// Longest placeholder, in bytes: six times the shortest value.
+pub const MAX_PLACEHOLDER: usize = 48;
+
+/// Longest KIND in a placeholder, in bytes: what the brackets and a fingerprint leave.
+const MAX_KIND: usize = MAX_PLACEHOLDER - "[scrubbed:#]".len() - Key::DIGITS;
 
 /// Knows values, and formats of credentials, and replaces both. Cheap to clone; clones share the values.
 ///
@@ -29,20 +31,32 @@ const MAX_KIND: usize = 21;
 #[derive(Clone)]
 pub struct Scrubber {
     values: Arc<Values>,
-    formats: Option<&'static Rules>,
+    formats: Option<Formats>,
+    key: Option<Key>,
 }
 
 impl Scrubber {
-    /// A scrubber of these values; `kind` says in the placeholder what stood there (the secret's name).
+    /// A scrubber of these values whose placeholders carry no fingerprint: for who has no workspace's key.
     ///
-    /// A value is looked for as it is and without white space around it (a file's last newline). Values of
-    /// less than [`MIN_BYTES`] bytes are ignored. Of KIND only ASCII letters, digits and `./_-` are kept, at most 21.
+    /// `kind` says in the placeholder what stood there (the secret's name). A value is looked for as it is and without
+    /// white space around it (a file's last newline). Values of less than [`MIN_BYTES`] bytes are ignored. Of KIND only
+    /// ASCII letters, digits and `./_-` are kept, at most 28.
     pub fn new(secrets: impl IntoIterator<Item = (String, Secret<String>)>) -> Self {
+        Self::of(None, secrets)
+    }
+
+    /// As [`Scrubber::new`], with fingerprints: `[scrubbed:KIND#1f2e3d4c]`. The same value has the same one under the
+    /// same key, whoever computes it and in whatever encoding it was found; so has what formats find.
+    pub fn keyed(key: &Key, secrets: impl IntoIterator<Item = (String, Secret<String>)>) -> Self {
+        Self::of(Some(key.clone()), secrets)
+    }
+
+    fn of(key: Option<Key>, secrets: impl IntoIterator<Item = (String, Secret<String>)>) -> Self {
         let mut placeholders: Vec<String> = Vec::new();
         let mut found: BTreeMap<Form, usize> = BTreeMap::new();
         for (kind, value) in secrets {
             let value = value.expose();
-            let placeholder = placeholder(&kind, value);
+            let placeholder = placeholder(&kind, value, key.as_ref());
             for value in [value.as_str(), value.trim()] {
                 if value.len() < MIN_BYTES {
                     continue;
@@ -54,20 +68,21 @@ impl Scrubber {
             }
             placeholders.push(placeholder);
         }
-        Self { values: Arc::new(Values::new(found, placeholders)), formats: None }
+        Self { values: Arc::new(Values::new(found, placeholders)), formats: None, key }
     }
 
     /// The same, that also replaces what looks like a credential, by `[redacted: RULE]`: tokens of vendors, private
     /// keys, passwords in addresses. For what people read and what is kept; not for what an agent works with, since
     /// what only looks like a credential is replaced as well.
     #[must_use]
-    pub fn with_formats(self) -> Self {
-        Self { formats: Some(&RULES), ..self }
+    pub fn with_formats(self, formats: Formats) -> Self {
+        Self { formats: Some(formats), ..self }
     }
 
     /// The same without the formats: values alone.
-    pub(crate) fn values_alone(&self) -> Self {
-        Self { values: Arc::clone(&self.values), formats: None }
+    #[must_use]
+    pub fn values_alone(&self) -> Self {
+        Self { formats: None, ..self.clone() }
     }
 
     /// Whether there is nothing to look for.
@@ -80,10 +95,11 @@ impl Scrubber {
     #[must_use]
     pub fn scrub<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let scrubbed = search::replace(&*self.values, text);
-        let Some(rules) = self.formats else { return scrubbed };
+        let Some(formats) = self.formats else { return scrubbed };
+        let marked = formats.marked(self.key());
         match scrubbed {
-            Cow::Borrowed(text) => search::replace(rules, text),
-            Cow::Owned(text) => Cow::Owned(search::replace(rules, &text).into_owned()),
+            Cow::Borrowed(text) => search::replace(&marked, text),
+            Cow::Owned(text) => Cow::Owned(search::replace(&marked, &text).into_owned()),
         }
     }
 
@@ -112,9 +128,14 @@ impl Scrubber {
         &self.values
     }
 
-    /// The rules, if formats are looked for.
-    pub(crate) fn formats(&self) -> Option<&'static Rules> {
+    /// The formats, if they are looked for.
+    pub(crate) fn formats(&self) -> Option<Formats> {
         self.formats
+    }
+
+    /// The key of fingerprints.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 }
 
@@ -125,16 +146,19 @@ impl fmt::Debug for Scrubber {
 }
 
 /// No quote, backslash or control character, so that JSON stays JSON; no part of `value`.
-fn placeholder(kind: &str, value: &str) -> String {
+fn placeholder(kind: &str, value: &str, key: Option<&Key>) -> String {
     let kept: String = kind
         .chars()
         .map(|char| if char.is_ascii_alphanumeric() || "./_-".contains(char) { char } else { '-' })
         .take(MAX_KIND)
         .collect();
-    let named = format!("[scrubbed:{kept}]");
     let value = value.trim();
-    if kept.is_empty() || value.len() >= MIN_BYTES && named.contains(value) {
-        return "[scrubbed:secret]".to_owned();
+    let print = key.map_or_else(String::new, |key| format!("#{}", key.fingerprint(value.as_bytes())));
+    let shows = |text: &str| value.len() >= MIN_BYTES && text.contains(value);
+    let named = format!("[scrubbed:{kept}{print}]");
+    if !kept.is_empty() && !shows(&named) {
+        return named;
     }
-    named
+    let unnamed = format!("[scrubbed:secret{print}]");
+    if shows(&unnamed) { "[scrubbed:secret]".to_owned() } else { unnamed }
 }

@@ -11,6 +11,7 @@
 use crate::{
     Scrubber, Stream,
     event::{encoded, scrub_event, with},
+    text::whole_characters,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -251,14 +252,6 @@ impl Open {
 
     /// The bytes as text; those of a last character that is not whole wait, unless nothing more comes.
     fn text(&mut self, decided: Vec<u8>, last: bool) -> String {
-        let mut bytes = std::mem::take(&mut self.cut);
-        bytes.extend(decided);
-        if let Err(error) = std::str::from_utf8(&bytes)
-            && error.error_len().is_none()
-            && !last
-        {
-            self.cut = bytes.split_off(error.valid_up_to());
-        }
-        String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        whole_characters(&mut self.cut, decided, last)
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Next<'a> {
         /// The first after them.
         end: usize,
         /// What takes their place.
-        placeholder: &'a str,
+        placeholder: Cow<'a, str>,
     },
     /// Nothing is to be replaced that begins before this place, and from there on it depends on what comes;
     /// the end of the text when nothing does.

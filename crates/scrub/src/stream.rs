@@ -49,7 +49,7 @@ impl Stream {
     }
 
     fn take(&mut self, bytes: &[u8], last: bool) -> Vec<u8> {
-        let Some(rules) = self.scrubber.formats() else {
+        let Some(formats) = self.scrubber.formats() else {
             let mut out = Vec::with_capacity(bytes.len());
             self.of_values(bytes, last, &mut out);
             return out;
@@ -58,7 +58,7 @@ impl Stream {
         text.reserve(bytes.len());
         self.of_values(bytes, last, &mut text);
         let mut out = Vec::with_capacity(text.len());
-        self.formats.decide(rules, &text, last, &mut out);
+        self.formats.decide(&formats.marked(self.scrubber.key()), &text, last, &mut out);
         wipe_end(&mut text, self.formats.len());
         out
     }

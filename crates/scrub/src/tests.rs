@@ -1,9 +1,10 @@
 //! What the scrubber promises, on planted values and on any cut of a stream.
 
-use crate::{MIN_BYTES, Scrubber};
+use crate::{Formats, Key, MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
 use base64::{Engine, engine::general_purpose as b64};
 use model::Secret;
 use proptest::prelude::*;
+use sha2::Digest;
 use std::borrow::Cow;
 
 fn scrubber(values: &[(&str, &str)]) -> Scrubber {
@@ -116,18 +117,67 @@ fn the_longer_of_two_values_that_start_together_is_replaced_whole() {
     assert_eq!(scrubber.scrub_str("token-12-and-more token-12-and"), "[scrubbed:long] [scrubbed:short]-and");
 }
 
+/// A scrubber whose placeholders carry fingerprints under a key of this byte.
+fn keyed(byte: u8, values: &[(&str, &str)]) -> Scrubber {
+    let key = Key::new(Secret::new([byte; 32]));
+    Scrubber::keyed(&key, values.iter().map(|(kind, value)| ((*kind).to_owned(), Secret::new((*value).to_owned()))))
+}
+
 #[test]
-fn a_placeholder_keeps_json_json_and_is_at_most_32_bytes() {
-    let scrubber = scrubber(&[("a\"b\\c\n{}é/model._-and-very-long-indeed", "0123456789")]);
+fn a_placeholder_keeps_json_json_and_is_at_most_48_bytes() {
+    let scrubber = keyed(1, &[("a\"b\\c\n{}é/model._-and-very-long-indeed", "0123456789")]);
     let out = scrubber.scrub_str("{\"k\":\"0123456789\"}").into_owned();
-    assert_eq!(out, "{\"k\":\"[scrubbed:a-b-c----/model._-and]\"}");
-    assert_eq!(out.len() - "{\"k\":\"\"}".len(), 32);
+    assert_eq!(out, "{\"k\":\"[scrubbed:a-b-c----/model._-and-very-l#bfaaadc6]\"}");
+    assert_eq!(out.len() - "{\"k\":\"\"}".len(), MAX_PLACEHOLDER);
+    assert_eq!(MAX_PLACEHOLDER, 6 * MIN_BYTES);
+}
+
+#[test]
+fn a_value_has_one_fingerprint_in_every_encoding_every_process_and_under_every_name() {
+    let of = |scrubber: &Scrubber, text: &str| scrubber.scrub_str(text).into_owned();
+    let (one, again) = (keyed(1, &[("model/a", KEY)]), keyed(1, &[("other", &format!("{KEY}\n"))]));
+    let marked = of(&one, KEY);
+    let print = marked.strip_prefix("[scrubbed:model/a#").and_then(|rest| rest.strip_suffix(']')).unwrap();
+    assert_eq!(print.len(), Key::DIGITS);
+    let hex: String = KEY.bytes().map(|b| format!("{b:02x}")).collect();
+    let backwards: String = KEY.chars().rev().collect();
+    for form in [KEY, &hex, &backwards, &serde_json_string(KEY)] {
+        assert_eq!(of(&one, form), marked, "{form}");
+        assert_eq!(of(&again, form), format!("[scrubbed:other#{print}]"), "{form}");
+    }
+    assert!(!of(&keyed(2, &[("model/a", KEY)]), KEY).contains(print), "another key gives another one");
+    assert!(!of(&keyed(1, &[("model/a", "another-value")]), "another-value").contains(print));
+}
+
+#[test]
+fn what_a_format_finds_has_the_fingerprint_that_its_exact_value_has() {
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let formats = Formats::load().unwrap();
+    let by_value = keyed(1, &[("forge", &token)]).scrub_str(&token).into_owned();
+    let by_format = keyed(1, &[]).with_formats(formats).scrub_str(&token).into_owned();
+    let print = |text: &str| text.trim_end_matches(']').rsplit_once('#').map(|(_, print)| print.to_owned());
+    assert_eq!(by_format, format!("[redacted: github-token#{}]", print(&by_value).unwrap()));
+    assert_eq!(Scrubber::new([]).with_formats(formats).scrub_str(&token), "[redacted: github-token]");
+}
+
+#[test]
+fn a_guess_shows_nothing_without_the_key() {
+    // All that is seen is the placeholder; a hash without the key would tell which guess is right.
+    let seen = keyed(1, &[("k", "password-17")]).scrub_str("password-17").into_owned();
+    let plain = |guess: &str| sha2::Sha256::digest(guess).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let right = (0..100).map(|n| format!("password-{n}")).filter(|guess| {
+        let print = &plain(guess)[..Key::DIGITS];
+        seen.contains(print) || keyed(2, &[("k", guess)]).scrub_str(guess) == seen
+    });
+    assert_eq!(right.count(), 0);
 }
 
 #[test]
 fn a_placeholder_does_not_name_the_value() {
     assert_eq!(scrubber(&[("model/hunter22", "hunter22")]).scrub_str("is hunter22"), "is [scrubbed:secret]");
     assert_eq!(scrubber(&[("", "hunter22")]).scrub_str("is hunter22"), "is [scrubbed:secret]");
+    let keyed = keyed(1, &[("model/hunter22", "hunter22")]).scrub_str("is hunter22").into_owned();
+    assert!(keyed.starts_with("is [scrubbed:secret#") && !keyed.contains("hunter22"), "{keyed}");
 }
 
 #[test]

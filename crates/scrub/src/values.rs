@@ -133,7 +133,8 @@ impl Search for Values {
             }
             if let Some(form) = self.longest_at(rest) {
                 let end = candidate + self.forms[form].len();
-                return Next::Found { start: candidate, end, placeholder: &self.placeholders[self.kinds[form]] };
+                let placeholder = self.placeholders[self.kinds[form]].as_str().into();
+                return Next::Found { start: candidate, end, placeholder };
             }
             at = candidate + 1;
         }

@@ -6,7 +6,7 @@ use crate::keys::Keys;
 use crate::link::LinkHandle;
 use crate::live::Live;
 use model::{PersonId, WorkspaceId};
-use scrub::Scrubber;
+use scrub::{Formats, FormatsError, Key, Scrubber};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -59,6 +59,7 @@ pub struct Inner {
     pub editing: tokio::sync::Mutex<()>,
     operator: Mutex<Option<LinkHandle>>,
     gateway: Mutex<Option<GatewayHandle>>,
+    formats: Formats,
     scrubber: RwLock<Scrubber>,
 }
 
@@ -70,9 +71,19 @@ impl Deref for App {
 }
 
 impl App {
-    /// The state of a server that was just started: nobody is connected, nothing is to be scrubbed yet.
-    pub fn new(store: Store, keys: Keys, profiles: PathBuf, workspace: WorkspaceId, house: House) -> Self {
-        Self(Arc::new(Inner {
+    /// The state of a server that was just started: nobody is connected, and only formats are scrubbed yet.
+    ///
+    /// # Errors
+    /// [`FormatsError`]: it could not scrub them, and must not begin.
+    pub fn new(
+        store: Store,
+        keys: Keys,
+        profiles: PathBuf,
+        workspace: WorkspaceId,
+        house: House,
+    ) -> Result<Self, FormatsError> {
+        let formats = Formats::load()?;
+        Ok(Self(Arc::new(Inner {
             store,
             keys,
             profiles,
@@ -83,18 +94,19 @@ impl App {
             prove: house.prove,
             live: Live::default(),
             heads: crate::heads::Heads::default(),
+            warm: crate::warm::Wanted::new(house.warm),
             placing: tokio::sync::Mutex::new(()),
             editing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
             gateway: Mutex::new(None),
-            scrubber: RwLock::new(Scrubber::new([])),
-        }))
+            formats,
+            scrubber: RwLock::new(Scrubber::new([]).with_formats(formats)),
+        })))
     }
 
     /// The linked operator.
     #[must_use]
     pub fn operator(&self) -> Option<LinkHandle> {
-            warm: crate::warm::Wanted::new(house.warm),
         self.operator.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -114,7 +126,8 @@ impl App {
         *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = handle;
     }
 
-    /// The scrubber of every secret that is set.
+    /// The scrubber of every secret that is set, and of what has the format of a credential: for all that is kept,
+    /// shown or told. What comes from a box passed the gateway's before; this one knows all values.
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {
         self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -133,7 +146,8 @@ impl App {
                 Err(e) => tracing::error!("the secret {} cannot be opened ({e}); set it anew", row.name),
             }
         }
-        *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) = Scrubber::new(values);
+        *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
+            Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
         Ok(())
     }
 }

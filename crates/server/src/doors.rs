@@ -9,6 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::borrow::Cow;
 
 /// What a browser may do with our pages: nothing from elsewhere, nothing inline, in nobody's frame.
 const POLICY: &str =
@@ -16,17 +17,29 @@ const POLICY: &str =
 
 /// The router as it is served at one door.
 pub fn at(door: Door, router: Router<App>, app: &App) -> Router {
-    router.layer(Extension(door)).layer(middleware::from_fn_with_state((door, app.port), check)).with_state(app.clone())
+    router
+        .layer(Extension(door))
+        .layer(middleware::from_fn_with_state((door, app.clone()), check))
+        .with_state(app.clone())
 }
 
-async fn check(State((door, port)): State<(Door, u16)>, request: Request, next: Next) -> Response {
+async fn check(State((door, app)): State<(Door, App)>, request: Request, next: Next) -> Response {
     let page = wants_page(&request);
     let mut answer = match door {
-        Door::Tcp if let Err(fault) = foreign(request.method(), request.headers(), port) => fault.into_response(),
+        Door::Tcp if let Err(fault) = foreign(request.method(), request.headers(), app.port) => fault.into_response(),
         _ => next.run(request).await,
     };
-    if page && let Some(fault) = answer.extensions_mut().remove::<Fault>() {
-        answer = Trouble(fault).into_response();
+    if let Some(mut fault) = answer.extensions_mut().remove::<Fault>() {
+        // A message may quote what was asked for, and that may be a key that was put in the wrong place.
+        let said = match app.scrubber().scrub_str(&fault.problem.message) {
+            Cow::Owned(scrubbed) => Some(scrubbed),
+            Cow::Borrowed(_) => None,
+        };
+        let anew = page || said.is_some();
+        fault.problem.message = said.unwrap_or(fault.problem.message);
+        if anew {
+            answer = if page { Trouble(fault).into_response() } else { fault.into_response() };
+        }
     }
     let headers = answer.headers_mut();
     for (name, value) in [

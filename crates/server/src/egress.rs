@@ -146,7 +146,7 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     };
     match app.keys.open_secret(&secret) {
         Ok(value) => {
-            let credential = EgressCredential { value: WireSecret(value), host, port };
+            let credential = EgressCredential { value: WireSecret(value), secret: secret.name, host, port };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }
         Err(e) => {

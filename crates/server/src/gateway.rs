@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::{egress, grants};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
-use api::grants::{EgressWord, FromGateway, ToGateway, Upstream};
+use api::grants::{EgressWord, FromGateway, ToGateway, Upstream, WireSecret};
 use api::walls::Proof;
 use model::RunId;
 use std::collections::HashMap;
@@ -172,6 +172,8 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
     let asked = Asked::default();
+    // First of all; there is room for one.
+    out.try_send(ToGateway::Hello { fingerprints: WireSecret::of_key(app.keys.fingerprints()) })?;
     app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone() }));
 
     let mut tasks: JoinSet<()> = JoinSet::new();

@@ -11,6 +11,7 @@ use model::{Event, GrantId, Moment, Profile, RunId, Secret, Usage};
 use policy::Refusal;
 use policy::budget::{self, Budget};
 use policy::model_call;
+use scrub::Scrubber;
 use serde_json::json;
 use store::chain::By;
 use store::grants::{GrantRow, HandleRow, Spent, Standing};
@@ -32,6 +33,7 @@ struct Granted {
 pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
     let at = now();
     let run = call.run.clone();
+    let scrubber = app.scrubber();
     let (word, last) = app
         .store
         .write(move |tx| {
@@ -43,7 +45,7 @@ pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
                     tx.reserve(&granted.grant, at).await?;
                     tx.renew_handle(&call.handle_sha256, at.plus_ms(runs::HANDLE_MS)).await?;
                 }
-                let verdict = verdict(&call, &word);
+                let verdict = shown(&scrubber, verdict(&call, &word));
                 let last = note(tx, standing.run.as_mut(), &call.run, at, verdict).await?;
                 Ok::<_, StoreError>((word, last))
             })
@@ -89,7 +91,8 @@ pub fn upstream(app: &App, model: &ModelView, secret: Option<&SecretRow>) -> Res
         Place::Url { base: model.base.clone(), internal: model.internal }
     };
     let price = model.price.unwrap_or_default();
-    Ok(Upstream { dialect: model.dialect, place, credential: WireSecret(credential), price })
+    let name = secret.map_or_else(String::new, |row| row.name.clone());
+    Ok(Upstream { dialect: model.dialect, place, credential: WireSecret(credential), secret: name, price })
 }
 
 /// The name that the secret of a model has where its administrator chose no other: it is read with everything else.
@@ -212,16 +215,16 @@ fn left(row: &RunRow, spent: &Spent) -> Result<Budget, StoreError> {
 }
 
 fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
-    let target = format!("/model/{}{}", call.provider, call.path).chars().take(256).collect();
+    let target = format!("/model/{}{}", call.provider, call.path);
     let base = Verdict {
         allowed: false,
         rule: String::new(),
         method: "POST".into(),
         target,
         why: String::new(),
-        body_sha256: Some(call.body_sha256.chars().take(64).collect()),
+        body_sha256: Some(call.body_sha256.clone()),
         grant: None,
-        model: Some(record::short(&call.model)),
+        model: Some(call.model.clone()),
         reserved: None,
     };
     match word {
@@ -234,6 +237,20 @@ fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
             ..base
         },
         Err(refusal) => Verdict { rule: refusal.rule.to_owned(), why: refusal.why.clone(), ..base },
+    }
+}
+
+/// A verdict as it may be kept: a box wrote parts of it. Scrubbed before it is cut, so that no half of a secret is left.
+fn shown(scrubber: &Scrubber, verdict: Verdict) -> Verdict {
+    let bounded = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
+    Verdict {
+        rule: bounded(&verdict.rule, 64),
+        method: bounded(&verdict.method, 32),
+        target: bounded(&verdict.target, 256),
+        why: bounded(&verdict.why, 1000),
+        body_sha256: verdict.body_sha256.map(|hash| bounded(&hash, 64)),
+        model: verdict.model.map(|model| bounded(&model, 256)),
+        ..verdict
     }
 }
 
@@ -269,19 +286,8 @@ pub async fn note(
 /// The store's.
 pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fault> {
     let (ours, at) = (run.clone(), now());
-    let scrubber = app.scrubber();
-    let bounded = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
-    let verdict = Verdict {
-        allowed: false,
-        rule: bounded(&verdict.rule, 64),
-        method: bounded(&verdict.method, 32),
-        target: bounded(&verdict.target, 256),
-        why: bounded(&verdict.why, 1000),
-        body_sha256: verdict.body_sha256.map(|hash| bounded(&hash, 64)),
-        grant: None,
-        model: verdict.model.map(|model| bounded(&model, 256)),
-        reserved: None,
-    };
+    let verdict = Verdict { allowed: false, grant: None, reserved: None, ..verdict };
+    let verdict = shown(&app.scrubber(), verdict);
     let n = app
         .store
         .write(move |tx| {

@@ -21,6 +21,8 @@ pub struct Keys {
     dek: Dek,
     /// Signs heads of the evidence.
     pub signer: Signer,
+    /// The key of fingerprints; see [`Keys::fingerprints`].
+    fingerprints: Secret<[u8; 32]>,
 }
 
 impl Keys {
@@ -61,7 +63,14 @@ impl Keys {
                 signer
             }
         };
-        Ok(Self { workspace: workspace.clone(), dek, signer })
+        let fingerprints = dek.fingerprints(workspace)?;
+        Ok(Self { workspace: workspace.clone(), dek, signer, fingerprints })
+    }
+
+    /// The key under which this workspace's scrubbers fingerprint what they replace. It opens nothing.
+    #[must_use]
+    pub fn fingerprints(&self) -> &Secret<[u8; 32]> {
+        &self.fingerprints
     }
 
     /// Seals version `version` of the secret `name`.

@@ -134,7 +134,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
     let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
     let port = config.tcp.local_addr()?.port();
     let house = app::House { administrator: config.administrator, port, prove: config.prove, warm: config.warm };
-    let app = App::new(store, keys, config.profiles, config.workspace, house);
+    let app = App::new(store, keys, config.profiles, config.workspace, house)?;
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 
     config.tcp.set_nonblocking(true)?;

@@ -14,6 +14,7 @@ use base64::Engine;
 use model::run::RunKind;
 use model::{Event, Moment, Outcome, Profile, RunId};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use store::StoreError;
 use store::chain::By;
 use store::grants::HandleRow;
@@ -98,9 +99,17 @@ struct Wish {
     argv_text: String,
 }
 
-async fn check(app: &App, caller: &Caller, wish: CreateRun) -> Result<Wish, Fault> {
+async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, Fault> {
     let argv_len: usize = wish.argv.iter().map(|arg| arg.len() + 1).sum();
-    let argv_text = wish.argv.join(" ");
+    // An agent is told what the transcript shows: a key that stands in its task reaches neither it nor its model. A
+    // command runs as it was given or not at all, and is shown without what looks like a credential.
+    let scrubber = app.scrubber();
+    let argv_text = scrubber.scrub_str(&wish.argv.join(" ")).into_owned();
+    wish.task = scrubber.scrub_str(&wish.task).into_owned();
+    if wish.argv.iter().any(|arg| matches!(scrubber.values_alone().scrub_str(arg), Cow::Owned(_))) {
+        let message = format!("This command holds a secret's value, and no box is given one: {argv_text}");
+        return Err(Fault::bad("run.secret", message));
+    }
     match wish.kind {
         RunKind::Agent if !wish.argv.is_empty() => {
             return Err(Fault::bad("run.argv", "A task for an agent has no command; leave `argv` empty."));

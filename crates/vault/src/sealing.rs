@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
-    rand,
+    hkdf, rand,
 };
 use model::{Secret, WorkspaceId};
 use zeroize::Zeroize;
@@ -88,6 +88,24 @@ impl Dek {
         let dek = Self::new(bytes);
         bytes.zeroize();
         Ok(dek)
+    }
+
+    /// The key under which `workspace`'s scrubbers fingerprint what they replace: HKDF-SHA-256 (RFC 5869) of this key,
+    /// always the same, and of no use for opening anything.
+    ///
+    /// # Errors
+    /// [`SealError::Library`].
+    pub fn fingerprints(&self, workspace: &WorkspaceId) -> Result<Secret<[u8; 32]>, SealError> {
+        let derive = || {
+            let place = place(&[b"volary fingerprints 1", workspace.as_str().as_bytes()]);
+            let mut key = [0; 32];
+            let from = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.0.expose());
+            from.expand(&[&place], hkdf::HKDF_SHA256)?.fill(&mut key)?;
+            let secret = Secret::new(key);
+            key.zeroize();
+            Ok::<_, aws_lc_rs::error::Unspecified>(secret)
+        };
+        derive().map_err(|_| SealError::Library)
     }
 }
 

@@ -131,3 +131,12 @@ proptest! {
         prop_assert!(Kek::new([1; 32]).unwrap(&bytes, &workspace("main")).is_err());
     }
 }
+
+#[test]
+fn the_key_of_fingerprints_is_the_workspaces_always_the_same_and_not_the_data_key() {
+    let of = |dek: &Dek, at: &str| *dek.fingerprints(&workspace(at)).unwrap().expose();
+    assert_eq!(of(&dek(), "main"), of(&dek(), "main"));
+    assert_ne!(of(&dek(), "main"), [7; 32]);
+    assert_ne!(of(&dek(), "main"), of(&dek(), "main2"));
+    assert_ne!(of(&dek(), "main"), of(&Dek::new([8; 32]), "main"));
+}

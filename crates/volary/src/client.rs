@@ -1,17 +1,22 @@
 //! The command line's client: HTTP over the home's own socket. Whoever may open that socket is the administrator.
 
 use crate::home::Home;
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use api::http::{CreateRun, Health, Input, Problem, RunView, SignInLink};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use model::{Entry, RunId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 /// Speaks to one home's server.
 #[derive(Debug, Clone)]
@@ -50,6 +55,13 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Response<Incoming>> {
+        self.send_body(method, path, Full::new(Bytes::from(body))).await
+    }
+
+    async fn send_body<B>(&self, method: Method, path: &str, body: B) -> anyhow::Result<Response<Incoming>>
+    where
+        B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
         let stream = UnixStream::connect(&self.socket)
             .await
             .with_context(|| format!("no platform answers on {}; start one with `volary up`", self.socket.display()))?;
@@ -65,7 +77,7 @@ impl Client {
             .uri(path)
             .header("host", "volary")
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))?;
+            .body(body)?;
         let response = sender.send_request(request).await.context("the server broke off")?;
         if response.status().is_success() {
             return Ok(response);
@@ -131,6 +143,39 @@ impl Client {
         Ok(all)
     }
 
+    /// Has what `from` gives scrubbed, as it comes: the answer's pieces come while it is still being read.
+    ///
+    /// # Errors
+    /// Those of any request.
+    pub async fn scrub(&self, mut from: impl Read + Send + 'static) -> anyhow::Result<Scrubbed> {
+        let (give, pieces) = mpsc::channel(PIECES);
+        // Reading blocks, perhaps for ever; whoever ends the process ends this thread.
+        std::thread::spawn(move || {
+            let mut piece = vec![0; PIECE];
+            loop {
+                let read = match from.read(&mut piece) {
+                    Ok(0) => return,
+                    Ok(got) => Ok(Bytes::copy_from_slice(&piece[..got])),
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(e) => Err(e),
+                };
+                let failed = read.is_err();
+                // Nobody takes it any more: the connection is gone, and that is told where its answer is read.
+                if give.blocking_send(read).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let failed = Arc::new(Mutex::new(None));
+        let body = Pieces { pieces, failed: failed.clone() };
+        let sent = self.send_body(Method::POST, "/api/scrub", body).await;
+        let why = || failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (sent, why()) {
+            (_, Some(e)) => Err(e).context("read the text"),
+            (sent, None) => Ok(Scrubbed { body: sent?.into_body(), failed }),
+        }
+    }
+
     /// Follows a transcript from `after` on, to its end; survives a restart of the server.
     pub async fn follow(&self, run: &RunId, after: u64) -> Follow {
         let (client, run) = (self.clone(), run.clone());
@@ -140,6 +185,69 @@ impl Client {
     /// As [`Client::follow`], and the run ends soon after whoever follows so is gone, however that came.
     pub async fn hold(&self, run: &RunId) -> Follow {
         Follow { hold: true, ..self.follow(run, 0).await }
+    }
+}
+
+/// Bytes that are read at once of a text to scrub, and how many such pieces may wait.
+const PIECE: usize = 64 * 1024;
+const PIECES: usize = 2;
+
+/// Why a text could not be read to its end, once that is so.
+type Failed = Arc<Mutex<Option<io::Error>>>;
+
+/// The body of a request whose pieces come from elsewhere.
+struct Pieces {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    failed: Failed,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.pieces.poll_recv(cx).map(|piece| {
+            piece.map(|piece| {
+                piece.map(Frame::data).map_err(|e| {
+                    let kind = e.kind();
+                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    kind.into()
+                })
+            })
+        })
+    }
+}
+
+/// A text that comes back scrubbed.
+#[derive(Debug)]
+pub struct Scrubbed {
+    body: Incoming,
+    failed: Failed,
+}
+
+impl Scrubbed {
+    /// The next piece; `None` at its end.
+    ///
+    /// # Errors
+    /// When the text could not be read to its end, or the server broke off; what came until then is scrubbed.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Some(Err(e)) => {
+                    let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    return match failed {
+                        Some(e) => Err(e).context("read the text"),
+                        None => Err(e).context("the server broke off; the rest of the text is missing"),
+                    };
+                }
+            }
+        }
     }
 }
 

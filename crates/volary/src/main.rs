@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod confine;
 mod home;
+mod logs;
 mod outside;
 mod process;
 mod up;
@@ -134,6 +135,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Filter standard input to standard output, without the home's secrets and without credentials
+    Scrub(commands::scrub::Args),
     /// Verify the evidence, offline
     Verify {
         /// An evidence file; this home's own when absent
@@ -221,6 +224,7 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Cancel { run } => commands::log::cancel(home, &run).await,
         Command::Secret { act } => commands::secrets::main(home, &act).await,
         Command::Model { act } => commands::models::main(home, &act).await,
+        Command::Scrub(args) => commands::scrub::main(home, &args).await,
         Command::Reach { profile, json } => commands::reach::main(home, &profile, json),
         Command::SignIn { json } => {
             let link = client::Client::new(home).sign_in().await?;

@@ -68,11 +68,7 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
     if parent != config.up {
         bail!("`volary up`, which started this process, is gone");
     }
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
+    crate::logs::begin()?;
     match name {
         "server" => server(&config),
         "gateway" => gateway(&config),

@@ -1,7 +1,7 @@
 //! What a person types, and what it does to their machine: through the real binary and real boxes.
 //!
-//! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), then `looking`
-//! (what shows how things stand).
+//! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), `looking`
+//! (what shows how things stand), then `scrubbing` (`scrub`).
 
 #[path = "commands/executing.rs"]
 mod executing;
@@ -11,4 +11,6 @@ mod looking;
 mod repository;
 #[path = "commands/running.rs"]
 mod running;
+#[path = "commands/scrubbing.rs"]
+mod scrubbing;
 mod shared;

@@ -150,7 +150,7 @@ async fn through(
     if is_write {
         inject::passable(response.status(), response.headers())?;
     }
-    let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.value.0, Instant::now()));
+    let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.secret, &c.value.0, Instant::now()));
     let headers = inject::answer_headers(response.headers(), scrubber.as_ref());
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {

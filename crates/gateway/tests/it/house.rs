@@ -13,7 +13,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType,
 };
-use std::io::IoSlice;
+use scrub::{Key, Scrubber};
+use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -110,13 +111,22 @@ pub fn install_tls() {
 pub fn url(base: &str) -> Place {
     Place::Url { base: base.to_owned(), internal: true }
 }
+                secret: ask.capability.clone().unwrap_or_default(),
 
 pub fn script(turns: Vec<ScriptTurn>) -> Word {
     Word::Grant { dialect: Dialect::Anthropic, place: Place::Script { turns }, key: KEY.to_owned() }
 }
 
 pub fn route(dialect: Dialect, place: Place, key: &str) -> Upstream {
-    Upstream { dialect, place, credential: WireSecret(Secret::new(key.to_owned())), price: Price::default() }
+    let (credential, secret) = (WireSecret(Secret::new(key.to_owned())), "model/m".to_owned());
+    Upstream { dialect, place, credential, secret, price: Price::default() }
+}
+
+/// What the gateway puts in the place of this value of the secret of this name.
+pub fn placeholder(name: &str, value: &str) -> String {
+    let scrubber =
+        Scrubber::keyed(&Key::new(Secret::new(FINGERPRINTS)), [(name.to_owned(), Secret::new(value.to_owned()))]);
+    scrubber.scrub_str(value).into_owned()
 }
 
 /// A listener as a box's helper binds it: without SO_REUSEADDR, which the standard library would set.
@@ -156,6 +166,25 @@ impl House {
     ) -> Self {
         install_tls();
         let folder = tempfile::tempdir().expect("a folder");
+/// The first thing that a server says.
+fn hello() -> ToGateway {
+    ToGateway::Hello { fingerprints: WireSecret::of_key(&Secret::new(FINGERPRINTS)) }
+}
+
+/// What the gateway puts in the place of this token of a format.
+pub fn redacted(rule: &str, token: &str) -> String {
+    let print = placeholder("x", token);
+    format!("[redacted: {rule}{}", print.strip_prefix("[scrubbed:x").expect("a placeholder"))
+}
+
+/// What the gateway puts in the place of [`KEY`].
+pub fn scrubbed() -> String {
+    placeholder("model/m", KEY)
+}
+
+/// The workspace's key of fingerprints, as the server says it.
+const FINGERPRINTS: [u8; 32] = [7; 32];
+
         let cable = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .expect("a socket");
         let cable_path = SocketAddrUnix::new(folder.path().join("cable.sock")).expect("a path");
@@ -223,12 +252,16 @@ impl House {
         std::fs::remove_file(self.folder.path().join("gateway.sock")).expect("the socket was there");
     }
 
-    /// A server that takes the gateway's connection and never reads it by itself.
+    /// A server that takes the gateway's connection, says hello and never reads it by itself.
     pub async fn deaf_server(&mut self) -> std::os::unix::net::UnixStream {
         let path = self.folder.path().join("gateway.sock");
         let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
         let accepting = tokio::task::spawn_blocking(move || listener.accept().expect("the gateway dials").0);
-        soon("the gateway's dial", accepting).await.expect("it accepted")
+        let mut server = soon("the gateway's dial", accepting).await.expect("it accepted");
+        let hello = serde_json::to_vec(&hello()).expect("JSON");
+        let length = u32::try_from(hello.len()).expect("a frame").to_le_bytes();
+        server.write_all(&[&length[..], &hello].concat()).expect("the gateway reads");
+        server
     }
 
     /// The server is back.
@@ -405,6 +438,7 @@ pub fn head(path: &str, length: usize) -> String {
         format!("authorization: Bearer {HANDLE}")
     };
     format!(
+            frame::write(&mut to, &hello()).await.expect("the gateway reads");
         "POST /model/m{path} HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n{credential}\r\ncontent-type: application/json\r\n\
          accept-encoding: gzip\r\nx-other: stays here\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
     )

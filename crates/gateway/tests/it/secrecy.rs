@@ -1,6 +1,6 @@
 //! The key never reaches a client, however a provider throws it back; and boxes' words are scrubbed.
 
-use crate::house::{House, KEY, call, url};
+use crate::house::{House, KEY, call, scrubbed, url};
 use crate::provider::{Provider, chunked, whole};
 use api::cable::{FromCable, ToCable};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -20,7 +20,7 @@ async fn answer(steps: Vec<crate::provider::Step>) -> crate::house::Got {
 async fn a_key_in_a_header_of_the_answer_is_scrubbed() {
     let head = format!("200 OK\r\ncontent-type: application/json\r\nrequest-id: for-{KEY}\r\nx-echo: {KEY}");
     let got = answer(whole(&head, "{}")).await;
-    assert!(got.head.contains("request-id: for-[scrubbed:model-key]"), "{}", got.head);
+    assert!(got.head.contains(&format!("request-id: for-{}", scrubbed())), "{}", got.head);
     assert!(!got.head.contains("canary"));
 }
 
@@ -29,7 +29,7 @@ async fn a_key_in_a_whole_body_or_an_error_is_scrubbed() {
     for status in ["200 OK", "401 Unauthorized", "500 Oops"] {
         let head = format!("{status}\r\ncontent-type: application/json");
         let got = answer(whole(&head, &format!(r#"{{"error":{{"message":"bad key {KEY}!"}}}}"#))).await;
-        assert_eq!(got.text(), r#"{"error":{"message":"bad key [scrubbed:model-key]!"}}"#);
+        assert_eq!(got.text(), format!(r#"{{"error":{{"message":"bad key {}!"}}}}"#, scrubbed()));
         assert!(got.whole);
     }
 }
@@ -38,7 +38,7 @@ async fn a_key_in_a_whole_body_or_an_error_is_scrubbed() {
 async fn a_key_cut_in_two_by_the_stream_is_scrubbed_wherever_the_cut_is() {
     let event = format!("data: {{\"type\":\"ping\",\"x\":\"{KEY}\"}}\n\n");
     let start = event.find(KEY).unwrap();
-    let expected = event.replace(KEY, "[scrubbed:model-key]");
+    let expected = event.replace(KEY, &scrubbed());
     for cut in [start, start + 1, start + KEY.len() / 2, start + KEY.len() - 1, start + KEY.len()] {
         let (one, two) = event.as_bytes().split_at(cut);
         let got = answer(chunked("200 OK\r\ncontent-type: text/event-stream", &[one, two])).await;
@@ -70,10 +70,24 @@ async fn a_key_cut_between_two_events_reaches_no_client_of_any_format() {
                 .map(|event| event.pointer(place).and_then(Value::as_str).expect("a text").to_owned())
                 .collect();
             let told = if cut < 4 { one } else { "" };
-            assert_eq!(said, format!("It is {told}[scrubbed:model-key], no?"), "cut at {cut}");
+            assert_eq!(said, format!("It is {told}{}, no?", scrubbed()), "cut at {cut}");
             assert!(got.whole);
         }
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_that_an_agent_says_to_its_model_is_scrubbed_on_the_way() {
+    let mut provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let said = format!("of .env: {KEY}, in base 64 {}, and npm_{}", STANDARD.encode(KEY), "a1B2".repeat(9));
+    let body = json!({"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": said}]});
+    call(house.door, "/v1/messages", &body.to_string()).await;
+    let seen = provider.seen().await;
+    let read: Value = serde_json::from_slice(&seen.body).expect("JSON stays JSON");
+    let told = read["messages"][0]["content"].as_str().unwrap();
+    assert!(told.starts_with(&format!("of .env: {}, in base 64 {}", scrubbed(), scrubbed())), "{told}");
+    assert!(told.ends_with(&format!(", and npm_{}", "a1B2".repeat(9))), "{told}");
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -82,14 +96,14 @@ async fn what_a_box_says_is_scrubbed_of_keys_that_were_leased_and_answered_in_or
     let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
     call(house.door, "/v1/messages", BODY).await;
     for id in 0..3 {
-        let text = format!(r#"{{"kind":"chunk","turn":{id},"text":"it is {KEY}"}}"#);
-        house.send(&ToCable::Scrub { id, text }, None);
+        let text = format!(r#"{{"kind":"note","text":"{id}: it is {KEY}"}}"#);
+        house.send(&ToCable::Hear { id, run: house.run.clone(), event: Some(text) }, None);
     }
     for expected in 0..3 {
         match house.receive().await {
-            FromCable::Scrubbed { id, text } => {
+            FromCable::Heard { id, events, more: false } => {
                 assert_eq!(id, expected);
-                assert_eq!(text, format!(r#"{{"kind":"chunk","turn":{id},"text":"it is [scrubbed:model-key]"}}"#));
+                assert_eq!(events, [format!(r#"{{"kind":"note","text":"{id}: it is {}"}}"#, scrubbed())]);
             }
             other => panic!("not an answer: {other:?}"),
         }
@@ -103,10 +117,12 @@ async fn an_output_of_a_box_is_scrubbed_in_its_bytes_and_stays_an_output() {
     call(house.door, "/v1/messages", BODY).await;
     let data_b64 = STANDARD.encode(format!("it is {KEY}\n"));
     let output = Event::Output { id: "t1".into(), stream: Stream::Stdout, data_b64 };
-    house.send(&ToCable::Scrub { id: 7, text: serde_json::to_string(&output).unwrap() }, None);
-    let FromCable::Scrubbed { id: 7, text } = house.receive().await else { panic!("not an answer") };
-    let Event::Output { data_b64, .. } = serde_json::from_str(&text).unwrap() else { panic!("not an output: {text}") };
-    assert_eq!(STANDARD.decode(data_b64).unwrap(), b"it is [scrubbed:model-key]\n");
+    let event = Some(serde_json::to_string(&output).unwrap());
+    house.send(&ToCable::Hear { id: 7, run: house.run.clone(), event }, None);
+    let FromCable::Heard { id: 7, events, .. } = house.receive().await else { panic!("not an answer") };
+    let [text] = &events[..] else { panic!("not one event: {events:?}") };
+    let Event::Output { data_b64, .. } = serde_json::from_str(text).unwrap() else { panic!("not an output: {text}") };
+    assert_eq!(STANDARD.decode(data_b64).unwrap(), format!("it is {}\n", scrubbed()).as_bytes());
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -123,7 +139,7 @@ async fn what_a_box_says_in_pieces_is_scrubbed_where_they_meet_and_given_out_at_
     }
     let expected: [Vec<String>; 6] = [
         vec![chunk("it is ")],
-        vec![chunk("[scrubbed:model-key]")],
+        vec![chunk(&scrubbed())],
         vec![],
         vec![chunk(one), call.to_owned()],
         vec![],

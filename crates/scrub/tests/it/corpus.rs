@@ -20,6 +20,7 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("azure-storage-key", "AccountKey=<{b64 86}==>"),
     ("azure-shared-key", "SharedAccessKey=<{b64 43}=>"),
     ("azure-sas", "?sv=2024&sig=<{an 43}%3D>"),
+    ("azure-client-secret", "{an 3}<8Q~{url 34}>"),
     ("digitalocean-token", "dop_v1_{hex 64}"),
     ("alibaba-access-key-id", "LTAI{an 20}"),
     ("tencent-secret-id", "AKID{an 32}"),
@@ -136,22 +137,38 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("netrc-password", "machine api.example login joe password <{an 20}>"),
 ];
 
-/// Places where a token stands; `@` is the token. What is before and after it must stay.
-pub const PLACES: &[&str] = &[
-    "@",
-    "KEY=@\n",
-    "export KEY=\"@\"\n",
-    "{\"key\": \"@\", \"n\": 1}",
-    "{\\\"key\\\": \\\"@\\\"}",
-    "key: @\n",
-    "key = '@'\n",
-    "GET /path?key=@&page=2 HTTP/1.1",
-    "<key>@</key>",
-    "2026-11-20T10:42:07Z INFO client: using @, retrying",
-    "\x1b[32m@\x1b[0m",
-    "a line\\n@\\nanother",
-    "(@)",
-    "curl -H 'X-Key: @' https://api.example/v1",
+/// Values of no format, in lines that name them as secrets.
+pub const NAMED: &[&str] =
+    &["api_key = \"<{an 32}>\"", "\"client_secret\": \"<{hex 40}>\"", "MY_TOKEN=<{url 40}>", "password: <{an 24}>"];
+
+/// Places where a token stands, by what they are of; `@` is the token. What is before and after it must stay.
+pub const PLACES: &[(&str, &str)] = &[
+    ("alone", "@"),
+    (".env", "KEY=@\n"),
+    (".env", "A=1\nKEY='@' # the key\nB=2\n"),
+    ("shell", "export KEY=\"@\"\n"),
+    ("shell", "curl -H 'X-Key: @' https://api.example/v1"),
+    ("shell history", ": 1763630527:0;deploy --key @ --yes\n"),
+    ("JSON", "{\"key\": \"@\", \"n\": 1}"),
+    ("JSON", "[\"@\",\"other\"]"),
+    ("JSON in JSON", "{\\\"key\\\": \\\"@\\\"}"),
+    ("JSON in JSON", "a line\\n@\\nanother"),
+    ("YAML", "key: @\n"),
+    ("YAML", "env:\n  - name: KEY\n    value: \"@\"\n"),
+    ("TOML", "key = '@'\n"),
+    ("INI", "[default]\r\nkey = @\r\n"),
+    ("URL", "GET /path?key=@&page=2 HTTP/1.1"),
+    ("header", "x-key: @\r\naccept: */*\r\n"),
+    ("XML", "<key>@</key>"),
+    ("Markdown", "Use `@` for it."),
+    ("CSV", "7,joe,@,true\n"),
+    ("SQL", "INSERT INTO keys VALUES (3, '@');"),
+    ("source", "let client = Client::new(\"@\", 30);\n"),
+    ("log", "2026-11-20T10:42:07Z INFO client: using @, retrying"),
+    ("log", "level=warn msg=\"rejected (@)\" status=401\n"),
+    ("terminal", "\x1b[32m@\x1b[0m"),
+    ("diff", " a\n-key: old\n+@\n b\n"),
+    ("brackets", "(@)"),
 ];
 
 /// Numbers that look random and are the same in every run (xorshift).

@@ -3,13 +3,13 @@
 use crate::corpus::{Random, token};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::Secret;
-use scrub::{Said, Scrubber};
+use scrub::{Formats, Said, Scrubber};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-canary-0123456789abcdef";
 
 fn scrubber() -> Scrubber {
-    Scrubber::new([("key".to_owned(), Secret::new(KEY.to_owned()))]).with_formats()
+    Scrubber::new([("key".to_owned(), Secret::new(KEY.to_owned()))]).with_formats(Formats::load().unwrap())
 }
 
 fn chunk(turn: u32, text: &str) -> Value {

@@ -4,6 +4,7 @@ mod denials;
 mod extract;
 mod kept;
 mod runs;
+mod scrub;
 mod small;
 
 use crate::guard::{Public, Scoped, right};
@@ -16,7 +17,7 @@ use http::{Method, header};
 /// The API's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    runs::routes().and(denials::routes()).and(kept::routes()).and(small::routes()).add(
+    runs::routes().and(denials::routes()).and(kept::routes()).and(small::routes()).and(scrub::routes()).add(
         Method::GET,
         "/api/openapi.json",
         "This list, for programs (OpenAPI 3.1).",

@@ -86,6 +86,27 @@ async fn a_models_key_never_reaches_the_transcript() {
 }
 
 #[tokio::test]
+async fn the_server_and_the_gateway_put_the_same_in_the_place_of_a_secret_and_of_a_token() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let gateway = stage.gateway().await;
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&exec(&["env"])).await.run;
+    operator.launch().await;
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let said = format!("{KEY} and {token}");
+    operator.event(&run, 1, &Event::Note { text: said.clone() }).await;
+    operator.hear().await;
+    let lines = stage.transcript(&run).await;
+    let Event::Note { text } = &lines.last().unwrap().event else { panic!("{lines:?}") };
+    // As the gateway makes its scrubber: of the key that it was told, and the value with its name.
+    let values = [("model/m".to_owned(), model::Secret::new(KEY.to_owned()))];
+    let gateways = scrub::Scrubber::keyed(&gateway.1.unwrap(), values).with_formats(scrub::Formats::load().unwrap());
+    assert_eq!(*text, gateways.scrub_str(&said));
+    assert!(text.starts_with("[scrubbed:model/m#") && text.contains("and [redacted: github-token#"), "{text}");
+}
+
+#[tokio::test]
 async fn a_run_whose_box_is_gone_goes_on_in_a_new_one_from_its_history_with_a_new_handle() {
     let stage = Stage::start();
     stage.model("m", "model-1").await;

@@ -5,6 +5,7 @@ mod stage;
 mod denials;
 mod doors;
 mod egress;
+mod exits;
 mod grants;
 mod link;
 mod models;

@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::run::RunKind;
 use model::{Event, GrantId, Moment, RunId};
+use scrub::Key;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixListener;
@@ -162,8 +163,10 @@ impl Stage {
 
     /// A gateway that has these calls under way.
     pub async fn gateway_with(&self, open: Vec<GrantId>) -> Gateway {
-        let mut gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap());
+        let mut gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap(), None);
         gateway.say(&FromGateway::Hello { open }).await;
+        let ToGateway::Hello { fingerprints } = gateway.hear().await else { panic!("its first word is no hello") };
+        gateway.1 = Some(Key::new(fingerprints.key().expect("a key")));
         loop {
             let health: api::http::Health = self.home(Method::GET, "/api/health", None).await.json();
             if health.gateway {
@@ -267,7 +270,8 @@ impl Operator {
     }
 }
 
-pub struct Gateway(pub UnixStream);
+/// Its connection, and the key of fingerprints that the server told it.
+pub struct Gateway(pub UnixStream, pub Option<Key>);
 
 impl Gateway {
     pub async fn say(&mut self, word: &FromGateway) {

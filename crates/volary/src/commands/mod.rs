@@ -11,6 +11,7 @@ pub mod models;
 pub mod platform;
 pub mod reach;
 pub mod run;
+pub mod scrub;
 pub mod secrets;
 pub mod show;
 pub mod status;

@@ -1,0 +1,195 @@
+//! Every way out of the server: a live key and a vendor's token go in wherever something comes from, and out nowhere.
+
+use crate::stage::{KEY, Operator, Stage, agent, exec};
+use api::grants::{FromGateway, ModelCall, ToGateway};
+use api::link::{Down, Launch};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{Method, StatusCode};
+use model::event::{Stream, Verdict};
+use model::{Event, Outcome};
+use std::path::Path;
+
+/// What has the format of a credential, and is no secret of this home.
+fn token() -> String {
+    format!("ghp_{}", "a1B2".repeat(9))
+}
+
+/// Whether the key or the token stands there, as it is or in base 64 or hex.
+fn holds(bytes: &[u8]) -> bool {
+    let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+    let forms = [KEY, &token()].map(|secret| [secret.to_owned(), STANDARD.encode(secret), hex(secret)]);
+    forms.as_flattened().iter().any(|form| bytes.windows(form.len()).any(|window| window == form.as_bytes()))
+}
+
+/// A run in which both stand in all that a person, a box and a gateway can say.
+async fn leaky(stage: &Stage) -> (Operator, Launch) {
+    stage.model("m", "model-1").await;
+    let mut gateway = stage.gateway().await;
+    let mut operator = stage.operator(vec![]).await;
+    let said = format!("the key {KEY} and the token {}", token());
+    stage.create(&agent(&format!("say {said}"))).await;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    let events = [
+        Event::Note { text: said.clone() },
+        Event::Chunk { turn: 1, text: said.clone() },
+        Event::Output { id: "t".into(), stream: Stream::Stdout, data_b64: STANDARD.encode(&said) },
+    ];
+    for (seq, event) in (2..).zip(&events) {
+        operator.event(&launch.run, seq, event).await;
+        assert_eq!(operator.hear().await, Down::Ack { run: launch.run.clone(), seq });
+    }
+    operator.raw(&launch.run, 5, &serde_json::json!({ "kind": "news", "of": { "a box": said } }).to_string()).await;
+    assert_eq!(operator.hear().await, Down::Ack { run: launch.run.clone(), seq: 5 });
+    let call = ModelCall {
+        run: launch.run.clone(),
+        handle_sha256: token(),
+        provider: token(),
+        path: format!("/v1/{KEY}"),
+        model: said.clone(),
+        max_output_tokens: 1,
+        input_tokens_at_most: 1,
+        body_sha256: token(),
+        long_cache: false,
+    };
+    gateway.say(&FromGateway::Ask { id: 1, call }).await;
+    assert!(matches!(gateway.hear().await, ToGateway::Answer { id: 1, .. }));
+    let verdict = Verdict {
+        allowed: false,
+        rule: "path.unlisted".into(),
+        method: token(),
+        target: format!("/{}?{}", token(), KEY),
+        why: said.clone(),
+        body_sha256: Some(token()),
+        grant: None,
+        model: Some(said.clone()),
+        reserved: None,
+    };
+    gateway.say(&FromGateway::Refused { run: launch.run.clone(), verdict }).await;
+    while !stage
+        .transcript(&launch.run)
+        .await
+        .iter()
+        .any(|e| matches!(&e.event, Event::Verdict(v) if v.rule == "path.unlisted"))
+    {
+        tokio::task::yield_now().await;
+    }
+    let ended = Event::Ended { outcome: Outcome::Failed, reason: said, exit: None };
+    operator.event(&launch.run, 6, &ended).await;
+    while !stage.get(&launch.run).await.state.is_over() {
+        tokio::task::yield_now().await;
+    }
+    (operator, launch)
+}
+
+/// What a way out gives: something of the run, and nothing of either secret.
+fn clean(bytes: &[u8], mark: &str) {
+    let text = String::from_utf8_lossy(bytes);
+    assert!(!holds(bytes), "{text}");
+    assert!(text.contains(mark), "{text}");
+}
+
+#[tokio::test]
+async fn the_event_stream_the_transcript_and_its_export_hold_no_secret() {
+    let stage = Stage::start();
+    let (_operator, launch) = leaky(&stage).await;
+    let events = format!("/api/runs/{}/events", launch.run);
+    for path in [events.clone(), format!("{events}?follow=true")] {
+        clean(&stage.home(Method::GET, &path, None).await.body, "[scrubbed:model/m#");
+    }
+    let output = stage.transcript(&launch.run).await.into_iter().find_map(|entry| match entry.event {
+        Event::Output { data_b64, .. } => Some(STANDARD.decode(data_b64).unwrap()),
+        _ => None,
+    });
+    clean(&output.unwrap(), "[redacted: github-token#");
+}
+
+#[tokio::test]
+async fn what_an_agent_and_so_its_model_reads_of_its_task_holds_no_secret() {
+    let stage = Stage::start();
+    let (_operator, launch) = leaky(&stage).await;
+    let task = launch.agent.unwrap().task;
+    clean(task.as_bytes(), "say the key [scrubbed:model/m#");
+    assert!(task.contains("and the token [redacted: github-token#"), "{task}");
+}
+
+#[tokio::test]
+async fn a_command_that_holds_a_secrets_value_is_refused_and_one_with_a_token_is_shown_without_it() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let mut operator = stage.operator(vec![]).await;
+    let wish = serde_json::to_value(exec(&["printf", "%s", KEY])).unwrap();
+    let refused = stage.home(Method::POST, "/api/runs", Some(wish)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::BAD_REQUEST, "run.secret"));
+    clean(&refused.body, "printf %s [scrubbed:model/m#");
+    let argv = ["printf", &token()];
+    let view = stage.create(&exec(&argv)).await;
+    clean(view.task.as_bytes(), "printf [redacted: github-token#");
+    assert_eq!(operator.launch().await.argv, argv);
+}
+
+#[tokio::test]
+async fn the_console_holds_no_secret() {
+    let stage = Stage::start();
+    let (_operator, launch) = leaky(&stage).await;
+    for path in ["/".to_owned(), format!("/runs/{}", launch.run)] {
+        let page = stage.home(Method::GET, &path, None).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        clean(&page.body, "[scrubbed:model/m#");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_the_evidence_and_its_export_hold_no_secret() {
+    let stage = Stage::start();
+    leaky(&stage).await;
+    clean(&stage.home(Method::GET, "/api/evidence", None).await.body, "gateway.refused");
+}
+
+#[tokio::test]
+async fn an_error_that_quotes_what_was_asked_for_holds_no_secret() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    // A key in the place of its name: the message quotes it.
+    for (wrong, mark) in [(KEY.to_owned(), "[scrubbed:model/m#"), (token(), "[redacted: github-token#")] {
+        let path = format!("/api/secrets/{wrong}");
+        let put = stage.home(Method::PUT, &path, Some(serde_json::json!({ "value": "another-value" }))).await;
+        assert_eq!(put.status, StatusCode::BAD_REQUEST);
+        assert_eq!(put.code(), "secret.name");
+        clean(&put.body, mark);
+    }
+}
+
+#[tokio::test]
+async fn no_file_of_the_server_holds_a_secret() {
+    let mut stage = Stage::start();
+    leaky(&stage).await;
+    stage.stop();
+    fn walk(folder: &Path, read: &mut usize) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, read);
+            } else if path.is_file() {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!holds(&bytes), "{}", path.display());
+                *read += bytes.len();
+            }
+        }
+    }
+    let mut read = 0;
+    walk(stage.dir.path(), &mut read);
+    assert!(read > 10_000, "the database was read: {read} bytes");
+}
+
+#[tokio::test]
+async fn a_text_is_scrubbed_over_the_homes_socket_alone() {
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let text = serde_json::json!(format!("{KEY} {}", token()));
+    let out = stage.home(Method::POST, "/api/scrub", Some(text)).await;
+    assert_eq!(out.status, StatusCode::OK, "{}", out.text());
+    clean(&out.body, "\"[scrubbed:model/m#");
+    assert!(out.text().contains("] [redacted: github-token#"), "{}", out.text());
+    assert_eq!(stage.tcp(Method::POST, "/api/scrub", &[], KEY).await.status, StatusCode::FORBIDDEN);
+}
