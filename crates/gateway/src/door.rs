@@ -13,7 +13,7 @@ use crate::egress::{self, Came};
 use crate::refusal::{Refusal, Trace};
 use crate::seats::Share;
 use crate::tally::Tally;
-use http::StatusCode;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -176,12 +176,13 @@ async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, m
     let service = service_fn(|request| {
         let (due, next) = (due.clone(), next.clone());
         async move {
+            let leaves = Leaves::of(&request);
             let answer = match wire::fault_of(&request) {
                 Some(fault) => misshapen(caller, fault).await,
                 None if egress::is_for(&request) => egress::answer(gate, caller, &Came::Plain, &next, request).await,
                 None => call::answer(gate, caller, OnTheClock::start(due), request).await,
             };
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(leaves.or_close(answer))
         }
     });
     let served = builder().serve_connection(TokioIo::new(Strict::new(stream)), service).with_upgrades();
@@ -208,6 +209,39 @@ async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, m
             () = tunnel::follow(gate, caller, *after) => {}
             _ = cut.changed() => {}
         }
+    }
+}
+
+/// A request that asks to leave HTTP: what follows it is not read strictly any more, whatever is answered. So the
+/// connection ends with any answer but the one by which it does leave.
+pub(crate) enum Leaves {
+    /// It asks for nothing of that kind.
+    No,
+    /// For another protocol.
+    Upgrade,
+    /// For a tunnel.
+    Tunnel,
+}
+
+impl Leaves {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        match request.method() {
+            &Method::CONNECT => Self::Tunnel,
+            _ if request.headers().contains_key(header::UPGRADE) => Self::Upgrade,
+            _ => Self::No,
+        }
+    }
+
+    pub(crate) fn or_close<B>(&self, mut answer: Response<B>) -> Response<B> {
+        let stays = match self {
+            Self::No => false,
+            Self::Upgrade => answer.status() != StatusCode::SWITCHING_PROTOCOLS,
+            Self::Tunnel => !answer.status().is_success(),
+        };
+        if stays {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 }
 

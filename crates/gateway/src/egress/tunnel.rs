@@ -12,7 +12,7 @@ use super::run::Spent;
 use super::wire::{self, Strict};
 use crate::Gate;
 use crate::call::Caller;
-use crate::door;
+use crate::door::{self, Leaves};
 use crate::refusal::{Refusal, Trace};
 use crate::server::egress::Leave;
 use hyper::server::conn::http2;
@@ -175,11 +175,12 @@ async fn serve_one(
         service_fn(move |request| {
             let (gate, caller, came, next) = (gate.clone(), caller.clone(), came.clone(), next.clone());
             async move {
+                let leaves = Leaves::of(&request);
                 let answer = match wire::fault_of(&request) {
                     Some(fault) => door::misshapen(&caller, fault).await,
                     None => super::answer(&gate, &caller, &came, &next, request).await,
                 };
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(leaves.or_close(answer))
             }
         })
     };

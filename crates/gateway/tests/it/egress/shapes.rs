@@ -91,6 +91,25 @@ async fn a_request_with_two_readings_has_none() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_connection_whose_request_to_leave_http_was_refused_is_read_no_further() {
+    let mut world = World::with(any()).await;
+    // What follows has two readings, and would be read by one of them only.
+    let second = "GET http://a.example/second#x HTTP/1.1\nhost: a.example\n\n";
+    for first in [
+        "GET /nothing HTTP/1.1\r\nhost: x\r\nupgrade: foo\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n",
+        "CONNECT 10.0.0.1:443 HTTP/1.1\r\nhost: 10.0.0.1:443\r\n\r\n",
+    ] {
+        let got = world.raw(format!("{first}{second}").as_bytes()).await;
+        assert_eq!(got.status, 403, "{first}");
+        assert!(got.head.to_ascii_lowercase().contains("connection: close"), "{}", got.head);
+        assert!(!got.text().contains("HTTP/1.1"), "one answer and no more: {}", got.text());
+        drop(world.refusal().await);
+        world.nothing_left(first);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn places_that_name_a_host_must_agree() {
     let mut world = World::with(any()).await;
     for (what, request) in [
