@@ -64,6 +64,8 @@ mod tests {
             assert!(row.input <= row.output && row.cache_read <= row.input, "{}", row.id);
             let hour = row.cache_write_1h;
             assert_eq!(hour, if row.source.contains("Anthropic") { 2 * row.input } else { 0 }, "{}", row.id);
+            // Its vendor asks more for long prompts; a row has one price.
+            assert_eq!(row.source.contains("above 200,000"), row.id.starts_with("gemini") && row.id.contains("pro"));
             // 1,000 dollars a million tokens: a slip of the decimal point.
             assert!(row.output < 1_000_000_000 && row.output > 10_000, "{}", row.id);
         }

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct Turn {
     /// What the model says.
     pub text: String,
-    /// What it reasoned, encrypted; in Responses only, and only to a client that asks for it.
+    /// What it reasoned, encrypted: in Responses, and as Gemini's signature.
     pub reasoning: Option<String>,
     /// Which tools it asks for: name and input.
     pub tools: Vec<(String, Value)>,
@@ -84,8 +84,8 @@ impl Request {
     }
 }
 
-/// A provider that speaks Anthropic Messages, OpenAI Chat Completions and OpenAI Responses, told apart by path;
-/// streaming when the request asks for it.
+/// A provider that speaks Anthropic Messages, OpenAI Chat Completions, OpenAI Responses and Gemini, told apart by
+/// path; streaming when the request asks for it.
 ///
 /// A request without the right key gets 401; the others get the turns in order, one each; after the last, 400.
 pub struct ModelDouble {
@@ -195,6 +195,7 @@ async fn answer(
     };
     let key = match format {
         Format::Messages => request.header("x-api-key"),
+        Format::Gemini => request.header("x-goog-api-key"),
         _ => request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")),
     };
     if key != Some(state.key.as_str()) {
@@ -215,8 +216,12 @@ async fn answer(
         };
         return Ok(failure(format, status, kind, "as the test asked", turn.retry_after_secs));
     }
-    let model = asked["model"].as_str().unwrap_or_default();
-    if asked["stream"] != Value::Bool(true) {
+    let in_path = head.uri.path().rsplit_once('/').and_then(|(_, end)| end.split_once(':'));
+    let (model, stream) = match in_path.filter(|_| format == Format::Gemini) {
+        Some((model, act)) => (model, act == "streamGenerateContent" && head.uri.query() == Some("alt=sse")),
+        None => (asked["model"].as_str().unwrap_or_default(), asked["stream"] == Value::Bool(true)),
+    };
+    if !stream {
         let whole = format.whole(model, &turn).to_string();
         return Ok(respond(200, "application/json", Pieces::of(vec![whole])));
     }
@@ -230,7 +235,7 @@ async fn answer(
 }
 
 fn failure(format: Format, status: u16, kind: &str, message: &str, wait: Option<u64>) -> hyper::Response<Pieces> {
-    let body = format.error(kind, message).to_string();
+    let body = format.error(status, kind, message).to_string();
     let mut response = respond(status, "application/json", Pieces::of(vec![body]));
     if let Some(secs) = wait {
         response.headers_mut().insert(hyper::header::RETRY_AFTER, HeaderValue::from(secs));
@@ -294,7 +299,7 @@ mod tests {
         let length = body.len();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-api-key: {key}\r\n\
-             authorization: Bearer {key}\r\ncontent-length: {length}\r\n\r\n"
+             authorization: Bearer {key}\r\nx-goog-api-key: {key}\r\ncontent-length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body.as_bytes()).unwrap();
@@ -316,6 +321,11 @@ mod tests {
             assert!(post(&double, path, "k", r#"{"model":"m","stream":true}"#).contains(streamed), "{path}");
             assert_eq!(double.requests().len(), 2);
         }
+        let double = ModelDouble::start("k", vec![turn.clone(), turn]);
+        let whole = post(&double, "/v1beta/models/m:generateContent", "k", "{}");
+        assert!(whole.contains("\"functionCall\":") && !whole.contains("data: "), "{whole}");
+        let streamed = post(&double, "/v1beta/models/m:streamGenerateContent?alt=sse", "k", "{}");
+        assert!(streamed.contains("data: ") && streamed.contains("\"finishReason\":\"STOP\""), "{streamed}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What the providers' servers really write, field for field and event for event, as recorded from their
-//! published examples: Anthropic Messages, OpenAI Chat Completions, OpenAI Responses.
+//! published examples: Anthropic Messages, OpenAI Chat Completions, OpenAI Responses, Gemini's generateContent.
 
 use crate::double::Turn;
 use serde_json::{Value, json};
 
-/// Which of the three, by the path of the request.
+/// Which of the four, by the path of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `POST /v1/messages`
@@ -13,14 +13,21 @@ pub enum Format {
     Chat,
     /// `POST /v1/responses`
     Responses,
+    /// `POST /v1beta/models/{model}:generateContent`, and `:streamGenerateContent`
+    Gemini,
 }
 
 impl Format {
     /// The format behind a path, whatever stands before `/v1`.
     pub fn of(path: &str) -> Option<Self> {
-        [(Self::Messages, "/v1/messages"), (Self::Chat, "/v1/chat/completions"), (Self::Responses, "/v1/responses")]
-            .into_iter()
-            .find_map(|(format, end)| path.ends_with(end).then_some(format))
+        let ends = [
+            (Self::Messages, "/v1/messages"),
+            (Self::Chat, "/v1/chat/completions"),
+            (Self::Responses, "/v1/responses"),
+            (Self::Gemini, ":generateContent"),
+            (Self::Gemini, ":streamGenerateContent"),
+        ];
+        ends.into_iter().find_map(|(format, end)| path.ends_with(end).then_some(format))
     }
 
     /// The whole answer in one JSON text.
@@ -29,6 +36,7 @@ impl Format {
             Self::Messages => messages(model, turn),
             Self::Chat => chat(model, turn),
             Self::Responses => responses(model, turn, "completed"),
+            Self::Gemini => gemini(model, turn),
         }
     }
 
@@ -38,14 +46,25 @@ impl Format {
             Self::Messages => messages_events(model, turn),
             Self::Chat => chat_events(model, turn, usage),
             Self::Responses => responses_events(model, turn),
+            Self::Gemini => gemini_events(model, turn),
         }
     }
 
     /// An error's body.
-    pub fn error(self, kind: &str, message: &str) -> Value {
+    pub fn error(self, status: u16, kind: &str, message: &str) -> Value {
         match self {
             Self::Messages => json!({"type": "error", "error": {"type": kind, "message": message},
                 "request_id": "req_011CSHoEeqs5C35K2UUqR7Fy"}),
+            Self::Gemini => {
+                let words = match status {
+                    400 | 401 => "INVALID_ARGUMENT",
+                    404 => "NOT_FOUND",
+                    429 => "RESOURCE_EXHAUSTED",
+                    503 => "UNAVAILABLE",
+                    _ => "INTERNAL",
+                };
+                json!({"error": {"code": status, "message": message, "status": words}})
+            }
             _ => json!({"error": {"message": message, "type": kind, "param": null, "code": kind}}),
         }
     }
@@ -271,4 +290,59 @@ fn responses_events(model: &str, turn: &Turn) -> Vec<String> {
         event["sequence_number"] = n.into();
     }
     events.iter().map(named).collect()
+}
+
+// ---- Gemini ------------------------------------------------------------------------------------------------
+
+fn gemini_usage(turn: &Turn, output: u64) -> Value {
+    // What was read from the cache is among the prompt's; what was thought is beside what was said.
+    let prompt = turn.usage.input + turn.usage.cache_read;
+    let thought = output / 2;
+    json!({"promptTokenCount": prompt, "candidatesTokenCount": output - thought,
+        "totalTokenCount": prompt + output, "cachedContentTokenCount": turn.usage.cache_read,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
+        "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": turn.usage.cache_read}],
+        "thoughtsTokenCount": thought})
+}
+
+/// The parts of an answer; what was thought stands as a signature on the first call, or on the text.
+fn gemini_parts(turn: &Turn) -> Vec<Value> {
+    let mut parts = Vec::new();
+    if !turn.text.is_empty() {
+        parts.push(json!({"text": turn.text}));
+    }
+    let calls = parts.len();
+    parts.extend(turn.tools.iter().map(|(name, input)| json!({"functionCall": {"name": name, "args": input}})));
+    let first = if turn.tools.is_empty() { 0 } else { calls };
+    if let (Some(hidden), Some(part)) = (&turn.reasoning, parts.get_mut(first)) {
+        part["thoughtSignature"] = hidden.as_str().into();
+    }
+    parts
+}
+
+fn gemini_at(model: &str, turn: &Turn, parts: Vec<Value>, last: bool) -> Value {
+    let mut candidate = json!({"content": {"parts": parts, "role": "model"}, "index": 0});
+    if last {
+        candidate["finishReason"] = "STOP".into();
+    }
+    let output = if last { turn.usage.output } else { turn.usage.output.min(1) };
+    json!({"candidates": [candidate], "usageMetadata": gemini_usage(turn, output), "modelVersion": model,
+        "responseId": "mAitaLmkHPPlz7IPvtfUqQ4"})
+}
+
+fn gemini(model: &str, turn: &Turn) -> Value {
+    gemini_at(model, turn, gemini_parts(turn), true)
+}
+
+fn gemini_events(model: &str, turn: &Turn) -> Vec<String> {
+    let mut parts = Vec::new();
+    for part in gemini_parts(turn) {
+        match part["text"].as_str().filter(|_| part.get("thoughtSignature").is_none()) {
+            Some(text) => parts.extend(pieces(text).into_iter().map(|piece| json!({"text": piece}))),
+            None => parts.push(part),
+        }
+    }
+    let mut events: Vec<Value> = parts.into_iter().map(|part| gemini_at(model, turn, vec![part], false)).collect();
+    events.push(gemini_at(model, turn, vec![json!({"text": ""})], true));
+    events.iter().map(|event| format!("data: {event}\r\n\r\n")).collect()
 }

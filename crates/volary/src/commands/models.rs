@@ -17,19 +17,23 @@ pub enum Provider {
     Anthropic,
     /// api.openai.com
     Openai,
+    /// generativelanguage.googleapis.com
+    Gemini,
     /// Any server that speaks the OpenAI format; needs --base (Ollama, vLLM …)
     OpenaiCompatible,
     /// A file of turns, served by the gateway over the real wire format; needs --script
     Scripted,
 }
 
-/// Which of OpenAI's two formats our own agent speaks.
+/// Which format our own agent speaks, where a provider has several.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Api {
     /// Chat Completions, which every compatible server has
     Chat,
     /// Responses, in which OpenAI's reasoning models keep their reasoning from one call to the next
     Responses,
+    /// Gemini's generateContent; of a scripted model only
+    Gemini,
 }
 
 /// What can be done with models.
@@ -42,7 +46,7 @@ pub enum Act {
         /// Who serves it
         #[arg(long, value_enum)]
         provider: Provider,
-        /// Format of OpenAI's: chat unless said otherwise
+        /// Format of OpenAI's (chat unless said otherwise), or of a scripted model
         #[arg(long, value_enum)]
         api: Option<Api>,
         /// The provider's own id of the model
@@ -157,11 +161,15 @@ fn view(act: &Act) -> anyhow::Result<ModelView> {
     let (dialect, usual_base, usual_secret) = match provider {
         Provider::Anthropic => (Dialect::Anthropic, Some("https://api.anthropic.com"), Some("model/anthropic")),
         Provider::Openai => (Dialect::Openai, Some("https://api.openai.com"), Some("model/openai")),
+        Provider::Gemini => (Dialect::Gemini, Some("https://generativelanguage.googleapis.com"), Some("model/gemini")),
         Provider::OpenaiCompatible => (Dialect::Openai, None, None),
         Provider::Scripted => (Dialect::Anthropic, Some("script:"), Some("model/scripted")),
     };
     let dialect = match (provider, api) {
         (Provider::Anthropic, Some(_)) => bail!("--api is for the formats of OpenAI; anthropic has one format"),
+        (Provider::Gemini, Some(_)) => bail!("--api is for the formats of OpenAI; gemini has one format"),
+        (Provider::Scripted, Some(Api::Gemini)) => Dialect::Gemini,
+        (_, Some(Api::Gemini)) => bail!("--api gemini is for --provider scripted; use --provider gemini"),
         (_, Some(Api::Chat)) => Dialect::Openai,
         (_, Some(Api::Responses)) => Dialect::OpenaiResponses,
         (_, None) => dialect,
@@ -182,7 +190,8 @@ fn view(act: &Act) -> anyhow::Result<ModelView> {
         name: name.clone(),
         dialect,
         base,
-        id: id.clone(),
+        // The vendor's lists name a model with the folder that its path adds by itself.
+        id: if dialect == Dialect::Gemini { id.trim_start_matches("models/").to_owned() } else { id.clone() },
         secret: secret.clone().or_else(|| usual_secret.map(str::to_owned)),
         internal: *internal,
         price: price.as_deref().map(parse_price).transpose()?,

@@ -1,7 +1,7 @@
 //! Whole runs: what leaves, what comes back, what it costs.
 
 use crate::shared::{
-    Asked, Ran, Wild, all, anthropic, event, head, mend, of_kind, openai, platform, run, sha256, text,
+    Asked, Ran, Wild, all, anthropic, event, gemini, head, mend, of_kind, openai, platform, run, sha256, text,
 };
 use model::Usage;
 use serde_json::{Value, json};
@@ -142,7 +142,40 @@ fn a_run_with_openais_responses_sends_the_whole_context_stores_nothing_and_costs
 }
 
 #[test]
-fn a_scripted_model_speaks_each_of_the_three_formats() {
+fn a_run_with_geminis_format_sends_the_key_and_its_own_bytes_and_signatures_and_costs_what_was_reported() {
+    let (platform, repo) = (platform(), Repo::failing());
+    let mut turns = turns();
+    turns[0].reasoning = Some("CpcBAdHtim-first-thought".into());
+    let double = ModelDouble::start("AIzaSyA-right-one-of-some-length", turns.clone());
+    gemini(&platform, "gemini", &double.url(), "AIzaSyA-right-one-of-some-length");
+    let ran = run(&platform, &repo, &[]);
+    let requests = double.requests();
+    whole(&platform, &repo, &ran, &requests);
+    keyed(&requests, "x-goog-api-key", "AIzaSyA-right-one-of-some-length", "authorization");
+    for request in &requests {
+        assert_eq!(request.target, "/v1beta/models/gemini-test:streamGenerateContent?alt=sse");
+        assert_eq!(request.header("x-api-key"), None);
+    }
+    // What the model said and asked for stands in the next request, signed where it was, and then the result.
+    let second = requests[1].json();
+    let (said, answered) = (&second["contents"][1], &second["contents"][2]);
+    assert_eq!((&said["role"], &said["parts"][0]), (&json!("model"), &json!({"text": "I mend it."})), "{second:#}");
+    assert_eq!(said["parts"][1]["functionCall"], json!({"name": "edit", "args": mend()}));
+    assert_eq!(said["parts"][1]["thoughtSignature"], "CpcBAdHtim-first-thought");
+    assert_eq!(
+        (&answered["role"], &answered["parts"][0]["functionResponse"]["name"]),
+        (&json!("user"), &json!("edit"))
+    );
+
+    let view = ran.view(&platform);
+    let usage = turns.iter().fold(Usage::default(), |sum, turn| sum.plus(turn.usage));
+    assert_eq!(view["usage"], serde_json::to_value(usage).unwrap());
+    assert_eq!(view["cost"], cost(&turns, [2_000_000, 8_000_000, 1_000_000, 2_000_000]));
+    assert_eq!(view["calls"], 3);
+}
+
+#[test]
+fn a_scripted_model_speaks_each_of_the_four_formats() {
     let script = json!([
         {"text": "I mend it.", "tools": [{"name": "edit", "input": mend()}, {"name": "read", "input": {"path": "max.c"}}]},
         {"tools": [{"name": "shell", "input": {"command": "sh test.sh"}}]},
@@ -151,7 +184,9 @@ fn a_scripted_model_speaks_each_of_the_three_formats() {
     let file = platform.home().join("script.json");
     std::fs::write(&file, script.to_string()).unwrap();
     platform.secret("model/scripted", "a-canary-of-some-length");
-    for (name, api) in [("messages", None), ("chat", Some("chat")), ("responses", Some("responses"))] {
+    for (name, api) in
+        [("messages", None), ("chat", Some("chat")), ("responses", Some("responses")), ("gemini", Some("gemini"))]
+    {
         let mut add = vec!["model", "add", name, "--provider", "scripted", "--id", "scripted"];
         add.extend(["--script", file.to_str().unwrap()]);
         add.extend(api.iter().flat_map(|api| ["--api", api]));
@@ -253,6 +288,17 @@ fn message(words: &str, calls: &[(&str, Value)]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The same of Gemini's.
+fn generated(words: &str, calls: &[(&str, Value)]) -> Vec<u8> {
+    let mut parts = vec![json!({"text": words, "tone": "dry"})];
+    parts.extend(calls.iter().map(|(name, input)| json!({"functionCall": {"name": name, "args": input}})));
+    json!({"candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}],
+        "mood": {"of the day": [1]}, "modelVersion": "m",
+        "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 4, "thoughtsTokenCount": 6, "joules": 3}})
+    .to_string()
+    .into_bytes()
+}
+
 #[test]
 fn a_provider_that_answers_in_one_piece_although_asked_to_stream_is_understood_and_metered() {
     let repo = Repo::failing();
@@ -260,6 +306,7 @@ fn a_provider_that_answers_in_one_piece_although_asked_to_stream_is_understood_a
         (anthropic as fn(&Platform, &str, &str, &str), message as fn(&str, &[(&str, Value)]) -> Vec<u8>),
         (openai, chat),
         (responses, response),
+        (gemini, generated),
     ] {
         let platform = platform();
         let wild = Wild::start(move |n, _| {
@@ -269,7 +316,10 @@ fn a_provider_that_answers_in_one_piece_although_asked_to_stream_is_understood_a
         add(&platform, "whole", wild.url(), "sk-a-key-of-some-length");
         let ran = run(&platform, &repo, &[]);
         assert_eq!(ran.end(), ("done".into(), String::new()), "{}", all(&ran.out));
-        assert!(wild.asked().iter().all(|asked| text(&asked.body).contains("\"stream\":true")));
+        let streams = |asked: &Asked| {
+            asked.line.contains(":streamGenerateContent?alt=sse ") || text(&asked.body).contains("\"stream\":true")
+        };
+        assert!(wild.asked().iter().all(streams));
         assert!(repo.git(&["show", &format!("volary/{}:max.c", ran.run)]).contains("a > b"));
         let view = ran.view(&platform);
         assert_eq!((&view["usage"]["input"], &view["usage"]["output"]), (&json!(200), &json!(20)), "{view:#}");

@@ -1,6 +1,6 @@
 //! A provider that gives away the key it was called with: no word of it may stay anywhere.
 
-use crate::shared::{Console, Ran, Wild, all, anthropic, api, event, head, openai, platform, run, steps, text};
+use crate::shared::{Console, Ran, Wild, all, anthropic, api, event, gemini, head, openai, platform, run, steps, text};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -182,6 +182,44 @@ fn a_key_that_openais_format_brings_back_is_found_nowhere() {
     let (outcome, reason) = ran.end();
     assert_eq!(outcome, "failed", "{}", all(&ran.out));
     assert!(reason.contains("Incorrect API key provided: [scrubbed:"), "{reason}");
+    not_kept(&platform, &ran);
+    not_shown(&platform, &ran);
+}
+
+#[test]
+fn a_key_that_geminis_format_brings_back_whole_or_in_halves_of_two_events_is_found_nowhere() {
+    let (platform, repo) = (platform(), Repo::failing());
+    let wild = Wild::start(|n, _| {
+        let echo = format!("x-request-id: {KEY}\r\nx-goog-echo: {KEY}\r\n");
+        if n > 0 {
+            let said = format!("API key not valid: {KEY}.");
+            let body = json!({"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT",
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "metadata": {"key": KEY}}]}});
+            return vec![head("400 Bad Request", "application/json", &echo), body.to_string().into_bytes()];
+        }
+        let (left, right) = KEY.split_at(KEY.len() / 2);
+        let part = |part: Value| json!({"candidates": [{"content": {"parts": [part], "role": "model"}, "index": 0}]});
+        let input = json!({"command": format!("printf %s {KEY}")});
+        let events = [
+            part(json!({"text": format!("It is {KEY} ({}), or ", STANDARD.encode(KEY))})),
+            part(json!({"text": left})),
+            part(json!({"text": right})),
+            part(json!({"text": "."})),
+            part(json!({"functionCall": {"name": "shell", "args": input}, "thoughtSignature": STANDARD.encode(KEY)})),
+            json!({"candidates": [{"finishReason": "STOP", "index": 0}], "modelVersion": KEY, "responseId": KEY}),
+        ];
+        let body: Vec<u8> = events.iter().flat_map(|event| format!("data: {event}\r\n\r\n").into_bytes()).collect();
+        let mut pieces = vec![head("200 OK", "text/event-stream", &echo)];
+        pieces.extend(cut_in_keys(&body));
+        pieces
+    });
+    gemini(&platform, "leaky", wild.url(), KEY);
+    let ran = run(&platform, &repo, &[]);
+    let (outcome, reason) = ran.end();
+    assert_eq!(outcome, "failed", "{}", all(&ran.out));
+    assert!(reason.contains("API key not valid: [scrubbed:"), "{reason}");
+    let said: String = ran.of_kind("chunk").iter().filter_map(|chunk| chunk["text"].as_str()).collect();
+    assert_eq!(said.matches("[scrubbed:").count(), 3, "{said}");
     not_kept(&platform, &ran);
     not_shown(&platform, &ran);
 }

@@ -1,6 +1,6 @@
 //! Naming models and keeping keys: what works, and what is refused with the way out.
 
-use crate::shared::{all, anthropic, openai, platform, text};
+use crate::shared::{all, anthropic, gemini, openai, platform, text};
 use std::net::TcpListener;
 use std::process::Output;
 use testkit::{ModelDouble, Platform, Turn};
@@ -24,12 +24,13 @@ fn add(platform: &Platform, args: &[&str]) -> Output {
 #[test]
 fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
     let platform = platform();
-    let double = ModelDouble::start(KEY, vec![Turn::says("pong"); 4]);
+    let double = ModelDouble::start(KEY, vec![Turn::says("pong"); 5]);
     anthropic(&platform, "claude", &double.url(), KEY);
     openai(&platform, "gpt", &double.url(), KEY);
     let add = ["model", "add", "new", "--provider", "openai", "--api", "responses", "--id", "gpt-test", "--base"];
     drop(platform.ok(&[&add[..], &[&double.url(), "--internal", "--price", "0,0"]].concat()));
-    for model in ["claude", "gpt", "new"] {
+    gemini(&platform, "gemini", &double.url(), KEY);
+    for model in ["claude", "gpt", "new", "gemini"] {
         let said = platform.ok(&["model", "test", model]);
         assert!(said.starts_with("ok: "), "{said}");
     }
@@ -37,12 +38,34 @@ fn a_test_of_a_model_says_whether_it_answers_and_with_which_key() {
     assert_eq!(double.requests()[1].header("authorization"), Some(&*format!("Bearer {KEY}")));
     assert_eq!(double.requests()[2].header("authorization"), Some(&*format!("Bearer {KEY}")));
     assert_eq!(double.requests()[2].target, "/v1/responses");
+    assert_eq!(double.requests()[3].header("x-goog-api-key"), Some(KEY));
+    assert_eq!(double.requests()[3].target, "/v1beta/models/gemini-test:generateContent");
 
     assert_eq!(platform.json(&["model", "test", "claude", "--json"])["ok"], true);
 
     platform.secret("model/anthropic", "sk-not-the-right-key");
     refused(&platform.cli(&["model", "test", "claude"]), &["failed: ", "401", "invalid x-api-key"]);
     refused(&platform.cli(&["model", "test", "nobody"]), &["no model \"nobody\"", "model list"]);
+}
+
+#[test]
+fn a_gemini_model_is_named_by_what_can_stand_in_a_path_has_a_price_of_its_own_and_one_format() {
+    let platform = platform();
+    let add = ["model", "add", "g", "--provider", "gemini", "--id"];
+    drop(platform.ok(&[&add[..], &["models/gemini-2.5-pro"]].concat()));
+    let listed = platform.json(&["model", "list", "--json"]);
+    let kept = &listed[0];
+    assert_eq!((&kept["id"], &kept["dialect"]), (&"gemini-2.5-pro".into(), &"gemini".into()), "{kept:#}");
+    assert_eq!(
+        (&kept["base"], &kept["secret"]),
+        (&"https://generativelanguage.googleapis.com".into(), &"model/gemini".into())
+    );
+    // What its vendor asks for long prompts: a budget that holds it holds any.
+    assert_eq!((&kept["price"]["input"], &kept["price"]["output"]), (&2_500_000.into(), &15_000_000.into()));
+    for id in ["a/b", "a:b", "..", "a b"] {
+        refused(&platform.cli(&[&add[..], &[id, "--price", "0,0"]].concat()), &["stands in a path"]);
+    }
+    refused(&platform.cli(&[&add[..], &["gemini-2.5-pro", "--api", "chat"]].concat()), &["gemini has one format"]);
 }
 
 #[test]

@@ -250,6 +250,13 @@ pub fn openai(platform: &Platform, name: &str, url: &str, key: &str) {
     ]));
 }
 
+/// The same in Gemini's format.
+pub fn gemini(platform: &Platform, name: &str, url: &str, key: &str) {
+    platform.secret("model/gemini", key);
+    let fixed = ["model", "add", name, "--provider", "gemini", "--id", "gemini-test", "--internal"];
+    drop(platform.ok(&[&fixed[..], &["--base", url, "--price", "2,8,1,2"]].concat()));
+}
+
 // ---- the server, without the command line -------------------------------------------------------------------
 
 /// One request by HTTP/1.0, whose answer ends with the connection: status, head, body.
