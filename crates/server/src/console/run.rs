@@ -75,7 +75,7 @@ async fn show(
             div.totals #totals { (totals(&view)) }
         }
         (about(&view))
-        section id=(denials::SLOT) aria-label="Refused" { (denials::table(&run, &refused)) }
+        div id=(denials::SLOT) { (denials::table(&run, &refused)) }
         (pages)
         h2.visually-hidden { "Transcript" }
         div.log #(LOG) role="log" aria-live="polite" aria-label="Transcript" data-live=[live] data-follow {

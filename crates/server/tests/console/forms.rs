@@ -130,7 +130,12 @@ async fn no_form_is_sent_from_another_site_or_by_who_is_not_signed_in() {
     let forms: Vec<_> = routes.iter().filter(|r| r.method == Method::POST && !r.path.starts_with("/api/")).collect();
     assert!(forms.len() >= 7, "{forms:?}");
     for route in forms {
-        let path = route.path.replace("{run}", run.as_str()).replace("{name}", "m").replace("{token}", "t");
+        let path = route
+            .path
+            .replace("{run}", run.as_str())
+            .replace("{name}", "m")
+            .replace("{token}", "t")
+            .replace("{n}", "1");
         for origin in ["https://evil.example", "null", neighbour.as_str()] {
             let headers = [("cookie", cookie.as_str()), FORM, ("origin", origin)];
             let answer = stage.tcp(Method::POST, &path, &headers, body).await;

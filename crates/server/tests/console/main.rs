@@ -5,6 +5,7 @@
 mod stage;
 
 mod accounts;
+mod denials;
 mod forms;
 mod live;
 mod pages;

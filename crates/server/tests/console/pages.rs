@@ -30,13 +30,14 @@ async fn no_page_needs_what_the_content_policy_forbids() {
     let stage = Stage::start();
     stage.model("m", "id").await;
     let run = stage.create(&agent("do it")).await.run;
+    crate::denials::refused(&stage, &run, "port.closed", "GET", "http://docs.example.org:8080/", "no").await;
     let cookie = sign_in(&stage).await;
     let pages = server::routes::all().list();
     let pages = pages.iter().filter(|r| r.method == Method::GET && !r.path.starts_with("/api/"));
     let mut seen = 0;
     for route in pages.filter(|r| !r.path.starts_with("/assets/") && !r.path.ends_with("live")) {
         let query = if route.path == "/secrets/delete" { "?name=model/m" } else { "" };
-        let path = route.path.replace("{run}", run.as_str()).replace("{token}", "t") + query;
+        let path = route.path.replace("{run}", run.as_str()).replace("{token}", "t").replace("{n}", "1") + query;
         let page = stage.tcp(Method::GET, &path, &[("cookie", &cookie)], "").await;
         assert_eq!(page.status, StatusCode::OK, "{path}");
         let text = page.text();
@@ -66,7 +67,12 @@ async fn the_pages_parts_are_served_from_the_binary_to_anyone() {
 #[tokio::test]
 async fn a_page_is_a_reader_of_its_scope_like_the_api() {
     let list = server::routes::all().list();
-    for (path, scope) in [("/", "runs.read"), ("/runs/{run}/cancel", "runs.cancel"), ("/secrets", "secrets.list")] {
+    for (path, scope) in [
+        ("/", "runs.read"),
+        ("/runs/{run}/cancel", "runs.cancel"),
+        ("/secrets", "secrets.list"),
+        ("/runs/{run}/denials/{n}/allow", "profiles.edit"),
+    ] {
         let route = list.iter().find(|r| r.path == path && r.method == Method::GET).unwrap();
         assert!(matches!(route.guard, GuardKind::Scope(s) if s.id() == scope), "{path}: {}", route.guard);
     }

@@ -77,14 +77,16 @@ const FAULTS: &str = r#"
 /// A platform with one run that is over, one that waits, and every page's address.
 fn house(platform: &Platform, gate: &Gate, repo: &Repo) -> (String, Vec<String>) {
     let fix = json!([{ "name": "edit", "input": { "path": "max.c", "old": "a < b", "new": "a > b" } }]);
-    let talk = shell(&format!("echo here; {}", gate.wait()));
+    // A refusal, by a rule that a row would lift; nothing is asked for a name.
+    let talk = shell(&format!("curl -s http://docs.example.org:8080/guide; echo here; {}", gate.wait()));
     let turns =
         json!([{ "text": "I mend it.", "tools": fix }, { "text": "I wait.", "tools": talk }, { "text": "So." }]);
     platform.script("scripted", &turns, KEY);
     let run = start(platform, repo, "Mend the function that takes the larger of two numbers, and wait for me then");
     let pages = ["/", "/runs/new", "/models", "/secrets", "/secrets/delete?name=model/scripted", "/evidence"];
     let mut pages: Vec<String> = pages.iter().map(|page| (*page).to_owned()).collect();
-    pages.extend([format!("/runs/{run}"), format!("/runs/{run}/cancel")]);
+    let refusal = format!("/runs/{run}/denials/1");
+    pages.extend([format!("/runs/{run}"), format!("/runs/{run}/cancel"), format!("{refusal}/allow"), refusal]);
     (run, pages)
 }
 
