@@ -137,7 +137,8 @@ fn offer<T>(rule: &'static str, why: impl Into<String>, proposal: Proposal) -> R
 fn word(law: &Law, ask: &Ask) -> Word {
     let internal = law.exception(ask.host, ask.port);
     reachable(law, ask, internal)?;
-    if matches!(ask.signs.handle, Handle::Misplaced) || signs::holds_handle(ask.path.as_bytes()) {
+    let in_url = signs::hides_handle(ask.path.as_bytes()) || signs::holds_handle(ask.host.as_str().as_bytes());
+    if matches!(ask.signs.handle, Handle::Misplaced) || in_url {
         return deny(
             "handle.misplaced",
             "A handle stands where no credential does (in the URL, in the password, twice, in another header); it goes \
@@ -259,6 +260,9 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
         return no_row(ask, method, scheme, read);
     };
+    if ask.signs.upgrade && !ask.signs.websocket {
+        return deny("upgrade.unknown", "A WebSocket over HTTP/1.1 is the only upgrade that goes through the proxy.");
+    }
     if scheme != Scheme::Https {
         return deny("write.plain", "A request with a credential goes over https only.");
     }

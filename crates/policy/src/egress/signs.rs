@@ -2,7 +2,9 @@
 //! credential, this run's handle.
 
 use base64::Engine as _;
+use base64::alphabet::STANDARD as STANDARD_ALPHABET;
 use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::Secret;
 
 /// What every handle starts with.
@@ -16,6 +18,8 @@ const HANDLE_CHARS: usize = 52;
 pub struct Signs {
     /// It asks for another protocol (WebSocket, extended CONNECT, `Upgrade` of any kind).
     pub upgrade: bool,
+    /// It says that this is a WebSocket, over HTTP/1.1: the one upgrade that goes through.
+    pub websocket: bool,
     /// It announces a body, or has one; a length of zero is none.
     pub body: bool,
     /// A header asks for another method, host or path than the request's own.
@@ -75,7 +79,11 @@ impl Signs {
             _ => self.handle = Handle::Misplaced,
         }
         match name {
-            "upgrade" | "http2-settings" => self.upgrade = true,
+            "upgrade" => {
+                self.websocket = value.eq_ignore_ascii_case(b"websocket");
+                self.upgrade = true;
+            }
+            "http2-settings" => self.upgrade = true,
             _ if name.starts_with("sec-websocket-") => self.upgrade = true,
             "content-length" => self.body |= value.trim_ascii() != b"0",
             "transfer-encoding" | "trailer" | "expect" => self.body = true,
@@ -96,13 +104,80 @@ pub fn holds_handle(text: &[u8]) -> bool {
     text.windows(HANDLE_PREFIX.len()).enumerate().any(|(at, w)| w == HANDLE_PREFIX.as_bytes() && found(at))
 }
 
+/// Bytes of a text that comes in pieces that are looked at again with what follows them: the longest form in which a
+/// handle is looked for, percent-encoded to the last letter.
+pub const HELD: usize = (HANDLE_PREFIX.len() + HANDLE_CHARS) * 3;
+
+/// Whether a text holds a handle as it is, in percent-encoding, or in base64 (of either alphabet, at any place in it).
+#[must_use]
+pub fn hides_handle(text: &[u8]) -> bool {
+    holds_handle(text) || (text.contains(&b'%') && holds_handle(&decoded(text))) || in_base64(text)
+}
+
+/// The text with its percent-encoded letters as they are.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
+    let mut plain = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let code = if text[at] == b'%' { digit(at + 1).zip(digit(at + 2)) } else { None };
+        match code.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                at += 3;
+            }
+            None => {
+                plain.push(text[at]);
+                at += 1;
+            }
+        }
+    }
+    plain
+}
+
+fn in_base64(text: &[u8]) -> bool {
+    let shortest = (HANDLE_PREFIX.len() + HANDLE_CHARS) * 4 / 3;
+    let is_letter = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
+    text.split(|b| !is_letter(b)).filter(|run| run.len() >= shortest).any(|run| {
+        let run: Vec<u8> = run
+            .iter()
+            .map(|b| {
+                if *b == b'-' {
+                    b'+'
+                } else if *b == b'_' {
+                    b'/'
+                } else {
+                    *b
+                }
+            })
+            .collect();
+        // Where the quartets begin is known only to whoever encoded.
+        (0..4).any(|from| {
+            let quartets = &run[from..];
+            let whole = &quartets[..quartets.len() / 4 * 4];
+            let rest = &quartets[whole.len()..];
+            let plain = |text: &[u8]| ANY_END.decode(text).unwrap_or_default();
+            // One letter more than quartets is no end of any text.
+            holds_handle(&[plain(whole), if rest.len() > 1 { plain(rest) } else { Vec::new() }].concat())
+        })
+    })
+}
+
+/// Base64 as it stands in the middle of a text: the bits behind its last letter are not looked at.
+const ANY_END: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD_ALPHABET,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 fn is_handle(text: &str) -> bool {
     text.len() == HANDLE_PREFIX.len() + HANDLE_CHARS && holds_handle(text.as_bytes())
 }
 
 fn shown(name: &str, value: &[u8]) -> Handle {
     let Ok(text) = std::str::from_utf8(value) else {
-        return if holds_handle(value) { Handle::Misplaced } else { Handle::None };
+        return if hides_handle(value) { Handle::Misplaced } else { Handle::None };
     };
     let one =
         |handle: &str, place| Handle::Shown { header: name.to_owned(), handle: Secret::new(handle.to_owned()), place };
@@ -111,17 +186,17 @@ fn shown(name: &str, value: &[u8]) -> Handle {
         return match basic_user(rest) {
             Some(Ok(user)) => one(&user, Place::BasicUser),
             Some(Err(())) => Handle::Misplaced,
-            None if holds_handle(value) => Handle::Misplaced,
+            None if hides_handle(value) => Handle::Misplaced,
             None => Handle::None,
         };
     }
     // The proxy's own credential is no place: nothing is injected there.
-    match (is_handle(rest), holds_handle(value)) {
-        (true, _) if is_place(name) && word.is_empty() => one(rest, Place::Whole),
-        (true, _) if is_place(name) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+    match is_handle(rest) {
+        true if is_place(name) && word.is_empty() => one(rest, Place::Whole),
+        true if is_place(name) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
             one(rest, Place::AfterWord)
         }
-        (_, true) => Handle::Misplaced,
+        _ if hides_handle(value) => Handle::Misplaced,
         _ => Handle::None,
     }
 }

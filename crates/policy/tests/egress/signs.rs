@@ -141,3 +141,45 @@ fn signs_never_print_the_handle() {
     let signs = Signs::of([("x-api-key", HANDLE.as_bytes())]);
     assert!(!format!("{signs:?}").contains(HANDLE));
 }
+
+/// Every way in which a text can hide a handle that is looked for.
+fn hidden() -> Vec<(String, Vec<u8>)> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    let mut all = vec![
+        ("as it is".to_owned(), HANDLE.into()),
+        ("its first letter percent-encoded".to_owned(), HANDLE.replacen('v', "%76", 1).into_bytes()),
+        ("its line percent-encoded".to_owned(), HANDLE.replacen('_', "%5F", 1).into_bytes()),
+        (
+            "all percent-encoded".to_owned(),
+            HANDLE.bytes().map(|b| format!("%{b:02x}")).collect::<String>().into_bytes(),
+        ),
+    ];
+    for (name, base) in
+        [("standard", STANDARD), ("bare", STANDARD_NO_PAD), ("for URLs", URL_SAFE), ("bare for URLs", URL_SAFE_NO_PAD)]
+    {
+        for before in 0..4 {
+            for after in 0..3 {
+                let text = format!("{}{HANDLE}{}", "?".repeat(before), "~".repeat(after));
+                all.push((format!("in base64, {name}, {before} before and {after} after"), base.encode(text).into()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_handle_is_found_in_percent_encoding_and_in_base64_wherever_it_begins() {
+    use policy::egress::signs::hides_handle;
+    for (what, text) in hidden() {
+        for around in ["", "x", "xy=", "one two/three?", "aaaa"] {
+            let text = [around.as_bytes(), &text, around.as_bytes()].concat();
+            assert!(hides_handle(&text), "{what} between {around:?}: {}", String::from_utf8_lossy(&text));
+        }
+        let signs = Signs::of([("x-note", text.as_slice())]);
+        assert!(matches!(signs.handle, Handle::Misplaced), "{what} in a header");
+    }
+    for no in ["", "vh_", &HANDLE[..54], &HANDLE.replacen('2', "1", 1), "%", "%7", "%zz", &"A".repeat(100_000)] {
+        assert!(!hides_handle(no.as_bytes()), "{no}");
+    }
+}
