@@ -194,6 +194,36 @@ fn a_run_that_died_at_any_step_goes_on_and_repeats_no_command() {
 }
 
 #[test]
+fn a_gemini_answer_that_the_vendor_ended_is_answered_to_the_model_or_ends_the_run_with_its_reason() {
+    let ended = |candidate: Value| {
+        let event = json!({"candidates": [candidate], "usageMetadata": {"promptTokenCount": 9}});
+        double::answer("200 OK", "content-type: text/event-stream\r\n", &format!("data: {event}\r\n\r\n"))
+    };
+    let unread = json!({"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "print(read('a'))"});
+    block_on(async {
+        let root = tempfile::tempdir().unwrap();
+        let model = ModelDouble::new(vec![ended(unread), streamed(Dialect::Gemini, "Done.", &[])]).await;
+        let (done, runner) = run(&task(Dialect::Gemini), &model.address, root.path()).await;
+        assert_eq!(done["done"], true, "{done}");
+        assert_eq!(runner.events("tool-result")[0]["ok"], false);
+        let second: Value = serde_json::from_slice(&model.bodies()[1]).unwrap();
+        let said = |turn: usize| second["contents"][turn]["parts"][0]["text"].as_str().unwrap().to_owned();
+        assert!(said(1).contains("print(read('a'))") && said(2).contains("The tools are: read, write"), "{second}");
+    });
+    let blocked = json!({"finishReason": "PROHIBITED_CONTENT", "finishMessage": "not this"});
+    block_on(async {
+        let root = tempfile::tempdir().unwrap();
+        let model = ModelDouble::new(vec![ended(blocked)]).await;
+        let (done, _) = run(&task(Dialect::Gemini), &model.address, root.path()).await;
+        let reason = done["reason"].as_str().unwrap();
+        assert!(
+            done["done"] == false && reason.contains("PROHIBITED_CONTENT") && reason.contains("not this"),
+            "{done}"
+        );
+    });
+}
+
+#[test]
 fn cancel_ends_a_run_whose_command_does_not_end() {
     block_on(async {
         let root = tempfile::tempdir().unwrap();
