@@ -370,6 +370,26 @@ fn a_places_of_an_image_that_are_links_become_files_and_folders_of_its_own() {
 }
 
 #[test]
+fn a_system_that_is_a_link_to_anything_else_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("layout");
+    let image = Image::Layout(place.clone(), None);
+    let hold = |name: &str, to: &str| {
+        let (id, _) = layout(&place, &[tar(&[link(name, to)])], false);
+        let held = hold(dir.path(), &image, &id, &MOST).map(drop).map_err(|e| e.to_string());
+        fs::remove_dir_all(&place).unwrap();
+        held
+    };
+    for to in ["/run/volary", "run/volary", "/", ".", "/usr/../run", "/usrlocal", "/workspace"] {
+        let said = hold("lib32", to).unwrap_err();
+        assert!(said.contains("no part of the system"), "{to}: {said}");
+    }
+    for (name, to) in [("bin", "usr/bin"), ("lib64", "/usr/lib64"), ("lib64", "lib"), ("opt", "/run")] {
+        hold(name, to).unwrap();
+    }
+}
+
+#[test]
 fn a_bomb_is_cut_at_the_size_of_an_image_and_nothing_of_it_stays() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("layout");
@@ -520,6 +540,18 @@ fn a_layout_for_another_processor_or_with_a_path_for_a_digest_is_refused() {
     assert!(index(other).contains("0 images for this processor"));
     assert!(index(json!({"digest": "sha256:../../../etc/passwd"})).contains("not named by a SHA-256 digest"));
     assert!(index(json!({"digest": digest})).contains("No such file"));
+}
+
+#[test]
+fn a_description_longer_than_4_mib_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = Image::Layout(dir.path().into(), None);
+    let said = |length: usize| {
+        fs::write(dir.path().join("index.json"), " ".repeat(length)).unwrap();
+        Content::read(&image).unwrap_err().to_string()
+    };
+    assert!(said(4 << 20).contains("no JSON"));
+    assert!(said((4 << 20) + 1).contains("longer than 4 MiB"));
 }
 
 #[test]

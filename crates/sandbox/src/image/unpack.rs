@@ -5,6 +5,7 @@
 //! set-uid, set-gid, sticky bit, the group's and others' write, and extended attributes are left out: whoever uses
 //! the tree finds it read-only. Devices and pipes are left out; a sparse file, and whatever else is unknown, is refused.
 
+use crate::oci;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -368,10 +369,16 @@ impl Layer<'_> {
 
 const NO_LINK: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
+/// Whether a link at the tree's top leads into its system, as far as names go: process 1 looks where it leads in a box.
+fn is_of_the_system(target: &[u8]) -> bool {
+    let parts = parts(target).unwrap_or_default();
+    parts.first().is_some_and(|first| oci::SYSTEM.iter().any(|point| point.as_bytes()[1..] == **first))
+}
+
 /// Makes places in the tree's `/etc` for the files that every box has of its own.
 ///
 /// # Errors
-/// The system's own; a sentence when `/etc` or `/usr` is no folder.
+/// The system's own; a sentence when `/etc` or `/usr` is no folder, or the system is a link to something else.
 pub(crate) fn make_places(tree: &Path, names: &[&str]) -> io::Result<()> {
     let root = rustix::fs::openat(CWD, tree, OFlags::PATH | OFlags::DIRECTORY | NO_LINK, Mode::empty())?;
     for folder in ["etc", "usr"] {
@@ -379,6 +386,15 @@ pub(crate) fn make_places(tree: &Path, names: &[&str]) -> io::Result<()> {
             Some(FileType::Directory) => {}
             None => rustix::fs::mkdirat(&root, folder, Mode::from_raw_mode(0o755))?,
             Some(_) => return Err(refuse(format!("its /{folder} is no folder"))),
+        }
+    }
+    for name in oci::SYSTEM.map(|point| &point[1..]) {
+        if kind_of(root.as_fd(), name.as_bytes())? == Some(FileType::Symlink) {
+            let target = rustix::fs::readlinkat(&root, name, Vec::new())?;
+            if !is_of_the_system(target.to_bytes()) {
+                let to = shown(target.to_bytes());
+                return Err(refuse(format!("its /{name} leads to {to}, which is no part of the system")));
+            }
         }
     }
     let etc = rustix::fs::openat(&root, "etc", OFlags::PATH | OFlags::DIRECTORY | NO_LINK, Mode::empty())?;
