@@ -27,7 +27,7 @@ use store::runs::RunRow;
 use store::{StoreError, Tx};
 
 /// Longest target that a verdict holds whole, in characters; the gateway cuts there.
-const TARGET_CHARS: usize = 256;
+pub(crate) const TARGET_CHARS: usize = 256;
 
 /// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
 const REMEMBERED: usize = 4096;

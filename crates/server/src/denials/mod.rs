@@ -6,7 +6,7 @@
 //!
 //! Accepting takes the permit to edit that profile ([`EditProfile`]) and what the person saw, told back. It is recorded
 //! first; then the run's own table has the row, which the gateway asks for before its next refusal, and the profile's
-//! file ([`file`]). Runs of other profiles, and other runs of this one that are under way, keep the tables that they
+//! file ([`mod@file`]). Runs of other profiles, and other runs of this one that are under way, keep the tables that they
 //! were accepted with.
 //!
 //! Read [`list`], [`show`], [`allow`].
@@ -18,7 +18,7 @@ mod wall;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{now, random, record};
+use crate::{egress, now, random, record};
 use api::denials::{Allow, Allowed, ChangeView, DenialView, ProposalView, Terms};
 use change::{Change, Unfit};
 use file::{Seen, Staged};
@@ -144,8 +144,17 @@ async fn all(app: &App, row: &RunRow) -> Result<Vec<Denial>, Fault> {
 
 /// What would allow a refused request; none for what no row allows.
 fn offered(law: &Law, egress: &Egress, refused: &Verdict) -> Option<(Change, Proposal)> {
-    let proposal = Proposal::of(law, &refused.rule, &refused.method, &refused.target)?;
+    let proposal = Proposal::of(law, &refused.rule, &refused.method, whole(&refused.target))?;
     Some((Change::of(&proposal.toml, egress)?, proposal))
+}
+
+/// A target as far as it is known: of one that was cut when it was recorded, up to its last whole segment. A row for
+/// half a segment would allow nothing.
+fn whole(target: &str) -> &str {
+    if target.chars().count() < egress::TARGET_CHARS {
+        return target;
+    }
+    target.rfind('/').map_or(target, |at| &target[..=at])
 }
 
 /// The table in a profile as a run keeps it.
@@ -172,7 +181,7 @@ struct Plan {
 /// What accepting the proposal of refusal `n` on these terms would do. Changes nothing.
 ///
 /// # Errors
-/// 404; 409 where nothing is offered; 400 for terms that cannot be taken; those of [`file`]; the store's.
+/// 404; 409 where nothing is offered; 400 for terms that cannot be taken; those of [`mod@file`]; the store's.
 pub async fn preview(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Terms) -> Result<ChangeView, Fault> {
     plan(app, permit, run, n, terms).await.map(|plan| plan.view)
 }
@@ -364,6 +373,35 @@ mod tests {
     use crate::guard::Door;
     use model::PersonId;
     use policy::access::Scopes;
+
+    #[test]
+    fn of_a_target_that_was_cut_the_whole_segments_are_offered_and_allow_it() {
+        let long: String = format!("https://a.example.org/one/{}", "x".repeat(300)).chars().take(256).collect();
+        for (target, path) in [(long.as_str(), "/one/"), ("https://a.example.org/one/xx", "/one/xx")] {
+            let refused = Verdict {
+                allowed: false,
+                rule: "write.no-row".into(),
+                method: "POST".into(),
+                target: target.into(),
+                why: String::new(),
+                body_sha256: None,
+                grant: None,
+                model: None,
+                reserved: None,
+            };
+            let egress = Egress::default();
+            let (change, _) = offered(&Law::of(&egress).unwrap(), &egress, &refused).unwrap();
+            let Change::Write(row) = change.filled(&Terms { capability: "a".into(), ..Terms::default() }).unwrap()
+            else {
+                panic!("no write")
+            };
+            assert_eq!(row.path, path);
+            let law = Law::of(&Egress { write: vec![row], ..egress }).unwrap();
+            let host = policy::egress::Name::parse("a.example.org").unwrap();
+            let asked = target.strip_prefix("https://a.example.org").unwrap();
+            assert!(law.writes(&host, 443, "POST", asked).is_some(), "{asked}");
+        }
+    }
 
     #[test]
     fn who_may_do_everything_but_edit_profiles_has_no_permit() {
