@@ -181,8 +181,11 @@ mod tests {
     #[test]
     fn every_condition_of_a_row_is_needed_where_it_does_not_hold_the_call_passes() {
         const SOME: [u64; 9] = [0, 1, 2, 4, 5, 6, 10, 17, 0xffff_ffff];
-        let every =
-            || SOME.iter().flat_map(|a| SOME.iter().flat_map(move |b| SOME.iter().map(move |c| [*a, *b, *c, 0, 0, 0])));
+        // The one row that looks at a fourth argument looks at no other.
+        let every = || {
+            let three = SOME.iter().flat_map(|a| SOME.iter().flat_map(move |b| SOME.iter().map(move |c| [*a, *b, *c])));
+            three.map(|[a, b, c]| [a, b, c, c, 0, 0])
+        };
         for row in refused::rows() {
             let When::All(tests) = row.when else { continue };
             let attack = row.attack().unwrap();
@@ -317,6 +320,17 @@ mod tests {
         assert_eq!((ask(0, 0), ask(0, 1), ask(1, 0), ask(2, 0)), (ALLOW, EPERM, EPERM, EPERM));
         let ask = |which: u64, who: u64| verdict(&program, libc::SYS_ioprio_set, [which, who, 0, 0, 0, 0]);
         assert_eq!((ask(1, 0), ask(1, 1), ask(3, 0)), (ALLOW, EPERM, EPERM));
+    }
+
+    #[test]
+    fn memory_is_of_ordinary_pages() {
+        let program = everyone().unwrap();
+        let ask = |flags: i32| verdict(&program, libc::SYS_mmap, [0, 4096, 3, flags as u64, u64::MAX, 0]);
+        let usual = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        assert_eq!((ask(usual), ask(usual | libc::MAP_HUGETLB)), (ALLOW, EPERM));
+        assert_eq!(ask(usual | libc::MAP_HUGETLB | libc::MAP_HUGE_1GB), EPERM);
+        let ask = |flags: u64| verdict(&program, libc::SYS_shmget, [0, 4096, flags, 0, 0, 0]);
+        assert_eq!((ask(0o1600), ask(0o5600)), (ALLOW, EPERM));
     }
 
     #[test]

@@ -136,13 +136,16 @@ impl Refusal {
     }
 }
 
-/// Every choice of a candidate for each of the first three arguments; no row looks at a later one.
+/// Every choice of a candidate for each of the first four arguments; no row looks at a later one.
 fn combinations(candidates: &[u64]) -> Vec<[u64; 6]> {
-    let mut all = Vec::new();
-    for first in candidates {
-        for second in candidates {
-            all.extend(candidates.iter().map(|third| [*first, *second, *third, 0, 0, 0]));
-        }
+    let mut all = vec![[0; 6]];
+    for at in 0..4 {
+        let with = |arguments: &[u64; 6], value: u64| {
+            let mut arguments = *arguments;
+            arguments[at] = value;
+            arguments
+        };
+        all = all.iter().flat_map(|one| candidates.iter().map(move |value| with(one, *value))).collect();
     }
     all
 }
@@ -158,6 +161,10 @@ mod numbers {
     pub use libc::*;
     /// The same number everywhere.
     pub const SYS_open_tree_attr: c_long = 467;
+    #[cfg(target_arch = "x86_64")]
+    pub const SYS_io_pgetevents: c_long = 333;
+    #[cfg(target_arch = "aarch64")]
+    pub const SYS_io_pgetevents: c_long = 292;
 }
 
 macro_rules! table {
@@ -192,6 +199,11 @@ const PROCESS: i64 = libc::PRIO_PROCESS as i64;
 /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
 const IOPRIO_PROCESS: i64 = 1;
 const SLOWS: &str = "process 1 is of the same uid: slowed down enough, it could neither end a command nor die";
+
+/// `SHM_HUGETLB` of `linux/shm.h`.
+const HUGE_SEGMENT: i64 = 0x800;
+const HUGE: i64 = libc::MAP_HUGETLB as i64;
+const HUGE_PAGES: &str = "the host's reserved huge pages are one stock for all, and no memory limit counts them";
 
 const NEW_NAMESPACE: &str = "in a namespace of its own a process has every capability, and the kernel's whole surface";
 
@@ -252,6 +264,8 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_setrlimit All(&[(0, Is(CORE))]), CORE_STAYS;
     SYS_prlimit64 All(&[(1, Is(CORE)), (2, Given)]), CORE_STAYS;
     SYS_memfd_secret Always, "memory that a scan for keys could not see";
+    SYS_mmap All(&[(3, Bits(HUGE, HUGE))]), HUGE_PAGES;
+    SYS_shmget All(&[(2, Bits(HUGE_SEGMENT, HUGE_SEGMENT))]), HUGE_PAGES;
     // Sockets: the door is TCP on the loopback, and local sockets are the box's own.
     SYS_socket All(&[(0, Not(UNIX)), (0, Not(INET)), (0, Not(INET6))]), "only local, IPv4 and IPv6 sockets: each other family is more kernel to attack";
     SYS_socket All(&[(1, Bits(TYPE, RAW))]), "raw packets";
@@ -315,6 +329,12 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
 /// What the C library has another way for.
 static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
     SYS_clone3 Always, "its flags lie in memory, where no filter sees them; libraries fall back to clone";
+    SYS_io_setup Always, "the kernel counts asynchronous I/O for the whole host (fs.aio-max-nr): one box could take all of it; libraries use threads";
+    SYS_io_destroy Always, "as io_setup";
+    SYS_io_submit Always, "as io_setup";
+    SYS_io_getevents Always, "as io_setup";
+    SYS_io_pgetevents Always, "as io_setup";
+    SYS_io_cancel Always, "as io_setup";
 ];
 
 /// Every row.

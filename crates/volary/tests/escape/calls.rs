@@ -14,9 +14,9 @@ fn every_row_of_the_table_of_refused_calls_is_met_in_a_box() {
     let mut args = Vec::new();
     for (n, row) in refused::rows().enumerate() {
         let attack = row.attack();
-        let [first, second, third, ..] = attack.unwrap_or_else(|| panic!("nothing needs {}", row.call));
+        let [first, second, third, fourth, ..] = attack.unwrap_or_else(|| panic!("nothing needs {}", row.call));
         let name = format!("{}-{n}", row.call);
-        args.push(format!("{name} {} {first} {second} {third}", row.number));
+        args.push(format!("{name} {} {first} {second} {third} {fourth}", row.number));
         expected.insert(name, row.answer.errno());
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
