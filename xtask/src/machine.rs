@@ -39,13 +39,15 @@ const NAMES_THE_KERNEL: &str = "linux-image-amd64";
 
 /// What is looked for by its file: it is no program, or boxes have to see it, whose tree is `/usr` without
 /// `/usr/local`.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("/usr/include/stdio.h", "libc6-dev", "attacks are compiled in the box"),
     ("/usr/bin/curl", "curl", "toolchains in boxes reach the outside"),
     ("/usr/bin/wget", "wget", "toolchains in boxes reach the outside"),
     ("/usr/bin/git", "git", "toolchains in boxes reach the outside"),
     ("/usr/lib/python3/dist-packages/requests", "python3-requests", "toolchains in boxes reach the outside"),
     ("/usr/lib/python3/dist-packages/httpx", "python3-httpx", "toolchains in boxes reach the outside"),
+    ("/usr/lib/python3/dist-packages/pip", "python3-pip", "toolchains in boxes reach the outside"),
+    ("/usr/bin/ruby", "ruby", "toolchains in boxes reach the outside"),
     ("/usr/bin/node", "nodejs", "toolchains in boxes reach the outside"),
     ("/usr/bin/javac", "default-jdk-headless", "toolchains in boxes reach the outside"),
     ("/usr/bin/go", "golang-go", "toolchains in boxes reach the outside"),
@@ -80,6 +82,31 @@ pub fn prepare(with_qemu: bool) -> Result<()> {
         bail!("{package} was installed and still something is missing: {why}");
     }
     Ok(())
+}
+
+/// Installs those of these programs, each with its package, that are missing, as root on Debian. What cannot be had is said, and
+/// done without.
+pub fn bring(programs: &[(&str, &str)]) {
+    let missing: Vec<&str> =
+        programs.iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if !is_root() || find("apt-get").is_none() {
+        eprintln!("not here, and left out: {}", missing.join(", "));
+        return;
+    }
+    eprintln!("installing {}", missing.join(" "));
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    // Where services are started by scripts, theirs are not for this level.
+    install.env("RUNLEVEL", "1");
+    if let Err(error) = apt_update().and_then(|()| cargo::finish(&mut install)) {
+        eprintln!("{error:#}; what is missing is left out");
+    }
 }
 
 fn missing(with_qemu: bool) -> Vec<(&'static str, String)> {

@@ -4,12 +4,13 @@
 //! reads what cargo says, and compares. A chore ends with an error that says what to do.
 //!
 //! Read [`layers`] (which crate may know which), [`goldens`] (what a reviewer must see change),
-//! [`docs`], then [`mod@test`] with [`machine`] and [`qemu`].
+//! [`docs`], then [`mod@test`] with [`machine`], [`fuzz`] and [`qemu`].
 
 mod bench;
 mod cargo;
 mod cpio;
 mod docs;
+mod fuzz;
 mod goldens;
 mod guest;
 mod layers;

@@ -1,6 +1,6 @@
 //! All tests: cargo's own, with real boxes and a real browser among them, then a boot of another kernel.
 
-use crate::{cargo, machine, qemu};
+use crate::{cargo, fuzz, machine, qemu};
 use anyhow::{Result, bail};
 
 /// Suites that are made once more on boxes of Docker's; each starts an engine of its own.
@@ -31,7 +31,16 @@ pub fn run(part: Part) -> Result<()> {
         eprintln!("{error:#}");
         failed.push("cargo test");
     }
+    // Beside what follows, which mostly waits.
+    let mut generators = None;
     if part != Part::OnlyQemu {
+        match fuzz::start() {
+            Ok(running) => generators = Some(running),
+            Err(error) => {
+                eprintln!("{error:#}");
+                failed.push("the generators");
+            }
+        }
         for suite in EACH_ENGINE {
             let mut tests = cargo::command(&["test", "--package", "volary", "--no-fail-fast", "--test", suite]);
             if let Err(error) = cargo::finish(tests.env("VOLARY_TEST_ENGINE", "docker")) {
@@ -46,6 +55,10 @@ pub fn run(part: Part) -> Result<()> {
             eprintln!("{error:#}");
             failed.push("the boot under qemu");
         }
+    }
+    if let Some(Err(error)) = generators.map(fuzz::Running::finish) {
+        eprintln!("{error:#}");
+        failed.push("a generator");
     }
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }

@@ -1,0 +1,101 @@
+//! The fuzz targets, for a minute each: generators in the crates' own tests, which `cargo test` runs for a count of seeds
+//! and which run on here, side by side, at the lowest priority, beside tests that mostly wait.
+//!
+//! The same seeds every time, as many as the minute gives. A failure prints its seed and the line that repeats it.
+
+use crate::cargo;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// How long each generator runs.
+const SECS: &str = "60";
+/// The package, the test program and the part of its tests' names, for each place that has generators.
+const PLACES: [(&str, &str, &str); 3] = [
+    // The proxy's head, CONNECT, the first message of TLS.
+    ("gateway", "gateway", "egress::fuzz::"),
+    // Hosts, targets, CONNECT, headers, a rule and what it opens.
+    ("policy", "egress", "fuzz::"),
+    // The scrubber.
+    ("scrub", "it", "fuzz::"),
+];
+
+/// Generators that are running.
+pub struct Running(Vec<(&'static str, Child)>);
+
+/// Starts all of them.
+///
+/// # Errors
+/// When a test program does not build or cannot start.
+pub fn start() -> Result<Running> {
+    // The programs that `cargo test --workspace` has just run.
+    let built = cargo::output(&mut cargo::command(&["test", "--workspace", "--no-run", "--message-format", "json"]))?;
+    let built = String::from_utf8(built).context("cargo writes UTF-8")?;
+    let mut running = Running(Vec::new());
+    for (package, target, part) in PLACES {
+        let program = program(&built, package, target).with_context(|| format!("{package} has no test {target}"))?;
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(program).arg(part);
+        // Each generator has a thread of its own, so that all of them have the same minute.
+        command.args(["--test-threads", "64", "--show-output"]).env("VOLARY_FUZZ_SECS", SECS);
+        command.current_dir(cargo::root().join("crates").join(package));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let child = command.spawn().with_context(|| format!("the generators of {package} cannot start"))?;
+        running.0.push((package, child));
+    }
+    Ok(running)
+}
+
+/// The program of a package's test target, as cargo says where it is.
+fn program(built: &str, package: &str, target: &str) -> Option<PathBuf> {
+    let messages = built.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_it = |message: &Value| {
+        let manifest = message["manifest_path"].as_str().unwrap_or_default();
+        message["target"]["name"] == target && manifest.ends_with(&format!("crates/{package}/Cargo.toml"))
+    };
+    messages.filter(of_it).find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+impl Running {
+    /// Waits for all of them and shows what they said.
+    ///
+    /// # Errors
+    /// Which of them failed.
+    pub fn finish(self) -> Result<()> {
+        let mut failed = Vec::new();
+        for (package, child) in self.0 {
+            let out = child.wait_with_output()?;
+            println!("generators of {package}, {SECS} seconds each:");
+            print!("{}", String::from_utf8_lossy(&out.stdout));
+            if !out.status.success() {
+                failed.push(package);
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { bail!("a generator found something in {}", failed.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_found_by_package_and_target() {
+        let line = |package: &str, target: &str, program: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/x/crates/{package}/Cargo.toml","target":{{"name":"{target}"}},"executable":{program}}}"#
+            )
+        };
+        let built = [
+            line("scrub", "it", r#""/t/scrub-it""#),
+            line("gateway", "gateway", "null"),
+            line("gateway", "it", r#""/t/gateway-it""#),
+            line("gateway", "gateway", r#""/t/gateway""#),
+        ]
+        .join("\n");
+        assert_eq!(program(&built, "gateway", "gateway"), Some("/t/gateway".into()));
+        assert_eq!(program(&built, "scrub", "it"), Some("/t/scrub-it".into()));
+        assert_eq!(program(&built, "policy", "egress"), None);
+    }
+}
