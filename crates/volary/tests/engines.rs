@@ -180,7 +180,9 @@ fn a_profile_that_docker_cannot_keep_is_refused_with_what_to_do() {
         ("tag", "engine = \"docker\"\nimage = \"debian:12\"\n", "name the image by its digest"),
         ("short", "engine = \"docker\"\nimage = \"debian@sha256:12\"\n", "64 hexadecimal digits"),
         ("absent", "engine = \"docker\"\nimage = \"/no/such/image.tar\"\n", "cannot be opened"),
-        ("embedded", "image = \"/no/such/image.tar\"\n", "the embedded engine takes no image"),
+        ("own-absent", "image = \"/no/such/image.tar\"\n", "cannot be opened"),
+        ("own-tag", "image = \"debian:12\"\n", "name the image by its digest"),
+        ("own-registry", &format!("image = \"debian@sha256:{}\"\n", "0a".repeat(32)), "connects to no registry"),
     ];
     for (name, text, why) in cases {
         profile(&platform, name, text);

@@ -1,6 +1,6 @@
 //! `volary exec`: any command in a throwaway box, with the same walls as an agent's; input, outputs and status pass through.
 
-use super::platform;
+use super::{platform, show};
 use crate::client::{Client, Refused};
 use crate::home::Home;
 use anyhow::Context;
@@ -71,6 +71,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut status = PLATFORM_FAILED;
     let mut shown = true;
+    // What its box met although it ended well.
+    let mut met = String::new();
     loop {
         tokio::select! {
             entry = follow.next() => match entry? {
@@ -81,11 +83,16 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
                         shown = false;
                         client.cancel(&view.run).await?;
                     }
+                    Event::Note { text } => {
+                        if let Some(limit) = text.strip_prefix("command exec: ") {
+                            met = show::plain(limit);
+                        }
+                    }
                     // The command was ended because not all of its input reached it.
                     Event::Ended { .. } if status == INPUT_LOST => status = PLATFORM_FAILED,
                     // Whatever the command made of its end: it was ended.
                     Event::Ended { outcome: Outcome::Cancelled, .. } if shown => status = 130,
-                    Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason),
+                    Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason, &met),
                     Event::Ended { .. } => status = 141,
                     _ => {}
                 },
@@ -157,12 +164,14 @@ fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(exit: Option<Exit>, reason: &str) -> i32 {
+fn tell(exit: Option<Exit>, reason: &str, met: &str) -> i32 {
     match exit {
         Some(Exit::Code { code }) => {
             // A limit that the command met stands after its status, which is passed on as what it is.
-            if let Some((_, limit)) = reason.split_once("; ") {
-                eprintln!("volary: {limit}");
+            match reason.split_once("; ") {
+                Some((_, limit)) => eprintln!("volary: {limit}"),
+                None if !met.is_empty() => eprintln!("volary: {met}"),
+                None => {}
             }
             code
         }

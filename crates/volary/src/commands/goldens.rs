@@ -1,7 +1,7 @@
 //! What a reviewer reads: the tables of `docs/generated`, written from the code that enforces them.
 
 #[path = "../../../runner/src/walls/refused.rs"]
-mod refused;
+pub(super) mod refused;
 
 use anyhow::Context;
 use model::Limits;

@@ -2,12 +2,13 @@
 
 mod egress;
 
+use crate::commands::goldens::refused::{self, Who};
 use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
 use model::profile::{Engine, Folder};
 use sandbox::doctor::landlock_abi;
-use sandbox::harden::{HostFacts, check};
+use sandbox::harden::{HostFacts, check, image_id};
 use sandbox::oci::{self, Mount};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -54,6 +55,10 @@ fn files(profile: &Profile, folders: &[Folder], root: bool) -> Vec<String> {
         files.push(format!(
             "of the image {image}: what lies in /usr, /bin, /sbin, /lib… and /etc: read, execute; no more"
         ));
+        // Checked before: what it names is there and whole.
+        if let Ok(Some(id)) = image_id(profile) {
+            files.push(format!("that image is {id} now; a box gets what the profile names when it is made"));
+        }
     }
     files.push(format!("{}: the box's own, written by the platform: read-only", oci::OWN_FILES.join(", ")));
     files.push(format!("shown empty, where the kernel has them: {}", oci::MASKED.join(", ")));
@@ -150,7 +155,13 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
             "our agent's tools",
             vec![
                 tools,
-                "the agent itself can execute nothing after its start; commands are asked of the runner, and recorded".to_owned(),
+                "the agent itself can execute nothing once it is begun, not even its own file; commands are asked of the runner, \
+                 and recorded"
+                    .to_owned(),
+                shell(profile).to_owned(),
+                "by itself, without a command, it can compute whatever its own file can: ours carries no interpreter and \
+                 refuses itself new code in its memory; it reads the files above and speaks to the door"
+                    .to_owned(),
             ],
         ),
         (
@@ -165,9 +176,40 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
                 format!("run {} s, command {} s, {} turns, {} tokens, {}", limits.seconds, limits.command_seconds, limits.turns, limits.tokens, limits.cost_micro_dollars),
             ],
         ),
+        ("system calls that are refused", calls()),
         ("not enforced here, and why", not),
     ]);
     all
+}
+
+/// Whether a run has commands, and whose word that is.
+fn shell(profile: &Profile) -> &'static str {
+    if profile.tools.is_empty() || profile.tools.iter().any(|tool| tool == "shell") {
+        "commands: whatever an interpreter among the files above can compute, within these walls"
+    } else {
+        "no shell: process 1 starts no command, whatever the agent says, and the kernel lets the agent start none"
+    }
+}
+
+/// The refused calls, a line for each reason; the whole table is a page of the documentation.
+fn calls() -> Vec<String> {
+    let mut lines: Vec<(Who, &str, Vec<&str>)> = Vec::new();
+    for row in refused::rows() {
+        let why = row.why.strip_prefix("as ").map_or(row.why, |of| {
+            // "as mount": with the reason that it has itself.
+            refused::rows().find(|other| other.call == of).map_or(row.why, |other| other.why)
+        });
+        match lines.iter_mut().find(|(who, of, _)| *who == row.who && *of == why) {
+            Some((_, _, calls)) if calls.contains(&row.call) => {}
+            Some((_, _, calls)) => calls.push(row.call),
+            None => lines.push((row.who, why, vec![row.call])),
+        }
+    }
+    let by = |who: Who| if who == Who::Everyone { "" } else { " (agent and commands)" };
+    let lines = lines.into_iter().map(|(who, why, calls)| format!("{}{}: {why}", calls.join(", "), by(who)));
+    let agents = "execve, execveat (agent): once it is begun it executes nothing".to_owned();
+    let foreign = "every call of another architecture, and of x32: they pass by these numbers".to_owned();
+    lines.chain([agents, foreign]).collect()
 }
 
 fn not_enforced(root: bool) -> Vec<String> {
@@ -199,6 +241,25 @@ fn not_enforced(root: bool) -> Vec<String> {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+
+    #[test]
+    fn every_refused_call_is_told_once_for_each_reason_in_few_lines() {
+        let told = calls();
+        for row in refused::rows() {
+            let named = |line: &&String| line.split(&[',', ' ', ':']).any(|word| word == row.call);
+            assert!(told.iter().any(|line| named(&line)), "{} is not told", row.call);
+        }
+        assert!(told.len() < 80, "{} lines", told.len());
+        assert!(told.iter().any(|line| line == "unshare, clone: in a namespace of its own a process has every capability, and the kernel's whole surface"), "{told:#?}");
+        assert!(!told.iter().any(|line| line.ends_with(": as mount")), "{told:#?}");
+    }
+
+    #[test]
+    fn a_profile_without_shell_is_told_whose_word_it_is() {
+        let tools = vec!["read".to_owned()];
+        assert!(shell(&Profile { tools, ..Profile::default() }).starts_with("no shell"));
+        assert!(shell(&Profile::default()).starts_with("commands"));
+    }
 
     #[test]
     fn every_point_of_the_mount_table_is_told_and_a_writable_folder_by_whose_uid() {

@@ -1,85 +1,20 @@
-//! Images: a layout, a tar, a registry's by digest; and content that is not what its name says.
+//! Images: a layout, a tar, a registry's by digest; and content that is not what its name says. On each engine.
+
+#[path = "../shared/image.rs"]
+mod image;
 
 use crate::{all, profile};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use image::{Image, sha256};
+use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use testkit::{Docker, Platform, eventually};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn tar(folder: &Path) -> Vec<u8> {
-    let out = Command::new("tar").arg("-C").arg(folder).args(["--owner=0", "--group=0", "-c", "."]).output().unwrap();
-    assert!(out.status.success(), "{}", all(&out));
-    out.stdout
-}
-
-/// An image of busybox and a file with a mark in it: its one layer and its configuration.
-struct Content {
-    layer: Vec<u8>,
-    config: Vec<u8>,
-}
-
-impl Content {
-    fn of(mark: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let busybox = ["/usr/bin/busybox", "/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file());
-        fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
-        fs::create_dir_all(dir.path().join("etc")).unwrap();
-        fs::copy(busybox.expect("apt-get install busybox-static"), dir.path().join("usr/bin/busybox")).unwrap();
-        std::os::unix::fs::symlink("busybox", dir.path().join("usr/bin/cat")).unwrap();
-        fs::write(dir.path().join("etc/mark"), mark).unwrap();
-        let layer = tar(dir.path());
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let diffs = [format!("sha256:{}", sha256(&layer))];
-        let rootfs = json!({"type": "layers", "diff_ids": diffs});
-        let config = json!({"architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs});
-        Self { layer, config: config.to_string().into_bytes() }
-    }
-
-    fn id(&self) -> String {
-        format!("sha256:{}", sha256(&self.config))
-    }
-
-    /// Writes it as an OCI layout.
-    fn layout(&self, folder: &Path) {
-        let blobs = folder.join("blobs/sha256");
-        fs::create_dir_all(&blobs).unwrap();
-        let blob = |bytes: &[u8]| {
-            fs::write(blobs.join(sha256(bytes)), bytes).unwrap();
-            json!({"digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()})
-        };
-        let manifest = json!({"schemaVersion": 2, "config": blob(&self.config), "layers": [blob(&self.layer)]});
-        let index = json!({"schemaVersion": 2, "manifests": [blob(manifest.to_string().as_bytes())]});
-        fs::write(folder.join("index.json"), index.to_string()).unwrap();
-        fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
-    }
-
-    /// Writes it as `docker save` does, under the name of `id`.
-    fn save(&self, file: &Path, id: &str) {
-        let dir = tempfile::tempdir().unwrap();
-        let config = format!("{}.json", id.trim_start_matches("sha256:"));
-        fs::write(dir.path().join("layer.tar"), &self.layer).unwrap();
-        fs::write(dir.path().join(&config), &self.config).unwrap();
-        let manifest = json!([{"Config": config, "RepoTags": null, "Layers": ["layer.tar"]}]);
-        fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-        // Named one by one: a name with a dot and a slash before it is another name.
-        let names = ["-c", "manifest.json", "layer.tar", &config];
-        let out = Command::new("tar").arg("-C").arg(dir.path()).args(names).output().unwrap();
-        assert!(out.status.success(), "{}", all(&out));
-        fs::write(file, out.stdout).unwrap();
-    }
-}
-
 fn imaged(platform: &Platform, name: &str, image: &str) {
-    profile(platform, name, &format!("engine = \"docker\"\nimage = {image:?}\n"));
+    profile(platform, name, &format!("{}image = {image:?}\n", platform.engine()));
 }
 
 /// What the image's file says, in a box under a profile; or why there is no box.
@@ -92,13 +27,11 @@ fn forget(docker: &Docker, id: &str) {
     docker.order("DELETE", &format!("/images/{id}?force=1"));
 }
 
-#[test]
-fn a_box_starts_from_a_layout_or_a_tar_and_not_from_one_with_other_content() {
-    let platform = Platform::start_on_docker(VOLARY);
-    let docker = platform.docker().unwrap();
+/// A box of either engine starts from a layout or a tar; `forget` takes away what the engine has of an image.
+fn starts_from_a_layout_or_a_tar(platform: &Platform, false_layout: &str, forget: impl Fn(&str)) {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let (good, other) = (Content::of("the good one"), Content::of("another one"));
+    let (good, other) = (Image::of_busybox("the good one"), Image::of_busybox("another one"));
     good.layout(&at("layout"));
     good.save(&at("good.tar"), &good.id());
     // As a layout and a tar that somebody changed and left under their names.
@@ -106,19 +39,88 @@ fn a_box_starts_from_a_layout_or_a_tar_and_not_from_one_with_other_content() {
     good.layout(&at("false"));
     let layer = at("false/blobs/sha256").join(sha256(&good.layer));
     fs::write(layer, &other.layer).unwrap();
-    for name in ["layout", "good.tar", "false.tar", "false"] {
-        imaged(&platform, name.trim_end_matches(".tar"), at(name).to_str().unwrap());
-    }
-    profile(&platform, "false-tar", &format!("engine = \"docker\"\nimage = {:?}\n", at("false.tar")));
-    for (name, why) in [("false-tar", "its content is not that of"), ("false", "load the image")] {
-        let refused = mark(&platform, name).expect_err("content under another's name");
+    other.layout(&at("moved"));
+    imaged(platform, "layout", at("layout").to_str().unwrap());
+    imaged(platform, "good", at("good.tar").to_str().unwrap());
+    imaged(platform, "false", at("false").to_str().unwrap());
+    imaged(platform, "false-tar", at("false.tar").to_str().unwrap());
+    imaged(platform, "moved", &format!("{}@{}", at("moved").display(), good.id()));
+    for (name, why) in
+        [("false-tar", "what it calls sha256:"), ("false", false_layout), ("moved", "moved to other content")]
+    {
+        let refused = mark(platform, name).expect_err("content under another's name");
         assert!(refused.contains(why), "{name}: {refused}");
     }
     for name in ["layout", "good"] {
-        assert_eq!(mark(&platform, name).as_deref(), Ok("the good one"), "{name}");
+        assert_eq!(mark(platform, name).as_deref(), Ok("the good one"), "{name}");
         // Known already, it is not loaded again.
-        assert_eq!(mark(&platform, name).as_deref(), Ok("the good one"), "{name}");
-        forget(docker, &good.id());
+        assert_eq!(mark(platform, name).as_deref(), Ok("the good one"), "{name}");
+        forget(&good.id());
+    }
+}
+
+#[test]
+fn a_box_of_dockers_starts_from_a_layout_or_a_tar_and_not_from_one_with_other_content() {
+    let platform = Platform::start_on_docker(VOLARY);
+    let docker = platform.docker().unwrap();
+    starts_from_a_layout_or_a_tar(&platform, "load the image", |id| forget(docker, id));
+    platform.stop();
+}
+
+#[test]
+fn a_box_of_the_platforms_own_starts_from_a_layout_or_a_tar_and_not_from_one_with_other_content() {
+    let platform = Platform::start(VOLARY);
+    let tree = |id: &str| platform.home().join("operator/images").join(id.trim_start_matches("sha256:"));
+    starts_from_a_layout_or_a_tar(&platform, "its content is sha256:", |id| fs::remove_dir_all(tree(id)).unwrap());
+    platform.stop();
+}
+
+#[test]
+fn a_box_of_an_image_shows_the_image_the_boxs_own_files_and_nothing_of_the_hosts_system() {
+    let platform = Platform::start(VOLARY);
+    let dir = tempfile::tempdir().unwrap();
+    let shown = tempfile::Builder::new().prefix("volary-e-").tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(shown.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(shown.path().join("note"), "of the profile's folder").unwrap();
+    let image = Image::of_busybox("the image");
+    image.layout(&dir.path().join("layout"));
+    let text = format!("image = {:?}\nfolders = [{{ path = {:?} }}]\n", dir.path().join("layout"), shown.path());
+    profile(&platform, "image", &text);
+    let line = format!(
+        "cat /etc/mark {}/note /etc/hostname; id -un; ls -d /usr/include /usr/lib /lib64 /sys 2>&1; \
+         (: > /usr/x) 2>&1; (: > /etc/mark) 2>&1; (: > /workspace/x) && echo at-work; ls /usr",
+        shown.path().display()
+    );
+    let out = platform.cli(&["exec", "--profile", "image", "--", "sh", "-c", &line]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    for must in ["the image", "of the profile's folder", "box\n", "agent\n", "at-work\n"] {
+        assert!(said.contains(must), "{must:?} is not in {}", all(&out));
+    }
+    for must in ["/usr/include", "/usr/lib", "/lib64", "/sys"] {
+        assert!(said.contains(&format!("{must}: No such file")), "{must}: {}", all(&out));
+    }
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{}", all(&out));
+    assert!(said.ends_with("bin\n"), "{}", all(&out));
+    let told = platform.cli(&["reach", "image"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains(&image.id()), "{told}");
+    platform.stop();
+}
+
+#[test]
+fn an_image_whose_system_leads_elsewhere_makes_no_box() {
+    let platform = Platform::start(VOLARY);
+    let dir = tempfile::tempdir().unwrap();
+    // As if the programs of a system were those of the platform, the whole box, or the worktree.
+    for (n, (name, to)) in [("lib32", "/run/volary"), ("libx32", "/"), ("lib64", "/workspace")].iter().enumerate() {
+        let tree = dir.path().join(format!("tree-{n}"));
+        image::busybox(&tree);
+        std::os::unix::fs::symlink(to, tree.join(name)).unwrap();
+        let layout = dir.path().join(format!("layout-{n}"));
+        Image::of_folder(&tree).layout(&layout);
+        profile(&platform, "led", &format!("image = {layout:?}\n"));
+        let out = platform.cli(&["exec", "--profile", "led", "--", "/usr/bin/id"]);
+        assert!(!out.status.success() && all(&out).contains("no part of the system"), "{name}: {}", all(&out));
     }
     platform.stop();
 }
@@ -167,7 +169,7 @@ fn a_registrys_image_is_taken_by_digest_also_when_its_tag_has_moved_on() {
     let dir = tempfile::tempdir().unwrap();
     let repository = format!("{}/tools", registry.address);
     let pushed = |mark: &str| {
-        let content = Content::of(mark);
+        let content = Image::of_busybox(mark);
         let file = dir.path().join(format!("{mark}.tar"));
         content.save(&file, &content.id());
         // Loaded as anyone would: by a box that starts from it.

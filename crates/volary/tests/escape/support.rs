@@ -1,18 +1,30 @@
 //! How an attack gets into a box, and what it met.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use testkit::Platform;
+use testkit::{Platform, eventually};
 
 /// What stands before every program.
 const SHARED: &str = include_str!("attack.h");
 /// Reads a C program from its standard input, compiles it and becomes it.
 const BECOME: &str = "cc -w -x c -o /tmp/attack - && exec /tmp/attack \"$@\"";
 
-/// A platform for one test, on the engine that the environment names.
+/// A platform for one test, on the engine that the environment names. A box waits for its first command already, and for
+/// each that follows: what is attacked is a box that was made ahead.
 pub fn platform() -> Platform {
-    Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"))
+    let platform = Platform::start_on_engine_of_environment_with(env!("CARGO_BIN_EXE_volary"), &["--warm", "1"]);
+    eventually("a box that waits", || {
+        let status = platform.cli(&["status", "--json"]).stdout;
+        let status: Value = serde_json::from_slice(&status).ok()?;
+        let waits = status["boxes"].as_object()?.values().any(|found| found["waits"] == true);
+        // Until the profile names Docker, the platform's own engine makes it.
+        let made = platform.docker().is_none_or(|docker| !docker.containers().is_empty());
+        (waits && made).then_some(())
+    });
+    platform
 }
 
 /// Text of an output, for messages and searches.
@@ -46,10 +58,23 @@ pub fn compiled(mut volary: Command, program: &str, args: &[&str]) -> Output {
     child.wait_with_output().expect("volary ends")
 }
 
+/// Compiles a program on the host, so that it needs nothing of the box that it runs in.
+pub fn built(program: &str, to: &Path) {
+    let args = ["-w", "-static", "-x", "c", "-o"];
+    let mut cc = Command::new("cc").args(args).arg(to).arg("-").stdin(Stdio::piped()).spawn().expect("cc starts");
+    let source = format!("{SHARED}#line 1 \"attack\"\n{program}");
+    cc.stdin.take().expect("a pipe").write_all(source.as_bytes()).expect("cc reads its input");
+    assert!(cc.wait().expect("cc ends").success(), "the program cannot be compiled");
+}
+
 /// Compiles a program in a box, runs it there, and gives what each of its attempts met.
 pub fn attempts(platform: &Platform, program: &str, args: &[&str]) -> BTreeMap<String, i32> {
-    let out = compiled(platform.command(), program, args);
-    assert!(out.status.success(), "the program did not get to its end: {}", all(&out));
+    attempted(&compiled(platform.command(), program, args))
+}
+
+/// The same of what a program said.
+pub fn attempted(out: &Output) -> BTreeMap<String, i32> {
+    assert!(out.status.success(), "the program did not get to its end: {}", all(out));
     let line = |line: &str| {
         let (name, met) = line.split_once(' ').unwrap_or_else(|| panic!("{line:?} is no attempt"));
         (name.to_owned(), met.parse().unwrap_or_else(|_| panic!("{line:?} is no attempt")))

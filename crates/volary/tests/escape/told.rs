@@ -74,7 +74,7 @@ fn each_limit_that_an_agents_command_meets_is_named_to_the_model_and_to_the_pers
     let must = [
         "[killed: memory limit 128 MiB]",
         "[exit status 7; met the limit of 32 processes]",
-        "Too many open files",
+        "[exit status 8; it says \"Too many open files\": the limit is 64 for one process]",
         "[killed: output limit 1 MiB]",
         "clean",
         "the worktree is full: limit 32 MiB]",
@@ -124,6 +124,16 @@ fn memory_that_is_no_process_s_ends_what_the_kernel_chooses_and_the_limit_is_sai
     let (out, entries) = play(&platform, "small", &[fill, fill, fill]);
     let said = entries.iter().map(|entry| entry["event"].to_string()).collect::<String>() + &text(&out.stderr);
     assert!(said.contains("killed: memory limit 64 MiB"), "{}", all(&out));
+}
+
+#[test]
+fn a_command_that_its_share_of_the_processor_slowed_down_is_told_so_though_it_ended_well() {
+    let platform = platform();
+    // So little that a busy host gives it as much, and it stands still for most of its time.
+    profile(&platform, "slower", "cpu-millis = 20");
+    let out = shell(&platform, "slower", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo counted");
+    assert_eq!(text(&out.stdout), "counted\n", "{}", all(&out));
+    assert!(text(&out.stderr).contains("slowed: its box met the limit of 0.02 processors in "), "{}", all(&out));
 }
 
 #[test]
