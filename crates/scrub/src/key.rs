@@ -35,7 +35,7 @@ impl Key {
         let padded = |pad: u8| {
             let mut block = Zeroizing::new([pad; BLOCK]);
             block.iter_mut().zip(self.0.expose()).for_each(|(byte, key)| *byte ^= key);
-            Sha256::new_with_prefix(&*block)
+            Sha256::new_with_prefix(&block[..])
         };
         let mut inner: [u8; 32] = padded(0x36).chain_update(text).finalize().into();
         let outer = padded(0x5c).chain_update(inner).finalize().into();
