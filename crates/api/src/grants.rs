@@ -198,6 +198,9 @@ pub struct EgressAsk {
     /// SHA-256 of the handle that the request carried, hex, lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle_sha256: Option<String>,
+    /// The proxy that leads outside resolves the host's name: its addresses are not checked here.
+    #[serde(default)]
+    pub delegated: bool,
 }
 
 /// What a request to the outside is.
@@ -247,12 +250,12 @@ pub enum EgressWord {
 pub struct EgressCredential {
     /// Its value.
     pub value: WireSecret,
-    /// The host that the handle is for, in its one spelling. The gateway injects nowhere else.
-    pub host: String,
-    /// The port.
     /// The name of the secret that it is, for the scrubber's placeholder.
     #[serde(default)]
     pub secret: String,
+    /// The host that the handle is for, in its one spelling. The gateway injects nowhere else.
+    pub host: String,
+    /// The port.
     pub port: u16,
 }
 
@@ -278,12 +281,12 @@ pub struct Upstream {
     pub place: Place,
     /// The credential, injected last. Empty when the provider takes none (a local Ollama).
     pub credential: WireSecret,
-    /// For metering in the gateway's own log lines; the server computes the cost that counts.
-    pub price: Price,
-}
     /// The name of the secret that the credential is, for the scrubber's placeholder; empty when there is none.
     #[serde(default)]
     pub secret: String,
+    /// For metering in the gateway's own log lines; the server computes the cost that counts.
+    pub price: Price,
+}
 
 /// Where a provider is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -333,9 +336,6 @@ pub struct ScriptTool {
 #[derive(Debug)]
 pub struct WireSecret(pub model::Secret<String>);
 
-impl Serialize for WireSecret {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.0.expose())
 impl WireSecret {
     /// Of a key's 32 bytes: their 64 hex digits.
     #[must_use]
@@ -363,6 +363,9 @@ impl WireSecret {
     }
 }
 
+impl Serialize for WireSecret {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.0.expose())
     }
 }
 impl<'de> Deserialize<'de> for WireSecret {

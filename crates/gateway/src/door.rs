@@ -31,7 +31,9 @@ use tokio::time::Instant;
 /// Connections of one run at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 /// How long a client may take to send a request's head, and to begin the next one.
-const HEAD_SECS: u64 = 30;
+pub(crate) const HEAD_SECS: u64 = 30;
+/// Room beside the longest head, in bytes.
+const SPARE: usize = 8 * 1024;
 /// How long one call may take from its head to the last byte of its answer.
 const CALL_SECS: u64 = 600;
 /// Rest after a failed accept (out of descriptors, say), in milliseconds.
@@ -158,7 +160,8 @@ pub(crate) fn builder() -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(HEAD_SECS))
         .max_header_size(wire::MAX_HEAD)
-        .max_buf_size(2 * wire::MAX_HEAD);
+        // Of an answer that is not taken it holds as much.
+        .max_buf_size(wire::MAX_HEAD + SPARE);
     builder
 }
 

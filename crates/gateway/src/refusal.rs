@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use model::event::Verdict;
+use policy::egress::signs::hides_handle;
 
 /// Longest method and target that a verdict keeps, in characters.
 pub(crate) const METHOD_CHARS: usize = 32;
@@ -135,11 +136,11 @@ impl Trace {
             target.push_str("://");
         }
         if let Some(authority) = uri.authority() {
-            target.push_str(authority.as_str().rsplit('@').next().unwrap_or_default());
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            target.push_str(if hides_handle(host.as_bytes()) { "[handle]" } else { host });
         }
-        // A handle in a path is refused, and recorded without itself.
-        let hidden = policy::egress::signs::holds_handle(uri.path().as_bytes());
-        target.push_str(if hidden { "/[handle]" } else { uri.path() });
+        // A handle in a URL is refused, and recorded without itself.
+        target.push_str(if hides_handle(uri.path().as_bytes()) { "/[handle]" } else { uri.path() });
         Self {
             method: request.method().as_str().chars().take(METHOD_CHARS).collect(),
             target: target.chars().take(TARGET_CHARS).collect(),

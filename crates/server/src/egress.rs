@@ -97,6 +97,8 @@ enum Word {
 
 struct Granted {
     grant: GrantRow,
+    /// By an exception for a service inside.
+    inside: bool,
     /// For a write: the secret, and the host and port that it is for.
     credential: Option<(SecretRow, String, u16)>,
 }
@@ -136,7 +138,7 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    let Granted { grant, credential } = match word {
+    let Granted { grant, credential, .. } = match word {
         Word::Newer { version, egress } => return Ok(EgressWord::Law { version, egress }),
         Word::Denied(no) => return Ok(EgressWord::Denied { rule: no.rule.to_owned(), why: no.why }),
         Word::Granted(granted) => *granted,
@@ -189,7 +191,11 @@ async fn judge(
             return Ok(Word::Denied(Refusal::new("write.handle", why)));
         }
     };
-    Ok(Word::Granted(Box::new(Granted { grant, credential })))
+    let inside = egress
+        .internal
+        .iter()
+        .any(|row| row.port == ask.port && Name::parse(&row.host).is_ok_and(|named| named.as_str() == ask.host));
+    Ok(Word::Granted(Box::new(Granted { grant, inside, credential })))
 }
 
 /// The secret of a write, when the row is one of this run's table and the handle this run's own.
@@ -259,7 +265,7 @@ fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
     };
     match word {
         Word::Granted(granted) => {
-            let why = match (ask.kind, &ask.capability) {
+            let mut why: String = match (ask.kind, &ask.capability) {
                 (EgressKind::Tunnel, _) => {
                     "A blind tunnel by a row of the profile: whoever has it can write there.".into()
                 }
@@ -268,6 +274,12 @@ fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
                 }
                 (_, None) => "A read that the profile allows.".into(),
             };
+            if granted.inside {
+                why.push_str(" To a service inside, by an exception of the profile.");
+            }
+            if ask.delegated {
+                why.push_str(" Its addresses are checked by the proxy that leads outside, and not here.");
+            }
             let grant = Some(granted.grant.id.to_string());
             Verdict { allowed: true, rule: cut(&ask.rule, 64), why, grant, ..base }
         }

@@ -2,6 +2,8 @@
 //!
 //! Read [`Outgoing`] (to a host), then [`Carried`] (back to the box).
 
+use super::decode::Decoder;
+use super::fault::Fault;
 use super::limits::{IDLE, REQUEST, REQUEST_BYTES};
 use super::line::{Line, Lines};
 use super::run::Spent;
@@ -18,7 +20,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant as StdInstant;
 use tokio::time::{Instant, Sleep};
 
 /// A request's body, on its way to a host.
@@ -27,8 +28,25 @@ pub(crate) struct Outgoing {
     leave: Leave,
     spent: Arc<Spent>,
     bytes: u64,
+    watch: Watch,
     idle: Pin<Box<Sleep>>,
     stopped: Stopped,
+}
+
+/// Looks for handles in what goes out piece by piece. The piece that ends one is the one that is met: what went before
+/// holds less than a handle.
+#[derive(Default)]
+pub(crate) struct Watch(Vec<u8>);
+
+impl Watch {
+    /// Whether the text so far holds a handle, as it is or encoded, that ends in this piece.
+    pub(crate) fn meets_handle(&mut self, piece: &[u8]) -> bool {
+        self.0.extend_from_slice(piece);
+        let meets = signs::hides_handle(&self.0);
+        let known = self.0.len().saturating_sub(signs::HELD);
+        self.0.drain(..known);
+        meets
+    }
 }
 
 /// Why a body was stopped on its way, once it was: the rule and its reason.
@@ -50,7 +68,15 @@ impl Stopped {
 
 impl Outgoing {
     pub(crate) fn new(client: Incoming, leave: Leave, spent: Arc<Spent>, stopped: Stopped) -> Self {
-        Self { client, leave, spent, bytes: 0, idle: Box::pin(tokio::time::sleep(IDLE)), stopped }
+        Self {
+            client,
+            leave,
+            spent,
+            bytes: 0,
+            watch: Watch::default(),
+            idle: Box::pin(tokio::time::sleep(IDLE)),
+            stopped,
+        }
     }
 }
 
@@ -92,9 +118,13 @@ impl Body for Outgoing {
             if !this.spent.spend(data.len()) {
                 return Poll::Ready(Some(Err(this.stopped.by("run.bytes", "This run has moved all that it may."))));
             }
+            if this.watch.meets_handle(data) {
+                let why = "A handle stands in the body of the request; it goes alone into one header.";
+                return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
+            }
         }
         if let Some(trailers) = frame.trailers_ref()
-            && trailers.values().any(|value| signs::holds_handle(value.as_bytes()))
+            && trailers.values().any(|value| signs::hides_handle(value.as_bytes()))
         {
             let why = "A handle stands in a trailer of the request.";
             return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
@@ -110,9 +140,18 @@ impl Body for Outgoing {
     }
 }
 
+/// An answer's body, as it comes from a host, and what takes its encoding off, where it has one that is not to go on.
+pub(crate) struct Host {
+    pub(crate) body: Incoming,
+    pub(crate) decoder: Option<Decoder>,
+}
+
 /// An answer's body, on its way back. Dropped before its end, it counts as interrupted.
 pub(crate) struct Carried {
     host: Incoming,
+    decoder: Option<Decoder>,
+    /// Came already, before the head went on.
+    first: Option<Frame<Bytes>>,
     scrub: Option<(scrub::Stream, Scrubber)>,
     trailers: Option<HeaderMap>,
     leave: Leave,
@@ -129,7 +168,7 @@ pub(crate) struct Carried {
 impl Carried {
     /// `scrubber` is given when the request carried a credential. The connection is kept if the answer comes to its end.
     pub(crate) fn new(
-        host: Incoming,
+        host: Host,
         scrubber: Option<Scrubber>,
         leave: Leave,
         spent: Arc<Spent>,
@@ -138,7 +177,9 @@ impl Carried {
         began: Instant,
     ) -> Self {
         let mut carried = Self {
-            host,
+            host: host.body,
+            decoder: host.decoder,
+            first: None,
             scrub: scrubber.filter(|s| !s.is_empty()).map(|s| (s.stream(), s)),
             trailers: None,
             leave,
@@ -156,11 +197,73 @@ impl Carried {
         carried
     }
 
+    /// The same, once its first bytes are decoded: of what is not in the encoding that its head names, not even the
+    /// head goes on. What turns out later breaks the answer off.
+    ///
+    /// # Errors
+    /// `write.encoding`; a fault when the host breaks off.
+    pub(crate) async fn begun(mut self) -> Result<Self, Refusal> {
+        if self.decoder.is_none() {
+            return Ok(self);
+        }
+        match std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            None => Ok(self),
+            Some(Ok(frame)) => {
+                self.first = Some(frame);
+                Ok(self)
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let why =
+                    "The host's answer is not in the encoding that its head names, and cannot be checked for secrets.";
+                Err(Refusal::policy("write.encoding", why).with_status(StatusCode::BAD_GATEWAY))
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::Slow.into()),
+            Some(Err(_)) => Err(Fault::Cut.into()),
+        }
+    }
+
     fn finish(&mut self) {
         self.done = true;
         self.leave.is_whole();
         if let Some((line, lines)) = self.line.take() {
-            lines.keep(line, StdInstant::now());
+            lines.keep(line);
+        }
+    }
+
+    /// Breaks the answer off. Once more this is asked, so that what came before is written before the end.
+    fn cut_off(&mut self, cx: &Context<'_>, error: io::Error) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.cut = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The host says no more.
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(decoder) = &mut self.decoder {
+            decoder.feed(None);
+        }
+    }
+
+    /// The next decoded piece of what came, scrubbed. None when there is no encoding to take off, or more must come.
+    ///
+    /// # Errors
+    /// When what came cannot be decoded. What was decoded before is with the box; the answer is broken off.
+    fn decoded(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(decoder) = &mut self.decoder else { return Ok(None) };
+        while let Some(piece) = decoder.next()? {
+            let out = Self::scrubbed(&mut self.scrub, piece);
+            if !out.is_empty() {
+                return Ok(Some(out));
+            }
+        }
+        Ok(None)
+    }
+
+    fn scrubbed(scrub: &mut Option<(scrub::Stream, Scrubber)>, bytes: Bytes) -> Bytes {
+        match scrub {
+            Some((stream, _)) => Bytes::from(stream.push(&bytes)),
+            None => bytes,
         }
     }
 
@@ -189,11 +292,19 @@ impl Body for Carried {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        if let Some(frame) = this.first.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         if let Some(error) = this.cut.take() {
             this.done = true;
             return Poll::Ready(Some(Err(error)));
         }
         while !this.done {
+            match this.decoded() {
+                Ok(None) => {}
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Err(error) => return this.cut_off(cx, error),
+            }
             if this.ended {
                 match this.rest() {
                     Some(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -216,12 +327,13 @@ impl Body for Carried {
                         this.leave.received(bytes.len());
                         if !this.spent.spend(bytes.len()) {
                             this.done = true;
-                            return Poll::Ready(Some(Err(broken("this run has moved all that it may"))));
+                            return Poll::Ready(Some(Err(io::ErrorKind::QuotaExceeded.into())));
                         }
-                        let out = match &mut this.scrub {
-                            Some((stream, _)) => Bytes::from(stream.push(&bytes)),
-                            None => bytes,
-                        };
+                        if let Some(decoder) = &mut this.decoder {
+                            decoder.feed(Some(bytes));
+                            continue;
+                        }
+                        let out = Self::scrubbed(&mut this.scrub, bytes);
                         // Who knows the length asks no further after the last byte.
                         if this.scrub.is_none() && this.host.is_end_stream() {
                             this.finish();
@@ -232,29 +344,26 @@ impl Body for Carried {
                     }
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
-                            this.ended = true;
+                            this.end();
                             this.trailers = Some(this.scrubbed_trailers(trailers));
                         }
                     }
                 },
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a host broke off in the middle of its answer");
-                    this.cut = Some(io::ErrorKind::UnexpectedEof.into());
-                    // Come back once more, so that what arrived before the cut is written before the end.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                    return this.cut_off(cx, io::ErrorKind::UnexpectedEof.into());
                 }
-                None => this.ended = true,
+                None => this.end(),
             }
         }
         Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.done && self.cut.is_none()
+        self.done && self.cut.is_none() && self.first.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.scrub.is_some() { SizeHint::default() } else { self.host.size_hint() }
+        if self.scrub.is_some() || self.decoder.is_some() { SizeHint::default() } else { self.host.size_hint() }
     }
 }

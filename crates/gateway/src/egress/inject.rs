@@ -3,6 +3,7 @@
 //!
 //! Read [`outgoing`], [`inject`], then [`answer_headers`].
 
+use super::decode::{Encoding, Unreadable};
 use super::reach::Way;
 use super::request::Asked;
 use crate::refusal::Refusal;
@@ -176,11 +177,12 @@ fn filled(shown: &str, handle: &Secret<String>, place: Place, credential: &str) 
     Some(Secret::new(value))
 }
 
-/// Whether an answer to a request with a credential may be passed on.
+/// Whether an answer to a request with a credential may be passed on, and in what encoding its body came.
 ///
 /// # Errors
-/// A policy refusal: for a redirect, a part of an answer, or a body in an encoding that cannot be scrubbed.
-pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
+/// A policy refusal: for a redirect, a part of an answer, or a body in an encoding that is not taken off here, and so
+/// cannot be scrubbed.
+pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     let no = |rule, why| Err(Refusal::policy(rule, why).with_status(StatusCode::BAD_GATEWAY));
     if status.is_redirection() {
         return no("write.redirect", "The host answered a request with a credential by a redirect; none is passed on.");
@@ -188,16 +190,19 @@ pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<(), Re
     if status == StatusCode::PARTIAL_CONTENT {
         return no("write.partial", "The host answered with a part only, which cannot be checked for secrets.");
     }
-    let readable = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(header::CONTENT_ENCODING).iter().all(readable) {
-        return no("write.encoding", "The host answered in an encoding that cannot be checked for secrets.");
-    }
-    Ok(())
+    Encoding::of(headers).or_else(|Unreadable| {
+        no("write.encoding", "The host answered in an encoding that cannot be checked for secrets.")
+    })
 }
 
-/// The headers of an answer that go to the box; scrubbed, when the request carried a credential.
-pub(crate) fn answer_headers(headers: &HeaderMap, scrubber: Option<&Scrubber>) -> HeaderMap {
-    let kept = end_to_end(headers);
+/// The headers of an answer that go to the box; scrubbed, when the request carried a credential, and without a word of
+/// an encoding that its body goes on without.
+pub(crate) fn answer_headers(headers: &HeaderMap, decoded: bool, scrubber: Option<&Scrubber>) -> HeaderMap {
+    let mut kept = end_to_end(headers);
+    if decoded {
+        kept.remove(header::CONTENT_ENCODING);
+        kept.remove(header::CONTENT_LENGTH);
+    }
     let Some(scrubber) = scrubber else { return kept };
     let mut clean = HeaderMap::new();
     for (name, value) in &kept {

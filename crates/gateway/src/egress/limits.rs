@@ -19,7 +19,7 @@ pub(crate) const RUN_BYTES: u64 = 64 << 30;
 /// Connections out of one run at once; more requests wait.
 pub(crate) const LINES: usize = 64;
 /// Unused connections kept for one run, and how long.
-pub(crate) const KEPT_LINES: usize = 8;
+pub(crate) const KEPT_LINES: usize = 32;
 pub(crate) const KEPT: Duration = Duration::from_secs(45);
 /// Requests at once on one HTTP/2 connection of a client.
 pub(crate) const STREAMS: u32 = 32;
@@ -28,6 +28,8 @@ pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Longest head of an answer, in bytes.
 pub(crate) const ANSWER_HEAD: usize = 64 * 1024;
+/// What comes out of one encoded answer to a request with a credential, in bytes.
+pub(crate) const DECODED_BYTES: u64 = 256 << 20;
 /// How long a client of a tunnel may take for its first message.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 /// How old the table of a run may be when it refuses: after that the server is asked whether it has another.

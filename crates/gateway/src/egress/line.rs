@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use policy::egress::Law;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Where a connection leads, and by which table that was allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,8 +156,9 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// A kept connection by this key that can take a request at `now`.
-    pub(crate) fn take(&self, key: &Key, now: Instant) -> Option<Line> {
+    /// A kept connection by this key that can take a request now.
+    pub(crate) fn take(&self, key: &Key) -> Option<Line> {
+        let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(line, since)| !line.is_closed() && now.saturating_duration_since(*since) < KEPT);
         let at = kept.iter().rposition(|(line, _)| line.key == *key && line.is_ready())?;
@@ -182,13 +183,13 @@ impl Lines {
         let room = self.room.clone().acquire_owned().await.map_err(|_| Fault::Cut)?;
         let line = Line::open(reach, key, law, room).await?;
         if let Some(part) = line.part() {
-            self.keep(part, Instant::now());
+            self.keep(part);
         }
         Ok(line)
     }
 
-    /// Keeps a connection whose last answer has come to its end at `now`, if it may be used again.
-    pub(crate) fn keep(&self, line: Line, now: Instant) {
+    /// Keeps a connection whose last answer has just come to its end, if it may be used again.
+    pub(crate) fn keep(&self, line: Line) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |other: &(Line, Instant)| Arc::ptr_eq(&other.0.carrier, &line.carrier);
         if line.is_closed() || line.key.way.one || kept.iter().any(known) {
@@ -197,6 +198,6 @@ impl Lines {
         if kept.len() >= KEPT_LINES {
             kept.remove(0);
         }
-        kept.push((line, now));
+        kept.push((line, Instant::now()));
     }
 }

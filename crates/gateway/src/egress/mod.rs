@@ -13,23 +13,29 @@
 //! | `reach`, `resolve` | names to checked addresses to a connection |
 //! | `line` | connections kept for the next request of the same run |
 //! | `inject` | headers on their way, and the credential |
-//! | `body` | bodies on their way |
+//! | `body`, `decode` | bodies on their way |
 //! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
+//! | `streams` | the requests of one HTTP/2 connection |
 //! | `authority` | whom the box trusts |
 //! | `limits`, `fault` | numbers; what goes wrong outside |
 
 pub(crate) mod authority;
 pub(crate) mod body;
+mod decode;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod hello;
 mod inject;
 pub(crate) mod limits;
 mod line;
+mod near;
 pub(crate) mod reach;
 mod request;
 mod resolve;
 pub(crate) mod run;
 pub(crate) mod shape;
+mod streams;
 pub(crate) mod tunnel;
 pub(crate) mod wire;
 
@@ -43,8 +49,9 @@ use crate::refusal::{Refusal, TARGET_CHARS, Trace};
 use crate::server::Lost;
 use crate::server::egress::{Leave, Said};
 use api::grants::{EgressAsk, EgressCredential, EgressKind};
-use body::{Carried, Outgoing, Stopped};
+use body::{Carried, Host, Outgoing, Stopped};
 use bytes::Bytes;
+use decode::Decoder;
 use fault::Fault;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -136,7 +143,7 @@ async fn through(
 
     let key = Key { way: way.clone(), law: granted.known.version, handle: handle_sha256(&asked) };
     let run = &caller.egress;
-    let line = match run.lines.take(&key, Instant::now()) {
+    let line = match run.lines.take(&key) {
         Some(line) => line,
         None => run.lines.open(&gate.reach, key.clone(), &granted.known.law).await?,
     };
@@ -147,11 +154,9 @@ async fn through(
     let (mut response, line) = exchanged.map_err(|error| stopped.refusal().unwrap_or(error))?;
 
     leave.answered(response.status().as_u16());
-    if is_write {
-        inject::passable(response.status(), response.headers())?;
-    }
+    let encoding = if is_write { inject::passable(response.status(), response.headers())? } else { None };
     let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.secret, &c.value.0, Instant::now()));
-    let headers = inject::answer_headers(response.headers(), scrubber.as_ref());
+    let headers = inject::answer_headers(response.headers(), encoding.is_some(), scrubber.as_ref());
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
         let host = hyper::upgrade::on(&mut response);
@@ -161,8 +166,9 @@ async fn through(
     if status.is_informational() {
         return Err(Fault::Cut.into());
     }
+    let host = Host { body: response.into_body(), decoder: encoding.map(Decoder::new) };
     let carried =
-        Carried::new(response.into_body(), scrubber, leave, run.spent.clone(), line, run.lines.clone(), began);
+        Carried::new(host, scrubber, leave, run.spent.clone(), line, run.lines.clone(), began).begun().await?;
     let mut answer = Response::new(Words::Carried(Box::new(carried)));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
@@ -226,7 +232,7 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
             return Ok(Granted { allowed, known, leave: None });
         }
         caller.tally.may_ask()?;
-        match gate.server.ask_egress(question(caller, asked, method, allowed, &known)).await {
+        match gate.server.ask_egress(question(gate, caller, asked, method, allowed, &known)).await {
             Ok(Said::Granted { leave, credential }) => {
                 caller.tally.granted();
                 return Ok(Granted { allowed, known, leave: Some((leave, credential)) });
@@ -248,7 +254,14 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
     Err(Refusal::fault("law.unsettled", "The run's rules change faster than a request can be judged."))
 }
 
-fn question(caller: &Caller, asked: &Asked, method: &Method, allowed: Allowed, known: &Known) -> EgressAsk {
+fn question(
+    gate: &Gate,
+    caller: &Caller,
+    asked: &Asked,
+    method: &Method,
+    allowed: Allowed,
+    known: &Known,
+) -> EgressAsk {
     let (kind, capability) = match allowed.kind {
         Kind::Read | Kind::Package | Kind::Intercept => (EgressKind::Read, None),
         Kind::Tunnel(_) => (EgressKind::Tunnel, None),
@@ -268,6 +281,7 @@ fn question(caller: &Caller, asked: &Asked, method: &Method, allowed: Allowed, k
         port: asked.port,
         capability,
         handle_sha256: handle_sha256(asked),
+        delegated: gate.reach.delegates(&asked.host, allowed.internal.is_some()),
     }
 }
 

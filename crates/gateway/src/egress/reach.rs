@@ -9,10 +9,14 @@
 
 use super::fault::Fault;
 use super::limits::{ADDRESSES_TRIED, STEP};
+use super::near::Near;
 use super::resolve::Resolver;
 use crate::connect::Wire;
 use crate::refusal::Refusal;
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::Secret;
 use policy::egress::{Law, Name};
 use rustls::pki_types::ServerName;
 use std::io;
@@ -27,7 +31,7 @@ use tokio_rustls::TlsConnector;
 const PROXY_HEAD: usize = 16 * 1024;
 
 /// How the outside is reached, as an administrator sets it. The default is what the system does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Outward {
     /// Name servers to ask; empty: those of the system's configuration.
     pub name_servers: Vec<SocketAddr>,
@@ -36,7 +40,7 @@ pub struct Outward {
 }
 
 /// An HTTP proxy that leads outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct OutwardProxy {
     /// Its name or address.
     pub host: String,
@@ -45,6 +49,8 @@ pub struct OutwardProxy {
     /// It takes names only: it resolves them, and the check of addresses is delegated to it. No credential goes that
     /// way.
     pub resolves: bool,
+    /// `user:password`, with which the gateway signs in to it; none when it asks for nothing. No box sees it.
+    pub sign_in: Option<Arc<Secret<String>>>,
 }
 
 /// A host, as a request names it and policy allowed it.
@@ -148,6 +154,11 @@ impl Reach {
         self.stream(&way.host, way.port, way.internal.is_some(), judge).await
     }
 
+    /// Whether a proxy resolves this host's name, and the check of its addresses is the proxy's.
+    pub(crate) fn delegates(&self, host: &Name, inside: bool) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.resolves) && !inside && host.address().is_none()
+    }
+
     /// A connection to one of a host's addresses, all of which `judge` has seen and let pass; the address is none when
     /// a proxy resolved. An `inside` host is not asked of the proxy that leads outside.
     ///
@@ -161,12 +172,15 @@ impl Reach {
         judge: impl Fn(&[IpAddr]) -> Result<(), Refusal>,
     ) -> Result<(TcpStream, Option<IpAddr>), Refusal> {
         let proxy = self.proxy.as_ref().filter(|_| !inside);
-        if let Some(proxy) = proxy.filter(|proxy| proxy.resolves && host.address().is_none()) {
+        if let Some(proxy) = proxy.filter(|_| self.delegates(host, inside)) {
             let stream = self.through(proxy, &format!("{host}:{port}")).await?;
             return Ok((stream, None));
         }
         let addresses = self.resolver.addresses(host).await?;
         judge(&addresses)?;
+        if !inside {
+            is_far(&addresses)?;
+        }
         let mut last = Fault::Address;
         for address in addresses.into_iter().take(ADDRESSES_TRIED) {
             let to = SocketAddr::new(address, port);
@@ -188,7 +202,7 @@ impl Reach {
         let addresses = self.resolver.addresses(&host).await.map_err(|_| Fault::Proxy)?;
         for address in addresses.into_iter().take(ADDRESSES_TRIED) {
             let Ok(stream) = connect(SocketAddr::new(address, proxy.port)).await else { continue };
-            return match within(STEP, ask_proxy(stream, target)).await {
+            return match within(STEP, ask_proxy(stream, target, proxy.sign_in.as_deref())).await {
                 Ok(stream) => Ok(stream),
                 Err(error) => {
                     tracing::warn!(%error, "the proxy that leads outside did not connect");
@@ -200,8 +214,20 @@ impl Reach {
     }
 }
 
-async fn ask_proxy(mut stream: TcpStream, target: &str) -> io::Result<TcpStream> {
-    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n").as_bytes()).await?;
+/// None of a public host's addresses is this host's own, or beside it.
+fn is_far(addresses: &[IpAddr]) -> Result<(), Refusal> {
+    let near = Near::now().map_err(|error| {
+        tracing::error!(%error, "this host's own addresses cannot be read");
+        Refusal::fault("address.unknown", "The host's own addresses cannot be read, so nothing is connected to.")
+    })?;
+    near.why_not(addresses).map_or(Ok(()), |why| Err(Refusal::policy("address.near", why)))
+}
+
+async fn ask_proxy(mut stream: TcpStream, target: &str, sign_in: Option<&Secret<String>>) -> io::Result<TcpStream> {
+    let basic = |pair: &Secret<String>| format!("proxy-authorization: Basic {}\r\n", STANDARD.encode(pair.expose()));
+    let line = Secret::new(sign_in.map(basic).unwrap_or_default());
+    let ask = Secret::new(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{}\r\n", line.expose()));
+    stream.write_all(ask.expose().as_bytes()).await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         // Byte by byte: what follows the head belongs to the host.
@@ -213,7 +239,12 @@ async fn ask_proxy(mut stream: TcpStream, target: &str) -> io::Result<TcpStream>
     let status = head.split(|b| *b == b' ').nth(1).unwrap_or_default();
     if !(head.starts_with(b"HTTP/1.") && status.len() == 3 && status[0] == b'2') {
         let status = String::from_utf8_lossy(&status[..status.len().min(3)]).into_owned();
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("it answered {status}")));
+        let why = match (status.as_str(), sign_in) {
+            ("407", None) => "it asks for a sign-in (407), and was given none".to_owned(),
+            ("407", Some(_)) => "it does not take the sign-in that it was given (407)".to_owned(),
+            _ => format!("it answered {status}"),
+        };
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
     }
     Ok(stream)
 }

@@ -50,8 +50,10 @@ impl Asked {
         };
         let port = if self.port == scheme.port() { String::new() } else { format!(":{}", self.port) };
         let path = self.path.split('?').next().unwrap_or_default();
-        let path = if signs::holds_handle(path.as_bytes()) { "/[handle]" } else { path };
-        format!("{name}://{}{port}{path}", self.host)
+        let path = if signs::hides_handle(path.as_bytes()) { "/[handle]" } else { path };
+        let host = self.host.as_str();
+        let host = if signs::holds_handle(host.as_bytes()) { "[handle]" } else { host };
+        format!("{name}://{host}{port}{path}")
     }
 }
 

@@ -9,6 +9,7 @@ use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, STRE
 use super::line::Line;
 use super::request::{Came, Inside};
 use super::run::Spent;
+use super::streams::{self, EndsWith, Streams};
 use super::wire::{self, Strict};
 use crate::Gate;
 use crate::call::Caller;
@@ -23,12 +24,11 @@ use policy::egress::{Budget, Name};
 use scrub::Scrubber;
 use std::convert::Infallible;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::LazyConfigAcceptor;
 
 /// Bytes that are held on their way, each direction.
@@ -200,11 +200,16 @@ async fn serve_two(
     tls: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     came: Came,
 ) {
+    let asked = Arc::new(AtomicBool::new(false));
     let service = {
-        let (gate, caller) = (gate.clone(), caller.clone());
+        let (gate, caller, asked) = (gate.clone(), caller.clone(), asked.clone());
         service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
             let (gate, caller, came) = (gate.clone(), caller.clone(), came.clone());
-            async move { Ok::<_, Infallible>(super::answer(&gate, &caller, &came, &Next::default(), request).await) }
+            async move {
+                let answer = super::answer(&gate, &caller, &came, &Next::default(), request).await;
+                Ok::<_, Infallible>(answer.map(streams::watched))
+            }
         })
     };
     let streams = Streams::default();
@@ -214,35 +219,25 @@ async fn serve_two(
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_send_buf_size((CONNECTION_WINDOW / STREAMS) as usize)
         .max_header_list_size(u32::try_from(wire::MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .serve_connection(TokioIo::new(tls), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, run = %caller.run, "an HTTP/2 connection ended");
-    }
-}
-
-/// The requests of one HTTP/2 connection.
-#[derive(Clone, Default)]
-struct Streams(Arc<Mutex<JoinSet<()>>>);
-
-/// Ends the requests when the connection does; by themselves they would hold each other.
-struct EndsWith(Streams);
-
-impl Drop for EndsWith {
-    fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while all.try_join_next().is_some() {}
-        all.spawn(stream);
+        .serve_connection(TokioIo::new(tls), service);
+    // Later ones may wait as long as their client answers for itself; one that never asks has nothing to wait for.
+    let never_asks = async {
+        tokio::time::sleep(Duration::from_secs(door::HEAD_SECS)).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = served => {
+            if let Err(error) = served {
+                tracing::debug!(%error, run = %caller.run, "an HTTP/2 connection ended");
+            }
+        }
+        () = never_asks => tracing::debug!(run = %caller.run, "an HTTP/2 connection that asks nothing is cut"),
     }
 }
 

@@ -29,11 +29,48 @@ pub const KEY: &str = "sk-canary-4f9b1c7e2d8a6053";
 /// What a run's handle looks like here. It must never be seen by a provider.
 pub const HANDLE: &str = "vh_q7w3e5r2t4abcdefghijklmnopqrstuvwxyz234567abcdefghij";
 /// Nothing in these tests takes this long; beyond it a test hangs and says so.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits for something that must come.
+/// Waits for something that must come. What [`pass`]es meanwhile does not count.
 pub async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    let began = std::time::Instant::now();
+    let mut coming = std::pin::pin!(coming);
+    loop {
+        match tokio::time::timeout(Duration::from_millis(200), &mut coming).await {
+            Ok(came) => return came,
+            Err(_) => assert!(began.elapsed() < PATIENCE, "waited in vain for {what}"),
+        }
+    }
+}
+
+/// Waits until something is so.
+pub async fn when(what: &str, mut so: impl FnMut() -> bool) {
+    soon(what, async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// So much time passes for this thread's runtime at once, for everything that waits in it; sockets are as before.
+pub async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// What comes once a limit of so many seconds was met, and not before: it may begin to run a little later than this
+/// does, and then it is met at the second time, or the third.
+pub async fn past<T>(what: &str, limit_secs: u64, coming: impl Future<Output = T>) -> T {
+    let mut coming = std::pin::pin!(coming);
+    for _ in 0..8 {
+        pass(Duration::from_secs(limit_secs)).await;
+        if let Ok(came) = tokio::time::timeout(Duration::from_secs(4), &mut coming).await {
+            return came;
+        }
+    }
+    panic!("waited in vain for {what}");
 }
 
 /// What the server answers to the next questions.
@@ -74,6 +111,7 @@ impl Desk {
             grant: GrantId::parse(&format!("egress{}", self.asked.len())).expect("an id"),
             credential: credential.map(|(value, host, port)| EgressCredential {
                 value: WireSecret(Secret::new(value.clone())),
+                secret: ask.capability.clone().unwrap_or_default(),
                 host: host.clone(),
                 port: *port,
             }),
@@ -111,7 +149,6 @@ pub fn install_tls() {
 pub fn url(base: &str) -> Place {
     Place::Url { base: base.to_owned(), internal: true }
 }
-                secret: ask.capability.clone().unwrap_or_default(),
 
 pub fn script(turns: Vec<ScriptTurn>) -> Word {
     Word::Grant { dialect: Dialect::Anthropic, place: Place::Script { turns }, key: KEY.to_owned() }
@@ -128,6 +165,25 @@ pub fn placeholder(name: &str, value: &str) -> String {
         Scrubber::keyed(&Key::new(Secret::new(FINGERPRINTS)), [(name.to_owned(), Secret::new(value.to_owned()))]);
     scrubber.scrub_str(value).into_owned()
 }
+
+/// The first thing that a server says.
+fn hello() -> ToGateway {
+    ToGateway::Hello { fingerprints: WireSecret::of_key(&Secret::new(FINGERPRINTS)) }
+}
+
+/// What the gateway puts in the place of this token of a format.
+pub fn redacted(rule: &str, token: &str) -> String {
+    let print = placeholder("x", token);
+    format!("[redacted: {rule}{}", print.strip_prefix("[scrubbed:x").expect("a placeholder"))
+}
+
+/// What the gateway puts in the place of [`KEY`].
+pub fn scrubbed() -> String {
+    placeholder("model/m", KEY)
+}
+
+/// The workspace's key of fingerprints, as the server says it.
+const FINGERPRINTS: [u8; 32] = [7; 32];
 
 /// A listener as a box's helper binds it: without SO_REUSEADDR, which the standard library would set.
 pub fn box_listener() -> TcpListener {
@@ -166,25 +222,6 @@ impl House {
     ) -> Self {
         install_tls();
         let folder = tempfile::tempdir().expect("a folder");
-/// The first thing that a server says.
-fn hello() -> ToGateway {
-    ToGateway::Hello { fingerprints: WireSecret::of_key(&Secret::new(FINGERPRINTS)) }
-}
-
-/// What the gateway puts in the place of this token of a format.
-pub fn redacted(rule: &str, token: &str) -> String {
-    let print = placeholder("x", token);
-    format!("[redacted: {rule}{}", print.strip_prefix("[scrubbed:x").expect("a placeholder"))
-}
-
-/// What the gateway puts in the place of [`KEY`].
-pub fn scrubbed() -> String {
-    placeholder("model/m", KEY)
-}
-
-/// The workspace's key of fingerprints, as the server says it.
-const FINGERPRINTS: [u8; 32] = [7; 32];
-
         let cable = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .expect("a socket");
         let cable_path = SocketAddrUnix::new(folder.path().join("cable.sock")).expect("a path");
@@ -224,11 +261,17 @@ const FINGERPRINTS: [u8; 32] = [7; 32];
 
     /// Attaches another run, `run2`, and gives its door.
     pub async fn second_run(&mut self) -> SocketAddr {
-        let run = RunId::parse("run2").expect("an id");
+        self.another_run("run2").await.0
+    }
+
+    /// Attaches another run, and gives its door and its authority.
+    pub async fn another_run(&mut self, run: &str) -> (SocketAddr, String) {
+        let run = RunId::parse(run).expect("an id");
         let listener = box_listener();
         self.send(&ToCable::Attach { run: run.clone() }, Some(listener.as_fd()));
-        assert!(matches!(self.receive().await, FromCable::Attached { run: attached, .. } if attached == run));
-        listener.local_addr().expect("an address")
+        let FromCable::Attached { run: attached, authority } = self.receive().await else { panic!("not attached") };
+        assert_eq!(attached, run);
+        (listener.local_addr().expect("an address"), authority.expect("an authority"))
     }
 
     /// Waits until the gateway has dialled: only then it answers anything but 503.
@@ -301,6 +344,14 @@ const FINGERPRINTS: [u8; 32] = [7; 32];
                 Settled { usage, status, interrupted }
             }
             other => panic!("not a settlement: {other:?}"),
+        }
+    }
+    /// The next settlement of a call, whatever was said before it.
+    pub async fn settled_of_a_call(&mut self) -> Settled {
+        loop {
+            if let FromGateway::Settle { usage, status, interrupted, .. } = self.hear().await {
+                return Settled { usage, status, interrupted };
+            }
         }
     }
     /// Nothing but what the test has heard was said so far: a refusal of now is the next word.
@@ -387,6 +438,7 @@ fn serve_grants(
             }
         };
         let writing = async {
+            frame::write(&mut to, &hello()).await.expect("the gateway reads");
             while let Some(message) = says.recv().await {
                 frame::write(&mut to, &message).await.expect("the gateway reads");
             }
@@ -438,7 +490,6 @@ pub fn head(path: &str, length: usize) -> String {
         format!("authorization: Bearer {HANDLE}")
     };
     format!(
-            frame::write(&mut to, &hello()).await.expect("the gateway reads");
         "POST /model/m{path} HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n{credential}\r\ncontent-type: application/json\r\n\
          accept-encoding: gzip\r\nx-other: stays here\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
     )

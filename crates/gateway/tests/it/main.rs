@@ -7,6 +7,7 @@ mod cable;
 mod egress;
 mod formats;
 mod house;
+mod limits;
 mod provider;
 mod refusals;
 mod scripted;

@@ -74,6 +74,7 @@ fn read(launch: &Launch, law: u64) -> EgressAsk {
         port: 443,
         capability: None,
         handle_sha256: None,
+        delegated: false,
     }
 }
 
@@ -149,6 +150,35 @@ async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
     assert_eq!(lines.iter().map(|line| &line.event).collect::<Vec<_>>(), [&expected]);
     let seen = stage.get(&launch.run).await;
     assert_eq!((seen.calls, seen.cost.0), (0, 0), "a read is no model call");
+}
+
+#[tokio::test]
+async fn an_exception_and_a_delegation_stand_in_the_record_of_what_passed_by_them() {
+    let stage = Stage::start();
+    let profile = "[[egress.internal]]\nhost = \"wiki\"\nport = 8081\naddresses = [\"10.2.3.0/24\"]\n";
+    let (_operator, launch) = running(&stage, profile).await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let to = |host: &str, port| EgressAsk {
+        host: host.into(),
+        port,
+        target: format!("http://{host}:{port}/"),
+        ..read(&launch, version)
+    };
+    for (ask_for, inside, delegated) in [
+        (to("wiki", 8081), true, false),
+        (to("wiki", 8082), false, false),
+        (EgressAsk { delegated: true, ..to("docs.example.org", 443) }, false, true),
+    ] {
+        let word = ask(&mut gateway, ask_for).await;
+        assert!(matches!(word, EgressWord::Granted { .. }), "the table's word is the gateway's");
+        let why = verdicts(&stage, &launch.run).await.pop().expect("a verdict").why;
+        assert_eq!(
+            (why.contains("by an exception of the profile"), why.contains("checked by the proxy that leads outside")),
+            (inside, delegated),
+            "{why}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ async fn trailers_of_an_answer_come_through() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn two_runs_share_no_connection_and_trust_each_others_authority_not() {
+pub async fn two_runs_share_no_connection_and_trust_each_others_authority_not() {
     let mut world = World::with(any()).await;
     assert_eq!(world.https("a.example", "GET /first", b"").await.status, 200);
     let first = world.saw().client;

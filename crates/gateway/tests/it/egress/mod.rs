@@ -1,14 +1,20 @@
 //! The forward proxy, in a network of the test's own.
 
 mod addresses;
+mod bodies;
+mod encoded;
+mod handles;
 mod hosts;
 mod inside;
 mod laws;
+mod limits;
+mod memory;
 mod names;
 mod origin;
 mod outward;
 mod reads;
 mod shapes;
 mod tunnels;
+mod upgrades;
 mod world;
 mod writes;

@@ -1,6 +1,7 @@
 //! Every host of the test's own network at once: it answers on all addresses, by path, and keeps what it was asked.
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -11,9 +12,11 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 
 /// A request, as a host saw it.
@@ -48,6 +51,37 @@ pub struct Origin {
     other: Arc<CertifiedIssuer<'static, KeyPair>>,
     /// What is offered in TLS.
     alpn: Arc<Vec<Vec<u8>>>,
+    pub flow: Flow,
+}
+
+/// Bodies that the test holds in its hand.
+#[derive(Clone)]
+pub struct Flow {
+    /// Requests whose head has come.
+    pub begun: Arc<AtomicUsize>,
+    /// Bytes of `/endless` that were taken.
+    pub poured: Arc<AtomicU64>,
+    drops: Arc<Semaphore>,
+    /// What one connection of a host over HTTP/1.1 holds of an answer that is not taken, in bytes.
+    pub held: Arc<AtomicUsize>,
+}
+
+impl Flow {
+    /// One letter more of `/drip`.
+    pub fn drop_one(&self) {
+        self.drops.add_permits(1);
+    }
+
+    async fn drip(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
+        self.drops.acquire().await.ok()?.forget();
+        Some((Ok(Frame::data(Bytes::from_static(b"x"))), self))
+    }
+
+    async fn pour(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
+        static WATER: [u8; 16 * 1024] = [b'w'; 16 * 1024];
+        self.poured.fetch_add(WATER.len() as u64, Ordering::Relaxed);
+        Some((Ok(Frame::data(Bytes::from_static(&WATER))), self))
+    }
 }
 
 fn authority() -> Arc<CertifiedIssuer<'static, KeyPair>> {
@@ -68,6 +102,12 @@ impl Origin {
             trusted: authority(),
             other: authority(),
             alpn: Arc::new(alpn),
+            flow: Flow {
+                begun: Arc::default(),
+                poured: Arc::default(),
+                drops: Arc::new(Semaphore::new(0)),
+                held: Arc::new(AtomicUsize::new(256 * 1024)),
+            },
         }
     }
 
@@ -149,7 +189,9 @@ impl Origin {
         if two {
             drop(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
         } else {
-            drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await);
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.max_buf_size(self.flow.held.load(Ordering::Relaxed));
+            drop(builder.serve_connection(io, service).with_upgrades().await);
         }
     }
 
@@ -162,6 +204,7 @@ impl Origin {
     ) -> Response<Words> {
         let upgrade = request.headers().contains_key("upgrade").then(|| hyper::upgrade::on(&mut request));
         let (head, body) = request.into_parts();
+        self.flow.begun.fetch_add(1, Ordering::Relaxed);
         let Ok(whole) = body.collect().await else { return said(StatusCode::BAD_REQUEST, "cut") };
         let trailers = whole.trailers().cloned();
         let seen = Seen {
@@ -182,6 +225,14 @@ impl Origin {
             .collect();
         let body = seen.body.clone();
         self.seen.lock().expect("unpoisoned").push(seen);
+        if let Some((words, content, transfer)) = super::encoded::said(head.uri.path(), &shown) {
+            let answer = if content.is_empty() {
+                said(StatusCode::OK, words)
+            } else {
+                with(said(StatusCode::OK, words), "content-encoding", content)
+            };
+            return if transfer.is_empty() { answer } else { with(answer, "transfer-encoding", transfer) };
+        }
         match head.uri.path() {
             "/echo" => said(StatusCode::OK, body),
             "/empty" => said(StatusCode::OK, ""),
@@ -225,6 +276,25 @@ impl Origin {
                     with(answer, "connection", "upgrade")
                 }
             },
+            "/drip" => {
+                let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+                let rest = futures_util::stream::unfold(self.flow.clone(), Flow::drip);
+                Response::new(UnsyncBoxBody::new(StreamBody::new(first.chain(rest))))
+            }
+            "/wait" => {
+                drop(self.flow.clone().drip().await);
+                said(StatusCode::OK, "waited")
+            }
+            "/endless" => {
+                let pieces = futures_util::stream::unfold(self.flow.clone(), Flow::pour);
+                Response::new(UnsyncBoxBody::new(StreamBody::new(pieces)))
+            }
+            "/long-head" => {
+                let mut answer = said(StatusCode::OK, "");
+                let long = HeaderValue::from_bytes(&[b'x'; 200 * 1024]).expect("a value");
+                answer.headers_mut().insert("x-long", long);
+                answer
+            }
             "/hang" => std::future::pending().await,
             "/repo.git/info/refs" => {
                 let line = format!("{} HEAD\0\n", "1".repeat(40));

@@ -2,6 +2,8 @@
 
 use crate::egress::world::{PUBLIC, TOKEN, World, any, writes};
 use crate::house::HANDLE;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gateway::OutwardProxy;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
@@ -15,12 +17,23 @@ const PROXY: &str = "10.9.9.9";
 struct Proxy(Arc<Mutex<Vec<String>>>);
 
 impl Proxy {
+    /// One that connects only whom it knows by `pair`.
+    async fn serve_signed_in(&self, pair: &str) {
+        let known = format!("proxy-authorization: Basic {}", STANDARD.encode(pair));
+        self.serve_if("200 OK", move |head| head.lines().any(|line| line == known)).await;
+    }
+
     async fn serve(&self, status: &'static str) {
+        self.serve_if(status, |_| true).await;
+    }
+
+    async fn serve_if(&self, status: &'static str, knows: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let knows = Arc::new(knows);
         let listener = TcpListener::bind((PROXY, 3128)).await.unwrap();
         let told = self.0.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let told = told.clone();
+                let (told, knows) = (told.clone(), knows.clone());
                 tokio::spawn(async move {
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
@@ -29,6 +42,7 @@ impl Proxy {
                     let head = String::from_utf8(head).unwrap();
                     let target = head.split(' ').nth(1).unwrap().to_owned();
                     told.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+                    let status = if knows(&head) { status } else { "407 Proxy Authentication Required" };
                     stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
                     if status.starts_with('2') {
                         let port = target.rsplit(':').next().unwrap();
@@ -45,10 +59,16 @@ impl Proxy {
     }
 }
 
-async fn world(resolves: bool, status: &'static str, table: model::Egress) -> (World, Proxy) {
-    let proxy = OutwardProxy { host: "proxy.corp".to_owned(), port: 3128, resolves };
+async fn world_by(resolves: bool, pair: Option<&str>, table: model::Egress) -> World {
+    let sign_in = pair.map(|pair| Arc::new(model::Secret::new(pair.to_owned())));
+    let proxy = OutwardProxy { host: "proxy.corp".to_owned(), port: 3128, resolves, sign_in };
     let world = World::of(table, true, |outward| outward.proxy = Some(proxy)).await;
     world.names.set("proxy.corp", &[&[PROXY]]);
+    world
+}
+
+async fn world(resolves: bool, status: &'static str, table: model::Egress) -> (World, Proxy) {
+    let world = world_by(resolves, None, table).await;
     let told = Proxy::default();
     told.serve(status).await;
     (world, told)
@@ -103,6 +123,10 @@ async fn where_the_proxy_resolves_reads_pass_by_name_and_no_credential_goes() {
     world.desk(|desk| desk.credential = Some((TOKEN.to_owned(), "api.example".to_owned(), 443)));
     assert_eq!(world.get("GET http://unknown-here.example/", "").await.status, 200);
     assert_eq!(proxy.told(), ["CONNECT unknown-here.example:80 HTTP/1.1"]);
+    assert!(world.desk(|desk| desk.asked.pop()).unwrap().delegated, "the record says who checks the addresses");
+    assert_eq!(world.get(&format!("GET http://{PUBLIC}/"), "").await.status, 200);
+    assert!(!world.desk(|desk| desk.asked.pop()).unwrap().delegated, "an address is checked here");
+    proxy.told();
     world.origin.seen();
     let head = format!("POST /x\r\nauthorization: Bearer {HANDLE}\r\ncontent-length: 0\r\n");
     let got = world.https("api.example", &head, b"").await;
@@ -124,4 +148,47 @@ async fn an_exception_names_a_service_inside_and_is_not_asked_of_the_proxy() {
     assert_eq!(world.get("GET http://wiki.corp/", "").await.status, 200);
     assert!(proxy.told().is_empty());
     assert_eq!(world.saw().at.ip().to_string(), "10.2.3.4");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_proxy_that_asks_for_a_sign_in_gets_it_and_nobody_else_does() {
+    let pair = "gateway:proxy-canary-51d0";
+    let row = model::egress::InternalRow {
+        host: "wiki.corp".into(),
+        port: 80,
+        addresses: vec!["10.2.0.0/16".into()],
+        why: String::new(),
+    };
+    let world = world_by(false, Some(pair), model::Egress { internal: vec![row], ..any() }).await;
+    world.names.set("wiki.corp", &[&["10.2.3.4"]]);
+    let proxy = Proxy::default();
+    proxy.serve_signed_in(pair).await;
+    let answers = [
+        world.get("GET http://a.example/hops", "").await,
+        world.https("a.example", "GET /hops", b"").await,
+        world.get("GET http://wiki.corp/hops", "").await,
+    ];
+    assert_eq!(proxy.told().len(), 2);
+    let seen = world.origin.seen();
+    assert_eq!(seen.len(), 3);
+    let shown = format!("{seen:?} {answers:?}");
+    assert!(!shown.contains("proxy-authorization") && !shown.contains(&STANDARD.encode(pair)), "{shown}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn without_its_sign_in_such_a_proxy_connects_nothing_whatever_a_box_sends() {
+    for pair in [None, Some("gateway:another")] {
+        let mut world = world_by(false, pair, any()).await;
+        let proxy = Proxy::default();
+        proxy.serve_signed_in("gateway:right").await;
+        let got = world.get("GET http://a.example/", "").await;
+        assert_eq!((got.status, got.rule().as_str()), (502, "egress.proxy"));
+        // A status of the proxy's is no answer to a box, which would sign in then.
+        assert!(!got.head.contains("407") && !got.head.contains("proxy-authenticate"), "{}", got.head);
+        assert_eq!(proxy.told().len(), 1);
+        let own = format!("proxy-authorization: Basic {}\r\n", STANDARD.encode("gateway:right"));
+        assert_eq!(world.get("GET http://a.example/", &own).await.rule(), "read.credential");
+        assert_eq!(world.refusal().await.rule, "read.credential");
+        assert!(proxy.told().is_empty() && world.origin.seen().is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! Blind tunnels: for a package registry that a row names, with the name in the clear and within a budget.
 
 use crate::egress::world::{World, any};
-use crate::house::soon;
+use crate::house::{past, soon};
 use model::Egress;
 use model::egress::TunnelRow;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -163,6 +163,34 @@ async fn a_tunnel_carries_its_budget_and_not_a_byte_more() {
     })
     .await;
     assert!(ended.sent + ended.received <= 1 << 20, "{ended:?}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_tunnel_in_which_nothing_is_said_for_ten_seconds_is_refused_blind_or_not() {
+    let mut world = world().await;
+    for target in [format!("{}:443", registry()), "a.example:443".to_owned()] {
+        let mut stream = world.connect(&target).await.unwrap();
+        stream.write_all(&[22, 3, 1]).await.unwrap();
+        assert!(past("its end", 10, end(&mut stream)).await.is_empty(), "{target}");
+        assert_eq!(world.refusal().await.rule, "tunnel.slow", "{target}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_tunnel_that_pauses_for_a_minute_is_cut_and_none_stands_longer_than_its_row_says() {
+    for (seconds, limit, refused) in [(3600, 60, false), (30, 30, true)] {
+        let mut world = World::with(table(1, seconds)).await;
+        world.names.set(&registry(), &[&["93.184.216.34"]]);
+        let mut stream = world.connect(&format!("{}:443", registry())).await.unwrap();
+        stream.write_all(&hello(Some(&registry()), &[])).await.unwrap();
+        // The host has it and answers, if only by an alert.
+        soon("an answer", stream.read_u8()).await.expect("a record of the host");
+        if refused {
+            assert_eq!(past("its end", limit, world.refusal()).await.rule, "tunnel.budget");
+        } else {
+            assert!(past("its end", limit, world.settled()).await.interrupted);
+        }
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,0 +1,76 @@
+//! Other protocols over an HTTP connection: they count as writes, whichever version of HTTP asks for them.
+
+use crate::egress::inside::two;
+use crate::egress::world::{TOKEN, World, any, talk, writes};
+use crate::house::{HANDLE, soon};
+use http::{Method, Request, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::ext::Protocol;
+
+const HOST: &str = "api.example";
+
+async fn world(table: model::Egress) -> World {
+    let world = World::with(table).await;
+    world.names.set(HOST, &[&["93.184.216.34"]]);
+    world.desk(|desk| desk.credential = Some((TOKEN.to_owned(), HOST.to_owned(), 443)));
+    world
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn over_http_2_a_websocket_is_not_offered_and_whoever_asks_for_one_all_the_same_gets_nowhere() {
+    for table in [any(), writes(HOST, "UPGRADE", "/"), writes(HOST, "POST", "/")] {
+        let world = world(table).await;
+        let tls = world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap();
+        let mut sender = two(tls).await;
+        for protocol in ["websocket", "connect-udp", "x"] {
+            let mut request = Request::builder()
+                .method(Method::CONNECT)
+                .version(Version::HTTP_2)
+                .uri(format!("https://{HOST}/socket"))
+                .header("authorization", format!("Bearer {HANDLE}"))
+                .body(Full::default())
+                .unwrap();
+            request.extensions_mut().insert(Protocol::from_static(protocol));
+            // The gateway never says that it knows extended CONNECT, so our own client may not even send it.
+            let answer = soon("an answer", sender.send_request(request)).await;
+            assert!(answer.is_err_and(|error| !error.is_timeout()), "{protocol}");
+            sender = two(world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap()).await;
+        }
+        // A plain CONNECT inside is no way either.
+        let request = Request::connect(format!("{HOST}:443")).body(Full::default()).unwrap();
+        let answer = soon("an answer", sender.send_request(request)).await.unwrap();
+        assert_eq!(answer.headers()["volary-refused"], "connect.inside");
+        drop(soon("a body", answer.into_body().collect()).await);
+        world.nothing_left("no upgrade over HTTP/2");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
+    let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
+    let socket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let bearer = format!("authorization: Bearer {HANDLE}\r\n");
+    for (head, rule) in [
+        (format!("GET /socket\r\n{socket}"), "write.handle"),
+        (format!("GET /socket\r\n{socket}authorization: Bearer other\r\n"), "write.credential"),
+        (format!("GET /socket\r\n{socket}{bearer}cookie: s=1\r\n"), "write.credential"),
+        (format!("GET /other\r\n{socket}{bearer}"), "upgrade.no-row"),
+        (format!("POST /socket\r\n{socket}{bearer}"), "method.unknown"),
+        (format!("UPGRADE /socket\r\n{bearer}"), "method.unknown"),
+        // What only looks like one, and what is another protocol.
+        (format!("GET /socket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{bearer}"), "upgrade.unknown"),
+        (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: h2c\r\n{bearer}"), "upgrade.unknown"),
+        (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n{bearer}"), "upgrade.unknown"),
+        (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: connect-udp\r\n{bearer}"), "upgrade.unknown"),
+    ] {
+        let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+        let (line, more) = head.split_once("\r\n").unwrap();
+        let got = talk(&mut tls, format!("{line} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n").as_bytes()).await;
+        assert_eq!((got.status, got.rule().as_str()), (403, rule), "{head}");
+        assert_eq!(world.refusal().await.rule, rule, "{head}");
+        world.nothing_left(&head);
+    }
+    // In the clear it is none, whatever the table says.
+    let got = world.get(&format!("GET http://{HOST}/socket"), &format!("{socket}{bearer}")).await;
+    assert_eq!(got.status, 403);
+}
