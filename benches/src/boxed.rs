@@ -5,7 +5,7 @@ use crate::table::ms;
 use anyhow::{Context, Result, bail, ensure};
 use api::inbox::{Hello, Kind, ToRunner};
 use model::{BoxId, Profile, RunId};
-use sandbox::{BoxPlan, Created, Host, LiveBox};
+use sandbox::{BoxPlan, Created, Host, LiveBox, Warm};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use std::time::Instant;
 pub struct Engine {
     host: Host,
     dir: tempfile::TempDir,
+    profile: Profile,
 }
 
 /// Milliseconds from create to each step.
@@ -50,23 +51,50 @@ impl Engine {
         let (runner, agent) = (stage::in_box("runner")?, stage::in_box("agent")?);
         let host = Host::open(&dir.path().join("operator"), &parent, &stage::volary()?, &runner, &agent)?;
         host.reap_orphans()?;
-        Ok(Self { host, dir })
+        Ok(Self { host, dir, profile: Profile::default() })
+    }
+
+    /// The same, whose boxes are made by the Docker engine at `address`.
+    pub fn on_docker(mut self, address: String) -> Self {
+        self.host = self.host.with_docker(address);
+        self.profile.engine = model::profile::Engine::Docker;
+        self
+    }
+
+    fn plan(&self, name: &str, lower: Option<&Path>) -> Result<BoxPlan> {
+        Ok(BoxPlan {
+            run: RunId::parse("bench")?,
+            box_id: BoxId::parse(&format!("bench-{name}"))?,
+            profile: self.profile.clone(),
+            lower: lower.map(Path::to_path_buf),
+            upper_image: self.dir.path().join(format!("operator/boxes/{name}.img")),
+        })
+    }
+
+    /// A box that waits for its run.
+    pub fn prepare(&self, name: &str) -> Result<Warm> {
+        Ok(self.host.prepare(&BoxId::parse(&format!("bench-warm-{name}"))?, &self.profile)?)
+    }
+
+    /// As [`Engine::run`], in a box that waited.
+    pub fn run_in(&self, warm: Warm, name: &str, command: &[&str]) -> Result<Ran> {
+        let plan = self.plan(name, None)?;
+        let begun = Instant::now();
+        let made = self.host.claim(warm, &plan)?;
+        self.work(made, plan, command, begun)
     }
 
     /// Runs one command to its end in a box of its own, its walls read back, and stops there.
     pub fn run(&self, name: &str, lower: Option<&Path>, command: &[&str]) -> Result<Ran> {
-        let image = self.dir.path().join(format!("operator/boxes/{name}.img"));
-        let profile = Profile::default();
-        let limits = profile.limits.clone();
-        let plan = BoxPlan {
-            run: RunId::parse("bench")?,
-            box_id: BoxId::parse(&format!("bench-{name}"))?,
-            profile,
-            lower: lower.map(Path::to_path_buf),
-            upper_image: image.clone(),
-        };
+        let plan = self.plan(name, lower)?;
         let begun = Instant::now();
-        let Created { mut live, listener: _door, stdin, stdout, stderr } = self.host.create(&plan)?;
+        let made = self.host.create(&plan)?;
+        self.work(made, plan, command, begun)
+    }
+
+    fn work(&self, made: Created, plan: BoxPlan, command: &[&str], begun: Instant) -> Result<Ran> {
+        let Created { mut live, listener: _door, stdin, stdout, stderr } = made;
+        let (image, limits) = (plan.upper_image, plan.profile.limits);
         let created = ms(begun.elapsed());
         live.start()?;
         let (mut input, mut output) = (File::from(stdin), File::from(stdout));
@@ -111,21 +139,14 @@ impl Engine {
 
     /// Resident and proportional memory of a box's process 1 that waits for its task, in MB.
     pub fn runner_memory(&self) -> Result<(f64, f64)> {
-        let image = self.dir.path().join("operator/boxes/waits.img");
-        let plan = BoxPlan {
-            run: RunId::parse("bench")?,
-            box_id: BoxId::parse("bench-waits")?,
-            profile: Profile::default(),
-            lower: None,
-            upper_image: image.clone(),
-        };
+        let plan = self.plan("waits", None)?;
         let mut made = self.host.create(&plan)?;
         made.live.start()?;
         let mut output = File::from(made.stdout);
         frame(&mut output)?;
         let memory = stage::memory(made.live.pid());
         made.live.end()?;
-        self.host.drop_worktree(&image)?;
+        self.host.drop_worktree(&plan.upper_image)?;
         memory
     }
 }

@@ -20,14 +20,16 @@ mod rivals;
 mod scrubbing;
 mod stage;
 mod table;
+mod warm;
 
 use anyhow::{Result, bail};
 
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 9] = [
+const ALL: [Bench; 10] = [
     ("box", "box start: from create to the first output", box_start::run),
+    ("warm", "a box that waited: from its claim to the first output", warm::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
     ("call", "what the gateway adds to a model call", call::run),
     ("evidence", "durable evidence records per second", evidence_rate::run),

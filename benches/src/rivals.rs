@@ -163,20 +163,39 @@ impl Drop for Daemon {
     }
 }
 
+/// A Docker engine that answers: the machine's, or one of our own.
+pub struct Docker {
+    /// Its client.
+    pub client: PathBuf,
+    /// Where it answers.
+    pub socket: String,
+    // The daemon ends before its folder goes.
+    _daemon: Option<Daemon>,
+    dir: tempfile::TempDir,
+}
+
+impl Docker {
+    /// Finds or starts one.
+    pub fn start() -> Result<Self> {
+        let client = find("docker")?;
+        let dir = stage::folder(&std::env::temp_dir())?;
+        let answers = |socket: &str| {
+            let out = Command::new(&client).args(["-H", socket, "version"]).output();
+            out.is_ok_and(|out| out.status.success())
+        };
+        let default = "unix:///var/run/docker.sock".to_owned();
+        let (socket, daemon) = if answers(&default) {
+            (default, None)
+        } else {
+            let socket = format!("unix://{}", dir.path().join("docker.sock").display());
+            (socket.clone(), Some(daemon(dir.path(), &socket, || answers(&socket))?))
+        };
+        Ok(Self { client, socket, _daemon: daemon, dir })
+    }
+}
+
 fn docker() -> Result<Rival> {
-    let docker = find("docker")?;
-    let dir = stage::folder(&std::env::temp_dir())?;
-    let answers = |socket: &str| {
-        let out = Command::new(&docker).args(["-H", socket, "version"]).output();
-        out.is_ok_and(|out| out.status.success())
-    };
-    let default = "unix:///var/run/docker.sock".to_owned();
-    let (socket, daemon) = if answers(&default) {
-        (default, None)
-    } else {
-        let socket = format!("unix://{}", dir.path().join("docker.sock").display());
-        (socket.clone(), Some(daemon(dir.path(), &socket, || answers(&socket))?))
-    };
+    let Docker { client: docker, socket, _daemon: daemon, dir } = Docker::start()?;
     let tree = dir.path().join("tree");
     root_tree(&tree)?;
     let tar = dir.path().join("tree.tar");

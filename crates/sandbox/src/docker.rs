@@ -99,8 +99,11 @@ pub(crate) fn serve(control: OwnedFd, spec: HardenedSpec) -> i32 {
         // SAFETY: the descriptor is owned, so it is closed only after it is taken off the runtime.
         let control = unsafe { AsyncFd::register_with_interest(control, Interest::READABLE | Interest::WRITABLE) }?;
         let (mut made, listener) = match made::make(spec).await {
-            Ok((made, answer, listener)) => {
-                answered(&control, &answer, Some(&listener)).await?;
+            Ok((mut made, answer, listener)) => {
+                if answered(&control, &answer, Some(&listener)).await.is_err() {
+                    // The operator went while it was made: so does the box.
+                    return made.end().await.map(|_| 1);
+                }
                 (made, listener)
             }
             Err(e) => {
