@@ -444,15 +444,26 @@ fn set_idmap(tree: BorrowedFd<'_>, names: BorrowedFd<'_>) -> io::Result<()> {
 
 /// An empty repository of the box's own, whose one remote is the gateway. The host never runs git on it. It is made
 /// beside the upper folder, where no box comes, and placed when it is whole: what a killed helper left is no repository.
+///
+/// Where there is no room for one there is none: an agent that filled its worktree and removed its repository has what
+/// it made, and its changes can be read.
 fn fresh_git(disk: &Path, uid: u32) -> io::Result<()> {
     let (git, place) = (disk.join("git"), disk.join("up/.git"));
     if fs::symlink_metadata(&place).is_ok() {
         return Ok(());
     }
-    match fs::remove_dir_all(&git) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    let remove = || match fs::remove_dir_all(&git) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    remove()?;
+    match make_git(&git, uid).and_then(|()| fs::rename(&git, place)) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => remove(),
+        made => made,
     }
+}
+
+fn make_git(git: &Path, uid: u32) -> io::Result<()> {
     for folder in ["", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info"] {
         fs::create_dir(git.join(folder))?;
     }
@@ -464,7 +475,7 @@ fn fresh_git(disk: &Path, uid: u32) -> io::Result<()> {
         api::inbox::DOOR
     );
     fs::write(git.join("config"), config)?;
-    let mut open = vec![git.clone()];
+    let mut open = vec![git.to_path_buf()];
     while let Some(path) = open.pop() {
         std::os::unix::fs::lchown(&path, Some(uid), Some(uid))?;
         if path.is_dir() {
@@ -473,7 +484,7 @@ fn fresh_git(disk: &Path, uid: u32) -> io::Result<()> {
             }
         }
     }
-    fs::rename(git, place)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -507,6 +518,33 @@ mod tests {
         fresh_git(dir.path(), uid).unwrap();
         assert_eq!(fs::metadata(&up).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::read_to_string(up.join(".git")).unwrap(), "gone");
+    }
+
+    #[test]
+    fn a_full_worktree_whose_repository_was_removed_can_still_be_read() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else can mount what is small enough to be full.
+            return;
+        }
+        struct Mounted(tempfile::TempDir);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                rustix::mount::unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+            }
+        }
+        // The folder itself, the upper half, and then none: the repository is met at each of its files.
+        for inodes in 2..14 {
+            let dir = tempfile::tempdir().unwrap();
+            let options = std::ffi::CString::new(format!("size=64k,nr_inodes={inodes}")).unwrap();
+            rustix::mount::mount("full", dir.path(), "tmpfs", MountFlags::NOSUID, options.as_c_str()).unwrap();
+            let full = Mounted(dir);
+            fs::create_dir(full.0.path().join("up")).unwrap();
+            fresh_git(full.0.path(), 4711).unwrap();
+            let left: Vec<_> = fs::read_dir(full.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(left, ["up"], "{inodes} inodes");
+            let whole = full.0.path().join("up/.git/config").exists();
+            assert_eq!(whole, full.0.path().join("up/.git").exists(), "half a repository, {inodes} inodes");
+        }
     }
 
     #[test]
