@@ -118,16 +118,18 @@ fn server(config: &Config) -> anyhow::Result<()> {
         gateway: UnixListener::from(inherited(6)),
         dir,
         profiles,
-        warm: config.warm,
         workspace: model::WorkspaceId::parse("main")?,
         administrator: config.administrator.clone(),
         accounts,
         prove: prove_server,
+        warm: config.warm,
     })
 }
 
 fn gateway(config: &Config) -> anyhow::Result<()> {
     let roots = gateway::load_roots(config.outside.extra_roots.as_deref())?;
+    // Its files are closed soon.
+    let outward = config.outside.outward()?;
     let names =
         ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf", "/etc/services"];
     let mut read: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
@@ -139,7 +141,7 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
         server_socket: config.home.join("run/gateway.sock"),
         cable: inherited(3),
         roots,
-        outward: config.outside.outward()?,
+        outward,
         prove: prove_gateway,
     })
 }

@@ -42,6 +42,7 @@ pub struct Options {
 struct State {
     url: String,
     cgroup_parent: String,
+    outside: Outside,
 }
 
 struct Part {
@@ -98,8 +99,8 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         up: std::process::id(),
         outside: options.outside.clone(),
         administrator: account(),
-    };
         warm: options.warm,
+    };
     let config = serde_json::to_string(&config)?;
     let now = Instant::now();
     let part = |name, fds| Part { name, fds, pid: None, started: now, quick_deaths: 0, next_start: now };
@@ -109,7 +110,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         part("operator", Vec::new()),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let state = State { url, cgroup_parent };
+    let state = State { url, cgroup_parent, outside: options.outside.clone() };
     let ended = runtime.block_on(supervise(options, &config, &state, &mut parts));
     end(&mut parts, home, &state)?;
     drop(lock);
@@ -363,11 +364,14 @@ fn how(status: &rustix::process::WaitStatus) -> String {
     }
 }
 
-/// What `status` and a second `up` read: where, and which processes.
+/// What `status`, `reach` and a second `up` read: where, which processes, and by which way the gateway goes outside.
 fn write_state(home: &Home, state: &State, parts: &[Part; 3]) -> anyhow::Result<()> {
     let pids: serde_json::Map<String, serde_json::Value> =
         parts.iter().filter_map(|part| Some((part.name.to_owned(), part.pid?.as_raw_nonzero().get().into()))).collect();
-    let state = json!({"pid": std::process::id(), "url": state.url, "cgroup": state.cgroup_parent, "processes": pids});
+    let state = json!({
+        "pid": std::process::id(), "url": state.url, "cgroup": state.cgroup_parent, "processes": pids,
+        "outside": state.outside,
+    });
     let draft = home.run("up.json.tmp");
     fs::write(&draft, format!("{state}\n"))?;
     fs::rename(&draft, home.run("up.json"))?;

@@ -24,7 +24,8 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     let root = rustix::process::geteuid().is_root();
     let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root, docker: String::new() };
     let folders = check(&profile, &host).with_context(|| format!("no run can have the profile {name:?}"))?;
-    let lines = lines(name, &profile, &folders, root);
+    let mut lines = lines(name, &profile, &folders, root)?;
+    lines.push(egress::way(home));
     if as_json {
         let map: serde_json::Map<String, Value> = lines.into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
         println!("{}", serde_json::to_string_pretty(&map)?);
@@ -116,7 +117,12 @@ fn maker(engine: Engine) -> &'static str {
     }
 }
 
-fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(&'static str, Vec<String>)> {
+fn lines(
+    name: &str,
+    profile: &Profile,
+    folders: &[Folder],
+    root: bool,
+) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
     let limits = &profile.limits;
     let files = files(profile, folders, root);
     let tools = if profile.tools.is_empty() { model::profile::TOOLS.join(", ") } else { profile.tools.join(", ") };
@@ -141,7 +147,7 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
             ],
         ),
     ];
-    all.extend(egress::sections(&profile.egress));
+    all.extend(egress::sections(&profile.egress)?);
     all.extend(vec![
         (
             "keys",
@@ -179,7 +185,7 @@ fn lines(name: &str, profile: &Profile, folders: &[Folder], root: bool) -> Vec<(
         ("system calls that are refused", calls()),
         ("not enforced here, and why", not),
     ]);
-    all
+    Ok(all)
 }
 
 /// Whether a run has commands, and whose word that is.

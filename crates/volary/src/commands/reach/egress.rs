@@ -1,15 +1,40 @@
 //! What a run could reach through the forward proxy, in words: from the very table that the gateway judges by.
 
+use crate::home::Home;
+use crate::outside::Outside;
 use model::Egress;
 use model::egress::{Reads, TunnelRow};
+use policy::egress::Law;
 use policy::egress::registries::{Registries, Registry};
 
 /// The sections of `reach` that the profile's `[egress]` table fills.
-pub fn sections(egress: &Egress) -> Vec<(&'static str, Vec<String>)> {
-    vec![("can read", reads(egress)), ("can write", writes(egress)), ("internal services", internal(egress))]
+///
+/// # Errors
+/// When the table is wrong.
+pub fn sections(egress: &Egress) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
+    let law = Law::of(egress)?;
+    let all = law.registries();
+    Ok(vec![
+        ("can read", reads(egress, all)),
+        ("can write", writes(egress, all)),
+        ("internal services", internal(egress)),
+    ])
 }
 
-fn reads(egress: &Egress) -> Vec<String> {
+/// The way outside of the platform that is up on this home, or of one that is started without a word on it.
+pub fn way(home: &Home) -> (&'static str, Vec<String>) {
+    let state = std::fs::read_to_string(home.run("up.json")).ok();
+    let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let said = state.and_then(|state| serde_json::from_value::<Outside>(state["outside"].clone()).ok());
+    let up = said.is_some();
+    let mut lines = said.unwrap_or_default().told();
+    if !up {
+        lines.push("no platform is up on this home: `up` may be told another way".to_owned());
+    }
+    ("the way outside", lines)
+}
+
+fn reads(egress: &Egress, all: &Registries) -> Vec<String> {
     let mut lines = match egress.reads {
         Reads::Any => {
             vec![
@@ -29,7 +54,13 @@ fn reads(egress: &Egress) -> Vec<String> {
         lines.push(format!("{}, {port}: {path}", row.host));
     }
     for group in &egress.packages {
-        lines.push(format!("{group} packages: {}", hosts(Registries::built_in().group(group))));
+        lines.push(format!("{group} packages: {}", hosts(all.group(group))));
+    }
+    for line in &egress.registries {
+        lines.push(match line.strip_prefix('-') {
+            Some(name) => format!("not a registry here, by the home's own list: {name} (its labels in reverse order)"),
+            None => format!("a registry here, by the home's own list: {line} (its labels in reverse order)"),
+        });
     }
     if egress.reads != Reads::None {
         lines.push("data can leave in a URL: whoever runs a host that may be read sees what a run asks it for".into());
@@ -38,7 +69,7 @@ fn reads(egress: &Egress) -> Vec<String> {
     lines
 }
 
-fn writes(egress: &Egress) -> Vec<String> {
+fn writes(egress: &Egress, all: &Registries) -> Vec<String> {
     let mut lines: Vec<String> = egress
         .write
         .iter()
@@ -55,7 +86,7 @@ fn writes(egress: &Egress) -> Vec<String> {
             )
         })
         .collect();
-    lines.extend(egress.tunnel.iter().map(tunnel));
+    lines.extend(egress.tunnel.iter().map(|row| tunnel(row, all)));
     if lines.is_empty() {
         lines.push(
             "nothing: of a box's own requests only reads leave; there is no tunnel that is not opened here".into(),
@@ -65,10 +96,10 @@ fn writes(egress: &Egress) -> Vec<String> {
 }
 
 /// What passes in a blind tunnel is not seen, so all of it counts as a write.
-fn tunnel(row: &TunnelRow) -> String {
+fn tunnel(row: &TunnelRow, all: &Registries) -> String {
     let hosts = match &row.host {
         Some(host) => host.clone(),
-        None => hosts(Registries::built_in().group(&row.packages)),
+        None => hosts(all.group(&row.packages)),
     };
     format!(
         "anything, through a blind tunnel to port 443 of {hosts} ({} packages), up to {} MiB and {} s each: what passes is \
@@ -100,8 +131,11 @@ mod tests {
 
     fn told(toml: &str, section: &str) -> String {
         let egress: Egress = toml::from_str(toml).unwrap();
-        policy::egress::Law::of(&egress).unwrap();
-        sections(&egress).into_iter().find(|(name, _)| *name == section).unwrap().1.join("\n")
+        told_by(&egress, section)
+    }
+
+    fn told_by(egress: &Egress, section: &str) -> String {
+        sections(egress).unwrap().into_iter().find(|(name, _)| *name == section).unwrap().1.join("\n")
     }
 
     #[test]
@@ -143,6 +177,23 @@ mod tests {
             told(toml, "internal services"),
             "artifacts:8081, where its addresses are in 10.2.3.0/24 (the mirror)"
         );
+    }
+
+    #[test]
+    fn the_homes_own_registries_are_told_in_their_groups_and_as_what_they_change() {
+        let mut egress: Egress = toml::from_str(
+            "reads = \"packages\"\npackages = [\"rust\"]\ntunnel = [{ packages = \"rust\", mib = 1, seconds = 1 }]",
+        )
+        .unwrap();
+        egress.registries = vec!["-io.crates".into(), "org.example.mirror rust ours".into()];
+        let reads = told_by(&egress, "can read");
+        assert!(reads.contains("rust packages: ") && reads.contains("mirror.example.org"), "{reads}");
+        assert!(reads.contains("not a registry here, by the home's own list: io.crates ("), "{reads}");
+        let gone = ["crates", "io"].join(".");
+        let named = |text: &str| text.split([' ', ',']).any(|word| word == gone);
+        assert!(!named(&reads), "{reads}");
+        let writes = told_by(&egress, "can write");
+        assert!(writes.contains("mirror.example.org") && !named(&writes), "{writes}");
     }
 
     #[test]
