@@ -156,6 +156,15 @@ fn a_table_has_4096_rows_at_most() {
 }
 
 #[test]
+fn a_path_of_a_row_has_1024_bytes_at_most() {
+    let row = |length: usize| {
+        format!("reads = 'listed'\nread = [{{ host = 'a.example', path = '/{}' }}]", "a".repeat(length - 1))
+    };
+    assert_eq!(wrong(&row(1024)), "nothing");
+    assert!(wrong(&row(1025)).contains("egress.read row 1"), "{}", wrong(&row(1025)));
+}
+
+#[test]
 fn a_table_survives_being_kept() {
     let all = egress(&named(
         "reads = 'listed'
