@@ -7,6 +7,7 @@
 use crate::doctor::{Cgroups, cgroups};
 use crate::embedded::{ChangeCount, Ended};
 use crate::harden::HardenedSpec;
+use crate::layers::{self, Layers};
 use crate::sole::Sole;
 use crate::worktree::Worktree;
 use crate::{cable, changes, oci, packet, read_back};
@@ -290,6 +291,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     let stage = stage(&spec)?;
     let worktree = Worktree::prepare(&stage, &spec, &sole)?;
     let made = (|| {
+        Layers::of(&spec, &stage.join(layers::FOLDER)).mount(&stage, &spec.host.dir, spec.host.root)?;
         oci::root_tree(&stage, &spec)?;
         oci::write_bundle(&stage, &spec)?;
         let built = ContainerBuilder::new(spec.box_id.to_string(), SyscallType::default())

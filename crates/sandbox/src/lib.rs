@@ -5,7 +5,8 @@
 //! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
-//! [`worktree`] (the files), [`cable`] (the one door), [`read_back`] (what is believed), then [`warm`] (boxes that wait
+//! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
+//! [`read_back`] (what is believed), then [`warm`] (boxes that wait
 //! for a run).
 
 pub mod cable;
@@ -16,6 +17,7 @@ pub mod embedded;
 pub mod harden;
 pub mod helper;
 pub mod image;
+mod layers;
 pub mod oci;
 pub mod packet;
 pub mod read_back;

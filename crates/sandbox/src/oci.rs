@@ -3,6 +3,7 @@
 //! The mount table here is the promise that [`crate::read_back`] holds the kernel to.
 
 use crate::harden::HardenedSpec;
+use crate::layers::{self, Layers};
 use model::Limits;
 use model::profile::Folder;
 use serde_json::{Value, json};
@@ -73,6 +74,10 @@ pub struct Mount {
     pub size_kib: Option<u64>,
     /// Most files that it holds, folders and links too, for the same.
     pub inodes: Option<u64>,
+    /// Whether what is bound there has inodes of the box's own, and not those of the host.
+    pub layered: bool,
+    /// What of the host is shown there.
+    of: Option<PathBuf>,
     spec: Value,
 }
 
@@ -85,13 +90,29 @@ impl Mount {
             executable: true,
             size_kib: None,
             inodes: None,
+            layered: false,
+            of: Some(from.to_path_buf()),
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
         }
     }
+    /// Shows a file or folder of the host, read-only and through the layer that it lies in.
+    fn through(layers: &Layers, from: &Path, point: &str) -> Self {
+        let mut mount = Self::bind(from, point, false);
+        // A link is followed here: through a layer it would lead out of it.
+        if let Some(seen) = from.canonicalize().ok().and_then(|real| layers.through(&real)) {
+            mount.spec["source"] = json!(seen);
+            mount.layered = true;
+        }
+        mount
+    }
     /// What is bound there; none where a file system is made.
     pub(crate) fn source(&self) -> Option<&Path> {
         (self.spec["type"] == "bind").then(|| self.spec["source"].as_str().map(Path::new)).flatten()
+    }
+    /// What of the host is bound there, by its own name; none where a file system is made.
+    pub(crate) fn of(&self) -> Option<&Path> {
+        self.of.as_deref()
     }
     /// The kind of file system, and its options as the runtime takes them.
     pub(crate) fn kind(&self) -> (&str, Vec<&str>) {
@@ -110,6 +131,8 @@ impl Mount {
             executable: !options.contains(&"noexec"),
             size_kib: options.iter().find_map(|option| option.strip_prefix("size=")).and_then(kib),
             inodes: options.iter().find_map(|option| option.strip_prefix("nr_inodes=")?.parse().ok()),
+            layered: false,
+            of: None,
             spec: json!({"destination": point, "type": kind, "source": kind, "options": options}),
         }
     }
@@ -118,11 +141,12 @@ impl Mount {
 /// Every mount of the box but its root, in order.
 #[must_use]
 pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
+    let layers = Layers::of(spec, &stage.join(layers::FOLDER));
     let system = match spec.image_tree() {
-        Some(tree) => system_of_image(&tree, stage),
-        None => system_of_host(),
+        Some(tree) => system_of_image(&tree, stage, &layers),
+        None => system_of_host(&layers),
     };
-    table(&stage.join("work"), &spec.runner, &spec.agent, &spec.limits, &spec.folders, system)
+    table(&stage.join("work"), [&spec.runner, &spec.agent], &layers, &spec.limits, &spec.folders, system)
 }
 
 /// Whether what is mounted there is the host's system, which an image brings instead.
@@ -135,17 +159,17 @@ pub fn is_of_the_host(point: &Path) -> bool {
 /// What [`mounts`] would be for such limits and folders, for a person who asks before there is a box.
 #[must_use]
 pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
-    let nowhere = Path::new("/");
-    table(nowhere, nowhere, nowhere, limits, folders, system_of_host())
+    let (nowhere, layers) = (Path::new("/"), Layers::of_the_host());
+    table(nowhere, [nowhere; 2], &layers, limits, folders, system_of_host(&layers))
 }
 
 /// The host's own system, read-only, with what is its administrator's left out.
-fn system_of_host() -> Vec<Mount> {
+fn system_of_host(layers: &Layers) -> Vec<Mount> {
     let mut all = Vec::new();
     for point in SYSTEM {
         let path = Path::new(point);
         if path.is_dir() && !path.is_symlink() {
-            all.push(Mount::bind(path, point, false));
+            all.push(Mount::through(layers, path, point));
         }
     }
     for point in EMPTIED {
@@ -157,20 +181,20 @@ fn system_of_host() -> Vec<Mount> {
         let point = format!("/etc/{name}");
         // The host's links are resolved by the runtime when it binds.
         if Path::new(&point).exists() {
-            all.push(Mount::bind(Path::new(&point), &point, false));
+            all.push(Mount::through(layers, Path::new(&point), &point));
         }
     }
     all
 }
 
 /// The same of an image's tree, whose `/etc` has places for the box's own files.
-fn system_of_image(tree: &Path, stage: &Path) -> Vec<Mount> {
+fn system_of_image(tree: &Path, stage: &Path, layers: &Layers) -> Vec<Mount> {
     let mut all = Vec::new();
     for point in SYSTEM.into_iter().chain(["/etc"]) {
         let path = tree.join(&point[1..]);
         // What is a link at its top is one in the box, too: followed here, it would lead into the host.
         if path.is_dir() && !path.is_symlink() {
-            all.push(Mount::bind(&path, point, false));
+            all.push(Mount::through(layers, &path, point));
         }
     }
     for name in own_in_etc() {
@@ -186,8 +210,8 @@ pub(crate) fn own_in_etc() -> Vec<&'static str> {
 
 fn table(
     work: &Path,
-    runner: &Path,
-    agent: &Path,
+    [runner, agent]: [&Path; 2],
+    layers: &Layers,
     limits: &Limits,
     folders: &[Folder],
     system: Vec<Mount>,
@@ -208,8 +232,8 @@ fn table(
     all.extend(system);
     all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch[0], &scratch[1]]));
     all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
-    all.push(Mount::bind(runner, api::inbox::RUNNER_PATH, false));
-    all.push(Mount::bind(agent, api::inbox::AGENT_PATH, false));
+    all.push(Mount::through(layers, runner, api::inbox::RUNNER_PATH));
+    all.push(Mount::through(layers, agent, api::inbox::AGENT_PATH));
     for folder in folders {
         all.push(Mount::bind(&folder.path, &folder.path.to_string_lossy(), folder.writable));
     }

@@ -130,12 +130,13 @@ fn image(spec: &HardenedSpec, pid: u32) -> Option<Reading> {
 
 /// The image's digest, if the system's folders are all of its tree; else the first that is not.
 fn image_of(table: &str, id: &str) -> String {
-    let tree = format!("/images/{}", id.trim_start_matches("sha256:"));
+    let tree = format!("images/{}", id.trim_start_matches("sha256:"));
     let is_system = |line: &Line| oci::SYSTEM.iter().chain(&["/etc"]).any(|point| line.point == Path::new(point));
     let system: Vec<Line> = table.lines().filter_map(Line::read).filter(is_system).collect();
-    let other = system.iter().find(|line| !line.root.ends_with(&format!("{tree}{}", line.point.display())));
+    let promised = |line: &Line| crate::layers::told(Path::new(&format!("{tree}{}", line.point.display())));
+    let other = system.iter().find(|line| line.shows() != Some(&promised(line)));
     match other {
-        Some(line) => format!("{} is {}", line.point.display(), line.root),
+        Some(line) => format!("{} is {}", line.point.display(), line.shows().unwrap_or(line.root)),
         None if system.is_empty() => "no system is mounted".to_owned(),
         None => id.to_owned(),
     }
@@ -164,6 +165,11 @@ impl<'a> Line<'a> {
             kind: file_system.first()?,
             own: file_system.get(2)?.split(',').collect(),
         })
+    }
+    /// Of an overlay the option that names its layers, where all of it is mounted.
+    fn shows(&self) -> Option<&'a str> {
+        let layers = self.own.iter().find(|option| option.starts_with("lowerdir="));
+        layers.copied().filter(|_| self.kind == "overlay" && self.root == "/")
     }
     fn has(&self, option: &str) -> bool {
         self.options.contains(&option)
@@ -196,6 +202,9 @@ fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> b
             }
             if !mount.executable && !line.has("noexec") {
                 wrong.push(format!("{point} can be executed from"));
+            }
+            if mount.layered && line.kind != "overlay" {
+                wrong.push(format!("{point} has the host's own inodes"));
             }
             if line.kind == "proc" && !["hidepid=2", "hidepid=invisible"].iter().any(|word| line.own.contains(word)) {
                 wrong.push(format!("{point} shows the processes of others"));
@@ -572,7 +581,8 @@ mod tests {
             let size = mount.size_kib.map(|kib| format!(",size={kib}k")).unwrap_or_default();
             let inodes = mount.inodes.map(|n| format!(",nr_inodes={n}")).unwrap_or_default();
             let point = mount.point.display();
-            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - tmpfs tmpfs rw{size}{inodes}"));
+            let kind = if mount.layered { "overlay" } else { "tmpfs" };
+            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - {kind} tmpfs rw{size}{inodes}"));
         }
         lines.push("3 2 0:3 /sys /proc/sys ro,nosuid - proc proc rw".into());
         lines.push("3 2 0:4 / /proc/acpi ro - tmpfs tmpfs ro".into());
@@ -588,11 +598,14 @@ mod tests {
     #[test]
     fn the_system_is_the_images_when_each_folder_of_it_is() {
         let id = format!("sha256:{}", "0a".repeat(32));
-        let line = |root: &str, point: &str| format!("2 1 0:2 {root} {point} ro,nosuid,nodev - ext4 /dev/x rw\n");
-        let tree = format!("/srv/home/operator/images/{}", "0a".repeat(32));
+        let line = |of: &str, point: &str| {
+            format!("2 1 0:2 / {point} ro,nosuid,nodev - overlay system ro,lowerdir={of}:stage/empty,metacopy=off\n")
+        };
+        let tree = format!("images/{}", "0a".repeat(32));
         let good = line(&format!("{tree}/usr"), "/usr") + &line(&format!("{tree}/etc"), "/etc") + &line("/", "/proc");
         assert_eq!(image_of(&good, &id), id);
-        assert_eq!(image_of(&(good.clone() + &line("/lib64", "/lib64")), &id), "/lib64 is /lib64");
+        assert_eq!(image_of(&(good.clone() + &line("/lib64", "/lib64")), &id), "/lib64 is lowerdir=/lib64:stage/empty");
+        assert_eq!(image_of(&good.replace("overlay", "ext4"), &id), "/usr is /");
         assert_eq!(image_of(&good.replace("0a0a", "0b0b"), &id).split(' ').next(), Some("/usr"));
         assert_eq!(image_of(&line("/", "/proc"), &id), "no system is mounted");
     }
@@ -622,6 +635,7 @@ mod tests {
             (",size=524288k", "", "/tmp is not 524288 KiB at most"),
             (",nr_inodes=131072", "", "/tmp takes more than 131072 files"),
             ("/usr ro,", "/usr rw,", "/usr is writable"),
+            ("/usr ro,nosuid,nodev - overlay", "/usr ro,nosuid,nodev - ext4", "/usr has the host's own inodes"),
             ("/workspace rw,nosuid,", "/workspace rw,", "/workspace obeys set-uid"),
             ("/root / ro,", "/root / rw,", "/ is writable"),
         ];

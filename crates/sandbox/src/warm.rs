@@ -153,7 +153,7 @@ impl Host {
 fn sources(spec: &HardenedSpec) -> Sources {
     let mounts = oci::mounts(Path::new("/"), spec);
     let shown = mounts.iter().filter(|mount| mount.point != Path::new(api::inbox::WORKSPACE));
-    let paths = shown.filter_map(|mount| Some(mount.source()?.to_path_buf()));
+    let paths = shown.filter_map(|mount| Some(mount.of()?.to_path_buf()));
     let found = |path: &Path| fs::metadata(path).ok();
     let mut all: Sources =
         paths.map(|path| (path.clone(), found(&path).map(|found| (found.dev(), found.ino(), 0)))).collect();

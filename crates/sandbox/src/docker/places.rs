@@ -6,6 +6,7 @@
 
 use crate::harden::HardenedSpec;
 use crate::helper::act;
+use crate::layers::{self, Layers};
 use crate::oci::{self, Mount};
 use crate::worktree::within;
 use api::inbox::WORKSPACE;
@@ -39,11 +40,12 @@ fn file_name(point: &str) -> String {
     point.trim_start_matches('/').replace('/', "-")
 }
 
-/// Writes the box's own files to the stage, beside an empty folder that keeps the worktree's place.
+/// Writes the box's own files to the stage and mounts the layers of the system there, beside an empty folder that keeps the worktree's place.
 pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
     let own = stage.join("own");
     fs::create_dir(&own)?;
     fs::create_dir(own.join("work"))?;
+    Layers::of(spec, &own.join(layers::FOLDER)).mount(stage, &spec.host.dir, spec.host.root)?;
     for (point, text) in oci::own_files(spec).into_iter().chain([(RESOLVER, String::new())]) {
         let file = own.join(file_name(point));
         fs::write(&file, text)?;
@@ -54,7 +56,8 @@ pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
 
 /// Shows the box's files at `place` of the host.
 pub fn show(host: &File, stage: &Path, place: &Path) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    // The layers of the system lie in it.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let own = rustix::mount::open_tree(CWD, stage.join("own"), flags);
     let own = own.map_err(|e| act("open the box's files")(e.into()))?;
     within(host, || {

@@ -92,3 +92,49 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
     let out = holder.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", all(&out));
 }
+
+#[test]
+fn a_box_neither_locks_the_systems_files_for_another_or_the_host_nor_sees_them_being_opened() {
+    const FILE: &str = "/usr/bin/tsort";
+    let platform = platform();
+    let program = include_str!("inodes.c");
+    let source = format!("{}{program}", include_str!("attack.h"));
+    let line = format!(
+        "cat > /tmp/inodes.c <<'END'\n{source}END\ncc -w -o /tmp/inodes /tmp/inodes.c && exec /tmp/inodes hold"
+    );
+    let mut holder = platform
+        .command()
+        .args(["exec", "--", "sh", "-c", &line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let own: BTreeMap<String, i32> = lines
+        .by_ref()
+        .take_while(|line| line != "ready 0")
+        .map(|line| line.split_once(' ').map(|(name, met)| (name.to_owned(), met.parse().unwrap())).unwrap())
+        .collect();
+    const CONTROLS: &str = "control-flock control-posix-lock control-own-open control-own-open-is-seen control-watch";
+    judge(
+        &own,
+        &[
+            Must("nothing: it is its own", &[0], CONTROLS),
+            Must("its own lock", &[libc::EWOULDBLOCK], "control-own-lock-is-met"),
+        ],
+    );
+
+    // The host uses the file, and so does another box; each is as if it were alone.
+    let file = std::fs::File::open(FILE).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("the host's lock is free");
+    drop(file);
+    assert!(std::process::Command::new(FILE).stdin(Stdio::null()).output().unwrap().status.success());
+    let met = attempts(&platform, program, &["seek"]);
+    judge(&met, &[Must("nothing: nobody else's lock is there", &[0], "flock posix-lock")]);
+
+    drop(holder.stdin.take());
+    assert_eq!(lines.collect::<Vec<_>>(), ["over 0"], "it saw what others opened");
+    let out = holder.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", all(&out));
+}
