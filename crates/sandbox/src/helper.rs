@@ -304,6 +304,9 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let pid = container.pid().map_or(0, nix_raw);
         let waiting = (|| {
             read_back::forbid_swap(&spec.cgroup()).map_err(act("forbid swap"))?;
+            // Here and not by the runtime, which would set this helper's own.
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), oci::OUT_OF_MEMORY_SCORE.to_string())
+                .map_err(act("put the box first where the host's memory runs out"))?;
             let door = cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door"))?;
             container.start()?;
             Ok::<_, Box<dyn std::error::Error>>(door)
@@ -391,7 +394,7 @@ impl Made {
         // Every process, not process 1 alone: it is collected only when it has run to its own end, and a command of
         // its uid may have seen to it that it never gets to run.
         for _ in 0..KILL_ROUNDS {
-            read_back::kill_members(&self.spec.cgroup())?;
+            read_back::kill_members(&self.spec.host.cgroup_parent, &self.spec.cgroup())?;
             match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(e) => return Err(e.into()),

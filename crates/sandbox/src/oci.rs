@@ -6,6 +6,7 @@ use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
 use model::Limits;
 use model::profile::Folder;
+use rustix::process::Resource;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -36,10 +37,14 @@ const ETC: [&str; 15] = [
     "ssl/certs",
 ];
 /// Parts of `/proc` that tell of the host or steer it: shown empty, where the kernel has them.
-pub const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 15] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/config.gz",
+    // Which disks, other boxes' worktrees among them, are there and how busy each is.
+    "/proc/diskstats",
+    "/proc/partitions",
+    "/proc/fs",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
@@ -51,12 +56,24 @@ pub const MASKED: [&str; 12] = [
     "/proc/modules",
 ];
 /// Parts of `/proc` that steer the host: read-only, where the kernel has them.
-pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// The devices of every box, in `/dev`; there are no others.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Files of the box's own that the platform writes: none is the host's.
 pub const OWN_FILES: [&str; 6] =
     ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", PROBE, "/run/volary/box.json"];
+
+/// What one uid may take of what the kernel counts for it, beside its files: the limit's name, the most, and whose it is.
+/// Nothing in a box needs a place before others; a message queue lies on no path that it may use.
+pub(crate) const RESOURCES: [(&str, u64, Resource); 5] = [
+    ("rtprio", 0, Resource::Rtprio),
+    ("nice", 0, Resource::Nice),
+    ("msgqueue", 0, Resource::Msgqueue),
+    ("sigpending", 4096, Resource::Sigpending),
+    ("memlock", 8 << 20, Resource::Memlock),
+];
+/// When the host's memory runs out, boxes are ended before anything else of it: the highest score that there is.
+pub(crate) const OUT_OF_MEMORY_SCORE: i16 = 1000;
 
 /// A world-readable file that no Landlock rule of the runner names; reading it must be refused.
 pub const PROBE: &str = "/var/volary-probe";
@@ -179,7 +196,6 @@ fn system_of_host(layers: &Layers) -> Vec<Mount> {
     }
     for name in ETC {
         let point = format!("/etc/{name}");
-        // The host's links are resolved by the runtime when it binds.
         if Path::new(&point).exists() {
             all.push(Mount::through(layers, Path::new(&point), &point));
         }
@@ -315,6 +331,12 @@ fn config(stage: &Path, spec: &HardenedSpec) -> Value {
     let namespaces: Vec<Value> =
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].iter().map(|kind| json!({"type": kind})).collect();
     let rlimit = |kind: &str, n: u64| json!({"type": kind, "soft": n, "hard": n});
+    let mut rlimits = vec![rlimit("RLIMIT_NOFILE", limits.open_files), rlimit("RLIMIT_CORE", 1)];
+    rlimits.extend(RESOURCES.map(|(name, most, held)| {
+        // Who has less already, without root, cannot have more.
+        let have = rustix::process::getrlimit(held).maximum.unwrap_or(u64::MAX);
+        rlimit(&format!("RLIMIT_{}", name.to_uppercase()), most.min(have))
+    }));
     json!({
         "ociVersion": "1.0.2",
         "root": {"path": stage.join("root"), "readonly": true},
@@ -327,7 +349,7 @@ fn config(stage: &Path, spec: &HardenedSpec) -> Value {
             "cwd": "/",
             "capabilities": {"bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": []},
             "noNewPrivileges": true,
-            "rlimits": [rlimit("RLIMIT_NOFILE", limits.open_files), rlimit("RLIMIT_CORE", 1)],
+            "rlimits": rlimits,
         },
         "mounts": mounts,
         "linux": {

@@ -302,6 +302,22 @@ fn limits(spec: &HardenedSpec, pid: u32, group: &str) -> Vec<Reading> {
     lines.push(reading("open files", spec.limits.open_files.to_string(), of("Max open files"), "/proc/PID/limits"));
     // 1, not 0: at 0 a core handler that the host pipes cores into is started all the same (core(5)).
     lines.push(reading("core dumps", "1", of("Max core file size"), "/proc/PID/limits"));
+    for (name, most, _) in oci::RESOURCES {
+        let title = match name {
+            "rtprio" => "Max realtime priority",
+            "nice" => "Max nice priority",
+            "msgqueue" => "Max msgqueue size",
+            "sigpending" => "Max pending signals",
+            _ => "Max locked memory",
+        };
+        let hard = of(title);
+        let promised = format!("{most} at most");
+        let read = if hard.parse().is_ok_and(|hard: u64| hard <= most) { promised.clone() } else { hard };
+        lines.push(reading(name, promised, read, "/proc/PID/limits"));
+    }
+    let score = text(&format!("/proc/{pid}/oom_score_adj"));
+    let first = oci::OUT_OF_MEMORY_SCORE.to_string();
+    lines.push(reading("ended first when memory runs out", first, score.trim(), "/proc/PID/oom_score_adj"));
     let memory = (spec.limits.memory_mib << 20).to_string();
     let quota = (spec.limits.cpu_millis * 100).to_string();
     let pids = spec.limits.processes.to_string();
@@ -413,9 +429,11 @@ pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
 }
 
 /// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
-pub(crate) fn kill_members(group: &str) -> io::Result<()> {
-    if group.trim_matches('/').is_empty() {
-        // The host's own group: a box that never got to have one has nobody in it.
+/// `parent` is the installation's own group, below which each of its boxes has one.
+pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
+    let below = Path::new(group).strip_prefix(parent);
+    if parent.trim_matches('/').is_empty() || !below.is_ok_and(|below| below.components().next().is_some()) {
+        // The host's own group, or another's: a box that never got to have one has nobody in it.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the box has no control group of its own"));
     }
     let (quota, members) = match cgroups() {
@@ -612,8 +630,12 @@ mod tests {
 
     #[test]
     fn what_is_no_group_of_a_box_is_never_killed() {
-        for root in ["", "/", "//"] {
-            assert_eq!(kill_members(root).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{root:?}");
+        for other in ["", "/", "//", "/volary-1", "/volary-1/", "/volary-2/b1", "/volary-10/b1", "/system.slice"] {
+            let refused = kill_members("/volary-1", other).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{other:?}");
+        }
+        for parent in ["", "/"] {
+            assert_eq!(kill_members(parent, "/b1").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{parent:?}");
         }
     }
 

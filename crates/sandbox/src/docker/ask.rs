@@ -69,6 +69,8 @@ fn host(spec: &HardenedSpec, mounts: &[Mount]) -> HostConfig {
     let limits = &spec.limits;
     let number = |n: u64| Some(i64::try_from(n).unwrap_or(i64::MAX));
     let limit = |name: &str, n: u64| ResourcesUlimits { name: Some(name.into()), soft: number(n), hard: number(n) };
+    let mut ulimits = vec![limit("nofile", limits.open_files), limit("core", 1)];
+    ulimits.extend(oci::RESOURCES.map(|(name, most, _)| limit(name, most)));
     let text = |point: &Path| point.to_string_lossy().into_owned();
     let strings = |parts: &[&str]| Some(parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
     let bind = |mount: &Mount| {
@@ -99,7 +101,8 @@ fn host(spec: &HardenedSpec, mounts: &[Mount]) -> HostConfig {
         cpu_period: Some(100_000),
         cpu_quota: number(limits.cpu_millis * 100),
         pids_limit: number(limits.processes),
-        ulimits: Some(vec![limit("nofile", limits.open_files), limit("core", 1)]),
+        oom_score_adj: Some(oci::OUT_OF_MEMORY_SCORE.into()),
+        ulimits: Some(ulimits),
         masked_paths: strings(&oci::MASKED),
         readonly_paths: strings(&oci::READ_ONLY),
         mounts: Some(mounts.iter().filter_map(bind).collect()),

@@ -223,7 +223,7 @@ impl Made {
                     return Err(io::Error::other("the box's processes do not end"));
                 }
                 rounds += 1;
-                read_back::kill_members(&self.group)?;
+                read_back::kill_members(&self.spec.host.cgroup_parent, &self.group)?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

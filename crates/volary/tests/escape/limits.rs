@@ -138,3 +138,25 @@ fn a_run_that_outlasts_its_own_time_is_ended() {
     assert_ne!(out.status.code(), Some(0), "{}", all(&out));
     assert!(text(&out.stderr).contains("killed: time limit 2 s"), "{}", all(&out));
 }
+
+#[test]
+fn what_the_kernel_counts_for_a_uid_is_bounded_and_boxes_are_ended_before_the_host() {
+    let platform = platform();
+    let line = "cat /proc/self/limits; ulimit -l 16384 && echo more; \
+                for n in 0 -1000; do (echo $n > /proc/self/oom_score_adj) 2>/dev/null && echo less; done; \
+                echo \"score $(cat /proc/self/oom_score_adj)\"";
+    let out = shell(&platform, "default", line);
+    let said = text(&out.stdout);
+    let hard = |name: &str| {
+        let rest = said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{}", all(&out)));
+        rest.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    for name in ["Max realtime priority", "Max nice priority", "Max msgqueue size"] {
+        assert_eq!(hard(name), "0", "{name}");
+    }
+    for (name, most) in [("Max pending signals", 4096), ("Max locked memory", 8 << 20)] {
+        assert!(hard(name).parse::<u64>().is_ok_and(|hard| hard <= most), "{name} is {}", hard(name));
+    }
+    assert!(!said.lines().any(|line| line == "more" || line == "less"), "{}", all(&out));
+    assert_eq!(said.lines().last(), Some("score 1000"), "{}", all(&out));
+}

@@ -1,7 +1,7 @@
 //! Two boxes that live at once, of one workspace: each is alone in its world.
 
 use crate::support::{Must, all, attempts, judge, platform, text};
-use libc::{EACCES, ECONNREFUSED, ENOENT, EPERM, ESRCH};
+use libc::{ECONNREFUSED, EMFILE, ENOENT, EPERM, ESRCH};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -56,7 +56,7 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
                        system-v-memory-listed system-v-queue system-v-semaphores posix-memory \
                        process-by-name process-signal process-descriptor process-folder process-group \
                        process-processors processes-of-its-user";
-    let no_queues = || Must("Landlock: such a queue lies on no path", &[EACCES], "posix-queue-made");
+    let no_queues = || Must("the limit on such queues, which is none", &[EMFILE], "posix-queue-made");
     let no_keys = || Must("seccomp: keyrings are not in a namespace", &[EPERM], "keyring-of-its-user");
     judge(&own, &[Must("nothing: it is its own", &[0], ALL), no_keys(), no_queues()]);
 
@@ -137,4 +137,17 @@ fn a_box_neither_locks_the_systems_files_for_another_or_the_host_nor_sees_them_b
     assert_eq!(lines.collect::<Vec<_>>(), ["over 0"], "it saw what others opened");
     let out = holder.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", all(&out));
+}
+
+#[test]
+fn a_box_sees_nothing_of_the_disks_of_others() {
+    let platform = platform();
+    let line =
+        "for f in /proc/diskstats /proc/partitions; do wc -c < $f; done; ls -A /proc/fs | wc -l; wc -c < /proc/uptime";
+    let out = platform.cli(&["exec", "--", "sh", "-c", line]);
+    let said = text(&out.stdout);
+    let sizes: Vec<u32> = said.lines().map(|line| line.trim().parse().unwrap()).collect();
+    assert_eq!(sizes.len(), 4, "{}", all(&out));
+    assert_eq!(sizes[..3], [0, 0, 0], "{}", all(&out));
+    assert!(sizes[3] > 0, "the control: {}", all(&out));
 }
