@@ -153,7 +153,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
-/// What stands at a path: an empty repository for git, an index of one package for cargo, elsewhere the request's own line.
+/// What stands at a path: an empty repository for git, an index of one package for cargo and one for pip, elsewhere the request's own line.
 fn answer(line: &str) -> (&'static str, &'static str, String) {
     let path = line.split(' ').nth(1).unwrap_or_default();
     match path {
@@ -170,7 +170,11 @@ fn answer(line: &str) -> (&'static str, &'static str, String) {
                 format!(r#"{{"name":"tiny","vers":"1.0.0","deps":[],"cksum":"{sum}","features":{{}},"yanked":false}}"#);
             ("200 OK", "text/plain", format!("{line}\n"))
         }
-        _ if path.starts_with("/dl/") => ("404 Not Found", "text/plain", "no such crate here\n".into()),
+        "/simple/tiny/" => {
+            let link = "<!DOCTYPE html><a href=\"/dl/tiny-1.0-py3-none-any.whl\">tiny-1.0-py3-none-any.whl</a>\n";
+            ("200 OK", "text/html", link.into())
+        }
+        _ if path.starts_with("/dl/") => ("404 Not Found", "text/plain", "no such package here\n".into()),
         _ => ("200 OK", "text/plain", format!("the outside heard {line}\n")),
     }
 }

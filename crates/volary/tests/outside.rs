@@ -3,7 +3,11 @@
 //! The tools are the host's, as they stand in the listed system tree; none is given a flag: they find the way and trust
 //! the run's authority by what a box gives every command.
 
-use testkit::{Outside, Platform};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+use testkit::{Outside, Platform, eventually};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
@@ -15,6 +19,9 @@ const PYTHON: &str =
     "import urllib.request as u; print(u.urlopen('https://a.example/python', timeout=60).read().decode())";
 const REQUESTS: &str = "import requests; print(requests.get('https://a.example/requests', timeout=60).text)";
 const HTTPX: &str = "import httpx; print(httpx.get('https://a.example/httpx', timeout=60).text)";
+const PIP: &str =
+    "cd /tmp && PIP_INDEX_URL=https://a.example/simple exec /usr/bin/python3 -m pip download --no-deps tiny";
+const RUBY: &str = "print URI.open('https://a.example/ruby').read";
 const JAVA: &str = r#"cat >/tmp/Get.java <<'END'
 import java.net.*; import java.nio.charset.*;
 public class Get { public static void main(String[] a) throws Exception {
@@ -47,7 +54,7 @@ fn each_toolchain_reads_https_from_a_box_without_a_flag() {
     let profile = format!("[[folders]]\npath = {rust:?}\n\n[limits]\nscratch-mib = 1024\n");
     std::fs::write(platform.home().join("profiles/tools.toml"), profile).unwrap();
     let cargo = format!("{rust}/bin/cargo");
-    let cases: [(&str, &[&str], &str); 11] = [
+    let cases: [(&str, &[&str], &str); 13] = [
         ("curl", &["curl", "-sS", "https://a.example/curl"], "heard GET /curl"),
         ("curl, plain", &["curl", "-sS", "http://a.example/plain"], "heard GET /plain"),
         ("wget", &["wget", "-q", "-O", "-", "https://a.example/wget"], "heard GET /wget"),
@@ -55,10 +62,12 @@ fn each_toolchain_reads_https_from_a_box_without_a_flag() {
         ("python", &["/usr/bin/python3", "-c", PYTHON], "heard GET /python"),
         ("requests", &["/usr/bin/python3", "-c", REQUESTS], "heard GET /requests"),
         ("httpx", &["/usr/bin/python3", "-c", HTTPX], "heard GET /httpx"),
+        // Everything before the package itself, which this outside has not.
+        ("pip", &["sh", "-c", PIP], "HTTP error 404 while getting https://a.example/dl/tiny-1.0-py3-none-any.whl"),
+        ("ruby", &["/usr/bin/ruby", "-ropen-uri", "-e", RUBY], "heard GET /ruby"),
         ("node", &["/usr/bin/node", "-e", NODE], "heard GET /node"),
         ("java", &["sh", "-c", JAVA], "heard GET /java"),
         ("go", &["sh", "-c", GO], "heard GET /go"),
-        // Everything before the package itself, which this outside has not.
         ("cargo", &["sh", "-c", CARGO, &cargo], "got 404"),
     ];
     let mut wrong = Vec::new();
@@ -93,4 +102,41 @@ fn what_a_box_may_not_ask_is_refused_with_a_reason_that_a_program_can_read() {
         let done = platform.cli(&get);
         assert_eq!(String::from_utf8_lossy(&done.stdout), "403", "{what}: {done:?}");
     }
+}
+
+#[test]
+fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_box_with_that_reason() {
+    let outside = Outside::enter();
+    let host = TcpListener::bind("0.0.0.0:8088").expect("a port of our own");
+    let platform = Platform::start_with(VOLARY, &outside.options());
+    let profile = "[[egress.read]]\nhost = \"a.example\"\nport = 8088\n";
+    std::fs::write(platform.home().join("profiles/port.toml"), profile).unwrap();
+    let mut exec = platform
+        .command()
+        .args(["exec", "--profile", "port", "--", "sh", "-c"])
+        // Nothing ends the command but the end of its box.
+        .arg("curl -sSN http://a.example:8088/ ; exec sleep 1000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("volary starts");
+    let (mut connection, _) = host.accept().expect("the box asks");
+    let mut asked = [0; 16 * 1024];
+    assert_ne!(connection.read(&mut asked).expect("a request"), 0);
+    connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nfirst\n").expect("the box listens");
+    let mut lines = BufReader::new(exec.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a word").expect("text"), "first");
+
+    let gateway = eventually("the gateway", || platform.pid_of("gateway"));
+    let pid = rustix::process::Pid::from_raw(gateway.cast_signed()).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    connection.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    match connection.read(&mut asked) {
+        Ok(length) => assert_eq!(length, 0, "the box said more"),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "the connection stands: {error}"),
+    }
+    let out = exec.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(125), "{said}");
+    assert!(said.contains("the gateway ended"), "{said}");
 }
