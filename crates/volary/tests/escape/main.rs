@@ -4,10 +4,10 @@
 //! makes a few calls that must go through (`control-…`), so that a program that does nothing proves nothing.
 //! Nothing here may hang: programs carry an alarm, commands a limit, and waits an end.
 //!
-//! Read [`support`] (how a program gets into the box), [`walls`] (what a call meets), [`calls`] (that each row of the
-//! table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods meet), [`told`] (what is said of that), [`siblings`] (what
-//! commands of one agent meet), [`side_by_side`] (what two boxes meet), [`life`] (what outlives a command), [`result`]
-//! (what a worktree can smuggle into a repository).
+//! Read [`support`] (how a program gets into the box), [`walls`] and [`musts`] (what a call meets), [`calls`] (that each
+//! row of the table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods
+//! meet), [`told`] (what is said of that), [`siblings`] (what commands of one agent meet), [`side_by_side`] (what two
+//! boxes meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository).
 
 mod calls;
 mod images;
