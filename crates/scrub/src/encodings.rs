@@ -44,6 +44,10 @@ pub(crate) fn of(value: &str) -> BTreeSet<Form> {
         add(percent(raw, safe, digits, false));
         add(percent(raw, safe, digits, true));
     }
+    // Every byte, letters and digits too: what writers do that want nothing to be read.
+    for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+        add(hex(raw, digits).chunks(2).flat_map(|pair| [b'%', pair[0], pair[1]]).collect());
+    }
     for style in JSON_STYLES {
         let once = json(value, style);
         // Tool calls carry JSON in a JSON string.

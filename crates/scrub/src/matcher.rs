@@ -22,7 +22,7 @@ const MAX_KIND: usize = MAX_PLACEHOLDER - "[scrubbed:#]".len() - Key::DIGITS;
 /// Knows values, and formats of credentials, and replaces both. Cheap to clone; clones share the values.
 ///
 /// Of a value are looked for: itself, its hex (either case), base 64 (standard and URL-safe, at any
-/// alignment), percent-encoding (six common ways, either case), JSON string escaping (six common ways,
+/// alignment), percent-encoding (seven common ways, either case), JSON string escaping (six common ways,
 /// once and twice) and the value reversed. Where several start at one place, the longest is replaced;
 /// of two that overlap, the first. Formats ([`Scrubber::with_formats`]) are looked for in what is left then.
 ///

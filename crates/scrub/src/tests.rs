@@ -67,6 +67,8 @@ fn every_encoding_in_the_list_is_found() {
         url(upper, "-._~/"),
         url(upper, ""),
         url(upper, "*-._"),
+        KEY.bytes().map(upper).collect(),
+        KEY.bytes().map(lower).collect(),
         json(KEY),
         json(&json(KEY)),
         json(KEY).replace('/', "\\/"),
