@@ -116,9 +116,13 @@ async fn measure(to: SocketAddr, request: &str) -> Result<Measured> {
 }
 
 /// A platform with one run under way, whose box and operator are played.
-struct Running {
-    door: SocketAddr,
-    handle: String,
+pub struct Running {
+    /// The run's door, as its box sees it.
+    pub door: SocketAddr,
+    /// What the run shows in a credential's place.
+    pub handle: String,
+    /// Whom the run's box trusts, in PEM.
+    pub authority: String,
     _gateway: Process,
     _server: Process,
     _cable: OwnedFd,
@@ -128,6 +132,11 @@ struct Running {
 
 impl Running {
     async fn start(home: &Home, double: SocketAddr) -> Result<Self> {
+        Self::start_with(home, double, "", &[]).await
+    }
+
+    /// One by a profile with these further lines, in a workspace with these secrets.
+    pub async fn start_with(home: &Home, double: SocketAddr, profile: &str, secrets: &[(&str, Value)]) -> Result<Self> {
         let server = home.server()?;
         home.api("GET", "/api/health", None)?;
         let gateway = home.gateway()?;
@@ -137,7 +146,10 @@ impl Running {
             "secret": "model/m", "price": {"input": 1, "output": 1}, "max_output_tokens": 100,
         });
         home.api("PUT", "/api/models/m", Some(&model))?;
-        let profile = "[limits]\ntokens = 100000000000\ncost-micro-dollars = 100000000000\n";
+        for (name, value) in secrets {
+            home.api("PUT", &format!("/api/secrets/{name}"), Some(value))?;
+        }
+        let profile = format!("[limits]\ntokens = 100000000000\ncost-micro-dollars = 100000000000\n{profile}");
         std::fs::write(home.at("profiles/bench.toml"), profile)?;
         let mut link = UnixStream::connect(home.at("run/operator.sock")).await?;
         api::frame::write(&mut link, &Up::Hello { host: "bench".into(), runs: Vec::new() }).await?;
@@ -148,11 +160,12 @@ impl Running {
         // Heads of the evidence keep coming and must be read.
         let reading = tokio::spawn(async move { while api::frame::read::<Down>(&mut link).await.is_ok() {} });
         until_linked(home, "gateway").await?;
-        let (cable, listener, door) = attach(home, &launch)?;
+        let (cable, listener, door, authority) = attach(home, &launch)?;
         let handle = launch.agent.context("a launch without an agent")?.handle;
         Ok(Self {
             door,
             handle,
+            authority,
             _gateway: gateway,
             _server: server,
             _cable: cable,
@@ -189,7 +202,7 @@ async fn begin(link: &mut UnixStream, launch: &Launch) -> Result<()> {
 }
 
 /// Hands the gateway the run's listener, as an operator does.
-fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr)> {
+fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr, String)> {
     let listener = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
     rustix::net::listen(&listener, 128)?;
@@ -205,7 +218,9 @@ fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr)
     let mut answer = vec![0; api::cable::MAX_PACKET];
     let (length, _) = rustix::net::recv(&cable, &mut answer[..], RecvFlags::empty())?;
     match serde_json::from_slice(&answer[..length])? {
-        FromCable::Attached { .. } => Ok((cable, listener, door)),
+        FromCable::Attached { authority, .. } => {
+            Ok((cable, listener, door, authority.context("a door without an authority")?))
+        }
         FromCable::Refused { why, .. } => bail!("the gateway refused the run's door: {why}"),
         FromCable::Scrubbed { .. } | FromCable::Heard { .. } => bail!("the gateway answered another question"),
     }

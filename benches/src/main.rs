@@ -16,6 +16,7 @@ mod double;
 mod egress;
 mod evidence_rate;
 mod idle;
+mod proxy;
 mod rivals;
 mod scrubbing;
 mod stage;
@@ -27,7 +28,7 @@ use anyhow::{Result, bail};
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 10] = [
+const ALL: [Bench; 11] = [
     ("box", "box start: from create to the first output", box_start::run),
     ("warm", "a box that waited: from its claim to the first output", warm::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
@@ -36,6 +37,7 @@ const ALL: [Bench; 10] = [
     ("idle", "memory when idle and start time, process by process", idle::run),
     ("scrub", "scrubber: throughput on clean and dirty text, recall, false alarms", scrubbing::run),
     ("check", "one permission check", check::run),
+    ("proxy", "the way out beside squid, tinyproxy and mitmproxy", proxy::run),
     ("egress", "one word of the egress policy, 1,000 rules", egress::run),
     ("changes", "finding 10 changes in a large tree", changes::run),
 ];

@@ -66,6 +66,7 @@ pub struct Home {
     operator: UnixListener,
     gateway: UnixListener,
     cable: OwnedFd,
+    roots: Option<PathBuf>,
 }
 
 /// One `volary process`, killed when this is dropped.
@@ -82,6 +83,11 @@ impl Drop for Process {
 impl Home {
     /// A fresh one under `parent`.
     pub fn new(parent: &Path) -> Result<Self> {
+        Self::with_roots(parent, None)
+    }
+
+    /// One whose gateway trusts a further authority.
+    pub fn with_roots(parent: &Path, roots: Option<&Path>) -> Result<Self> {
         let dir = folder(parent)?;
         let at = |name: &str| dir.path().join(name);
         for (name, mode) in [("server", 0o700), ("operator", 0o700), ("profiles", 0o755), ("run", 0o711)] {
@@ -102,6 +108,7 @@ impl Home {
             operator: UnixListener::bind(at("run/operator.sock"))?,
             gateway,
             cable,
+            roots: roots.map(Path::to_path_buf),
             dir,
         })
     }
@@ -129,7 +136,10 @@ impl Home {
     fn start(&self, name: &str, fds: &[BorrowedFd<'_>]) -> Result<Process> {
         let config = json!({
             "home": self.dir.path(), "cgroup_parent": sandbox::rootless::cgroup_parent("bench")?,
-            "server_uid": SERVER_UID, "gateway_uid": GATEWAY_UID, "extra_roots": null, "up": std::process::id(),
+            "server_uid": SERVER_UID, "gateway_uid": GATEWAY_UID, "up": std::process::id(), "administrator": "bench",
+            "outside": {
+                "extra_roots": self.roots, "name_servers": [], "upstream_proxy": null, "upstream_proxy_resolves": false,
+            },
         });
         let log = fs::File::options().create(true).append(true).open(self.at("log"))?;
         let mut command = Command::new(volary()?);

@@ -68,14 +68,15 @@ const RIGHTS: [Right; 5] = [
     Right {
         power: "open a TLS connection",
         crates: &["tokio-rustls", "rustls-native-certs", "hyper-rustls", "native-tls", "openssl", "reqwest", "ureq"],
-        // testkit: hosts of a test's own network, which accept and never connect.
-        holders: &["gateway", "testkit"],
+        // testkit: hosts of a test's own network, which accept and never connect. benches: the client that asks every
+        // proxy alike, in a network of its own, and the host behind them.
+        holders: &["gateway", "testkit", "benches"],
     },
     Right {
         power: "configure TLS",
         crates: &["rustls"],
-        // volary installs the process-wide crypto provider first thing in `main`; it connects nowhere.
-        holders: &["gateway", "volary"],
+        // volary installs the process-wide crypto provider first thing in `main`; it connects nowhere. benches: see above.
+        holders: &["gateway", "volary", "benches"],
     },
     Right {
         power: "speak HTTP as a client",
