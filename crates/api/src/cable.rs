@@ -86,5 +86,8 @@ pub enum FromCable {
         /// Another packet with this number follows: they did not fit one.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         more: bool,
+        /// The last of the events is not whole: the first of the next packet goes on with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cut: bool,
     },
 }

@@ -86,10 +86,6 @@ const ROOM: usize = MAX_PACKET - 1024;
 const MAX_TEXTS: usize = 64;
 /// Bytes of a scrubbed text in one packet: escaped they still fit it.
 const PIECE: usize = 24 * 1024;
-/// Takes the place of an event that no packet holds: placeholders can be longer than what they stand for.
-const TOO_LONG: &str =
-    r#"{"kind":"note","text":"An event of the box was too long once it was scrubbed, and is left out."}"#;
-
 /// The length of a text as JSON, in bytes, and of what is between it and the next.
 fn quoted(text: &str) -> usize {
     serde_json::to_string(text).map_or(usize::MAX, |quoted| quoted.len() + 1)
@@ -177,7 +173,7 @@ impl Cable {
                     events.extend(said.end(&scrubber));
                     self.said.remove(&run);
                 }
-                Ok(Some(FromCable::Heard { id, events, more: false }))
+                Ok(Some(FromCable::Heard { id, events, more: false, cut: false }))
             }
         }
     }
@@ -242,15 +238,22 @@ impl Packets {
         let mut packet = Vec::new();
         let mut room = ROOM;
         for event in events {
-            let event = if quoted(&event) > ROOM { TOO_LONG.to_owned() } else { event };
-            if quoted(&event) > room {
-                self.send_one(FromCable::Heard { id, events: std::mem::take(&mut packet), more: true }).await?;
+            let mut rest = event.as_str();
+            if quoted(rest) > room && !packet.is_empty() {
+                let events = std::mem::take(&mut packet);
+                self.send_one(FromCable::Heard { id, events, more: true, cut: false }).await?;
                 room = ROOM;
             }
-            room -= quoted(&event);
-            packet.push(event);
+            while quoted(rest) > room {
+                let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+                let events = vec![piece.to_owned()];
+                self.send_one(FromCable::Heard { id, events, more: true, cut: true }).await?;
+                rest = after;
+            }
+            room -= quoted(rest);
+            packet.push(rest.to_owned());
         }
-        self.send_one(FromCable::Heard { id, events: packet, more: false }).await
+        self.send_one(FromCable::Heard { id, events: packet, more: false, cut: false }).await
     }
 
     async fn send_one(&mut self, answer: FromCable) -> anyhow::Result<()> {

@@ -66,7 +66,7 @@ struct Held {
     next: u64,
     /// Pieces of texts, with what is decided so far.
     scrubs: HashMap<u64, (String, oneshot::Sender<String>)>,
-    heard: HashMap<u64, (Vec<String>, oneshot::Sender<Vec<String>>)>,
+    heard: HashMap<u64, (Heard, oneshot::Sender<Vec<String>>)>,
     attaches: HashMap<RunId, oneshot::Sender<Result<Option<String>, CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
 }
@@ -258,7 +258,7 @@ impl Attachment {
             }
             held.next += 1;
             let id = held.next;
-            held.heard.insert(id, (Vec::new(), said));
+            held.heard.insert(id, (Heard::default(), said));
             id
         };
         let sent = self.line.send(&ToCable::Hear { id, run: self.run.clone(), event }, None).await;
@@ -391,13 +391,13 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
                     }
                 }
             }
-            Ok(FromCable::Heard { id, events, more }) => {
-                if let Some((mut all, waiting)) = held.heard.remove(&id) {
-                    all.extend(events);
+            Ok(FromCable::Heard { id, events, more, cut }) => {
+                if let Some((mut heard, waiting)) = held.heard.remove(&id) {
+                    heard.take(events, cut);
                     if more {
-                        held.heard.insert(id, (all, waiting));
+                        held.heard.insert(id, (heard, waiting));
                     } else {
-                        drop(waiting.send(all));
+                        drop(waiting.send(heard.events));
                     }
                 }
             }
@@ -406,9 +406,39 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
     }
 }
 
+/// Events that come in several packets.
+#[derive(Default)]
+struct Heard {
+    events: Vec<String>,
+    /// The last of them is not whole.
+    cut: bool,
+}
+
+impl Heard {
+    fn take(&mut self, events: Vec<String>, cut: bool) {
+        let mut events = events.into_iter();
+        if self.cut
+            && let Some(last) = self.events.last_mut()
+        {
+            last.extend(events.next());
+        }
+        self.events.extend(events);
+        self.cut = cut;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_that_come_in_pieces_are_put_together_in_order() {
+        let mut heard = Heard::default();
+        for (events, cut) in [(&["a"][..], false), (&["b", "c1"], true), (&["c2"], true), (&["c3", "d"], false)] {
+            heard.take(events.iter().map(|event| (*event).to_owned()).collect(), cut);
+        }
+        assert_eq!(heard.events, ["a", "b", "c1c2c3", "d"]);
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_run_that_the_gateway_refuses_fails_alone_and_the_line_stays() {

@@ -101,7 +101,7 @@ async fn what_a_box_says_is_scrubbed_of_keys_that_were_leased_and_answered_in_or
     }
     for expected in 0..3 {
         match house.receive().await {
-            FromCable::Heard { id, events, more: false } => {
+            FromCable::Heard { id, events, more: false, .. } => {
                 assert_eq!(id, expected);
                 assert_eq!(events, [format!(r#"{{"kind":"note","text":"{id}: it is {}"}}"#, scrubbed())]);
             }
@@ -151,7 +151,7 @@ async fn what_a_box_says_in_pieces_is_scrubbed_where_they_meet_and_given_out_at_
     };
     for (at, expected) in (0..).zip(expected) {
         match house.receive().await {
-            FromCable::Heard { id, events, more: false } => assert_eq!((id, read(&events)), (at, read(&expected))),
+            FromCable::Heard { id, events, more: false, .. } => assert_eq!((id, read(&events)), (at, read(&expected))),
             other => panic!("not an answer: {other:?}"),
         }
     }
@@ -181,4 +181,28 @@ async fn what_no_one_packet_holds_comes_in_as_many_as_it_takes() {
     }
     assert!(said == [begun, long].concat(), "{} bytes", said.len());
     assert!(packets > 2, "it came in {packets} packets");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_event_that_its_placeholders_make_longer_than_a_packet_comes_whole() {
+    let house = House::granting(Dialect::Anthropic, url("http://127.0.0.1:1")).await;
+    // What looks like a password, seven thousand times: each becomes three times as long.
+    let command = format!(": '{}'", ";pwd=zzzz".repeat(7000));
+    let event = json!({"kind": "command", "id": "t-1", "argv": ["sh", "-c", command], "cwd": "/workspace"}).to_string();
+    house.send(&ToCable::Hear { id: 9, run: house.run.clone(), event: Some(event) }, None);
+    let (mut whole, mut packets) = (String::new(), 0);
+    loop {
+        let FromCable::Heard { id: 9, events, more, cut } = house.receive().await else { panic!("not an answer") };
+        assert_eq!((events.len(), cut), (1, more), "one event, in pieces");
+        whole += &events[0];
+        packets += 1;
+        if !more {
+            break;
+        }
+    }
+    assert!(packets > 1, "it fitted {packets} packet");
+    let event: Value = serde_json::from_str(&whole).expect("an event stays one");
+    assert_eq!((&event["kind"], &event["id"]), (&json!("command"), &json!("t-1")));
+    let said = event["argv"][2].as_str().expect("a text");
+    assert!(!said.contains("zzzz") && said.matches(";pwd=[").count() == 7000, "{} bytes", said.len());
 }

@@ -254,7 +254,7 @@ fn answer(fd: &OwnedFd) -> Vec<String> {
             }
             ToCable::Hear { id, event, .. } => {
                 let events = event.into_iter().map(|event| event.replace(KEY, "[scrubbed]")).collect();
-                FromCable::Heard { id, events, more: false }
+                FromCable::Heard { id, events, more: false, cut: false }
             }
         };
         if rustix::net::send(fd, &serde_json::to_vec(&answer).unwrap(), SendFlags::NOSIGNAL).is_err() {
