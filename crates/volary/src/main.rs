@@ -42,10 +42,10 @@ enum Command {
         json: bool,
         #[command(flatten)]
         outside: outside::Outside,
-        /// Say nothing when ready (for a platform that another command starts)
         /// Boxes that are made ahead, one for each of the profiles run last, and wait for a run of that profile (0 to 8)
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=8), value_name = "N")]
         warm: u8,
+        /// Say nothing when ready (for a platform that another command starts)
         #[arg(long, hide = true)]
         quiet: bool,
     },

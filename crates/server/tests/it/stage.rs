@@ -81,8 +81,8 @@ impl Stage {
             administrator: "ada".to_owned(),
             accounts: server::accounts::Accounts::open().unwrap(),
             prove: Vec::new,
-        };
             warm: 0,
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(|| {
             server::run_until(config, async {
