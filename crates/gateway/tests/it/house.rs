@@ -65,7 +65,7 @@ pub async fn pass(time: Duration) {
 pub async fn past<T>(what: &str, limit_secs: u64, coming: impl Future<Output = T>) -> T {
     let mut coming = std::pin::pin!(coming);
     for _ in 0..8 {
-        pass(Duration::from_secs(limit_secs)).await;
+        pass(Duration::from_secs(limit_secs + 1)).await;
         if let Ok(came) = tokio::time::timeout(Duration::from_secs(4), &mut coming).await {
             return came;
         }

@@ -151,7 +151,7 @@ async fn an_address_has_ten_seconds_and_of_a_name_four_are_tried() {
         // Four that are asked and say nothing; the one that would is the fifth then.
         for last in first..=4 {
             when("a connection under way", || dials(last)).await;
-            pass(Duration::from_secs(10)).await;
+            pass(Duration::from_secs(11)).await;
         }
         let got = soon("an answer", answer(&mut asking)).await;
         assert_eq!(got.status, status, "{addresses:?}");
