@@ -2,62 +2,26 @@
 
 use crate::egress::world::{PUBLIC, PUBLIC_6, World, any, writes};
 use model::egress::InternalRow;
+use std::collections::BTreeSet;
 
-/// Addresses to which no name may lead.
-const NOT_PUBLIC: [&str; 44] = [
-    "0.0.0.0",
-    "10.0.0.1",
-    "10.255.255.255",
-    "100.64.0.1",
-    "100.127.255.255",
-    "127.0.0.1",
-    "127.0.0.53",
-    "172.16.0.1",
-    "172.31.255.255",
-    "192.168.0.1",
-    "192.168.255.255",
-    "169.254.0.1",
-    "192.0.0.1",
-    "192.0.2.1",
-    "198.51.100.1",
-    "203.0.113.255",
-    "198.18.0.0",
-    "198.19.255.255",
-    "192.31.196.1",
-    "192.52.193.1",
-    "192.88.99.1",
-    "192.175.48.1",
-    "224.0.0.1",
-    "239.255.255.255",
-    "240.0.0.1",
-    "255.255.255.255",
-    "::",
-    "::1",
-    "100::1",
-    "fc00::1",
-    "fe80::1",
-    "fec0::1",
-    "ff02::1",
-    "5f00::1",
-    "2001:db8::1",
-    "2001:2::1",
-    "3fff::1",
-    "::ffff:127.0.0.1",
-    "::ffff:8.8.8.8",
-    "::127.0.0.1",
-    "64:ff9b::7f00:1",
-    "2002:7f00:1::",
-    "2001:0:53aa:64c::1",
-    "2606:4700::5efe:7f00:1",
+/// Addresses to which no name may lead, as policy's own tests have them.
+const NOT_PUBLIC: &str = include_str!("../../../../policy/src/egress/not_public.txt");
+const METADATA: [&str; 7] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "192.0.0.192",
 ];
-const METADATA: [&str; 6] =
-    ["169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254", "192.0.0.192"];
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_name_that_leads_to_an_address_that_is_not_public_is_refused_plainly_and_over_https() {
     let mut world = World::with(any()).await;
-    let private = NOT_PUBLIC.iter().map(|a| (*a, "address.private"));
-    for (address, rule) in private.chain(METADATA.iter().map(|a| (*a, "address.metadata"))) {
+    let listed: BTreeSet<&str> = NOT_PUBLIC.lines().filter(|line| !line.starts_with('#')).chain(METADATA).collect();
+    for address in listed {
+        let rule = if METADATA.contains(&address) { "address.metadata" } else { "address.private" };
         world.names.set("evil.example", &[&[address]]);
         let got = world.get("GET http://evil.example/", "").await;
         assert_eq!((got.status, got.rule().as_str()), (403, rule), "{address}");
@@ -67,6 +31,29 @@ async fn a_name_that_leads_to_an_address_that_is_not_public_is_refused_plainly_a
         assert_eq!(world.refusal().await.rule, rule);
         world.nothing_left(address);
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_address_of_the_host_itself_or_beside_it_is_refused_however_public_it_looks() {
+    let mut world = World::with(any()).await;
+    for line in ["addr add 8.8.4.4/24 dev lo", "-6 addr add 2606:4700:1234::1/64 dev lo"] {
+        let done = std::process::Command::new("ip").args(line.split(' ')).status().expect("iproute2 is there");
+        assert!(done.success(), "ip {line}");
+    }
+    for address in ["8.8.4.4", "8.8.4.77", "2606:4700:1234::1", "2606:4700:1234::99"] {
+        for answer in [&[address][..], &[PUBLIC, address]] {
+            world.names.set("near.example", &[answer]);
+            let got = world.get("GET http://near.example/", "").await;
+            assert_eq!((got.status, got.rule().as_str()), (403, "address.near"), "{answer:?}");
+            assert_eq!(world.refusal().await.rule, "address.near");
+            let got = world.https("near.example", "GET /", b"").await;
+            assert_eq!((got.status, got.rule().as_str()), (403, "address.near"), "{answer:?} over https");
+            assert_eq!(world.refusal().await.rule, "address.near");
+            world.nothing_left(address);
+        }
+    }
+    world.names.set("near.example", &[&["8.8.5.4"]]);
+    assert_eq!(world.get("GET http://near.example/", "").await.status, 200, "beyond its network");
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -99,6 +86,34 @@ async fn a_name_is_asked_for_once_for_a_connection_and_the_connection_goes_to_th
     assert_eq!(world.get("GET http://re.example/one", "").await.status, 200);
     assert_eq!(world.names.asked("re.example"), 1);
     assert_eq!(world.saw().at.ip().to_string(), PUBLIC);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn over_https_with_a_credential_and_through_a_blind_tunnel_a_name_is_asked_for_once_as_well() {
+    let registry =
+        policy::egress::registries::Registries::built_in().group("rust").next().expect("one").host.to_string();
+    let tunnel = model::egress::TunnelRow { packages: "rust".into(), host: None, mib: 1, seconds: 60 };
+    let world = World::with(model::Egress { tunnel: vec![tunnel], ..writes("re.example", "POST", "/") }).await;
+    world.desk(|desk| desk.credential = Some((crate::egress::world::TOKEN.into(), "re.example".into(), 443)));
+    let bearer = format!("authorization: Bearer {}\r\ncontent-length: 0\r\n", crate::house::HANDLE);
+    for head in ["GET /one".to_owned(), format!("POST /two\r\n{bearer}")] {
+        world.names.set("re.example", &[&[PUBLIC], &["10.0.0.1"]]);
+        assert_eq!(world.https("re.example", &head, b"").await.status, 200, "{head}");
+        assert_eq!((world.names.asked("re.example"), world.saw().at.ip().to_string().as_str()), (1, PUBLIC), "{head}");
+        // The next one goes by a connection of its own.
+        world.desk(|desk| desk.version += 1);
+    }
+    world.origin.connected();
+    world.names.set(&registry, &[&[PUBLIC], &["10.0.0.1"]]);
+    let stream = world.connect(&format!("{registry}:443")).await.expect("a tunnel");
+    let connected = world.origin.connected();
+    assert_eq!((connected.len(), connected[0].ip().to_string().as_str()), (1, PUBLIC));
+    assert_eq!(world.names.asked(&registry), 1);
+    drop(stream);
+    // And whoever looks at the second answer gets nowhere.
+    let refused = world.connect(&format!("{registry}:443")).await.expect_err("refused");
+    assert_eq!(refused.rule(), "address.private");
+    world.nothing_left("a second tunnel");
 }
 
 #[tokio::test(flavor = "current_thread")]
