@@ -105,7 +105,7 @@ fn what_a_box_may_not_ask_is_refused_with_a_reason_that_a_program_can_read() {
 }
 
 #[test]
-fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_box_with_that_reason() {
+fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_command_with_it() {
     let outside = Outside::enter();
     let host = TcpListener::bind("0.0.0.0:8088").expect("a port of our own");
     let platform = Platform::start_with(VOLARY, &outside.options());
@@ -138,5 +138,5 @@ fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_box
     let out = exec.wait_with_output().expect("its end");
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(125), "{said}");
-    assert!(said.contains("the gateway ended"), "{said}");
+    assert!(said.contains("the platform was interrupted"), "{said}");
 }
