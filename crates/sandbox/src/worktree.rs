@@ -212,13 +212,24 @@ impl Worktree {
         }
         // Relative paths: absolute ones would show the host's folders in the box's mount table.
         rustix::process::chdir(&self.stage)?;
-        let options = if self.root {
-            c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off"
+        let (options, full) = if self.root {
+            (
+                c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,redirect_dir=on,index=off,metacopy=off",
+                c"lowerdir=disk/up:lower,redirect_dir=on,index=off,metacopy=off",
+            )
         } else {
-            c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,userxattr,index=off"
+            (
+                c"lowerdir=lower,upperdir=disk/up,workdir=disk/wk,userxattr,index=off",
+                c"lowerdir=disk/up:lower,userxattr,index=off",
+            )
         };
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME;
-        rustix::mount::mount("worktree", "work", "overlay", flags, options).map_err(act("mount the worktree"))?;
+        let mut mounted = rustix::mount::mount("worktree", "work", "overlay", flags, options);
+        if let Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) = mounted {
+            // Full to its last inode it can be read and not worked on: a box that is to work is told by its reading back.
+            mounted = rustix::mount::mount("worktree", "work", "overlay", flags | MountFlags::RDONLY, full);
+        }
+        mounted.map_err(act("mount the worktree"))?;
         rustix::process::chdir("/")?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = rustix::mount::open_tree(CWD, self.stage.join("work"), flags).map_err(act("open the worktree"))?;

@@ -94,6 +94,11 @@ fn plan(dir: &Path, engine: Engine) -> BoxPlan {
 
 /// A box with a command that counts into a file of its worktree; without a daemon it is of the embedded engine.
 fn counting(dir: &Path, docker: Option<&Docker>, label: &str) -> (Host, Created, std::path::PathBuf) {
+    working(dir, docker, label, "n=0; while :; do n=$((n+1)); echo $n > next; mv next count; done")
+}
+
+/// The same with a shell's command line.
+fn working(dir: &Path, docker: Option<&Docker>, label: &str, line: &str) -> (Host, Created, std::path::PathBuf) {
     let host = Host::open(dir, &format!("/volary-{label}"), Path::new(VOLARY), RUNNER, AGENT)
         .unwrap()
         .with_docker(docker.map(Docker::address).unwrap_or_default());
@@ -110,7 +115,6 @@ fn counting(dir: &Path, docker: Option<&Docker>, label: &str) -> (Host, Created,
     let hello: Hello = serde_json::from_slice(&hello[1..]).unwrap();
     let wrong: Vec<_> = live.read_back(&hello).into_iter().filter(|reading| !reading.holds).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let line = "n=0; while :; do n=$((n+1)); echo $n > next; mv next count; done";
     let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
     let task =
         serde_json::to_vec(&ToRunner::Exec { argv, cwd: "/workspace".into(), limits: plan.profile.limits }).unwrap();
@@ -157,6 +161,32 @@ fn a_paused_box_stands_still_and_can_be_ended() {
 #[test]
 fn a_paused_box_of_dockers_stands_still_and_can_be_ended() {
     a_box_stands_still_while_it_is_paused(Some(&Docker::start()), "pause-docker");
+}
+
+#[test]
+fn a_worktree_that_is_full_to_its_last_inode_and_has_no_repository_is_read_all_the_same() {
+    let dir = tempfile::Builder::new().prefix("volary-e-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let line = "rm -rf .git; echo of-the-run > mine; (i=0; while :; do i=$((i+1)); : > f$i; done) 2>/dev/null; \
+                cat /dev/zero 2>/dev/null > mine.more; cat /dev/zero 2>/dev/null >> f1; echo > /dev/shm/full; sleep 1000";
+    let (host, made, image) = working(dir.path(), None, "full-worktree", line);
+    let full = format!("/proc/{}/root/dev/shm/full", made.live.pid());
+    eventually("a full worktree", || std::fs::metadata(&full).ok());
+    made.live.end().unwrap();
+
+    let mut live = host.create(&plan(dir.path(), Engine::Embedded)).unwrap().live;
+    live.kill().unwrap();
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).map(|_| all)
+    });
+    let count = live.write_changes(theirs.into()).unwrap();
+    let all = reader.join().unwrap().unwrap();
+    assert!(count.changes > 1000, "{count:?}");
+    assert!(all.windows(10).any(|part| part == b"of-the-run"), "what the run wrote is not there");
+    live.end().unwrap();
+    host.drop_worktree(&image).unwrap();
 }
 
 #[test]
