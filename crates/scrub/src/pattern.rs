@@ -12,6 +12,27 @@ pub(crate) struct Pattern {
     pub(crate) start: StateID,
 }
 
+/// Bytes over which a pattern stays in one state from which on that is remembered.
+const LONG: usize = 64;
+
+/// Where in a text a pattern stayed in one state: whichever run of it comes to this state in there stays in it to the end.
+///
+/// Without it, a text in which a keyword stands at every few bytes costs its length times the rule's length.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Stay {
+    pub(crate) state: StateID,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+impl Stay {
+    fn note(&mut self, state: StateID, from: usize, to: usize) {
+        if to - from >= LONG {
+            *self = Self { state, from, to };
+        }
+    }
+}
+
 /// What a pattern says of a text.
 pub(crate) enum Run {
     No,
@@ -40,27 +61,46 @@ impl Pattern {
         !self.dfa.is_dead_state(end)
     }
 
-    /// The end of the longest match that begins where `text` does, in its first `cap` bytes.
-    pub(crate) fn longest(&self, text: &[u8], last: bool, cap: usize) -> Run {
+    /// The length of the longest match that begins at `at`, in the `cap` bytes from there. `stay` is of this pattern and
+    /// this text; it changes no answer.
+    pub(crate) fn longest(&self, text: &[u8], at: usize, last: bool, cap: usize, stay: &mut Stay) -> Run {
         let (dfa, mut state) = (&self.dfa, self.start);
         let mut best = Run::No;
-        for (at, &byte) in text.iter().take(cap).enumerate() {
-            state = dfa.next_state(state, byte);
-            if !dfa.is_special_state(state) {
+        let end = text.len().min(at + cap);
+        // Since `since` the state is what it is.
+        let (mut place, mut since) = (at, at);
+        while place < end {
+            if stay.state == state && (stay.from..stay.to).contains(&place) {
+                place = stay.to.min(end);
+                since = since.min(stay.from);
+                if dfa.is_match_state(state) {
+                    best = Run::Yes(place - 1 - at);
+                }
                 continue;
             }
-            if !dfa.is_match_state(state) {
-                return best;
+            let next = dfa.next_state(state, text[place]);
+            if next != state {
+                stay.note(state, since, place);
+                (state, since) = (next, place + 1);
             }
-            // It says so one byte late.
-            best = Run::Yes(at);
+            if dfa.is_special_state(state) {
+                if !dfa.is_match_state(state) {
+                    return best;
+                }
+                // It says so one byte late.
+                best = Run::Yes(place - at);
+            }
+            place += 1;
         }
-        if text.len() >= cap {
+        if since < end {
+            stay.note(state, since, end);
+        }
+        if text.len() - at >= cap {
             return best;
         }
         if !last {
             return Run::Open;
         }
-        if dfa.is_match_state(dfa.next_eoi_state(state)) { Run::Yes(text.len()) } else { best }
+        if dfa.is_match_state(dfa.next_eoi_state(state)) { Run::Yes(text.len() - at) } else { best }
     }
 }

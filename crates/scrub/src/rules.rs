@@ -11,7 +11,7 @@
 use crate::{
     Key,
     around::{After, Before},
-    pattern::{Pattern, Run},
+    pattern::{Pattern, Run, Stay},
     search::{Next, Search},
 };
 use serde::Deserialize;
@@ -181,8 +181,8 @@ impl Rule {
         }
     }
 
-    /// Tries it where `keyword` may begin, at `at`.
-    fn look(&self, keyword: &[u8], text: &[u8], at: usize, last: bool) -> Look {
+    /// Tries it where `keyword` may begin, at `at`. `stay` is of its secret in this text.
+    fn look(&self, keyword: &[u8], text: &[u8], at: usize, last: bool, stay: &mut Stay) -> Look {
         let rest = &text[at..];
         let there = &rest[..rest.len().min(keyword.len())];
         let same = if self.any_case {
@@ -198,13 +198,13 @@ impl Rule {
         }
         let start = match &self.lead {
             None => at,
-            Some(lead) => match lead.longest(rest, last, self.cap) {
+            Some(lead) => match lead.longest(text, at, last, self.cap, &mut Stay::default()) {
                 Run::No => return Look::No,
                 Run::Open => return Look::Open,
                 Run::Yes(end) => at + end,
             },
         };
-        match self.secret.longest(&text[start..], last, self.cap) {
+        match self.secret.longest(text, start, last, self.cap, stay) {
             Run::No => Look::No,
             Run::Open => Look::Open,
             Run::Yes(end) => {
@@ -308,15 +308,16 @@ impl Rules {
         rest.map(|on| at + on)
     }
 
-    /// What all rules whose keyword may stand at `at` say together.
-    fn look(&self, text: &[u8], at: usize, last: bool) -> Option<Said<'_>> {
+    /// What all rules whose keyword may stand at `at` say together. `stays` are of this text, by rule, or none yet.
+    fn look(&self, text: &[u8], at: usize, last: bool, stays: &mut Vec<Stay>) -> Option<Said<'_>> {
+        stays.resize(self.rules.len(), Stay::default());
         let gram = gram(*text[at..].first_chunk()?) as u32;
         let from = self.by_gram.partition_point(|(other, _)| *other < gram);
         let mut best: Option<(usize, usize, &Rule)> = None;
         for (_, keyword) in self.by_gram[from..].iter().take_while(|(other, _)| *other == gram) {
             let Keyword { text: keyword, rule } = &self.keywords[usize::from(*keyword)];
-            let rule = &self.rules[*rule];
-            match rule.look(keyword, text, at, last) {
+            let (rule, stay) = (&self.rules[*rule], &mut stays[*rule]);
+            match rule.look(keyword, text, at, last, stay) {
                 Look::No => {}
                 Look::Open => return Some(Said::Open),
                 Look::Yes { start, end } if best.is_none_or(|(_, other, _)| end > other) => {
@@ -332,7 +333,7 @@ impl Rules {
     fn may_begin(&self, text: &[u8], at: usize) -> bool {
         self.by_first[usize::from(text[at] | 0x20)].iter().any(|keyword| {
             let keyword = &self.keywords[usize::from(*keyword)];
-            matches!(self.rules[keyword.rule].look(&keyword.text, text, at, false), Look::Open)
+            matches!(self.rules[keyword.rule].look(&keyword.text, text, at, false, &mut Stay::default()), Look::Open)
         })
     }
 }
@@ -353,9 +354,9 @@ impl Search for Marked<'_> {
     const BEHIND: usize = 24;
 
     fn next(&self, text: &[u8], from: usize, last: bool) -> Next<'_> {
-        let (rules, mut at) = (self.rules, from);
+        let (rules, mut at, mut stays) = (self.rules, from, Vec::new());
         while let Some(candidate) = rules.candidate(text, at) {
-            match rules.look(text, candidate, last) {
+            match rules.look(text, candidate, last, &mut stays) {
                 Some(Said::Open) => return Next::None(candidate),
                 Some(Said::Found { start, end, rule }) => {
                     let placeholder = rule.placeholder(&text[start..end], self.key).into();
@@ -437,6 +438,41 @@ mod tests {
             let error = Rules::read(&file).map(|_| ()).expect_err(&file);
             assert!(error.0.contains(why), "{error}: {file}");
         }
+    }
+
+    /// Bytes that fail a rule late and at every few places: each keyword, with what its lead asks for, over and over.
+    #[test]
+    fn what_is_remembered_of_a_text_changes_no_answer() {
+        for line in toml::from_str::<File>(FILE).unwrap().rule {
+            let rule = Rule::compile(&line).unwrap();
+            for keyword in &line.keywords {
+                let text = [keyword.as_str(), "=", keyword, "_", keyword, "1A"].concat().repeat(400);
+                let mut stay = Stay::default();
+                for at in (0..text.len()).step_by(7).take(120) {
+                    let secret = |stay: &mut Stay| match rule.secret.longest(text.as_bytes(), at, true, rule.cap, stay)
+                    {
+                        Run::No => None,
+                        Run::Open => panic!("it was the last"),
+                        Run::Yes(end) => Some(end),
+                    };
+                    assert_eq!(secret(&mut stay), secret(&mut Stay::default()), "{}: {keyword:?} at {at}", line.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_keyword_at_every_few_bytes_is_not_run_over_again_from_each() {
+        let line = toml::from_str::<File>(FILE).unwrap().rule.into_iter().find(|line| line.cap == Some(4400)).unwrap();
+        let rule = Rule::compile(&line).unwrap();
+        let (text, mut stay) = ("sessiontoken=".repeat(1000), Stay::default());
+        assert!(matches!(rule.secret.longest(text.as_bytes(), 13, true, rule.cap, &mut stay), Run::Yes(4399)));
+        let (state, to) = (stay.state, stay.to);
+        assert_eq!(to, 13 + 4400);
+        assert!(stay.from < 13 + 200, "{}", stay.from);
+        // The next one goes on from where the first ended, and what is remembered grows by that alone.
+        assert!(matches!(rule.secret.longest(text.as_bytes(), 26, true, rule.cap, &mut stay), Run::Yes(4399)));
+        assert_eq!((stay.state, stay.to), (state, to + 13));
     }
 
     #[test]
