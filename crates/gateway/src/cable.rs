@@ -1,23 +1,24 @@
 //! The cable: operators dial in, hand over their boxes' listeners, and have what boxes say scrubbed.
 //!
-//! Packets are carried out one after the other, so answers come in the order of the questions. The end of
-//! an operator's connection, or a packet that is none of this protocol, ends every run on it at once. A listener for
+//! Packets are carried out one after the other; what is to be scrubbed has turns of its own ([`crate::turns`]), so that
+//! answers come in the order of one run's questions, and no run waits for another's. The end of an operator's connection, or a packet that is none of this protocol, ends every run on it at once. A listener for
 //! which there is no descriptor left here is the failure of its run alone.
 //!
 //! Read [`accept`], [`Cable::carry_out`], then [`Packets`] (the socket).
 
 use crate::Gate;
 use crate::door::DoorId;
+use crate::turns::{Question, Turns, Whose};
 use anyhow::{Context as _, bail, ensure};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::RunId;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketFlags};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
 /// Descriptors that a packet may bring; one is right, more are closed with the connection.
@@ -50,11 +51,10 @@ pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result
                     tracing::warn!(%error, "the cable's buffer keeps its size");
                 }
                 let mut cable = Cable {
+                    turns: Turns::new(gate.recent.clone(), gate.scrubbers.clone()),
                     gate: gate.clone(),
                     packets: Packets(socket),
                     doors: HashMap::new(),
-                    said: HashMap::new(),
-                    texts: BTreeMap::new(),
                 };
                 tokio::spawn(async move {
                     match cable.serve().await {
@@ -82,8 +82,6 @@ fn watch(owned: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Bytes of events, as they stand in JSON, that an answer has room for.
 const ROOM: usize = MAX_PACKET - 1024;
-/// Texts that may be open at once, beside what boxes say. Each holds back 16 KiB and the longest form of a value at most.
-const MAX_TEXTS: usize = 64;
 /// Bytes of a scrubbed text in one packet: escaped they still fit it.
 const PIECE: usize = 24 * 1024;
 /// The length of a text as JSON, in bytes, and of what is between it and the next.
@@ -96,10 +94,8 @@ struct Cable {
     gate: Arc<Gate>,
     packets: Packets,
     doors: HashMap<RunId, DoorId>,
-    /// What each run's box said, where its texts are not at their end.
-    said: HashMap<RunId, scrub::Said>,
-    /// Other texts that are not at their end, by number.
-    texts: BTreeMap<u64, scrub::Text>,
+    /// What is to be scrubbed.
+    turns: Turns,
 }
 
 impl Drop for Cable {
@@ -116,18 +112,24 @@ impl Cable {
         // A placeholder made without the workspace's key would not be the one that all others make.
         self.gate.recent.known().await;
         let mut buffer = vec![0; MAX_PACKET];
-        while let Some(received) = self.packets.receive(&mut buffer).await? {
-            let message =
-                serde_json::from_slice(&buffer[..received.length]).context("a packet holds no message of the cable")?;
-            if let Some(answer) = self.carry_out(message, received)? {
+        loop {
+            let answer = tokio::select! {
+                scrubbed = self.turns.done() => scrubbed?,
+                received = self.packets.receive(&mut buffer), if self.turns.has_room() => {
+                    let Some(received) = received? else { return Ok(()) };
+                    let message = serde_json::from_slice(&buffer[..received.length])
+                        .context("a packet holds no message of the cable")?;
+                    self.carry_out(message, received)?
+                }
+            };
+            if let Some(answer) = answer {
                 self.packets.send(answer).await?;
             }
         }
-        Ok(())
     }
 
     fn carry_out(&mut self, message: ToCable, received: Received) -> anyhow::Result<Option<FromCable>> {
-        let Received { mut descriptors, lost, .. } = received;
+        let Received { mut descriptors, lost, length, .. } = received;
         if let (ToCable::Attach { run }, true) = (&message, lost) {
             return Ok(Some(no_descriptors(run.clone())));
         }
@@ -146,34 +148,19 @@ impl Cable {
             }
             ToCable::Detach { run } => {
                 let door = self.doors.remove(&run);
-                self.said.remove(&run);
                 self.gate.doors.detach(&run, door);
                 self.gate.outlet.scripts.forget(run.as_str());
+                self.turns.ask(Whose::Run(run), Question::Forget, length);
                 Ok(None)
             }
             ToCable::Scrub { id, text, more } => {
-                let scrubber = self.gate.recent.scrubber(Instant::now());
-                let mut whole = self.texts.remove(&id).unwrap_or_else(|| scrub::Text::new(&scrubber));
-                let text = whole.take(&scrubber, &text, !more);
-                if more {
-                    self.texts.insert(id, whole);
-                }
-                if self.texts.len() > MAX_TEXTS {
-                    // Numbers rise, and whoever is at work on a text waits for its answer: nobody comes back to this one.
-                    self.texts.pop_first();
-                }
-                Ok(Some(FromCable::Scrubbed { id, text, more: false }))
+                self.turns.ask(Whose::Text(id), Question::Scrub { id, text, more }, length);
+                Ok(None)
             }
             ToCable::Hear { id, run, event } => {
-                let (scrubber, ended) = (self.gate.recent.scrubber(Instant::now()), event.is_none());
-                let attached = self.doors.contains_key(&run);
-                let said = self.said.entry(run.clone()).or_default();
-                let mut events = event.map_or_else(Vec::new, |event| said.take(&scrubber, &event));
-                if ended || !attached {
-                    events.extend(said.end(&scrubber));
-                    self.said.remove(&run);
-                }
-                Ok(Some(FromCable::Heard { id, events, more: false, cut: false }))
+                let ends = event.is_none() || !self.doors.contains_key(&run);
+                self.turns.ask(Whose::Run(run), Question::Hear { id, event, ends }, length);
+                Ok(None)
             }
         }
     }

@@ -15,6 +15,7 @@
 //! | `call` | the stack of a model call, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
 //! | `tally` | refusals are recorded, and past a number only counted |
+//! | `turns` | what boxes say is scrubbed beside the thread that serves |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
 //! | `connect` | names to addresses, every one public, and a connection to that very address |
 //! | `spare` | one connection, one call at a time; kept a while for the same run's next one |
@@ -43,6 +44,7 @@ mod seats;
 mod server;
 mod spare;
 mod tally;
+mod turns;
 mod walls;
 
 pub use egress::{Outward, OutwardProxy};
@@ -92,7 +94,8 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
     Ok(roots)
 }
 
-/// Serves until the process is killed, on one thread of its own runtime (names are looked up, and bodies judged, beside it).
+/// Serves until the process is killed, on one thread of its own runtime (names are looked up, bodies judged and
+/// what boxes say is scrubbed beside it).
 ///
 /// # Errors
 /// When the runtime cannot start or `cable` is no listening socket. Nothing that a box, an upstream or a
@@ -100,7 +103,7 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
 pub fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES)
+        .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES + turns::SCRUBBERS)
         .build()
         .context("the gateway's runtime could not start")?
         .block_on(serve(config))
@@ -125,6 +128,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         recent,
         doors: door::Doors::default(),
         court: decide::Court::default(),
+        scrubbers: Arc::new(tokio::sync::Semaphore::new(turns::SCRUBBERS)),
         seats: seats::Seats::of_this_process(),
     });
     tokio::spawn(obey(gate.clone(), hears, config.prove));
@@ -139,6 +143,7 @@ struct Gate {
     recent: Arc<recent::Recent>,
     doors: door::Doors,
     court: decide::Court,
+    scrubbers: Arc<tokio::sync::Semaphore>,
     seats: Arc<seats::Seats>,
 }
 

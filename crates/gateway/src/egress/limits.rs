@@ -23,6 +23,8 @@ pub(crate) const KEPT_LINES: usize = 32;
 pub(crate) const KEPT: Duration = Duration::from_secs(45);
 /// Requests at once on one HTTP/2 connection of a client.
 pub(crate) const STREAMS: u32 = 32;
+/// The same over all HTTP/2 connections of one run: their heads are held until each is answered.
+pub(crate) const RUN_STREAMS: usize = 256;
 /// What one HTTP/2 connection holds of bodies that nobody took yet: of one request, and in all, in bytes.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;

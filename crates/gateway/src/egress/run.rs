@@ -1,7 +1,7 @@
 //! What the gateway holds of one run for its way out: its authority, its table, its connections, what it has moved.
 
 use super::authority::Authority;
-use super::limits::{LAW_FRESH, RUN_BYTES};
+use super::limits::{LAW_FRESH, RUN_BYTES, RUN_STREAMS};
 use super::line::Lines;
 use crate::refusal::Refusal;
 use crate::server::egress::Said;
@@ -11,12 +11,15 @@ use policy::egress::Law;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// One run's part of the way out. It ends with the run's door.
 pub(crate) struct Run {
     pub(crate) authority: Authority,
     pub(crate) lines: Arc<Lines>,
     pub(crate) spent: Arc<Spent>,
+    /// One for each request over HTTP/2 that may be in progress.
+    pub(crate) streams: Arc<Semaphore>,
     law: Mutex<Option<Known>>,
 }
 
@@ -54,6 +57,7 @@ impl Run {
             authority: Authority::new(run)?,
             lines: Arc::default(),
             spent: Arc::default(),
+            streams: Arc::new(Semaphore::new(RUN_STREAMS)),
             law: Mutex::default(),
         })
     }

@@ -1,9 +1,9 @@
-//! The one shape in which HTTP/1.1 is taken from a box. Pure: bytes in, a word on them out.
+//! The one shape in which HTTP is taken from a box. Pure: bytes in, a word on them out.
 //!
 //! A request that two programs can read in two ways is how one of them is made to pass on what the other refused.
 //! So nothing is repaired and nothing tolerated: what has more than one reading has none.
 //!
-//! Read [`head`] (a head, whole), then [`Chunks`] (a body in chunks, as it comes).
+//! Read [`head`] (a head, whole), then [`Chunks`] (a body in chunks, as it comes); [`of_two`] is the same over HTTP/2.
 
 use std::str;
 
@@ -145,6 +145,25 @@ pub(crate) fn head(head: &[u8]) -> Result<Next, Fault> {
         seen.take(name, value)?;
     }
     seen.judge(method, old)
+}
+
+/// Judges a head that came over HTTP/2, where frames say what ends where and the parser takes no line, no chunk and no
+/// control character: what is left of [`head`].
+///
+/// # Errors
+/// The first [`Fault`].
+pub(crate) fn of_two<B>(request: &http::Request<B>) -> Result<(), Fault> {
+    if request.method().as_str() == super::wire::REFUSED {
+        return Err(Fault::Method);
+    }
+    // Each line counts, those of one name too.
+    if request.headers().len() > MAX_HEADERS {
+        return Err(Fault::TooMany);
+    }
+    let mut seen = Seen::default();
+    request.headers().iter().try_for_each(|(name, value)| seen.take(name.as_str().as_bytes(), value.as_bytes()))?;
+    // `:authority` can stand for it.
+    if seen.hosts > 1 { Err(Fault::Host) } else { Ok(()) }
 }
 
 fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -73,15 +74,17 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
     }
 }
 
-/// An answer's body, for the task of its own request: how long each of its pieces waits is watched there.
-pub(crate) fn watched<B>(body: B) -> Watched<B> {
-    Watched { body, waits: WAITS.try_with(Waits::clone).unwrap_or_default() }
+/// An answer's body, for the task of its own request: how long each of its pieces waits is watched there. The request's
+/// seat is its own until the body is dropped.
+pub(crate) fn watched<B>(body: B, seat: Option<OwnedSemaphorePermit>) -> Watched<B> {
+    Watched { body, waits: WAITS.try_with(Waits::clone).unwrap_or_default(), _seat: seat }
 }
 
 /// A body whose pieces are waited for.
 pub(crate) struct Watched<B> {
     body: B,
     waits: Waits,
+    _seat: Option<OwnedSemaphorePermit>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {

@@ -5,17 +5,19 @@
 //! Read [`After`], [`follow`], [`intercept`], then [`pipe`].
 
 use super::hello::{self, Look};
-use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, STREAM_WINDOW, STREAMS};
+use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS};
 use super::line::Line;
 use super::request::{Came, Inside};
 use super::run::Spent;
+use super::shape;
 use super::streams::{self, EndsWith, Streams};
 use super::wire::{self, Strict};
 use crate::Gate;
-use crate::call::Caller;
+use crate::call::{self, Caller};
 use crate::door::{self, Leaves};
 use crate::refusal::{Refusal, Trace};
 use crate::server::egress::Leave;
+use http::StatusCode;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -194,6 +196,14 @@ async fn serve_one(
     }
 }
 
+/// What is said when a run has as many requests over HTTP/2 in progress as it may.
+fn crowded() -> Refusal {
+    let why = format!(
+        "{RUN_STREAMS} requests of this run over HTTP/2 are in progress; one more is taken when one of them ends."
+    );
+    Refusal::fault("egress.crowded", why).with_status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
 async fn serve_two(
     gate: &Arc<Gate>,
     caller: &Arc<Caller>,
@@ -207,8 +217,20 @@ async fn serve_two(
             asked.store(true, Ordering::Relaxed);
             let (gate, caller, came) = (gate.clone(), caller.clone(), came.clone());
             async move {
-                let answer = super::answer(&gate, &caller, &came, &Next::default(), request).await;
-                Ok::<_, Infallible>(answer.map(streams::watched))
+                // Nothing waits with a head in memory that is not to be taken.
+                let seat = caller.egress.streams.clone().try_acquire_owned().ok();
+                let answer = match shape::of_two(&request) {
+                    Err(fault) => {
+                        drop(request);
+                        door::misshapen(&caller, fault).await
+                    }
+                    Ok(()) if seat.is_none() => {
+                        drop(request);
+                        call::refuse(&caller, crowded(), &Trace::default()).await
+                    }
+                    Ok(()) => super::answer(&gate, &caller, &came, &Next::default(), request).await,
+                };
+                Ok::<_, Infallible>(answer.map(|body| streams::watched(body, seat)))
             }
         })
     };

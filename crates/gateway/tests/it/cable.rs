@@ -1,9 +1,12 @@
 //! The cable: listeners come and go with the operator, and nothing else is taken.
 
-use crate::house::{House, ask, soon, url};
+use crate::house::{House, ask, soon, url, when};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::{Dialect, RunId};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -102,8 +105,68 @@ async fn a_token_across_the_pieces_of_a_text_is_found_and_texts_beside_each_othe
         let FromCable::Scrubbed { id, text, more: false } = house.receive().await else { panic!("not an answer") };
         said.push((id, text));
     }
+    // Each text's own answers are in order; the other's may overtake them.
+    said.sort_by_key(|(id, _)| *id);
     let placeholder = crate::house::redacted("npm-token", &token);
-    assert_eq!(said, [(1, "é".to_owned()), (2, "other words".to_owned()), (1, format!("{placeholder} ü"))]);
+    assert_eq!(said, [(1, "é".to_owned()), (1, format!("{placeholder} ü")), (2, "other words".to_owned())]);
+}
+
+/// Events that the box below says at most; it stops when the other run was answered.
+const COSTLY: u64 = 400;
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_box_whose_words_are_costly_to_scrub_does_not_hold_up_another_runs_request() {
+    let mut house = house().await;
+    let door = house.second_run().await;
+    let words = "sessiontoken=".repeat(48 * 1024 / 13);
+    let event = serde_json::json!({"kind": "tool-result", "id": "t", "output": words}).to_string();
+    let (run, cable) = (house.run.clone(), house.cable.try_clone().unwrap());
+    let (said, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let answered = Arc::new(AtomicBool::new(false));
+    // Says it on a thread of its own, sixteen at once, and at last that it says nothing more.
+    let saying = std::thread::spawn({
+        let (said, heard, answered) = (said.clone(), heard.clone(), answered.clone());
+        move || {
+            let send = |id, event| {
+                let packet = serde_json::to_vec(&ToCable::Hear { id, run: run.clone(), event }).unwrap();
+                rustix::net::send(&cable, &packet, rustix::net::SendFlags::NOSIGNAL).expect("sent");
+            };
+            for id in 1..=COSTLY {
+                while id > heard.load(Ordering::Relaxed) + 16 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if answered.load(Ordering::Relaxed) {
+                    break;
+                }
+                send(id, Some(event.clone()));
+                said.store(id, Ordering::Relaxed);
+            }
+            send(u64::MAX, None);
+        }
+    });
+    let cable = house.cable.try_clone().unwrap();
+    let hearing = std::thread::spawn({
+        let heard = heard.clone();
+        move || {
+            let mut packet = vec![0; MAX_PACKET];
+            loop {
+                let (length, _) = rustix::net::recv(&cable, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+                match serde_json::from_slice(&packet[..length]).unwrap() {
+                    FromCable::Heard { id: u64::MAX, .. } => return,
+                    FromCable::Heard { id, .. } => assert_eq!(id, heard.fetch_add(1, Ordering::Relaxed) + 1),
+                    other => panic!("not an answer: {other:?}"),
+                }
+            }
+        }
+    });
+    when("words under way", || said.load(Ordering::Relaxed) > 4).await;
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask(door, request, b"").await.status, 403);
+    assert!(heard.load(Ordering::Relaxed) < COSTLY, "it waited for all of another box's words");
+    answered.store(true, Ordering::Relaxed);
+    when("the rest of the words", || saying.is_finished() && hearing.is_finished()).await;
+    saying.join().unwrap();
+    hearing.join().unwrap();
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -90,6 +90,34 @@ async fn over_http_2_the_same_is_refused_as_over_http_1() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn over_http_2_a_hundred_headers_are_taken_and_what_is_malformed_is_refused_and_recorded() {
+    let mut world = World::with(any()).await;
+    let mut sender = two(world.tls("a.example:443", "a.example", &[b"h2"]).await.unwrap()).await;
+    let get = |headers: usize| {
+        (0..headers).fold(Request::get("https://a.example/many"), |request, n| request.header(format!("x-{n}"), "1"))
+    };
+    let (status, ..) = ask(&mut sender, get(100), "").await;
+    assert_eq!(status, 200);
+    assert_eq!((world.origin.seen().len(), world.origin.connected().len()), (1, 1));
+    for (request, expected) in [
+        (get(101), 431),
+        (get(1200), 431),
+        (get(0).header("expect", "the-unexpected"), 417),
+        (get(0).header("host", "a.example").header("host", "a.example"), 400),
+        (get(0).method("VOLARY-REFUSED"), 400),
+    ] {
+        let what = format!("{request:?}");
+        let what = &what[..what.len().min(200)];
+        let (status, headers, _) = ask(&mut sender, request, "").await;
+        assert_eq!((status.as_u16(), rule(&headers)), (expected, "request.malformed"), "{what}");
+        assert_eq!(world.refusal().await.rule, "request.malformed", "{what}");
+        world.nothing_left(what);
+    }
+    let (status, ..) = ask(&mut sender, get(1), "").await;
+    assert_eq!(status, 200, "the connection goes on");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn over_http_2_a_handle_is_replaced_and_the_answer_scrubbed() {
     let world = World::with(writes("a.example", "POST", "/")).await;
     world.desk(|desk| desk.credential = Some((TOKEN.to_owned(), "a.example".to_owned(), 443)));

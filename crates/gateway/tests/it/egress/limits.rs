@@ -414,6 +414,42 @@ async fn a_33rd_request_on_one_http_2_connection_waits() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_257th_request_of_a_run_over_all_its_http_2_connections_is_told_so_at_once() {
+    let world = World::with(any()).await;
+    let mut held = Vec::new();
+    let connect = async || two(world.tls("a.example:443", "a.example", &[b"h2"]).await.unwrap()).await;
+    let get = |path: &str| Request::get(format!("https://a.example{path}")).body(Full::new(Bytes::new())).unwrap();
+    let mut senders = Vec::new();
+    for _ in 0..8 {
+        let mut sender = connect().await;
+        for _ in 0..32 {
+            let answer = sender.send_request(get("/hang"));
+            held.push(tokio::spawn(async move { drop(answer.await) }));
+        }
+        senders.push(sender);
+    }
+    when("256 requests", || world.desk(|desk| desk.asked.len()) == 256).await;
+    let mut more = connect().await;
+    let answer = soon("an answer", more.send_request(get("/more"))).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["volary-refused"].to_str().unwrap()),
+        (503, "egress.crowded")
+    );
+    assert_eq!(world.desk(|desk| desk.asked.len()), 256, "it was asked about");
+    // The end of one makes room.
+    held.remove(0).abort();
+    let again = async {
+        while more.send_request(get("/more")).await.unwrap().status() == 503 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = again => {}
+        () = when("room", || world.desk(|desk| desk.asked.len()) == 257) => {}
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn thirty_two_unused_connections_are_kept_for_45_seconds() {
     let world = World::of(any(), false, |_| {}).await;
     // Two more at once than are kept; then all have come to their end.
