@@ -30,6 +30,9 @@ pub fn run() -> Result<()> {
     }
 }
 
+/// A step of a box's way, and when it was done, in milliseconds.
+type Step = (&'static str, fn(&Times) -> f64);
+
 fn measure(name: &str, engine: Engine, most_ms: f64) -> Result<()> {
     let command = ["/bin/echo", "x"];
     engine.end(engine.run("first", None, &command)?)?;
@@ -41,7 +44,7 @@ fn measure(name: &str, engine: Engine, most_ms: f64) -> Result<()> {
         warm.push(engine.end(engine.run_in(waits, &format!("warm-{n}"), &command)?)?);
     }
     let mut table = Table::new(&[&format!("{name}, ms"), "warm p50", "min", "max", "cold p50", "cold is"]);
-    let steps: [(&str, fn(&Times) -> f64); 4] = [
+    let steps: [Step; 4] = [
         ("claimed, its worktree mounted (cold: made)", |t| t.created),
         ("greeted: its walls taken", |t| t.greeted),
         ("read back: every wall seen from outside", |t| t.read_back),

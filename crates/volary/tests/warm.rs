@@ -105,7 +105,11 @@ fn a_box_that_waited_becomes_one_runs_own_with_every_wall_read_back_and_is_never
             let out = platform.ok(&["exec", "--", "sh", "-c", &format!("{line}; touch /tmp/{word} /dev/shm/{word}")]);
             assert!(!out.contains("first") && !out.contains("second"), "{out}");
             let entries = last(&platform);
-            assert_eq!(boxes(&entries), [box_.name.clone()], "the run's box is another than the one that waited");
+            assert_eq!(
+                boxes(&entries),
+                std::slice::from_ref(&box_.name),
+                "the run's box is another than the one that waited"
+            );
             let walls: Vec<&Value> = events(&entries, "walls").collect();
             let readings = walls[0]["readings"].as_array().unwrap();
             assert_eq!(walls.len(), 1);
