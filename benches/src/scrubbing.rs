@@ -1,4 +1,4 @@
-//! The scrubber's throughput, on clean text and on dirty, and its recall: what everything that leaves a box goes through.
+//! The scrubber's throughput, on clean text, on dirty and on hostile, and its recall: what everything that leaves a box goes through.
 
 #[path = "../../crates/scrub/tests/it/corpus.rs"]
 mod corpus;
@@ -15,6 +15,9 @@ use std::hint::black_box;
 const TEXT: usize = 64 << 20;
 /// The same of dirty text.
 const DIRTY: usize = 16 << 20;
+/// An event of hostile text, in bytes, and how many are scrubbed.
+const HOSTILE: usize = 48 * 1024;
+const EVENTS: u32 = 32;
 /// Pieces in which it passes: what a socket gives at once.
 const PIECE: usize = 16 * 1024;
 
@@ -55,6 +58,7 @@ pub fn run() -> Result<()> {
         slowest >= 300.0,
     );
     dirty(&text, formats_read);
+    hostile(formats_read);
     recall::run(formats_read)
 }
 
@@ -90,6 +94,22 @@ fn dirty(clean: &[u8], formats: Formats) {
         let rate = rate(&text, |piece| stream.push(piece).len());
         let what = format!("one of {planted} secrets every {every} bytes, as a stream");
         table.row([what, figure(rate), replaced.to_string()]);
+    }
+    table.print();
+}
+
+/// Text made to be costly: the keyword of a rule at every few bytes, where the rule fails only at the end of its length.
+fn hostile(formats: Formats) {
+    let scrubber = Scrubber::keyed(&Key::new(Secret::new([7; 32])), []).with_formats(formats);
+    let mut table = Table::new(&["hostile text, one core: an event of 48 KiB", "MB/s", "ms an event"]);
+    for word in ["sessiontoken=", "xoxb-", "_authToken="] {
+        let event = word.repeat(HOSTILE / word.len());
+        let begun = on_core();
+        for _ in 0..EVENTS {
+            black_box(scrubber.scrub(black_box(event.as_bytes())).len());
+        }
+        let each = (on_core() - begun) / f64::from(EVENTS);
+        table.row([format!("`{word}` over and over"), figure(event.len() as f64 / 1e6 / each), figure(each * 1e3)]);
     }
     table.print();
 }

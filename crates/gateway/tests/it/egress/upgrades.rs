@@ -56,9 +56,12 @@ async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
         (format!("GET /socket\r\n{socket}{bearer}cookie: s=1\r\n"), "write.credential"),
         (format!("GET /other\r\n{socket}{bearer}"), "upgrade.no-row"),
         (format!("POST /socket\r\n{socket}{bearer}"), "method.unknown"),
-        (format!("UPGRADE /socket\r\n{bearer}"), "method.unknown"),
+        (format!("UPGRADE /socket\r\nconnection: close\r\n{bearer}"), "method.unknown"),
         // What only looks like one, and what is another protocol.
-        (format!("GET /socket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{bearer}"), "upgrade.unknown"),
+        (
+            format!("GET /socket\r\nconnection: close\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{bearer}"),
+            "upgrade.unknown",
+        ),
         (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: h2c\r\n{bearer}"), "upgrade.unknown"),
         (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n{bearer}"), "upgrade.unknown"),
         (format!("GET /socket\r\nconnection: upgrade\r\nupgrade: connect-udp\r\n{bearer}"), "upgrade.unknown"),
