@@ -370,14 +370,20 @@ pub(crate) fn close_stdio() -> io::Result<()> {
 }
 
 impl Made {
-    /// Whether somebody else killed process 1.
+    /// Whether somebody else killed process 1, asked when something of it failed: one that is ending has no namespaces
+    /// any more before it can be seen to have ended, so it is waited for, a second at most.
     fn was_killed(&self) -> bool {
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        !self.reaped
-            && Pid::from_raw(self.pid).is_some_and(|pid| {
-                waitid(WaitId::Pid(pid), look).is_ok_and(|status| status.is_some_and(|status| status.killed()))
-            })
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| !self.reaped) else { return false };
+        for _ in 0..KILLED_ROUNDS {
+            match waitid(WaitId::Pid(pid), look) {
+                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Ok(Some(status)) => return status.killed(),
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Puts the run's worktree into the box, whose process 1 is this process's child: its number is nobody else's.

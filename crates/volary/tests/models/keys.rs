@@ -256,7 +256,7 @@ fn a_key_that_comes_in_halves_of_two_events_is_whole_in_no_entry_and_no_file() {
     not_kept(&platform, &ran);
     not_shown(&platform, &ran);
     let said: String = ran.of_kind("chunk").iter().filter_map(|chunk| chunk["text"].as_str()).collect();
-    assert!(said.starts_with("Your key is [scrubbed:model/leaky#") && said.ends_with("], is it not?"), "{said}");
+    assert!(said.starts_with("Your key is [scrubbed:model/anthropic#") && said.ends_with("], is it not?"), "{said}");
     let answer = steps(&ran.entries, "model-answered")[0].to_string();
     assert!(answer.contains("Your key is [scrubbed:"), "{answer}");
 }
