@@ -437,7 +437,7 @@ impl Attempt {
         match self.launch.kind {
             RunKind::Agent => Finish::Broken(why.to_string()),
             // Before its task is sent the walls are not recorded, and the next attempt repeats nothing.
-            RunKind::Exec if self.run.started() => Finish::Ended(interrupted()),
+            RunKind::Exec if self.run.started() => Finish::Ended(interrupted(&why.to_string())),
             RunKind::Exec => Finish::Broken(why.to_string()),
         }
     }

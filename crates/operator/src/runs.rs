@@ -253,7 +253,7 @@ impl Runs {
                         && locked(&run.journal).started()
                         && !run.ended()
                     {
-                        run.record_now(By::Operator, &[raw(&interrupted())])?;
+                        run.record_now(By::Operator, &[raw(&interrupted("its operator ended"))])?;
                     }
                 }
                 _ => tracing::warn!(?name, "not a run's folder; left alone"),
@@ -350,14 +350,15 @@ impl Drop for Coming {
     }
 }
 
-/// The end of an exec whose command may have run to its end, or not.
+/// The end of an exec whose command may have run to its end, or not, since of the platform something went: `what`.
 #[must_use]
-pub fn interrupted() -> Event {
+pub fn interrupted(what: &str) -> Event {
     Event::Ended {
         outcome: Outcome::Failed,
-        reason: "the platform was interrupted while the command ran: it may have finished, or not. It is not \
-                 repeated by itself; run it again if that is safe."
-            .into(),
+        reason: format!(
+            "the platform was interrupted while the command ran ({what}): it may have finished, or not. It is not \
+             repeated by itself; run it again if that is safe."
+        ),
         exit: Some(Exit::Unknown),
     }
 }

@@ -80,7 +80,7 @@ fn a_journal_of_another_run_is_not_taken_for_ours() {
 fn the_end_counts_only_from_the_operator() {
     let (_dir, path) = file();
     let mut journal = Journal::open(&path, &run()).unwrap();
-    let end = raw(&operator::runs::interrupted());
+    let end = raw(&operator::runs::interrupted("its operator ended"));
     journal.append(Moment(1), By::Box, std::slice::from_ref(&end)).unwrap();
     assert!(!journal.ended() && !Journal::open(&path, &run()).unwrap().ended());
     journal.append(Moment(1), By::Operator, &[end]).unwrap();

@@ -230,7 +230,7 @@ async fn an_exec_that_an_operator_left_running_is_ended_with_its_outcome_unknown
     let runs = Runs::open(dir.path()).unwrap();
     let ended: Vec<_> = runs.all().iter().map(|run| (run.id.to_string(), run.ended())).collect();
     assert_eq!(ended, [("agent".into(), false), ("sent".into(), true), ("unsent".into(), false)]);
-    assert_eq!(RunState::Running.after(&operator::runs::interrupted()), RunState::Failed);
+    assert_eq!(RunState::Running.after(&operator::runs::interrupted("its operator ended")), RunState::Failed);
 }
 
 #[tokio::test(flavor = "current_thread")]

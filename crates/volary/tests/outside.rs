@@ -138,5 +138,5 @@ fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_com
     let out = exec.wait_with_output().expect("its end");
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(125), "{said}");
-    assert!(said.contains("the platform was interrupted"), "{said}");
+    assert!(said.contains("the platform was interrupted") && said.contains("the gateway ended"), "{said}");
 }
