@@ -2,8 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+/// Lines of failed tests' output that an error of [`tests`] holds, from the first failure on.
+const TOLD_LINES: usize = 80;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -39,6 +43,49 @@ pub fn finish(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("{} ended with {status}", shown(command)) }
 }
 
+/// Runs tests and lets them talk.
+///
+/// # Errors
+/// When they cannot start or end badly; the error holds what the failed ones said, so that whoever sees only the end
+/// of a long output sees why.
+pub fn tests(command: &mut Command) -> Result<()> {
+    passed_on(command, &mut std::io::stdout())
+}
+
+fn passed_on(command: &mut Command, to: &mut impl Write) -> Result<()> {
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("{} cannot start", shown(command)))?;
+    let said = child.stdout.take().context("no output to read")?;
+    let mut failures = Failures::default();
+    for line in BufReader::new(said).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        writeln!(to, "{line}")?;
+        failures.take(&line);
+    }
+    let status = child.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{} ended with {status}\n{}", shown(command), failures.told.join("\n"))
+}
+
+/// What libtest says of failures: all between a line `failures:` and the `test result:` of that program.
+#[derive(Debug, Default)]
+struct Failures {
+    inside: bool,
+    told: Vec<String>,
+}
+
+impl Failures {
+    fn take(&mut self, line: &str) {
+        self.inside |= line == "failures:";
+        if self.inside && !line.is_empty() && line != "failures:" && self.told.len() < TOLD_LINES {
+            self.told.push(line.to_owned());
+        }
+        self.inside &= !line.starts_with("test result: ");
+    }
+}
+
 /// Runs any command and gives what it wrote to its standard output.
 ///
 /// # Errors
@@ -65,4 +112,26 @@ fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_output_the_failures_are_told() {
+        let mut failures = Failures::default();
+        let said = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nnot 1\n\n\nfailures:\n    b\n\n\
+            test result: FAILED. 1 passed; 1 failed\n\nrunning 1 test\ntest c ... ok\n";
+        said.lines().for_each(|line| failures.take(line));
+        assert_eq!(failures.told, ["---- b stdout ----", "not 1", "    b", "test result: FAILED. 1 passed; 1 failed"]);
+    }
+
+    #[test]
+    fn tests_that_fail_are_told_in_the_error_and_tests_that_pass_are_none() {
+        let says = |script: &str| passed_on(Command::new("sh").args(["-c", script]), &mut Vec::new());
+        says("echo failures:").unwrap();
+        let error = says("printf 'failures:\n\n---- x stdout ----\nwhy\n'; exit 101").unwrap_err().to_string();
+        assert!(error.contains("101") && error.ends_with("---- x stdout ----\nwhy"), "{error}");
+    }
 }

@@ -205,7 +205,9 @@ impl Said {
         match &self.end {
             None => bail!("the guest did not come to its end; its last words:\n{}", self.tail.join("\n")),
             Some(end) if *end != counted => bail!("the guest counted {end:?}, its console shows {counted:?}"),
-            Some(_) if !self.failed.is_empty() => bail!("{} claim(s) failed", self.failed.len()),
+            Some(_) if !self.failed.is_empty() => {
+                bail!("failed:\n  {}\nsaid:\n{}", self.failed.join("\n  "), self.notes.join("\n"))
+            }
             Some(_) if self.passed.is_empty() => bail!("the guest made no claim"),
             Some(_) => Ok(()),
         }

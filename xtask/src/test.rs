@@ -24,41 +24,49 @@ pub enum Part {
 /// What the machine lacks; which of the two parts failed.
 pub fn run(part: Part) -> Result<()> {
     machine::prepare(part != Part::NoQemu)?;
-    let mut failed = Vec::new();
-    if part != Part::OnlyQemu
-        && let Err(error) = cargo::run(&["test", "--workspace", "--no-fail-fast"])
-    {
-        eprintln!("{error:#}");
-        failed.push("cargo test");
+    let mut failed = Failed::default();
+    if part != Part::OnlyQemu {
+        failed.or("cargo test", cargo::tests(&mut cargo::command(&["test", "--workspace", "--no-fail-fast"])));
     }
     // Beside what follows, which mostly waits.
     let mut generators = None;
     if part != Part::OnlyQemu {
-        match fuzz::start() {
-            Ok(running) => generators = Some(running),
-            Err(error) => {
-                eprintln!("{error:#}");
-                failed.push("the generators");
-            }
-        }
+        generators = failed.or("the generators", fuzz::start());
         for suite in EACH_ENGINE {
             let mut tests = cargo::command(&["test", "--package", "volary", "--no-fail-fast", "--test", suite]);
-            if let Err(error) = cargo::finish(tests.env("VOLARY_TEST_ENGINE", "docker")) {
-                eprintln!("{error:#}");
-                failed.push("a test on Docker");
-            }
+            failed.or("a test on Docker", cargo::tests(tests.env("VOLARY_TEST_ENGINE", "docker")));
         }
     }
     if part != Part::NoQemu {
         cargo::run(&["build", "--quiet", "--package", "volary"])?;
-        if let Err(error) = qemu::run() {
-            eprintln!("{error:#}");
-            failed.push("the boot under qemu");
+        failed.or("the boot under qemu", qemu::run());
+    }
+    if let Some(running) = generators {
+        failed.or("a generator", running.finish());
+    }
+    failed.verdict()
+}
+
+/// The parts that failed, each with its reason, which is told last too: of a long output often only the end is seen.
+#[derive(Default)]
+struct Failed(Vec<(&'static str, anyhow::Error)>);
+
+impl Failed {
+    fn or<T>(&mut self, part: &'static str, result: Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                eprintln!("{part}: {error:#}");
+                self.0.push((part, error));
+            })
+            .ok()
+    }
+
+    fn verdict(self) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
         }
+        let parts: Vec<&str> = self.0.iter().map(|(part, _)| *part).collect();
+        let reasons: Vec<String> = self.0.iter().map(|(part, error)| format!("== {part}\n{error:#}")).collect();
+        bail!("failed: {}\n{}", parts.join(", "), reasons.join("\n"))
     }
-    if let Some(Err(error)) = generators.map(fuzz::Running::finish) {
-        eprintln!("{error:#}");
-        failed.push("a generator");
-    }
-    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
