@@ -72,6 +72,11 @@ id!(
     /// One permission for one model call.
     GrantId
 );
+id!(
+    /// One permission for one use of a capability. 26 random characters of base 32 (130 bits); whoever knows it has nothing
+    /// without the run that it was given to.
+    LeaseId
+);
 
 /// Writes `bytes` in base 32 (lower case, `a-z2-7`), the alphabet of our ids.
 ///

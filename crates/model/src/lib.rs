@@ -2,24 +2,28 @@
 //! between processes. No I/O and no clock here; callers pass what they measured.
 //!
 //! Read [`id`] (who is who), [`run`] (one unit of work), [`event`] (what can
-//! happen in one), [`profile`] (what one may be), [`egress`] (what one may reach), then [`secret`].
+//! happen in one), [`profile`] (what one may be), [`egress`] (what one may reach), [`capability`] (what one may
+//! use without having it), then [`secret`].
 
+pub mod capability;
 pub mod egress;
 pub mod event;
 pub mod id;
 pub mod money;
 pub mod profile;
 pub mod provider;
+pub mod repository;
 pub mod run;
 pub mod secret;
 pub mod time;
 
 pub use egress::Egress;
 pub use event::{Entry, Event};
-pub use id::{BoxId, GrantId, PersonId, RunId, WorkspaceId};
+pub use id::{BoxId, GrantId, LeaseId, PersonId, RunId, WorkspaceId};
 pub use money::MicroDollars;
 pub use profile::{Limits, Profile};
 pub use provider::{Dialect, Usage};
+pub use repository::{Forge, Repository};
 pub use run::{Outcome, RunState};
 pub use secret::Secret;
 pub use time::Moment;

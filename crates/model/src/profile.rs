@@ -1,8 +1,10 @@
 //! What a run may be: folders, limits, model. A profile is a TOML file in the
 //! home's `profiles/`; the built-in one is [`Profile::default`].
 
-use crate::{Egress, MicroDollars};
+use crate::capability::{Capability, Variable};
+use crate::{Egress, MicroDollars, Repository};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One profile, as written by an administrator. Unknown keys are an error, so that a typo is not a hole.
@@ -30,6 +32,15 @@ pub struct Profile {
     pub limits: Limits,
     /// What a run may reach beyond its model.
     pub egress: Egress,
+    /// Repositories that it may fetch from, and propose to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repository: Vec<Repository>,
+    /// Credentials that a run may use, never have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capability: Vec<Capability>,
+    /// Variables that commands in the box find.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Variable>,
 }
 
 /// Who makes a box. What a box is promised is the same with each.
@@ -61,6 +72,9 @@ impl Default for Profile {
             instructions: String::new(),
             limits: Limits::default(),
             egress: Egress::default(),
+            repository: Vec::new(),
+            capability: Vec::new(),
+            variables: BTreeMap::new(),
         }
     }
 }

@@ -105,6 +105,7 @@ fn check(profile: &Profile) -> Result<(), String> {
     if let Some(tool) = profile.tools.iter().find(|tool| !TOOLS.contains(&tool.as_str())) {
         return Err(format!("there is no tool {tool:?}; the tools are {}.", TOOLS.join(", ")));
     }
+    model::capability::check(&profile.capability, &profile.variables).map_err(|wrong| format!("{wrong}."))?;
     policy::egress::Law::of(&profile.egress).map_err(|wrong| format!("{wrong}."))?;
     let l = &profile.limits;
     let all = [
