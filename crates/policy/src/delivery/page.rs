@@ -1,0 +1,49 @@
+//! The table as a reviewer reads it.
+
+use super::{Channel, Custody, Phase, cell};
+use std::fmt::Write as _;
+
+/// The whole table, in Markdown. Cells of one channel that say the same of every custody stand in one line.
+#[must_use]
+pub fn page() -> String {
+    let mut out = String::from(
+        "# How a credential may travel\n\nBy the phase of a run, the channel, and whose key it is: *managed* (of a known provider), \
+         *derived* (made of a managed one by its vendor for one lease), *custom* (any other). A handle is no \
+         credential and is not spoken of here.\n",
+    );
+    for phase in Phase::ALL {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "\n## {}\n\n| channel | whose key | may | why |\n|---|---|---|---|", phase.word());
+        for channel in Channel::ALL {
+            let cells = Custody::ALL.map(|custody| (custody.word(), cell(phase, channel, custody)));
+            let [(_, first), rest @ ..] = cells;
+            if rest.iter().all(|(_, cell)| *cell == first) {
+                line(&mut out, channel, "any", first.may, first.why);
+            } else {
+                for (whose, cell) in cells {
+                    line(&mut out, channel, whose, cell.may, cell.why);
+                }
+            }
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, channel: Channel, whose: &str, may: bool, why: &str) {
+    let may = if may { "yes" } else { "no" };
+    let _ = writeln!(out, "| {} | {whose} | {may} | {why} |", channel.word());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_and_every_channel_stands_on_the_page() {
+        let page = page();
+        assert_eq!(page.matches("\n## ").count(), Phase::ALL.len());
+        for channel in Channel::ALL {
+            assert!(page.matches(&format!("| {} |", channel.word())).count() >= Phase::ALL.len(), "{channel:?}");
+        }
+    }
+}
