@@ -1,0 +1,209 @@
+//! What may be asked of a forge's API with a run's handle: a table, first of what never may.
+//!
+//! Merging, approving, writing references, and everything that one endpoint can be talked into (GraphQL) are never a
+//! handle's, whatever a profile's row says: proposals are opened by the server, and merged by a person.
+//!
+//! Read [`never`].
+
+use model::Forge;
+
+/// One thing that a handle never does.
+struct Never {
+    forge: Forge,
+    /// The parts of the path, in order; `*` is any one part, `**` any number of them.
+    path: &'static str,
+    what: &'static str,
+}
+
+const fn never_on(forge: Forge, path: &'static str, what: &'static str) -> Never {
+    Never { forge, path, what }
+}
+
+/// Paths that no handle writes to, whatever the method. A prefix before the API's own root (`/api/v3`) is taken off.
+const NEVER: &[Never] = &[
+    never_on(Forge::Github, "graphql", "GraphQL can do all that the API can"),
+    never_on(Forge::Github, "repos/*/*/pulls/*/merge", "a person merges"),
+    never_on(Forge::Github, "repos/*/*/pulls/*/update-branch", "it writes a branch"),
+    never_on(Forge::Github, "repos/*/*/pulls/*/reviews", "a person reviews"),
+    never_on(Forge::Github, "repos/*/*/pulls/*/reviews/**", "a person reviews"),
+    never_on(Forge::Github, "repos/*/*/merges", "it merges branches"),
+    never_on(Forge::Github, "repos/*/*/merge-upstream", "it writes a branch"),
+    never_on(Forge::Github, "repos/*/*/git/**", "it writes references and objects past the pack's look"),
+    never_on(Forge::Github, "repos/*/*/contents/**", "it commits past the pack's look"),
+    never_on(Forge::Github, "repos/*/*/branches/**", "it renames or unprotects branches"),
+    never_on(Forge::Github, "repos/*/*/rulesets", "it changes what protects branches"),
+    never_on(Forge::Github, "repos/*/*/rulesets/**", "it changes what protects branches"),
+    never_on(Forge::Github, "repos/*/*/releases", "it makes tags"),
+    never_on(Forge::Github, "repos/*/*/releases/**", "it makes tags"),
+    never_on(Forge::Github, "repos/*/*/actions/**", "it runs pipelines and reads their secrets' names"),
+    never_on(Forge::Github, "repos/*/*/dispatches", "it runs pipelines"),
+    never_on(Forge::Github, "repos/*/*/keys", "it gives others access"),
+    never_on(Forge::Github, "repos/*/*/keys/**", "it gives others access"),
+    never_on(Forge::Github, "repos/*/*/hooks", "it sends what happens elsewhere"),
+    never_on(Forge::Github, "repos/*/*/hooks/**", "it sends what happens elsewhere"),
+    never_on(Forge::Github, "repos/*/*/collaborators/**", "it gives others access"),
+    never_on(Forge::Github, "repos/*/*/statuses/**", "it says that checks passed"),
+    never_on(Forge::Github, "repos/*/*/check-runs", "it says that checks passed"),
+    never_on(Forge::Github, "repos/*/*/check-runs/**", "it says that checks passed"),
+    never_on(Forge::Gitlab, "graphql", "GraphQL can do all that the API can"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/merge", "a person merges"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approve", "a person approves"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/unapprove", "a person approves"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approvals", "a person approves"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules", "it changes who approves"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules/**", "it changes who approves"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/rebase", "it writes a branch"),
+    never_on(Forge::Gitlab, "projects/*/merge_trains/**", "it merges"),
+    never_on(Forge::Gitlab, "projects/*/approvals", "it changes who approves"),
+    never_on(Forge::Gitlab, "projects/*/repository/**", "it writes branches, tags and commits past the pack's look"),
+    never_on(Forge::Gitlab, "projects/*/protected_branches", "it changes what protects branches"),
+    never_on(Forge::Gitlab, "projects/*/protected_branches/**", "it changes what protects branches"),
+    never_on(Forge::Gitlab, "projects/*/protected_tags", "it changes what protects tags"),
+    never_on(Forge::Gitlab, "projects/*/protected_tags/**", "it changes what protects tags"),
+    never_on(Forge::Gitlab, "projects/*/pipeline", "it runs pipelines"),
+    never_on(Forge::Gitlab, "projects/*/pipelines/**", "it runs pipelines"),
+    never_on(Forge::Gitlab, "projects/*/jobs/**", "it runs pipelines"),
+    never_on(Forge::Gitlab, "projects/*/trigger/**", "it runs pipelines"),
+    never_on(Forge::Gitlab, "projects/*/variables", "it reads and writes pipelines' secrets"),
+    never_on(Forge::Gitlab, "projects/*/variables/**", "it reads and writes pipelines' secrets"),
+    never_on(Forge::Gitlab, "projects/*/releases", "it makes tags"),
+    never_on(Forge::Gitlab, "projects/*/releases/**", "it makes tags"),
+    never_on(Forge::Gitlab, "projects/*/deploy_keys", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/deploy_keys/**", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/hooks", "it sends what happens elsewhere"),
+    never_on(Forge::Gitlab, "projects/*/hooks/**", "it sends what happens elsewhere"),
+    never_on(Forge::Gitlab, "projects/*/members", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/members/**", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/statuses/**", "it says that checks passed"),
+    never_on(Forge::Gitea, "repos/*/*/pulls/*/merge", "a person merges"),
+    never_on(Forge::Gitea, "repos/*/*/pulls/*/update", "it writes a branch"),
+    never_on(Forge::Gitea, "repos/*/*/pulls/*/reviews", "a person reviews"),
+    never_on(Forge::Gitea, "repos/*/*/pulls/*/reviews/**", "a person reviews"),
+    never_on(Forge::Gitea, "repos/*/*/merge-upstream", "it writes a branch"),
+    never_on(Forge::Gitea, "repos/*/*/git/**", "it writes references past the pack's look"),
+    never_on(Forge::Gitea, "repos/*/*/contents", "it commits past the pack's look"),
+    never_on(Forge::Gitea, "repos/*/*/contents/**", "it commits past the pack's look"),
+    never_on(Forge::Gitea, "repos/*/*/diffpatch", "it commits past the pack's look"),
+    never_on(Forge::Gitea, "repos/*/*/branches", "it writes branches"),
+    never_on(Forge::Gitea, "repos/*/*/branches/**", "it writes branches"),
+    never_on(Forge::Gitea, "repos/*/*/branch_protections", "it changes what protects branches"),
+    never_on(Forge::Gitea, "repos/*/*/branch_protections/**", "it changes what protects branches"),
+    never_on(Forge::Gitea, "repos/*/*/tags", "it writes tags"),
+    never_on(Forge::Gitea, "repos/*/*/tags/**", "it writes tags"),
+    never_on(Forge::Gitea, "repos/*/*/releases", "it makes tags"),
+    never_on(Forge::Gitea, "repos/*/*/releases/**", "it makes tags"),
+    never_on(Forge::Gitea, "repos/*/*/actions/**", "it runs pipelines and holds their secrets"),
+    never_on(Forge::Gitea, "repos/*/*/keys", "it gives others access"),
+    never_on(Forge::Gitea, "repos/*/*/keys/**", "it gives others access"),
+    never_on(Forge::Gitea, "repos/*/*/hooks", "it sends what happens elsewhere"),
+    never_on(Forge::Gitea, "repos/*/*/hooks/**", "it sends what happens elsewhere"),
+    never_on(Forge::Gitea, "repos/*/*/collaborators/**", "it gives others access"),
+    never_on(Forge::Gitea, "repos/*/*/statuses/**", "it says that checks passed"),
+];
+
+/// Why a handle may not write to this path of a forge's API, if it may not. `target` begins with a slash; its query is
+/// not looked at. Reads (`GET`, `HEAD`) may, except of GraphQL.
+///
+/// Matched on every part of a path whose end fits, so that no prefix of a forge that lives below another path hides it.
+#[must_use]
+pub fn never(method: &str, target: &str) -> Option<&'static str> {
+    let path = target.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(plain).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let reads = matches!(method, "GET" | "HEAD");
+    NEVER
+        .iter()
+        .filter(|row| !reads || row.path == "graphql")
+        .find(|row| (0..parts.len()).any(|from| fits(row.path, &parts[from..])))
+        .map(|row| row.what)
+}
+
+/// The forge that a row of the table is of, for those who list it.
+#[must_use]
+pub fn rows() -> impl Iterator<Item = (Forge, &'static str, &'static str)> {
+    NEVER.iter().map(|row| (row.forge, row.path, row.what))
+}
+
+/// A part of a path with its percent-encoded letters as they are, in lower case.
+fn plain(part: &str) -> String {
+    let bytes = part.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let code = if bytes[at] == b'%' { digit(at + 1).zip(digit(at + 2)) } else { None };
+        let (byte, width) = match code.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(byte) => (byte, 3),
+            None => (bytes[at], 1),
+        };
+        out.push(byte);
+        at += width;
+    }
+    String::from_utf8_lossy(&out).to_ascii_lowercase()
+}
+
+fn fits(pattern: &str, parts: &[&str]) -> bool {
+    let mut at = 0;
+    for word in pattern.split('/') {
+        if word == "**" {
+            return parts.len() > at;
+        }
+        match parts.get(at) {
+            Some(part) if word == "*" || word == *part => at += 1,
+            _ => return false,
+        }
+    }
+    at == parts.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_handle_merges_approves_writes_references_or_speaks_graphql() {
+        for (method, target) in [
+            ("PUT", "/repos/acme/app/pulls/3/merge"),
+            ("PUT", "/api/v3/repos/acme/app/pulls/3/merge"),
+            ("POST", "/repos/acme/app/pulls/3/reviews"),
+            ("POST", "/repos/acme/app/pulls/3/reviews/9/events"),
+            ("POST", "/repos/acme/app/merges"),
+            ("POST", "/repos/acme/app/git/refs"),
+            ("PATCH", "/repos/acme/app/git/refs/heads/main"),
+            ("PUT", "/repos/acme/app/contents/x"),
+            ("PUT", "/repos/acme/app/pulls/3/m%65rge"),
+            ("PUT", "/repos/acme/app/pulls/3/%4DERGE"),
+            ("POST", "/graphql"),
+            ("POST", "/api/graphql"),
+            ("GET", "/api/graphql?query=mutation"),
+            ("POST", "/GraphQL"),
+            ("PUT", "/api/v4/projects/7/merge_requests/3/merge"),
+            ("PUT", "/api/v4/projects/acme%2Fapp/merge_requests/3/merge?x=1"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/approve"),
+            ("POST", "/api/v4/projects/7/repository/branches"),
+            ("POST", "/api/v4/projects/7/repository/commits"),
+            ("DELETE", "/api/v4/projects/7/protected_branches/main"),
+            ("POST", "/api/v1/repos/acme/app/pulls/3/merge"),
+            ("POST", "/forge/api/v1/repos/acme/app/pulls/3/merge"),
+            ("POST", "/api/v1/repos/acme/app/branches"),
+            ("POST", "/api/v1/repos/acme/app/contents/x"),
+            ("POST", "/api/v1//repos/acme/app/pulls/3/merge/"),
+        ] {
+            assert!(never(method, target).is_some(), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn what_an_integration_is_for_is_left_to_the_profile() {
+        for (method, target) in [
+            ("POST", "/repos/acme/app/issues"),
+            ("POST", "/repos/acme/app/issues/3/comments"),
+            ("GET", "/repos/acme/app/pulls/3/reviews"),
+            ("GET", "/repos/acme/app/contents/x"),
+            ("POST", "/api/v4/projects/7/issues"),
+            ("POST", "/v1/issues"),
+            ("POST", "/v1/charges/git"),
+        ] {
+            assert_eq!(never(method, target), None, "{method} {target}");
+        }
+    }
+}
