@@ -37,3 +37,21 @@ says() {
 		;;
 	esac
 }
+
+# await COMMAND...: returns once the command ends with 0, which may take ten minutes on a busy machine; it is asked
+# once a second. What it waited for is claimed afterwards.
+await() {
+	tries=0
+	until "$@" >/dev/null 2>&1 || [ $tries -ge 600 ]; do
+		sleep 1
+		tries=$((tries + 1))
+	done
+}
+
+# eventually NAME COMMAND...: the claim of a condition that may need a while to come true.
+eventually() {
+	eventual=$1
+	shift
+	await "$@"
+	claim "$eventual" "$@"
+}

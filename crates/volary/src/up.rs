@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Where the console is when nothing else is said.
 pub const DEFAULT_PORT: u16 = 7440;
+/// How long the platform may take to get ready: it does in less than a second, in an emulated machine in ten.
+const READY: Duration = Duration::from_secs(180);
 
 /// What `up` was asked for.
 #[derive(Debug, Clone)]
@@ -298,8 +300,9 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
             if let Some(part) = hopeless {
                 bail!("the {} does not start; its last words:\n{}", part.name, last_words(home, part.name));
             }
-            if started.elapsed() > Duration::from_secs(60) {
-                bail!("the platform was not ready within a minute; look at {}", home.path().join("log").display());
+            if started.elapsed() > READY {
+                let log = home.path().join("log");
+                bail!("the platform was not ready within {} s; look at {}", READY.as_secs(), log.display());
             }
         }
     }
@@ -307,7 +310,7 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
 
 /// Whether all three answer. The socket is ours and takes connections while no server lives, so the wait has an end.
 async fn ready(client: &Client) -> bool {
-    let health = tokio::time::timeout(Duration::from_millis(500), client.health()).await;
+    let health = tokio::time::timeout(Duration::from_secs(5), client.health()).await;
     health.is_ok_and(|health| health.is_some_and(|h| h.operator && h.gateway))
 }
 

@@ -83,7 +83,8 @@ pub const PROBES: &str = include_str!("probes.c");
 /// The model's turns. `host_home` is a folder of this host that the hijacked agent goes for.
 pub fn turns(host_home: &str) -> Vec<ScriptTurn> {
     let tool = |name: &str, input| ScriptTool { name: name.into(), input };
-    let shell = |command: String| tool("shell", json!({ "command": command }));
+    // All the time that a command may have: a slow machine compiles slowly.
+    let shell = |command: String| tool("shell", json!({ "command": command, "timeout": 600 }));
     // Unhurried enough to be seen; the long program of the attacks comes at once.
     let turn = |text: &str, tools: Vec<ScriptTool>| {
         let long = tools.iter().any(|tool| tool.input.to_string().len() > 1000);
