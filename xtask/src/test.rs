@@ -33,12 +33,13 @@ pub fn run(part: Part) -> Result<()> {
     if part != Part::OnlyQemu {
         generators = failed.or("the generators", fuzz::start());
         for suite in EACH_ENGINE {
-            let mut tests = cargo::command(&["test", "--package", "volary", "--no-fail-fast", "--test", suite]);
+            // The whole workspace again: for one package its dependencies would be built with other features, anew.
+            let mut tests = cargo::command(&["test", "--workspace", "--no-fail-fast", "--test", suite]);
             failed.or("a test on Docker", cargo::tests(tests.env("VOLARY_TEST_ENGINE", "docker")));
         }
     }
     if part != Part::NoQemu {
-        cargo::run(&["build", "--quiet", "--package", "volary"])?;
+        cargo::run(&["build", "--quiet", "--workspace", "--bins"])?;
         failed.or("the boot under qemu", qemu::run());
     }
     if let Some(running) = generators {
