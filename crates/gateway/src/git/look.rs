@@ -1,0 +1,234 @@
+//! What an upstream has, asked of it to list what a push would change: the trees of its default branch, of where the run
+//! started, and of what the pushed commits stand on. Commits and trees alone, where the upstream can leave files out.
+//!
+//! Read [`look`].
+
+use super::pack::{self, Packed};
+use super::pkt::{self, Line, Lines, Oid};
+use super::upstream::{Upstream, Wanted};
+use crate::Gate;
+use crate::refusal::Refusal;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use std::collections::{HashMap, HashSet};
+
+/// Longest list of what an upstream can do, or of one reference, in bytes.
+const MAX_LIST: usize = 1 << 20;
+/// Longest pack of trees that is taken, in bytes.
+const MAX_TREES: usize = 64 << 20;
+/// Commits that are asked for beside those that are compared with.
+const MAX_WANTED: usize = 64;
+
+/// What a push stands on.
+pub(super) struct Looked {
+    /// The trees that it is compared with.
+    pub(super) bases: Vec<Oid>,
+    /// The tree of what is to be pushed.
+    pub(super) tip: Oid,
+    /// Every tree that is known of the push and of what it is compared with.
+    pub(super) trees: HashMap<Oid, Vec<u8>>,
+}
+
+fn unlisted(why: impl std::fmt::Display) -> Refusal {
+    let why = format!("What the push changes cannot be listed, and so it does not go on: {why}.");
+    Refusal::policy("git.unlisted", why)
+}
+
+/// Asks the upstream for what `packed` stands on, so that the change at `tip` can be listed.
+///
+/// # Errors
+/// `git.unlisted`, and those of [`Upstream::ask`].
+pub(super) async fn look(
+    gate: &Gate,
+    upstream: &mut Upstream,
+    packed: Packed,
+    tip: Oid,
+    old: Oid,
+    base: Option<Oid>,
+) -> Result<Looked, Refusal> {
+    let can_filter = features(gate, upstream).await?;
+    let head = head(gate, upstream).await?;
+    let Packed { mut commits, mut trees, tags, .. } = packed;
+    // An annotated tag stands for what it names.
+    let tip = tags.get(&tip).copied().unwrap_or(tip);
+    let compared: Vec<Oid> = head.into_iter().chain(base).collect();
+    let mut wanted: Vec<Oid> = compared.clone();
+    wanted.extend((old != Oid::ZERO).then_some(old));
+    wanted.push(tip);
+    wanted.extend(commits.values().flat_map(|commit| commit.parents.iter().copied()));
+    let mut seen = HashSet::new();
+    wanted.retain(|oid| !commits.contains_key(oid) && seen.insert(*oid));
+    if wanted.len() > MAX_WANTED {
+        return Err(unlisted("its commits stand on too many others"));
+    }
+    if !wanted.is_empty() {
+        let theirs = fetched(gate, upstream, &wanted, can_filter).await?;
+        commits.extend(theirs.commits);
+        trees.extend(theirs.trees);
+    }
+    let tree_of = |oid: &Oid| commits.get(oid).map(|commit| commit.tree);
+    let bases =
+        compared.iter().map(|oid| tree_of(oid).ok_or_else(|| unlisted("the upstream does not give its own commit")));
+    let bases = bases.collect::<Result<Vec<_>, _>>()?;
+    let tip = tree_of(&tip).ok_or_else(|| unlisted("the pack does not hold the commit that is pushed"))?;
+    Ok(Looked { bases, tip, trees })
+}
+
+/// Asks what the upstream can do: whether it leaves files out when it is asked to.
+async fn features(gate: &Gate, upstream: &mut Upstream) -> Result<bool, Refusal> {
+    let wanted = Wanted {
+        method: Method::GET,
+        path: "/info/refs?service=git-upload-pack",
+        kind: None,
+        answer: "application/x-git-upload-pack-advertisement",
+        two: true,
+        body: Bytes::new(),
+    };
+    let response = upstream.ask(gate, wanted).await?;
+    let said = upstream.whole(response, 16 * MAX_LIST).await?;
+    let (mut lines, mut is_two, mut can_filter) = (Lines::of(&said), false, false);
+    while let Ok(Some(line)) = lines.next() {
+        let Line::Data(data) = line else { continue };
+        let text = pkt::text(data);
+        is_two |= text == b"version 2";
+        if let Some(features) = text.strip_prefix(b"fetch=") {
+            can_filter = features.split(|b| *b == b' ').any(|feature| feature == b"filter");
+        }
+        if text.starts_with(b"object-format=") && text != b"object-format=sha1" {
+            return Err(unlisted("the upstream's objects are named by another hash than SHA-1"));
+        }
+    }
+    if is_two { Ok(can_filter) } else { Err(unlisted("the upstream does not speak version 2 of git's protocol")) }
+}
+
+async fn post(gate: &Gate, upstream: &mut Upstream, body: Vec<u8>, most: usize) -> Result<Vec<u8>, Refusal> {
+    let wanted = Wanted {
+        method: Method::POST,
+        path: "/git-upload-pack",
+        kind: Some("application/x-git-upload-pack-request"),
+        answer: "application/x-git-upload-pack-result",
+        two: true,
+        body: body.into(),
+    };
+    let response = upstream.ask(gate, wanted).await?;
+    upstream.whole(response, most).await
+}
+
+/// The commit of the upstream's default branch; none in an empty repository.
+async fn head(gate: &Gate, upstream: &mut Upstream) -> Result<Option<Oid>, Refusal> {
+    let mut body = Vec::new();
+    pkt::line(&mut body, b"command=ls-refs\n");
+    pkt::line(&mut body, b"agent=volary");
+    pkt::line(&mut body, b"object-format=sha1");
+    body.extend_from_slice(b"0001");
+    pkt::line(&mut body, b"ref-prefix HEAD\n");
+    pkt::flush(&mut body);
+    let said = post(gate, upstream, body, MAX_LIST).await?;
+    let mut lines = Lines::of(&said);
+    while let Some(line) = lines.next().map_err(unlisted)? {
+        let Line::Data(data) = line else { continue };
+        let text = pkt::text(data);
+        if let Some(oid) = text.strip_suffix(b" HEAD") {
+            return Oid::parse(oid).map(Some).ok_or_else(|| unlisted("the upstream's default branch names no commit"));
+        }
+        if text.starts_with(b"ERR ") {
+            return Err(unlisted("the upstream refused to say what it has"));
+        }
+    }
+    Ok(None)
+}
+
+/// The commits that are wanted, with their trees.
+async fn fetched(gate: &Gate, upstream: &mut Upstream, wanted: &[Oid], can_filter: bool) -> Result<Packed, Refusal> {
+    let mut body = Vec::new();
+    pkt::line(&mut body, b"command=fetch");
+    pkt::line(&mut body, b"agent=volary");
+    pkt::line(&mut body, b"object-format=sha1");
+    body.extend_from_slice(b"0001");
+    pkt::line(&mut body, b"no-progress");
+    pkt::line(&mut body, b"ofs-delta");
+    for oid in wanted {
+        pkt::line(&mut body, format!("want {oid}\n").as_bytes());
+    }
+    pkt::line(&mut body, b"deepen 1");
+    if can_filter {
+        pkt::line(&mut body, b"filter blob:none");
+    }
+    pkt::line(&mut body, b"done\n");
+    pkt::flush(&mut body);
+    let said = post(gate, upstream, body, MAX_TREES + MAX_LIST).await.map_err(|no| match no.rule.as_str() {
+        "git.too-long" if !can_filter => unlisted(
+            "the upstream cannot leave files out (uploadpack.allowFilter is off there), and with them it is too long",
+        ),
+        "git.too-long" => unlisted("the upstream's folders are too many"),
+        _ => no,
+    })?;
+    let pack = packed(&said)?;
+    let read = tokio::task::spawn_blocking(move || pack::read(&pack)).await;
+    match read {
+        Ok(Ok(packed)) => Ok(packed),
+        Ok(Err(wrong)) => {
+            Err(unlisted(format_args!("of the upstream's pack, {}", wrong.0)).with_status(StatusCode::BAD_GATEWAY))
+        }
+        Err(_) => Err(unlisted("the upstream's pack could not be read")),
+    }
+}
+
+/// The pack in an answer to a fetch.
+fn packed(said: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut lines = Lines::of(said);
+    let (mut inside, mut pack) = (false, Vec::new());
+    while let Some(line) = lines.next().map_err(unlisted)? {
+        match line {
+            Line::Data(b"packfile\n" | b"packfile") if !inside => inside = true,
+            Line::Data([1, rest @ ..]) if inside => pack.extend_from_slice(rest),
+            Line::Data([2, ..]) if inside => {}
+            Line::Data(_) if inside => return Err(unlisted("the upstream broke its answer off")),
+            Line::Data(data) if data.starts_with(b"ERR ") => {
+                return Err(unlisted(
+                    "the upstream has not all of the commits that the pushed ones stand on; fetch, and put your change \
+                     on top of what is there",
+                ));
+            }
+            _ => {}
+        }
+    }
+    if pack.is_empty() { Err(unlisted("the upstream gave no objects")) } else { Ok(pack) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_pack_is_what_stands_in_the_first_band_after_its_heading() {
+        let mut said = Vec::new();
+        pkt::line(&mut said, b"shallow-info\n");
+        pkt::line(&mut said, b"shallow 1111111111111111111111111111111111111111");
+        said.extend_from_slice(b"0001");
+        pkt::line(&mut said, b"packfile\n");
+        pkt::line(&mut said, b"\x01PA");
+        pkt::line(&mut said, b"\x02words");
+        pkt::line(&mut said, b"\x01CK");
+        pkt::flush(&mut said);
+        assert_eq!(packed(&said).unwrap(), b"PACK");
+        let mut error = Vec::new();
+        pkt::line(&mut error, b"ERR upload-pack: not our ref");
+        assert_eq!(packed(&error).unwrap_err().rule, "git.unlisted");
+        let mut broken = Vec::new();
+        pkt::line(&mut broken, b"packfile\n");
+        pkt::line(&mut broken, b"\x03fatal");
+        assert!(packed(&broken).is_err());
+        assert!(packed(b"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_has_a_word(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(pack) = packed(&bytes) {
+                prop_assert!(pack.len() < bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! A pack, read for what it changes: its commits and trees whole, of its files only how long they are.
+//!
+//! Total: any bytes have an end and a word, in bounded memory and time. Nothing is trusted of what a pack says about
+//! itself; a name is the SHA-1 of what was read.
+//!
+//! Read [`read`], then [`Packed`].
+
+use super::pkt::Oid;
+use aws_lc_rs::digest;
+use flate2::{Decompress, FlushDecompress, Status};
+use std::collections::HashMap;
+
+/// Objects of one pack.
+pub(crate) const MAX_OBJECTS: u32 = 500_000;
+/// What all objects of one pack come to unpacked, in bytes.
+pub(crate) const MAX_UNPACKED: u64 = 2 << 30;
+/// Longest commit or tree, and longest difference between two, in bytes.
+pub(crate) const MAX_KEPT_ONE: u64 = 16 << 20;
+/// Commits, trees and differences that are held at once, in bytes.
+pub(crate) const MAX_KEPT: u64 = 64 << 20;
+/// Bytes that are unpacked at a time of what is not kept.
+const PIECE: usize = 32 * 1024;
+
+/// What is wrong with a pack, as the end of a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong(pub(crate) &'static str);
+
+/// A commit, as far as it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) tree: Oid,
+    pub(crate) parents: Vec<Oid>,
+}
+
+/// What a pack holds.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    pub(crate) commits: HashMap<Oid, Commit>,
+    pub(crate) trees: HashMap<Oid, Vec<u8>>,
+    /// Annotated tags, by what they stand for.
+    pub(crate) tags: HashMap<Oid, Oid>,
+    /// How many objects of all kinds.
+    pub(crate) objects: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Commit,
+    Tree,
+    Tag,
+}
+
+/// What is known of one entry.
+enum Entry {
+    /// Its content is a file's, and not held.
+    /// A commit, tree or tag, whole.
+    Whole(Kind, Vec<u8>),
+    /// A difference to an object that is not known yet.
+    Waits(Vec<u8>),
+}
+
+/// Reads a pack whole.
+///
+/// # Errors
+/// [`Wrong`].
+pub(crate) fn read(pack: &[u8]) -> Result<Packed, Wrong> {
+    let mut reading = Reading::begin(pack)?;
+    for _ in 0..reading.count {
+        reading.entry()?;
+    }
+    if reading.at != reading.body.len() {
+        return Err(Wrong("something follows its last object"));
+    }
+    reading.resolve()?;
+    reading.packed()
+}
+
+struct Reading<'p> {
+    body: &'p [u8],
+    at: usize,
+    count: u32,
+    unpacked: u64,
+    kept: u64,
+    entries: Vec<Entry>,
+    /// Entries by the place where they begin.
+    places: HashMap<usize, usize>,
+    /// Entries by their name, of those that are whole.
+    named: HashMap<Oid, usize>,
+    /// Differences that wait, by the name, or the entry, of what they are to.
+    to_name: HashMap<Oid, Vec<usize>>,
+    to_entry: HashMap<usize, Vec<usize>>,
+    inflate: Decompress,
+}
+
+impl<'p> Reading<'p> {
+    fn begin(pack: &'p [u8]) -> Result<Self, Wrong> {
+        let end = pack.len().checked_sub(20).filter(|end| *end >= 12).ok_or(Wrong("it is cut"))?;
+        let (body, sum) = pack.split_at(end);
+        if sha1(&[body]).0 != sum {
+            return Err(Wrong("its checksum is another"));
+        }
+        let word = |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
+        if &body[..4] != b"PACK" || word(4) != 2 {
+            return Err(Wrong("it is no pack of version 2"));
+        }
+        let count = word(8);
+        if count > MAX_OBJECTS {
+            return Err(Wrong("it holds more than 500,000 objects"));
+        }
+        Ok(Self {
+            body,
+            at: 12,
+            count,
+            unpacked: 0,
+            kept: 0,
+            entries: Vec::new(),
+            places: HashMap::new(),
+            named: HashMap::new(),
+            to_name: HashMap::new(),
+            to_entry: HashMap::new(),
+            inflate: Decompress::new(true),
+        })
+    }
+
+    fn byte(&mut self) -> Result<u8, Wrong> {
+        let byte = *self.body.get(self.at).ok_or(Wrong("it is cut"))?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn entry(&mut self) -> Result<(), Wrong> {
+        let place = self.at;
+        let first = self.byte()?;
+        let mut size = u64::from(first & 15);
+        let (mut shift, mut more) = (4, first & 128 != 0);
+        while more {
+            let byte = self.byte()?;
+            if shift > 50 {
+                return Err(Wrong("an object has a length that is none"));
+            }
+            size |= u64::from(byte & 127) << shift;
+            shift += 7;
+            more = byte & 128 != 0;
+        }
+        self.unpacked = self.unpacked.saturating_add(size);
+        if self.unpacked > MAX_UNPACKED {
+            return Err(Wrong("it unpacks to more than 2 GiB"));
+        }
+        let index = self.entries.len();
+        let entry = match first >> 4 & 7 {
+            1 => Entry::Whole(Kind::Commit, self.kept(size)?),
+            2 => Entry::Whole(Kind::Tree, self.kept(size)?),
+            3 => {
+                self.passed(size)?;
+                Entry::Blob
+            }
+            4 => Entry::Whole(Kind::Tag, self.kept(size)?),
+            6 => self.to_earlier(place, index, size)?,
+            7 => {
+                let name = self.body.get(self.at..self.at + 20).ok_or(Wrong("it is cut"))?;
+                let name = Oid(name.try_into().map_err(|_| Wrong("it is cut"))?);
+                self.at += 20;
+                let difference = self.kept(size)?;
+                self.to_name.entry(name).or_default().push(index);
+                Entry::Waits(difference)
+            }
+            _ => return Err(Wrong("an object is of a kind that is none")),
+        };
+        self.places.insert(place, index);
+        if let Entry::Whole(kind, content) = &entry {
+            self.named.insert(name_of(*kind, content), index);
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// A difference to an entry before it.
+    fn to_earlier(&mut self, place: usize, index: usize, size: u64) -> Result<Entry, Wrong> {
+        let mut byte = self.byte()?;
+        let mut back = u64::from(byte & 127);
+        while byte & 128 != 0 {
+            byte = self.byte()?;
+            if back > 1 << 40 {
+                return Err(Wrong("a difference is to a place that is none"));
+            }
+            back = (back + 1) << 7 | u64::from(byte & 127);
+        }
+        let base = usize::try_from(back).ok().and_then(|back| place.checked_sub(back));
+        let base = base.and_then(|base| self.places.get(&base)).copied();
+        let base = base.ok_or(Wrong("a difference is to a place where no object begins"))?;
+        match &self.entries[base] {
+            Entry::Blob => {
+                self.passed(size)?;
+                Ok(Entry::Blob)
+            }
+            Entry::Waits(_) => {
+                let difference = self.kept(size)?;
+                self.to_entry.entry(base).or_default().push(index);
+                Ok(Entry::Waits(difference))
+            }
+            Entry::Whole(..) => {
+                let difference = self.kept(size)?;
+                self.forget(difference.len());
+                let Entry::Whole(kind, content) = &self.entries[base] else { return Err(Wrong("it is cut")) };
+                let (kind, content) = (*kind, applied(content, &difference)?);
+                self.hold(content.len() as u64)?;
+                Ok(Entry::Whole(kind, content))
+            }
+        }
+    }
+
+    fn hold(&mut self, bytes: u64) -> Result<(), Wrong> {
+        self.kept = self.kept.saturating_add(bytes);
+        if bytes > MAX_KEPT_ONE || self.kept > MAX_KEPT {
+            return Err(Wrong("its commits and folders are too much to look at"));
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        self.kept = self.kept.saturating_sub(bytes as u64);
+    }
+
+    /// The next `size` unpacked bytes.
+    fn kept(&mut self, size: u64) -> Result<Vec<u8>, Wrong> {
+        self.hold(size)?;
+        let size = usize::try_from(size).map_err(|_| Wrong("an object has a length that is none"))?;
+        let mut out = Vec::with_capacity(size.min(1 << 16));
+        self.unpack(size as u64, |piece| out.extend_from_slice(piece))?;
+        Ok(out)
+    }
+
+    /// Passes over the next `size` unpacked bytes.
+    fn passed(&mut self, size: u64) -> Result<(), Wrong> {
+        self.unpack(size, |_| {})
+    }
+
+    fn unpack(&mut self, size: u64, mut each: impl FnMut(&[u8])) -> Result<(), Wrong> {
+        let bad = || Wrong("an object cannot be unpacked");
+        self.inflate.reset(true);
+        let mut piece = [0; PIECE];
+        loop {
+            let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
+            let rest = &self.body[self.at..];
+            let status = self.inflate.decompress(rest, &mut piece, FlushDecompress::None).map_err(|_| bad())?;
+            let taken = self.inflate.total_in() - before_in;
+            let given = usize::try_from(self.inflate.total_out() - before_out).map_err(|_| bad())?;
+            self.at += usize::try_from(taken).map_err(|_| bad())?;
+            each(&piece[..given]);
+            if self.inflate.total_out() > size {
+                return Err(Wrong("an object is longer than it says"));
+            }
+            match status {
+                Status::StreamEnd if self.inflate.total_out() == size => return Ok(()),
+                Status::StreamEnd => return Err(Wrong("an object is shorter than it says")),
+                _ if taken == 0 && given == 0 => return Err(Wrong("it is cut")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Resolves the differences that wait for what has become known; each once.
+    fn resolve(&mut self) -> Result<(), Wrong> {
+        let mut ready: Vec<usize> = self.named.values().copied().collect();
+        while let Some(base) = ready.pop() {
+            let Entry::Whole(kind, content) = &self.entries[base] else { continue };
+            let (kind, name) = (*kind, name_of(*kind, content));
+            let mut waiting = self.to_name.remove(&name).unwrap_or_default();
+            waiting.extend(self.to_entry.remove(&base).unwrap_or_default());
+            for index in waiting {
+                let (Entry::Whole(_, content), Entry::Waits(difference)) = (&self.entries[base], &self.entries[index])
+                else {
+                    continue;
+                };
+                let content = applied(content, difference)?;
+                let gone = difference.len();
+                self.forget(gone);
+                self.hold(content.len() as u64)?;
+                self.named.insert(name_of(kind, &content), index);
+                self.entries[index] = Entry::Whole(kind, content);
+                ready.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left waiting is a difference to a file, or to an object that is not in the pack: whoever needs it does
+    /// not find it, and refuses.
+    fn packed(self) -> Result<Packed, Wrong> {
+        let mut packed = Packed { objects: self.count, ..Packed::default() };
+        for entry in self.entries {
+            let Entry::Whole(kind, content) = entry else { continue };
+            let name = name_of(kind, &content);
+            match kind {
+                Kind::Commit => {
+                    packed.commits.insert(name, commit(&content)?);
+                }
+                Kind::Tree => {
+                    packed.trees.insert(name, content);
+                }
+                Kind::Tag => {
+                    let of = content.strip_prefix(b"object ").and_then(|rest| Oid::parse(rest.get(..40)?));
+                    packed.tags.insert(name, of.ok_or(Wrong("a tag in it names no object"))?);
+                }
+            }
+        }
+        Ok(packed)
+    }
+}
+
+fn sha1(parts: &[&[u8]]) -> Oid {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    parts.iter().for_each(|part| context.update(part));
+    let mut name = [0; 20];
+    name.copy_from_slice(context.finish().as_ref());
+    Oid(name)
+}
+
+fn name_of(kind: Kind, content: &[u8]) -> Oid {
+    let word = match kind {
+        Kind::Commit => "commit",
+        Kind::Tree => "tree",
+        Kind::Tag => "tag",
+    };
+    sha1(&[format!("{word} {}\0", content.len()).as_bytes(), content])
+}
+
+/// A commit's first lines: its tree, then its parents.
+fn commit(content: &[u8]) -> Result<Commit, Wrong> {
+    let wrong = || Wrong("a commit in it names no tree");
+    let mut lines = content.split(|b| *b == b'\n');
+    let tree = lines.next().and_then(|line| Oid::parse(line.strip_prefix(b"tree ")?)).ok_or_else(wrong)?;
+    let mut parents = Vec::new();
+    for line in lines {
+        let Some(parent) = line.strip_prefix(b"parent ") else { break };
+        parents.push(Oid::parse(parent).ok_or_else(wrong)?);
+    }
+    Ok(Commit { tree, parents })
+}
+
+/// What a difference makes of its base.
+fn applied(base: &[u8], difference: &[u8]) -> Result<Vec<u8>, Wrong> {
+    let bad = || Wrong("a difference in it does not fit");
+    let mut at = 0;
+    let length = |at: &mut usize| -> Result<u64, Wrong> {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = *difference.get(*at).ok_or_else(bad)?;
+            *at += 1;
+            if shift > 50 {
+                return Err(bad());
+            }
+            value |= u64::from(byte & 127) << shift;
+            shift += 7;
+            if byte & 128 == 0 {
+                return Ok(value);
+            }
+        }
+    };
+    if length(&mut at)? != base.len() as u64 {
+        return Err(bad());
+    }
+    let size = length(&mut at)?;
+    if size > MAX_KEPT_ONE {
+        return Err(Wrong("its commits and folders are too much to look at"));
+    }
+    let size = usize::try_from(size).map_err(|_| bad())?;
+    let mut out = Vec::with_capacity(size.min(1 << 16));
+    while let Some(&op) = difference.get(at) {
+        at += 1;
+        let piece = if op & 128 != 0 {
+            let mut number = |bits: std::ops::Range<u8>| -> Result<usize, Wrong> {
+                let mut value = 0;
+                for (n, bit) in bits.enumerate() {
+                    if op & 1 << bit != 0 {
+                        value |= usize::from(*difference.get(at).ok_or_else(bad)?) << (8 * n);
+                        at += 1;
+                    }
+                }
+                Ok(value)
+            };
+            let from = number(0..4)?;
+            let mut count = number(4..7)?;
+            if count == 0 {
+                count = 0x10000;
+            }
+            base.get(from..from.checked_add(count).ok_or_else(bad)?).ok_or_else(bad)?
+        } else if op == 0 {
+            return Err(bad());
+        } else {
+            let end = at + usize::from(op);
+            let piece = difference.get(at..end).ok_or_else(bad)?;
+            at = end;
+            piece
+        };
+        if out.len() + piece.len() > size {
+            return Err(bad());
+        }
+        out.extend_from_slice(piece);
+    }
+    if out.len() == size { Ok(out) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+    use proptest::prelude::*;
+    use std::io::Write as _;
+
+    fn packed(content: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn head(kind: u8, mut size: usize) -> Vec<u8> {
+        let mut byte = kind << 4 | u8::try_from(size & 15).unwrap();
+        let mut out = Vec::new();
+        size >>= 4;
+        while size > 0 {
+            out.push(byte | 128);
+            byte = u8::try_from(size & 127).unwrap();
+            size >>= 7;
+        }
+        out.push(byte);
+        out
+    }
+
+    /// A pack of entries: kind, what stands before the content, content.
+    pub(crate) fn pack(entries: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
+        let mut out = b"PACK\0\0\0\x02".to_vec();
+        out.extend(u32::try_from(entries.len()).unwrap().to_be_bytes());
+        for (kind, before, content) in entries {
+            out.extend(head(*kind, content.len()));
+            out.extend_from_slice(before);
+            out.extend(packed(content));
+        }
+        let sum = sha1(&[&out]);
+        out.extend(sum.0);
+        out
+    }
+
+    /// A tree of entries: mode, name, what.
+    pub(crate) fn tree(entries: &[(&str, &str, Oid)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (mode, name, oid) in entries {
+            out.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+            out.extend(oid.0);
+        }
+        out
+    }
+
+    pub(crate) fn tree_name(content: &[u8]) -> Oid {
+        name_of(Kind::Tree, content)
+    }
+
+    const EMPTY: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
+    #[test]
+    fn commits_and_trees_are_read_and_named_by_what_they_hold() {
+        let commit = format!("tree {EMPTY}\nparent {}\nauthor x\n\nparent of nothing\n", "1".repeat(40));
+        let bytes = pack(&[(1, b"", commit.as_bytes()), (2, b"", b""), (3, b"", b"a file")]);
+        let packed = read(&bytes).unwrap();
+        assert_eq!(packed.objects, 3);
+        let commit = packed.commits.values().next().unwrap();
+        assert_eq!((commit.tree.to_string().as_str(), commit.parents.len()), (EMPTY, 1));
+        assert!(packed.trees.contains_key(&Oid::parse(EMPTY.as_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn differences_are_resolved_to_places_and_to_names_in_any_order() {
+        let base = tree(&[("100644", "a", Oid([1; 20]))]);
+        // Copies the base and adds an entry to it.
+        let more = tree(&[("100644", "b", Oid([2; 20]))]);
+        let size = base.len() + more.len();
+        let mut difference = vec![u8::try_from(base.len()).unwrap(), u8::try_from(size).unwrap()];
+        difference.extend([128 | 16, u8::try_from(base.len()).unwrap(), u8::try_from(more.len()).unwrap()]);
+        difference.extend_from_slice(&more);
+        let whole = [base.clone(), more].concat();
+        let first = u8::try_from(head(2, base.len()).len() + packed(&base).len()).unwrap();
+        let after = pack(&[(2, b"", &base), (6, &[first], &difference)]);
+        assert!(first < 128 && read(&after).unwrap().trees.contains_key(&tree_name(&whole)));
+        let before = pack(&[(7, &tree_name(&base).0, &difference), (2, b"", &base)]);
+        assert!(read(&before).unwrap().trees.contains_key(&tree_name(&whole)));
+        // To what is not there: read, and not found by who looks for it.
+        let thin = read(&pack(&[(7, &[9; 20], &difference)])).unwrap();
+        assert!(thin.trees.is_empty() && thin.objects == 1);
+    }
+
+    #[test]
+    fn a_pack_that_says_something_false_of_itself_is_none() {
+        let good = pack(&[(3, b"", b"x")]);
+        assert!(read(&good).is_ok());
+        let again = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good[..good.len() - 20].to_vec();
+            change(&mut bytes);
+            let sum = sha1(&[&bytes]);
+            bytes.extend(sum.0);
+            read(&bytes).unwrap_err().0
+        };
+        assert!(again(&|b| b[3] = b'X').contains("version 2"));
+        assert!(again(&|b| b[7] = 3).contains("version 2"));
+        assert!(again(&|b| b[11] = 2).contains("cut"));
+        assert!(again(&|b| b[11] = 0).contains("follows"));
+        assert!(again(&|b| b[8] = 255).contains("500,000"));
+        assert!(again(&|b| b.push(0)).contains("follows"));
+        assert!(again(&|b| b[12] = 3 << 4 | 2).contains("shorter"));
+        assert!(again(&|b| b[12] = 3 << 4).contains("longer"));
+        assert!(again(&|b| b[12] = 5 << 4 | 1).contains("kind"));
+        assert!(again(&|b| b[13] ^= 0xff).contains("unpacked"));
+        let mut other = good.clone();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(read(&other).unwrap_err().0.contains("checksum"));
+        assert!(read(b"PACK").unwrap_err().0.contains("cut"));
+    }
+
+    #[test]
+    fn a_little_that_unpacks_to_very_much_is_refused_by_what_it_says_and_by_what_it_does() {
+        let zeros = vec![0; 1 << 20];
+        let mut bytes = b"PACK\0\0\0\x02\0\0\0\x01".to_vec();
+        bytes.extend(head(3, 5));
+        bytes.extend(packed(&zeros));
+        let sum = sha1(&[&bytes]);
+        bytes.extend(sum.0);
+        assert!(read(&bytes).unwrap_err().0.contains("longer than it says"));
+        let mut bytes = b"PACK\0\0\0\x02\0\0\0\x01".to_vec();
+        bytes.extend(head(3, 3 << 30));
+        bytes.extend(packed(b"x"));
+        let sum = sha1(&[&bytes]);
+        bytes.extend(sum.0);
+        assert!(read(&bytes).unwrap_err().0.contains("2 GiB"));
+        // A difference that makes much of little.
+        let base = vec![b'a'; 1 << 16];
+        let mut difference = vec![0x80, 0x80, 4];
+        difference.extend([0x80, 0x80, 0x80, 0x80, 0x7f]);
+        difference.extend([0x80; 64]);
+        let bytes = pack(&[(7, &name_of(Kind::Tree, &base).0, &difference), (2, b"", &base)]);
+        assert!(read(&bytes).unwrap_err().0.contains("too much"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_behind_a_right_checksum_have_a_word(rest in prop::collection::vec(any::<u8>(), 0..600), count in 0u32..9) {
+            let mut bytes = b"PACK\0\0\0\x02".to_vec();
+            bytes.extend(count.to_be_bytes());
+            bytes.extend(rest);
+            let sum = sha1(&[&bytes]);
+            bytes.extend(sum.0);
+            let _ = read(&bytes).map(|packed| packed.objects);
+        }
+
+        #[test]
+        fn a_real_pack_with_one_byte_changed_has_a_word(at in 12usize..200, to in any::<u8>()) {
+            let base = tree(&[("100644", "a", Oid([1; 20])), ("40000", "b", Oid([2; 20]))]);
+            let commit = format!("tree {EMPTY}\n\nx");
+            let mut bytes = pack(&[(2, b"", &base), (1, b"", commit.as_bytes()), (7, &tree_name(&base).0, &[60, 2, 2, 1, 1])]);
+            bytes.truncate(bytes.len() - 20);
+            let at = at % bytes.len();
+            bytes[at] = to;
+            let sum = sha1(&[&bytes]);
+            bytes.extend(sum.0);
+            let _ = read(&bytes).map(|packed| packed.objects);
+        }
+
+        #[test]
+        fn any_difference_to_any_base_has_a_word(base in prop::collection::vec(any::<u8>(), 0..64), difference in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(out) = applied(&base, &difference) {
+                prop_assert!(out.len() as u64 <= MAX_KEPT_ONE);
+            }
+        }
+    }
+}

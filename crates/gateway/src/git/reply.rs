@@ -1,0 +1,96 @@
+//! An upstream's answer to a fetch on its way back: as it comes, scrubbed, counted, and never faster than it is taken.
+
+use super::upstream::{Carrier, Upstream};
+use crate::egress::limits::{IDLE, REQUEST};
+use crate::egress::run::Spent;
+use crate::server::egress::Leave;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep};
+
+/// Dropped before its end, it counts as interrupted.
+pub(crate) struct Reply {
+    host: Incoming,
+    scrub: Option<scrub::Stream>,
+    leave: Leave,
+    spent: Arc<Spent>,
+    idle: Pin<Box<Sleep>>,
+    ends: Pin<Box<Sleep>>,
+    done: bool,
+    _carrier: Option<Carrier>,
+}
+
+impl Reply {
+    pub(crate) fn new(host: Incoming, from: Upstream, spent: Arc<Spent>) -> Self {
+        let (carrier, scrubber, leave) = from.into_parts();
+        Self {
+            host,
+            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| s.stream()),
+            leave,
+            spent,
+            idle: Box::pin(tokio::time::sleep(IDLE)),
+            ends: Box::pin(tokio::time::sleep(REQUEST)),
+            done: false,
+            _carrier: carrier,
+        }
+    }
+
+    fn end(&mut self, kind: io::ErrorKind) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.done = true;
+        Poll::Ready(Some(Err(kind.into())))
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        while !this.done {
+            if this.ends.as_mut().poll(cx).is_ready() {
+                return this.end(io::ErrorKind::TimedOut);
+            }
+            let Poll::Ready(next) = Pin::new(&mut this.host).poll_frame(cx) else {
+                if this.idle.as_mut().poll(cx).is_ready() {
+                    return this.end(io::ErrorKind::TimedOut);
+                }
+                return Poll::Pending;
+            };
+            this.idle.as_mut().reset(Instant::now() + IDLE);
+            let out = match next {
+                Some(Ok(frame)) => {
+                    // Trailers stay here.
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    this.leave.received(bytes.len());
+                    if !this.spent.spend(bytes.len()) {
+                        return this.end(io::ErrorKind::QuotaExceeded);
+                    }
+                    match &mut this.scrub {
+                        Some(scrub) => Bytes::from(scrub.push(&bytes)),
+                        None => bytes,
+                    }
+                }
+                Some(Err(_)) => return this.end(io::ErrorKind::UnexpectedEof),
+                None => {
+                    this.done = true;
+                    this.leave.is_whole();
+                    this.scrub.take().map(|scrub| Bytes::from(scrub.finish())).unwrap_or_default()
+                }
+            };
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(out))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+}

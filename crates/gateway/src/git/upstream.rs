@@ -1,0 +1,238 @@
+//! One connection to a repository's upstream, and what is asked over it: one request after the other, each with the
+//! credential put in last.
+//!
+//! Dialled as every host of a run is: by the run's table, every address judged, to that very address. HTTPS alone.
+//!
+//! Read [`Upstream::open`], then [`Upstream::ask`].
+
+use crate::Gate;
+use crate::call::Caller;
+use crate::egress::limits::{ANSWER_HEAD, FIRST_BYTE, IDLE, REQUEST};
+use crate::egress::reach::Way;
+use crate::refusal::Refusal;
+use crate::server::egress::Leave;
+use crate::server::git::Granted;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use model::Secret;
+use policy::egress::{Law, Name};
+use policy::git::Place;
+use scrub::Scrubber;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The way to the upstream of one repository, and a connection there.
+pub(crate) struct Upstream {
+    way: Way,
+    law: Arc<Law>,
+    line: Option<(http1::SendRequest<Full<Bytes>>, Carrier)>,
+    place: Place,
+    authority: String,
+    /// `Authorization`, with the credential in it.
+    credential: Option<HeaderValue>,
+    scrubber: Option<Scrubber>,
+    pub(crate) leave: Leave,
+}
+
+/// Carries a connection's bytes until it is dropped.
+pub(crate) struct Carrier(tokio::task::JoinHandle<()>);
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A request to the upstream.
+pub(crate) struct Wanted {
+    pub(crate) method: Method,
+    /// What follows the repository's own path, query and all.
+    pub(crate) path: &'static str,
+    /// The body's type; none without a body.
+    pub(crate) kind: Option<&'static str>,
+    /// The answer's type. Another one is no answer of git's.
+    pub(crate) answer: &'static str,
+    /// Version 2 of the protocol.
+    pub(crate) two: bool,
+    pub(crate) body: Bytes,
+}
+
+fn cut() -> Refusal {
+    Refusal::fault("git.cut", "The repository's host broke off before it answered.")
+}
+
+impl Upstream {
+    /// Connects.
+    ///
+    /// # Errors
+    /// A policy refusal for an address, or for a credential that may not go there; a fault when the host is not reached.
+    pub(crate) async fn open(gate: &Gate, caller: &Caller, granted: Granted) -> Result<Self, Refusal> {
+        let Granted { leave, repository, credential, .. } = granted;
+        let wrong = |_| Refusal::fault("git.url", "The address of this repository in the profile cannot be used.");
+        let place = Place::of(&repository.url).map_err(wrong)?;
+        let host = Name::parse(&place.host).map_err(|no| Refusal::policy(no.rule, no.why))?;
+        let known = caller.egress.law(&gate.server, &caller.run).await?;
+        let internal = known.law.exception(&host, place.port);
+        let way = Way { host, port: place.port, tls: true, internal, one: true };
+        let authority = way.authority();
+        let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.secret, &c.value.0, Instant::now()));
+        let credential = credential.map(|c| basic(&c.user, &c.value.0)).transpose()?;
+        let mut upstream = Self { way, law: known.law, line: None, place, authority, credential, scrubber, leave };
+        upstream.line = Some(upstream.dial(gate).await?);
+        Ok(upstream)
+    }
+
+    async fn dial(&self, gate: &Gate) -> Result<(http1::SendRequest<Full<Bytes>>, Carrier), Refusal> {
+        let reached = gate.reach.open(&self.way, &self.law).await?;
+        if self.credential.is_some() && reached.address.is_none() {
+            return Err(Refusal::policy(
+                "inject.address",
+                "The host's address was not found and checked here; no credential goes there.",
+            ));
+        }
+        let handshake = http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(TokioIo::new(reached.wire)).await;
+        let (sender, connection) = handshake.map_err(|_| cut())?;
+        // Its error is the head's or the body's error too, and is told there.
+        let carrier = Carrier(tokio::spawn(async move { drop(connection.await) }));
+        Ok((sender, carrier))
+    }
+
+    /// The connection, made anew when the host has ended it after its last answer.
+    async fn ready(&mut self, gate: &Gate) -> Result<(), Refusal> {
+        if let Some((sender, _)) = &mut self.line
+            && sender.ready().await.is_ok()
+        {
+            return Ok(());
+        }
+        self.line = Some(self.dial(gate).await?);
+        Ok(())
+    }
+
+    /// Sends one request and waits for the head of its answer, which is git's own and can be read.
+    ///
+    /// # Errors
+    /// Policy refusals of what comes back; a fault when the host breaks off.
+    pub(crate) async fn ask(&mut self, gate: &Gate, wanted: Wanted) -> Result<Response<Incoming>, Refusal> {
+        let bad = || Refusal::fault("git.url", "The address of this repository in the profile cannot be used.");
+        let bytes = wanted.body.len();
+        let mut request = Request::new(Full::new(wanted.body));
+        *request.method_mut() = wanted.method;
+        *request.uri_mut() = format!("{}{}", self.place.path, wanted.path).parse().map_err(|_| bad())?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::from_str(&self.authority).map_err(|_| bad())?);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("git/volary"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static(wanted.answer));
+        // Compressed, the answer could not be scrubbed.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(kind) = wanted.kind {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if wanted.two {
+            headers.insert("git-protocol", HeaderValue::from_static("version=2"));
+        }
+        // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
+        if let Some(credential) = &self.credential {
+            headers.insert(header::AUTHORIZATION, credential.clone());
+        }
+        self.ready(gate).await?;
+        let Some((sender, _)) = &mut self.line else { return Err(cut()) };
+        self.leave.sent(bytes);
+        let patience = if bytes > 0 { REQUEST } else { FIRST_BYTE };
+        let response = match tokio::time::timeout(patience, sender.send_request(request)).await {
+            Err(_) => return Err(Refusal::fault("git.slow", "The repository's host took too long to answer.")),
+            Ok(Err(_)) => return Err(cut()),
+            Ok(Ok(response)) => response,
+        };
+        self.leave.answered(response.status().as_u16());
+        is_gits(&response, wanted.answer)?;
+        Ok(response)
+    }
+
+    /// The whole of an answer, scrubbed, at most `most` bytes.
+    ///
+    /// # Errors
+    /// `git.too-long`; a fault when the host breaks off or stands still.
+    pub(crate) async fn whole(&self, response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Refusal> {
+        let mut body = response.into_body();
+        let mut out = Vec::new();
+        loop {
+            let frame = match tokio::time::timeout(IDLE, body.frame()).await {
+                Err(_) => return Err(Refusal::fault("git.slow", "The repository's host stood still in its answer.")),
+                Ok(None) => break,
+                Ok(Some(Err(_))) => return Err(cut()),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(bytes) = frame.into_data() else { continue };
+            self.leave.received(bytes.len());
+            if out.len() + bytes.len() > most {
+                let why = format!("The repository's host answered with more than {} MiB.", most >> 20);
+                return Err(Refusal::policy("git.too-long", why).with_status(StatusCode::BAD_GATEWAY));
+            }
+            out.extend_from_slice(&bytes);
+        }
+        match &self.scrubber {
+            Some(scrubber) => Ok(scrubber.scrub(&out).into_owned()),
+            None => Ok(out),
+        }
+    }
+
+    /// What is needed to pass an answer on.
+    pub(crate) fn into_parts(self) -> (Option<Carrier>, Option<Scrubber>, Leave) {
+        (self.line.map(|(_, carrier)| carrier), self.scrubber, self.leave)
+    }
+}
+
+fn basic(user: &str, value: &Secret<String>) -> Result<HeaderValue, Refusal> {
+    let pair = Secret::new(format!("{user}:{}", value.expose()));
+    let line = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
+    let mut value = HeaderValue::from_str(line.expose())
+        .map_err(|_| Refusal::fault("inject.credential", "The credential cannot stand in a header."))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether an answer is git's own, and in clear.
+fn is_gits(response: &Response<Incoming>, kind: &str) -> Result<(), Refusal> {
+    let no = |rule, why: &str| Err(Refusal::policy(rule, why).with_status(StatusCode::BAD_GATEWAY));
+    match response.status() {
+        StatusCode::OK => {}
+        status if status.is_redirection() => {
+            return no(
+                "git.redirect",
+                "The repository's host answered by a redirect, and none is followed: the profile must name where the \
+                 repository is now.",
+            );
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            return Err(Refusal::fault(
+                "git.denied",
+                format!(
+                    "The repository's host answered {}: it is not there, or what opens it is not enough for this.",
+                    response.status().as_u16()
+                ),
+            ));
+        }
+        status => {
+            return Err(Refusal::fault("git.status", format!("The repository's host answered {}.", status.as_u16())));
+        }
+    }
+    let is = |name: header::HeaderName, want: &str| {
+        response.headers().get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case(want))
+    };
+    if response.headers().contains_key(header::CONTENT_ENCODING) && !is(header::CONTENT_ENCODING, "identity") {
+        return no("git.encoding", "The repository's host answered in an encoding that cannot be checked for secrets.");
+    }
+    if !is(header::CONTENT_TYPE, kind) {
+        return no(
+            "git.form",
+            "What the repository's host answered is not git's; is the address that of a repository?",
+        );
+    }
+    Ok(())
+}

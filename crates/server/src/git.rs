@@ -1,0 +1,404 @@
+//! The server's word on each request to a repository, and on each push what it changes.
+//!
+//! A repository is looked up by its id in the list that the run's profile had when the run was accepted, and nowhere
+//! else. Its secret is opened for the handle of this very run. A push is granted for one reference, with the list of
+//! what it changes on the record before anything goes on.
+//!
+//! Read [`ask`], then [`judge`].
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::{grants, now, random, record, runs, secrets};
+use api::git::{GitAct, GitAsk, GitCredential, GitPush, GitWord};
+use api::grants::{EgressOutcome, WireSecret};
+use model::event::Verdict;
+use model::{Event, Moment, Repository, RunId};
+use policy::Refusal;
+use policy::git::{Place, Update};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use store::chain::By;
+use store::grants::GrantRow;
+use store::runs::RunRow;
+use store::secrets::SecretRow;
+use store::{StoreError, Tx};
+
+/// What a handle is for that commands of a run show to the git gateway, and nowhere else: no model has such a name.
+pub const HANDLE: &str = "/git";
+/// The variable in which commands find the branch that is their run's own.
+pub const BRANCH: &str = "VOLARY_BRANCH";
+/// The name of the one remote that a box's own repository has.
+const ORIGIN: &str = "origin";
+/// The object name that stands for none.
+const ZERO: &str = "0000000000000000000000000000000000000000";
+/// Pipeline files that a refusal names.
+const NAMED: usize = 5;
+/// Paths that the transcript keeps of one push.
+const KEPT_PATHS: usize = 200;
+
+/// What may be done.
+struct Granted {
+    grant: GrantRow,
+    repository: Repository,
+    secret: Option<SecretRow>,
+    base: Option<String>,
+    branch: String,
+}
+
+/// The repositories of a run, as they were when it was accepted.
+///
+/// # Errors
+/// A profile that cannot be read.
+pub fn repositories(profile: &str) -> Result<Vec<Repository>, StoreError> {
+    #[derive(Deserialize)]
+    struct Kept {
+        #[serde(default)]
+        repository: Vec<Repository>,
+    }
+    let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "profile", why: e.to_string() };
+    serde_json::from_str::<Kept>(profile).map(|kept| kept.repository).map_err(corrupt)
+}
+
+/// The branch that is a run's own.
+#[must_use]
+pub fn branch_of(row: &RunRow) -> String {
+    policy::git::minted(&row.person, row.created)
+}
+
+/// What commands of a run's box find in their environment, so that git goes the way through the gateway without a flag:
+/// every name of each repository is rewritten to its place there, the handle is shown there and nowhere else, and what is
+/// pushed without a name goes to the run's own branch. Commits are the person's.
+#[must_use]
+pub fn variables(row: &RunRow, rows: &[Repository], handle: &str) -> Vec<(String, String)> {
+    let door = format!("http://{}/git/", api::inbox::DOOR);
+    let branch = branch_of(row);
+    let mut settings = vec![
+        (format!("http.{door}.extraHeader"), format!("Authorization: Bearer {handle}")),
+        ("remote.origin.push".to_owned(), format!("HEAD:refs/heads/{branch}")),
+        ("user.name".to_owned(), row.person.clone()),
+        ("user.email".to_owned(), format!("{}@localhost", row.person)),
+    ];
+    for (n, repository) in rows.iter().enumerate() {
+        let Ok(place) = Place::of(&repository.url) else { continue };
+        let key = format!("url.{door}{}.insteadOf", repository.id);
+        // The remote that the box's own repository has is the first of them.
+        let origin = (n == 0 && repository.id != ORIGIN).then(|| format!("{door}{ORIGIN}"));
+        settings.extend(place.names().into_iter().chain(origin).map(|name| (key.clone(), name)));
+    }
+    let mut all = vec![
+        (BRANCH.to_owned(), branch),
+        ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
+        ("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string()),
+    ];
+    for (n, (key, value)) in settings.into_iter().enumerate() {
+        all.push((format!("GIT_CONFIG_KEY_{n}"), key));
+        all.push((format!("GIT_CONFIG_VALUE_{n}"), value));
+    }
+    all
+}
+
+/// The last push of a run that its upstream made, if there was one: of all its repositories.
+///
+/// # Errors
+/// The store's.
+pub async fn pushed(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
+    let mut all = Vec::new();
+    for entry in app.store.events_of_kind(run, "push").await? {
+        if let Event::Push { grant, repository, reference, new, .. } = entry.event() {
+            all.push(Pushed { grant, repository, reference, new });
+        }
+    }
+    if all.is_empty() {
+        return Ok(all);
+    }
+    let mut made = std::collections::HashSet::new();
+    for entry in app.store.events_of_kind(run, "passed").await? {
+        if let Event::Passed { grant, status: 200, .. } = entry.event() {
+            made.insert(grant);
+        }
+    }
+    all.retain(|push| made.contains(&push.grant));
+    Ok(all)
+}
+
+/// A push that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    grant: String,
+    /// The repository's id.
+    pub repository: String,
+    /// The reference, whole.
+    pub reference: String,
+    /// What it became.
+    pub new: String,
+}
+
+/// Judges one request, records the word and keeps the grant: all in one act.
+///
+/// # Errors
+/// When it could not be recorded; then it is not granted.
+pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
+    let at = now();
+    let run = ask.run.clone();
+    let scrubber = app.scrubber();
+    let before = match &ask.act {
+        GitAct::Push(_) => pushed(app, &run).await?,
+        _ => Vec::new(),
+    };
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut row = tx.run(&ask.run).await?;
+                let word = judge(tx, &ask, row.as_ref(), &before, at).await?;
+                if let Ok(granted) = &word {
+                    tx.reserve(&granted.grant, at).await?;
+                    if let Some(secret) = &granted.secret {
+                        tx.secret_used(secret, at);
+                    }
+                    tx.renew_handle(&ask.handle_sha256, at.plus_ms(runs::HANDLE_MS)).await?;
+                }
+                let clean = |text: &str, most: usize| scrubber.scrub_str(text).chars().take(most).collect::<String>();
+                let mut verdict = verdict(&ask, &word);
+                (verdict.target, verdict.why) = (clean(&verdict.target, 256), clean(&verdict.why, 1000));
+                let mut last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, more(&ask)).await?;
+                if let (Ok(granted), GitAct::Push(push), Some(row)) = (&word, &ask.act, row.as_mut()) {
+                    let paths = push.paths.iter().take(KEPT_PATHS).map(|path| clean(path, 1000)).collect();
+                    let event = Event::Push {
+                        grant: granted.grant.id.to_string(),
+                        repository: granted.repository.id.clone(),
+                        reference: push.reference.clone(),
+                        old: push.old.clone(),
+                        new: push.new.clone(),
+                        bytes: push.bytes,
+                        paths,
+                        paths_count: push.paths_count,
+                    };
+                    last = Some(tx.append_to(row, at, &event)?.n);
+                    tx.record(By::Gateway, at, "git.push", &row.person, pushed_fields(&ask.run, granted, push)).await?;
+                }
+                Ok::<_, StoreError>((word, last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&run, n);
+    }
+    let Granted { grant, repository, secret, base, branch } = match word {
+        Ok(granted) => granted,
+        Err(no) => return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why }),
+    };
+    let credential = match secret {
+        None => None,
+        Some(row) => match app.keys.open_secret(&row) {
+            Ok(value) => {
+                let user = policy::git::user_of(&repository);
+                Some(GitCredential { user, value: WireSecret(value), secret: row.name })
+            }
+            Err(e) => {
+                // The word was yes and recorded; nothing will leave.
+                let outcome = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
+                crate::egress::settle(app, &grant.id, outcome).await?;
+                return Err(Fault::ours("open the repository's secret", &e));
+            }
+        },
+    };
+    Ok(GitWord::Granted { grant: grant.id, repository: Box::new(repository), credential, branch, base })
+}
+
+async fn judge(
+    tx: &mut Tx,
+    ask: &GitAsk,
+    row: Option<&RunRow>,
+    before: &[Pushed],
+    at: Moment,
+) -> Result<Result<Granted, Refusal>, StoreError> {
+    macro_rules! refuse {
+        ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
+    }
+    let row = match grants::standing_run(row) {
+        Ok(row) => row,
+        Err(no) => return Ok(Err(no)),
+    };
+    let shown = tx.handle(&ask.handle_sha256).await?;
+    if let Err(no) = grants::own_handle(shown.as_ref(), &ask.run, at) {
+        return Ok(Err(no));
+    }
+    let rows = repositories(&row.profile)?;
+    let Some(repository) = rows.iter().find(|repository| repository.id == ask.repository).cloned() else {
+        let known: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        refuse!(
+            "git.repository",
+            "The run's profile names no repository {:?}. It names: {known}.",
+            record::short(&ask.repository)
+        )
+    };
+    let branch = branch_of(row);
+    match &ask.act {
+        GitAct::Fetch | GitAct::Look => {}
+        GitAct::Offer if repository.secret.is_none() => {
+            refuse!("git.read-only", "The repository {:?} is one to read: nothing is pushed to it.", repository.id)
+        }
+        GitAct::Offer => {}
+        GitAct::Push(push) => {
+            if let Err(no) = may_push(&repository, &branch, push, before) {
+                return Ok(Err(no));
+            }
+        }
+    }
+    let host = Place::of(&repository.url).map(|place| place.host).unwrap_or_default();
+    let secret = match &repository.secret {
+        None => None,
+        Some(name) => match tx.secret_for(name, &row.person).await? {
+            Some(secret) => match secrets::belongs(&secret, &host) {
+                Ok(()) => Some(secret),
+                Err(no) => return Ok(Err(no)),
+            },
+            None => refuse!(
+                "secret.missing",
+                "The secret {name:?} of the repository {:?} is not set; ask the administrator.",
+                repository.id
+            ),
+        },
+    };
+    let same = |url: &str| Place::of(&repository.url).is_ok_and(|place| place.names().iter().any(|name| name == url));
+    let base = row.base.clone().filter(|_| row.repo.as_deref().is_some_and(same));
+    let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
+    Ok(Ok(Granted { grant, repository, secret, base, branch }))
+}
+
+/// A push by the repository's row, the run's own branch, and what the run pushed before.
+fn may_push(repository: &Repository, branch: &str, push: &GitPush, before: &[Pushed]) -> Result<(), Refusal> {
+    let update = Update { reference: &push.reference, old: &push.old, new: &push.new };
+    policy::git::may_push(repository, branch, &update)?;
+    let own = push.reference.strip_prefix("refs/heads/") == Some(branch);
+    let was_pushed = before.iter().any(|p| p.repository == repository.id && p.reference == push.reference);
+    if own && push.old != ZERO && !was_pushed {
+        let why = format!("A branch {branch} is there already, and this run did not make it. Start another run.");
+        return Err(Refusal::new("git.taken", why));
+    }
+    // The gateway marks them; what it named is looked at once more.
+    let marked = push.pipelines.iter().chain(push.paths.iter().filter(|path| policy::git::is_pipeline(path)));
+    let mut files: Vec<&str> = marked.map(String::as_str).collect();
+    files.sort_unstable();
+    files.dedup();
+    if !files.is_empty() && !repository.pipelines_without_secrets {
+        let named: Vec<&str> = files.iter().copied().take(NAMED).collect();
+        let why = format!(
+            "The push changes what the forge runs ({}), and the profile does not say that the repository runs nothing \
+             with secrets on a proposal's branch. Take these changes out and push again, or say in your answer what they \
+             are to be and let a person make them.",
+            named.join(", ")
+        );
+        return Err(Refusal::new("git.pipelines", why));
+    }
+    Ok(())
+}
+
+fn verdict(ask: &GitAsk, word: &Result<Granted, Refusal>) -> Verdict {
+    let (method, what, reference) = match &ask.act {
+        GitAct::Fetch => ("FETCH", "fetch", ""),
+        GitAct::Offer => ("OFFER", "fetch", ""),
+        GitAct::Look => ("LOOK", "fetch", ""),
+        GitAct::Push(push) => ("PUSH", "push", push.reference.as_str()),
+    };
+    let target = format!("/git/{} {reference}", record::short(&ask.repository));
+    let base = Verdict {
+        allowed: false,
+        rule: String::new(),
+        method: method.into(),
+        target: target.trim_end().to_owned(),
+        why: String::new(),
+        body_sha256: None,
+        grant: None,
+        model: None,
+        reserved: None,
+    };
+    match word {
+        Ok(granted) => Verdict {
+            allowed: true,
+            rule: format!("git.{what}"),
+            why: match &ask.act {
+                GitAct::Fetch => "A repository of the run's profile is read.".into(),
+                GitAct::Offer => "A repository of the run's profile is read, to push.".into(),
+                GitAct::Look => "A repository of the run's profile is read, to list what a push changes.".into(),
+                GitAct::Push(push) => format!("A reference that is this run's; {} path(s) change.", push.paths_count),
+            },
+            grant: Some(granted.grant.id.to_string()),
+            ..base
+        },
+        Err(no) => Verdict { rule: no.rule.to_owned(), why: no.why.clone(), ..base },
+    }
+}
+
+/// What evidence says beside the verdict.
+fn more(ask: &GitAsk) -> Map<String, Value> {
+    match &ask.act {
+        GitAct::Push(push) => record::fields(json!({
+            "repository": ask.repository, "old": push.old, "new": push.new, "paths_count": push.paths_count,
+            "paths_sha256": push.paths_sha256,
+        })),
+        _ => record::fields(json!({ "repository": ask.repository })),
+    }
+}
+
+fn pushed_fields(run: &RunId, granted: &Granted, push: &GitPush) -> Map<String, Value> {
+    record::fields(json!({
+        "run": run, "grant": granted.grant.id, "repository": granted.repository.id, "url": granted.repository.url,
+        "reference": push.reference, "old": push.old, "new": push.new, "bytes": push.bytes, "objects": push.objects,
+        "paths_count": push.paths_count, "paths_sha256": push.paths_sha256, "pipelines": push.pipelines.len(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "1111111111111111111111111111111111111111";
+
+    fn rule(more: &str, reference: &str, old: &str, paths: &[&str], before: &[Pushed]) -> &'static str {
+        let text = format!(r#"{{"id":"app","url":"https://github.com/acme/app","secret":"capability/acme"{more}}}"#);
+        let repository: Repository = serde_json::from_str(&text).unwrap();
+        let push = GitPush {
+            reference: reference.to_owned(),
+            old: old.to_owned(),
+            new: A.to_owned(),
+            bytes: 1,
+            objects: 1,
+            paths: paths.iter().map(|p| (*p).to_owned()).collect(),
+            paths_count: paths.len() as u64,
+            paths_sha256: String::new(),
+            pipelines: Vec::new(),
+        };
+        may_push(&repository, "pr/tess/t", &push, before).map_or_else(|no| no.rule, |()| "")
+    }
+
+    #[test]
+    fn a_branch_of_the_runs_name_that_the_run_did_not_make_is_not_moved() {
+        let mine = "refs/heads/pr/tess/t";
+        let before = |repository: &str| Pushed {
+            grant: "g".into(),
+            repository: repository.into(),
+            reference: mine.into(),
+            new: A.into(),
+        };
+        assert_eq!(rule("", mine, ZERO, &["a"], &[]), "");
+        assert_eq!(rule("", mine, A, &["a"], &[]), "git.taken");
+        assert_eq!(rule("", mine, A, &["a"], &[before("other")]), "git.taken");
+        assert_eq!(rule("", mine, A, &["a"], &[before("app")]), "");
+    }
+
+    #[test]
+    fn a_push_that_changes_what_a_forge_runs_is_held_unless_the_profile_says_otherwise() {
+        let mine = "refs/heads/pr/tess/t";
+        assert_eq!(rule("", mine, ZERO, &["a", ".github/workflows/ci.yml"], &[]), "git.pipelines");
+        assert_eq!(rule("", mine, ZERO, &[".github/"], &[]), "git.pipelines");
+        assert_eq!(rule(r#","pipelines-without-secrets":true"#, mine, ZERO, &[".github/workflows/ci.yml"], &[]), "");
+    }
+
+    #[test]
+    fn what_was_accepted_before_there_were_repositories_has_none() {
+        assert_eq!(repositories(r#"{"description": "an old one"}"#).unwrap(), []);
+    }
+}

@@ -1,0 +1,153 @@
+//! A git host for tests: `git http-backend` over a folder of bare repositories, behind basic auth, as CGI.
+//!
+//! Requests come in HTTP/1.1 with a length or in chunks; answers go out with the length that they have.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the repositories of a forge begin.
+pub(crate) const PREFIX: &str = "/forge/";
+
+/// A folder of bare repositories, and who may use them.
+#[derive(Clone)]
+pub struct Forge(Arc<Held>);
+
+struct Held {
+    folder: tempfile::TempDir,
+    user: String,
+    password: String,
+    /// Requests, as they came: method, target, whether they were signed in.
+    seen: Mutex<Vec<(String, String, bool)>>,
+}
+
+/// A request, read whole.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) headers: &'a [(String, String)],
+    pub(crate) body: &'a [u8],
+}
+
+impl Asked<'_> {
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
+}
+
+impl Forge {
+    /// An empty one, for `user` and `password`.
+    ///
+    /// # Panics
+    /// When no folder can be made.
+    #[must_use]
+    pub fn new(user: &str, password: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("volary-f-").tempdir().expect("a folder");
+        Self(Arc::new(Held { folder, user: user.into(), password: password.into(), seen: Mutex::default() }))
+    }
+
+    /// Where a repository of it is, in the outside.
+    #[must_use]
+    pub fn url(name: &str) -> String {
+        format!("https://forge.example{PREFIX}{name}.git")
+    }
+
+    /// Makes a bare repository of all branches of `from`.
+    ///
+    /// # Panics
+    /// When git fails.
+    pub fn mirror(&self, name: &str, from: &Path) -> PathBuf {
+        let path = self.0.folder.path().join(format!("{name}.git"));
+        let done = Command::new("git")
+            .args(["clone", "--quiet", "--bare"])
+            .arg(from)
+            .arg(&path)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .status()
+            .expect("git starts");
+        assert!(done.success(), "git clone --bare");
+        self.set(name, "http.receivepack", "true");
+        self.set(name, "uploadpack.allowFilter", "true");
+        path
+    }
+
+    /// Sets one value of a repository's configuration.
+    ///
+    /// # Panics
+    /// When git fails.
+    pub fn set(&self, name: &str, key: &str, value: &str) {
+        assert!(self.command(name, &["config", key, value]).status().expect("git starts").success());
+    }
+
+    /// What git says in a repository of it; without the last line end.
+    ///
+    /// # Panics
+    /// When git cannot be started.
+    #[must_use]
+    pub fn git(&self, name: &str, args: &[&str]) -> String {
+        let said = self.command(name, args).output().expect("git starts");
+        String::from_utf8_lossy(&said.stdout).trim_end().to_owned()
+    }
+
+    fn command(&self, name: &str, args: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(self.0.folder.path().join(format!("{name}.git"))).args(args);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git
+    }
+
+    /// Every request so far: method, target, whether it was signed in.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn seen(&self) -> Vec<(String, String, bool)> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers one request: status, headers, body.
+    pub(crate) fn answer(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
+        let pair = asked.header("authorization").strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
+        let signed_in = pair.is_some_and(|pair| pair == format!("{}:{}", self.0.user, self.0.password).as_bytes());
+        let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        if !signed_in {
+            let header = ("www-authenticate".to_owned(), "Basic realm=\"forge\"".to_owned());
+            return ("401 Unauthorized".into(), vec![header], b"sign in\n".to_vec());
+        }
+        let (path, query) = asked.target.split_once('?').unwrap_or((asked.target, ""));
+        let mut backend = Command::new("git");
+        backend
+            .arg("http-backend")
+            .env("GIT_PROJECT_ROOT", self.0.folder.path())
+            .env("GIT_HTTP_EXPORT_ALL", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("PATH_INFO", path.strip_prefix(PREFIX).map(|rest| format!("/{rest}")).unwrap_or_default())
+            .env("QUERY_STRING", query)
+            .env("REQUEST_METHOD", asked.method)
+            .env("REMOTE_USER", &self.0.user)
+            .env("CONTENT_TYPE", asked.header("content-type"))
+            .env("CONTENT_LENGTH", asked.body.len().to_string())
+            .env("GIT_PROTOCOL", asked.header("git-protocol"));
+        let mut backend =
+            backend.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("git http-backend starts");
+        let (mut stdin, body) = (backend.stdin.take().expect("a pipe"), asked.body.to_vec());
+        // Beside: it answers while it is still being asked.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(&body)));
+        let said = backend.wait_with_output().expect("its end").stdout;
+        feeder.join().expect("the feeder ends");
+        let end = said.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(said.len());
+        let (mut status, mut headers) = ("200 OK".to_owned(), Vec::new());
+        for line in String::from_utf8_lossy(&said[..end]).lines() {
+            match line.split_once(": ") {
+                Some(("Status", value)) => status = value.to_owned(),
+                Some((name, value)) => headers.push((name.to_owned(), value.to_owned())),
+                None => {}
+            }
+        }
+        (status, headers, said.get(end + 4..).unwrap_or_default().to_vec())
+    }
+}
