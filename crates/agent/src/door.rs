@@ -3,6 +3,7 @@
 //! HTTP/1.1 in the clear to [`api::inbox::DOOR`], a connection a call, the handle in the header of the
 //! dialect. Everything that can go wrong becomes a [`Failure`]; the machine decides what follows.
 
+use crate::lived;
 use crate::turns::{Answer, Failure, FailureKind};
 use crate::wire::{self, Reader, WireError, events::Events};
 use api::inbox::ModelRoute;
@@ -54,7 +55,7 @@ impl Door {
     /// # Errors
     /// [`Failure`], whose jitter is drawn here.
     pub async fn call(&self, body: Vec<u8>, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
-        match tokio::time::timeout(self.limits.total, self.exchange(body, on_text)).await {
+        match lived::timeout(self.limits.total, self.exchange(body, on_text)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(failure(
                 FailureKind::Endless,
@@ -66,7 +67,7 @@ impl Door {
 
     async fn exchange(&self, body: Vec<u8>, on_text: &mut dyn FnMut(&str)) -> Result<Answer, Failure> {
         let unreachable = |what: String| failure(FailureKind::Unreachable, 0, what);
-        let stream = tokio::time::timeout(self.limits.connect, TcpStream::connect(&self.address))
+        let stream = lived::timeout(self.limits.connect, TcpStream::connect(&self.address))
             .await
             .map_err(|_| unreachable("The gateway did not take the connection.".into()))?
             .map_err(|e| unreachable(format!("The gateway cannot be reached: {e}.")))?;
@@ -82,7 +83,7 @@ impl Door {
             std::future::pending::<std::convert::Infallible>().await
         };
         let asking = async {
-            let response = tokio::time::timeout(self.limits.idle, sender.send_request(request))
+            let response = lived::timeout(self.limits.idle, sender.send_request(request))
                 .await
                 .map_err(|_| failure(FailureKind::Cut, 0, "The model did not begin to answer.".into()))?
                 .map_err(|e| failure(FailureKind::Cut, 0, format!("The gateway broke the connection: {e}.")))?;
@@ -124,7 +125,7 @@ impl Door {
         if kind.starts_with("application/json") {
             let most = self.most_bytes();
             let body = Limited::new(response.into_body(), most).collect();
-            let body = tokio::time::timeout(self.limits.idle, body)
+            let body = lived::timeout(self.limits.idle, body)
                 .await
                 .map_err(|_| self.wire(WireError::cut()))?
                 .map_err(|_| self.wire(WireError::cut()))?
@@ -146,7 +147,7 @@ impl Door {
         let mut reader = Reader::new(self.route.dialect);
         while !reader.is_whole() {
             let frame =
-                tokio::time::timeout(self.limits.idle, body.frame()).await.map_err(|_| self.wire(WireError::cut()))?;
+                lived::timeout(self.limits.idle, body.frame()).await.map_err(|_| self.wire(WireError::cut()))?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| self.wire(WireError::cut()))?;
             let Ok(piece) = frame.into_data() else { continue };
@@ -182,7 +183,7 @@ impl Door {
     async fn refused(&self, status: StatusCode, response: Response<Incoming>) -> Failure {
         let retry_after_ms = retry_after(response.headers());
         let body = Limited::new(response.into_body(), MAX_ERROR_BODY).collect();
-        let body = match tokio::time::timeout(self.limits.idle, body).await {
+        let body = match lived::timeout(self.limits.idle, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             _ => Bytes::new(),
         };

@@ -94,7 +94,7 @@ impl Drive {
     async fn steps(&self, mut machine: Machine, first: Step, time: Duration) -> Result<End, Gone> {
         let (words, mut said) = mpsc::unbounded_channel::<String>();
         let mut cancel = self.cancel.clone();
-        let mut deadline = std::pin::pin!(tokio::time::sleep(time));
+        let mut deadline = std::pin::pin!(crate::lived::sleep(time));
         let mut work = Work::new();
         let mut pieces = Pieces::default();
         let mut next = Some(first);

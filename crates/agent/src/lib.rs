@@ -12,6 +12,7 @@
 pub mod acp;
 pub mod door;
 pub mod drive;
+mod lived;
 pub mod prompt;
 pub mod rpc;
 pub mod tools;

@@ -75,6 +75,12 @@ pub enum ToRunner {
         /// The certificate of the run's own authority, PEM.
         authority: String,
     },
+    /// Every command finds these variables in its environment: the literals of its profile. At most once, after
+    /// [`ToRunner::Trust`] and before the task.
+    Variables {
+        /// Names and texts.
+        variables: Vec<(String, String)>,
+    },
     /// The command of an exec finds this handle in its environment, as [`HANDLE`]; no other process is given it. At most
     /// once, after [`ToRunner::Trust`] and before the command.
     Handle {
@@ -105,7 +111,7 @@ pub enum ToRunner {
         /// How many, of all that the runner said so far.
         events: u64,
     },
-    /// What the kernel counted of the box, after its first `asked` questions.
+    /// What the kernel counted of the box, after its first `asked` questions; told unasked after a pause.
     Met {
         /// How many of its questions were heard.
         asked: u64,
@@ -127,6 +133,9 @@ pub struct Counts {
     pub throttled: u64,
     /// For how long it stood still then, in thousandths of a second, each processor's for itself.
     pub throttled_ms: u64,
+    /// For how long it stood still because a person had paused its run, by the operator's clock, in thousandths of a second.
+    #[serde(default)]
+    pub stood_ms: u64,
 }
 
 /// What our agent is to do.
@@ -184,6 +193,9 @@ pub const RUNNER_PATH: &str = "/run/volary/runner";
 pub const AGENT_PATH: &str = "/run/volary/agent";
 /// Where the gateway listens in the box.
 pub const DOOR: &str = "127.0.0.1:8080";
+/// Where commands under a lease have their scratch, each a folder of its own that is removed with it. No rule of the walls
+/// of the agent, or of a command without a lease, names it.
+pub const BEARERS: &str = "/run/bearer";
 /// The worktree in the box.
 pub const WORKSPACE: &str = "/workspace";
 

@@ -130,6 +130,17 @@ pub enum Down {
         /// The run.
         run: RunId,
     },
+    /// Have every process of the run's box stand still, on a person's word. Changes nothing where they do already, or
+    /// where there is no box.
+    Pause {
+        /// The run.
+        run: RunId,
+    },
+    /// Let them go on. A run without a box is told of anew, for its next attempt.
+    Resume {
+        /// The run.
+        run: RunId,
+    },
     /// End a run that has no box: bring home what it changed, then record its end as failed, for this reason.
     Close {
         /// The run.
@@ -203,6 +214,9 @@ pub struct Launch {
     /// step and the event that shows it.
     #[serde(default)]
     pub answered: Vec<String>,
+    /// Variables that every command of the box finds: the profile's literals, and what git needs.
+    #[serde(default)]
+    pub variables: Vec<(String, String)>,
 }
 
 /// The agent's part of a [`Launch`].

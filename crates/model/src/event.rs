@@ -67,6 +67,18 @@ pub enum Event {
     },
     /// What was read back of the box before any agent code ran. (operator)
     Walls { readings: Vec<Reading> },
+    /// A person paused the run: its box is to stand still, or, where it has none, gets none until the run is resumed. (server)
+    Paused { person: String },
+    /// A person let the run go on; `queued` when no host had it yet. (server)
+    Resumed {
+        person: String,
+        #[serde(default)]
+        queued: bool,
+    },
+    /// Every process of the box stands still; from here on the run's time does too. (operator)
+    Froze,
+    /// They go on, having stood for `stood_ms`. (operator)
+    Thawed { stood_ms: u64 },
     /// A sentence for people: progress, a resume, a warning. (operator or server)
     Note { text: String },
     /// What the run changed. `diff` is a unified diff, at most 1 MiB, cut at a line with `diff_cut`. (operator)
@@ -147,6 +159,37 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
+    /// Requests that were made by an allowance are over, in the order of their ends. The allowance is the verdict with this grant, which says how many may be made within which time; `before` is how many of them were told before these. With `over` nothing more is made by it: `unheard` says how many may have been made all the same and will never be told, because the gateway ended.
+    Reads {
+        grant: String,
+        before: u32,
+        reads: Vec<OneRead>,
+        #[serde(default)]
+        over: bool,
+        #[serde(default)]
+        unheard: u32,
+    },
+    /// A push of a run was let through, by the verdict with this grant; it is made when [`Event::Passed`] of this grant says 200. `paths` are those that differ from what the upstream has, at most 200 of `paths_count`. (server)
+    Push {
+        grant: String,
+        repository: String,
+        reference: String,
+        old: String,
+        new: String,
+        bytes: u64,
+        paths: Vec<String>,
+        paths_count: u64,
+    },
+    /// A proposal was opened for what the run pushed, for `person`; as whoever the repository's secret belongs to when `as_app`. (server)
+    PullRequest {
+        repository: String,
+        branch: String,
+        url: String,
+        number: u64,
+        person: String,
+        #[serde(default)]
+        as_app: bool,
+    },
     /// What an administrator would add to the profile to allow what was just refused, as TOML, and what that would newly open. It allows nothing by itself.
     Proposed { rule: String, profile: String, toml: String, opens: String },
     /// A person accepted what would allow the refusal that `volary explain` numbers `denial`: these rows hold for this run from here on, and stand in the profile for those to come. `version` is the SHA-256 of the profile's file, hex. (server)
@@ -155,6 +198,24 @@ pub enum Event {
     /// An event this version does not know (or that came malformed); kept, never dropped.
     #[serde(other)]
     Unknown,
+}
+
+/// One request that was made by an allowance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneRead {
+    /// When it began, by the gateway's clock.
+    pub at: Moment,
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// `https://host[:port]/path`, without query, at most 256 characters.
+    pub target: String,
+    /// Status of the answer; 0 when the host was not reached.
+    pub status: u16,
+    /// Bytes of body that came back.
+    pub received: u64,
+    /// It was broken off in the middle, by whichever side.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
 }
 
 /// One thing read back from a live box.
@@ -252,7 +313,43 @@ mod tests {
             Event::Command { id: "1".into(), argv: vec!["sh".into()], cwd: "/workspace".into(), tool_call: None },
             Event::CommandEnd { id: "1".into(), exit: Exit::Code { code: 3 }, ms: 5 },
             Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: Some(Exit::Unknown) },
+            Event::Paused { person: "a".into() },
+            Event::Resumed { person: "a".into(), queued: true },
+            Event::Froze,
+            Event::Thawed { stood_ms: 3 },
             Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true },
+            Event::Reads {
+                grant: "g".into(),
+                before: 1,
+                reads: vec![OneRead {
+                    at: Moment(1),
+                    method: "GET".into(),
+                    target: "http://a.example/".into(),
+                    status: 200,
+                    received: 2,
+                    interrupted: true,
+                }],
+                over: true,
+                unheard: 3,
+            },
+            Event::Push {
+                grant: "g".into(),
+                repository: "app".into(),
+                reference: "refs/heads/pr/a/b".into(),
+                old: "0".into(),
+                new: "1".into(),
+                bytes: 3,
+                paths: vec!["a".into()],
+                paths_count: 1,
+            },
+            Event::PullRequest {
+                repository: "app".into(),
+                branch: "pr/a/b".into(),
+                url: "https://a.example/1".into(),
+                number: 1,
+                person: "a".into(),
+                as_app: true,
+            },
             Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() },
             Event::ProfileChanged {
                 denial: 1,

@@ -20,6 +20,8 @@ pub enum RunState {
     Queued,
     /// A host makes its box, or the box works.
     Running,
+    /// A person paused it: its box stands still, or it gets none.
+    Paused,
     /// Ended well.
     Done,
     /// Ended, with a reason.
@@ -45,7 +47,10 @@ impl RunState {
                 Outcome::Failed => Self::Failed,
                 Outcome::Cancelled => Self::Cancelled,
             },
-            (_, Event::Attempt { .. }) => Self::Running,
+            (Self::Queued, Event::Attempt { .. }) => Self::Running,
+            (_, Event::Paused { .. }) => Self::Paused,
+            (Self::Paused, Event::Resumed { queued: true, .. }) => Self::Queued,
+            (Self::Paused, Event::Resumed { queued: false, .. }) => Self::Running,
             (now, _) => now,
         }
     }
@@ -55,6 +60,7 @@ impl RunState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",

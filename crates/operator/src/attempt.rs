@@ -12,10 +12,11 @@ use crate::checkout::Checkout;
 use crate::engine::{Trouble, Watch};
 use crate::home::{Homeward, until};
 use crate::input::Input;
-use crate::journal::MAX_JOURNAL;
+use crate::journal::{JournalError, MAX_JOURNAL};
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
 use crate::runs::{Kept, Run, interrupted};
+use crate::stood::{Stood, wished};
 use crate::tell::{pipes, write};
 use crate::walls::{drift, judge};
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
@@ -25,6 +26,7 @@ use model::profile::{Limits, TOOLS};
 use model::run::RunKind;
 use model::{Event, Outcome};
 use sandbox::BoxPlan;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -34,11 +36,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// How long an attempt waits for a gateway.
 const GATEWAY: Duration = Duration::from_secs(60);
 /// How long the runner may take to say hello.
-const HELLO: Duration = Duration::from_secs(10);
+const HELLO: Duration = Duration::from_secs(60);
 /// How long the runner may take to end in order after a cancel.
 const GRACE: Duration = Duration::from_secs(5);
 /// What the box gets beyond its own time limit, which the runner keeps itself.
 const BEYOND: Duration = Duration::from_secs(30);
+/// How soon a box that did not stand still, or go on, is asked to again.
+const STILL_AGAIN: Duration = Duration::from_secs(5);
 /// How long what a killed box said may take to pass the scrubber.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -70,9 +74,22 @@ impl<T> Drop for Own<T> {
     }
 }
 
+/// What people and the server wish of an attempt while it is under way.
+pub struct Wishes {
+    /// That it ends.
+    pub cancelled: watch::Receiver<bool>,
+    /// That its box stands still.
+    pub still: watch::Receiver<bool>,
+    /// What comes for an exec's standard input.
+    pub input: Arc<Input>,
+}
+
 /// A box with its walls read back, at work.
 struct Working {
     line: Arc<Attachment>,
+    stood: Arc<Stood>,
+    /// Tells the runner how the box stands, unasked.
+    news: watch::Sender<u64>,
     watch: Watch,
     pump: Own<Over>,
     words: Own<String>,
@@ -83,6 +100,8 @@ struct Working {
 enum Stop {
     Over(Over),
     Cancelled,
+    /// While its box stood still.
+    CancelledStill,
     Time,
     Overflow,
     /// Somebody changed the box from outside; in words.
@@ -95,6 +114,7 @@ pub struct Attempt {
     run: Arc<Run>,
     launch: Launch,
     cancelled: watch::Receiver<bool>,
+    still: watch::Receiver<bool>,
     input: Arc<Input>,
     /// What is left of the run's time.
     seconds: u64,
@@ -105,15 +125,10 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt that has not begun.
     #[must_use]
-    pub fn new(
-        means: Arc<Means>,
-        run: Arc<Run>,
-        launch: Launch,
-        cancelled: watch::Receiver<bool>,
-        input: Arc<Input>,
-    ) -> Self {
+    pub fn new(means: Arc<Means>, run: Arc<Run>, launch: Launch, wishes: Wishes) -> Self {
+        let Wishes { cancelled, still, input } = wishes;
         let seconds = launch.profile.limits.seconds;
-        Self { means, run, launch, cancelled, input, seconds, home: OnceLock::new() }
+        Self { means, run, launch, cancelled, still, input, seconds, home: OnceLock::new() }
     }
 
     /// Carries it out.
@@ -222,6 +237,7 @@ impl Attempt {
         let (keeps, kept) = watch::channel(0);
         let (asks, asked) = watch::channel(0);
         let (through, run, most) = (Arc::clone(&line), Arc::clone(&self.run), self.most_said());
+        let news = asks.clone();
         let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, asks, most)));
         live.with(|live| live.start()).await.map_err(|e| self.trouble(e))?;
         let hello = tokio::select! {
@@ -242,14 +258,18 @@ impl Attempt {
             self.say(&Event::Note { text: format!("{left} s of the run's {all} s are left") }).await?;
         }
         let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
-        let asked = (Some(asked), live.with(|live| live.gauge()).await);
+        let stood = Arc::new(Stood::default());
+        let gauge = stood.beside(live.with(|live| live.gauge()).await);
+        let asked = (Some(asked), gauge);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
         let trust = line.authority.clone().map(|authority| ToRunner::Trust { authority });
         let handle = self.launch.handle.clone().filter(|_| self.launch.kind == RunKind::Exec);
         let handle = handle.map(|handle| ToRunner::Handle { handle });
-        let first = trust.into_iter().chain(handle).chain([self.task()]).collect();
+        let variables = Some(self.launch.variables.clone()).filter(|variables| !variables.is_empty());
+        let variables = variables.map(|variables| ToRunner::Variables { variables });
+        let first = trust.into_iter().chain(variables).chain(handle).chain([self.task()]).collect();
         let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
-        Ok(Working { line, watch, pump, words, writer })
+        Ok(Working { line, stood, news, watch, pump, words, writer })
     }
 
     async fn no_hello(&self, live: Option<Boxed>, in_time: bool, line: &Attachment, words: Own<String>) -> Finish {
@@ -309,32 +329,20 @@ impl Attempt {
 
     /// Until the end of the box.
     async fn work(&self, mut working: Working, mut live: Boxed) -> Finish {
-        let deadline = Instant::now() + Duration::from_secs(self.seconds) + BEYOND;
-        let cancelled = async {
-            until(self.cancelled.clone()).await;
-            // The writer told the runner; it may still end in order.
-            tokio::time::sleep(GRACE).await;
-        };
-        let stop = tokio::select! {
-            biased;
-            over = &mut working.pump.0 => Stop::Over(over.unwrap_or(Over::Gone)),
-            () = working.line.lost() => Stop::Over(Over::Lost),
-            () = cancelled => Stop::Cancelled,
-            () = sleep_until(deadline) => Stop::Time,
-            () = self.input.overflow() => Stop::Overflow,
-            why = drift(&working.watch) => Stop::Drift(why),
-        };
+        let stop = self.follow(&mut working, &mut live).await;
         if matches!(stop, Stop::Over(Over::Lost | Over::Gone | Over::Journal(_)) | Stop::Drift(_)) {
             self.run.breaks();
         }
         let killed = live.with(|live| live.kill()).await;
         let stop = match stop {
             // What it said before it was killed still counts, its end among it.
-            Stop::Cancelled | Stop::Time | Stop::Overflow => match timeout(DRAIN, &mut working.pump.0).await {
-                Ok(Ok(over @ (Over::Lost | Over::Journal(_)))) => Stop::Over(over),
-                Ok(Ok(over @ Over::Done(_))) if matches!(stop, Stop::Cancelled) => Stop::Over(over),
-                _ => stop,
-            },
+            Stop::Cancelled | Stop::CancelledStill | Stop::Time | Stop::Overflow => {
+                match timeout(DRAIN, &mut working.pump.0).await {
+                    Ok(Ok(over @ (Over::Lost | Over::Journal(_)))) => Stop::Over(over),
+                    Ok(Ok(over @ Over::Done(_))) if matches!(stop, Stop::Cancelled) => Stop::Over(over),
+                    _ => stop,
+                }
+            }
             over => over,
         };
         drop(working.writer);
@@ -360,6 +368,66 @@ impl Attempt {
         }
     }
 
+    /// Until the box is to work no longer. It stands still, and its time with it, for as long as a person wants.
+    async fn follow(&self, working: &mut Working, live: &mut Boxed) -> Stop {
+        let begun = Instant::now();
+        let time = Duration::from_secs(self.seconds) + BEYOND;
+        let mut cancelled = pin!(async {
+            until(self.cancelled.clone()).await;
+            // The writer told the runner; it may still end in order.
+            tokio::time::sleep(GRACE).await;
+        });
+        let mut drift = pin!(drift(&working.watch));
+        let (mut wish, mut again) = (self.still.clone(), None);
+        loop {
+            let stands = working.stood.stands();
+            tokio::select! {
+                biased;
+                over = &mut working.pump.0 => return Stop::Over(over.unwrap_or(Over::Gone)),
+                () = working.line.lost() => return Stop::Over(Over::Lost),
+                // It cannot end in order, and is not to do anything more.
+                () = until(self.cancelled.clone()), if stands => return Stop::CancelledStill,
+                () = &mut cancelled => return Stop::Cancelled,
+                () = sleep_until(begun + time + working.stood.so_far()), if !stands => return Stop::Time,
+                () = self.input.overflow() => return Stop::Overflow,
+                why = &mut drift => return Stop::Drift(why),
+                () = wished(&mut wish, stands, again) => match self.hold(working, live, !stands).await {
+                    Ok(()) => again = None,
+                    Err(Some(why)) => return Stop::Over(Over::Journal(why)),
+                    Err(None) => again = Some(Instant::now() + STILL_AGAIN),
+                },
+            }
+        }
+    }
+
+    /// Has the box stand still, or go on, and records it.
+    ///
+    /// # Errors
+    /// Why it cannot be recorded; none when the box does not obey, which is a note.
+    async fn hold(&self, working: &Working, live: &mut Boxed, still: bool) -> Result<(), Option<String>> {
+        let unrecorded = |e: JournalError| Some(e.to_string());
+        if still {
+            if let Err(why) = live.with(|live| live.pause()).await {
+                let text = format!("its box does not stand still yet ({why}); it is asked to again");
+                self.run.say(&Event::Note { text }).await.map_err(unrecorded)?;
+                return Err(None);
+            }
+            working.stood.stop();
+            return self.run.say(&Event::Froze).await.map(drop).map_err(unrecorded);
+        }
+        let stood_ms = working.stood.this_time();
+        self.run.say(&Event::Thawed { stood_ms }).await.map_err(unrecorded)?;
+        if let Err(why) = live.with(|live| live.resume()).await {
+            let text = format!("its box does not go on yet ({why}); it is asked to again");
+            self.run.say(&Event::Note { text }).await.map_err(unrecorded)?;
+            return Err(None);
+        }
+        working.stood.go_on();
+        // Its limits count on from here, by this clock.
+        working.news.send_modify(|_| {});
+        Ok(())
+    }
+
     fn out_of_time(&self) -> Finish {
         let why = format!("killed: time limit {} s", self.launch.profile.limits.seconds);
         ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why }))
@@ -382,6 +450,7 @@ impl Attempt {
                     self.broke(format!("the box ended without a word{words}"))
                 }
             },
+            Stop::CancelledStill => ended(Outcome::Cancelled, "cancelled while it was paused", None),
             Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
             Stop::Time => self.out_of_time(),
             // What it is now is not what its profile says: another is made that is.

@@ -12,7 +12,7 @@
 //!
 //! Read [`Keeper::obey`](Orders::obey), then [`crate::attempt`].
 
-use crate::attempt::{Attempt, Finish};
+use crate::attempt::{Attempt, Finish, Wishes};
 use crate::cable::Cable;
 use crate::checkout::Checkouts;
 use crate::disk::Disk;
@@ -64,6 +64,8 @@ impl Means {
 /// What steers a live run.
 struct Reins {
     cancel: watch::Sender<bool>,
+    /// Whether its box is to stand still.
+    still: watch::Sender<bool>,
     input: Arc<Input>,
     over: watch::Receiver<()>,
 }
@@ -110,33 +112,33 @@ impl Keeper {
     }
 
     /// Says that a run is live, and gives what steers it; none when it lives already.
-    fn enliven(&self, id: &RunId, cancelled: bool) -> Option<(watch::Receiver<bool>, watch::Sender<()>, Arc<Input>)> {
+    fn enliven(&self, id: &RunId, cancelled: bool) -> Option<(Wishes, watch::Sender<()>)> {
         let mut live = locked(&self.live);
         if live.contains_key(id) {
             return None;
         }
-        let (cancel, wish) = watch::channel(cancelled);
+        let ((cancel, cancelled), (still, stand)) = (watch::channel(cancelled), watch::channel(false));
         let (done, over) = watch::channel(());
         let input = self.input(id);
-        live.insert(id.clone(), Reins { cancel, input: Arc::clone(&input), over });
-        Some((wish, done, input))
+        live.insert(id.clone(), Reins { cancel, still, input: Arc::clone(&input), over });
+        Some((Wishes { cancelled, still: stand, input }, done))
     }
 
     fn launch(&self, launch: Launch) {
-        let Some((cancelled, done, input)) = self.enliven(&launch.run, false) else {
+        let Some((wishes, done)) = self.enliven(&launch.run, false) else {
             tracing::warn!(run = %launch.run, attempt = launch.attempt, "launched although it lives; nothing changes");
             return;
         };
         let (keeper, coming) = (self.clone(), self.means.runs.comes());
         tokio::spawn(async move {
             let id = launch.run.clone();
-            keeper.carry(launch, coming, cancelled, input).await;
+            keeper.carry(launch, coming, wishes).await;
             locked(&keeper.live).remove(&id);
             drop(done);
         });
     }
 
-    async fn carry(&self, launch: Launch, coming: Coming, cancelled: watch::Receiver<bool>, input: Arc<Input>) {
+    async fn carry(&self, launch: Launch, coming: Coming, wishes: Wishes) {
         let (means, id) = (Arc::clone(&self.means), launch.run.clone());
         let run = match crate::blocking(move || means.runs.take(&id)).await {
             Ok(run) => run,
@@ -153,7 +155,7 @@ impl Keeper {
         }
         run.begin();
         drop(coming);
-        let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, cancelled, input).carry().await;
+        let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, wishes).carry().await;
         let (event, broken) = match finish {
             Finish::Ended(event) => (event, false),
             Finish::Broken(text) => (Event::Note { text }, true),
@@ -182,17 +184,28 @@ impl Keeper {
         self.close(id, Outcome::Cancelled, "cancelled; no box of it was alive".into());
     }
 
+    /// Has the box of a live run stand still, or go on. A run without one that is to go on is told of anew, so that the
+    /// server launches it.
+    fn hold(&self, id: &RunId, still: bool) {
+        if let Some(reins) = locked(&self.live).get(id) {
+            reins.still.send_replace(still);
+        } else if !still && self.means.runs.get(id).is_none_or(|run| !run.ended()) {
+            self.means.runs.are_stale();
+        }
+    }
+
     /// Ends a run that has no box, once what it changed is home. It counts as live meanwhile.
     fn close(&self, id: &RunId, outcome: Outcome, reason: String) {
         let Some(run) = self.means.runs.get(id).filter(|run| !run.ended()) else { return };
-        let Some((cancelled, done, _)) = self.enliven(id, outcome == Outcome::Cancelled) else {
+        let Some((wishes, done)) = self.enliven(id, outcome == Outcome::Cancelled) else {
             tracing::warn!(run = %id, "to be closed although it lives; nothing changes");
             return;
         };
         run.begin();
         let keeper = self.clone();
         tokio::spawn(async move {
-            let homeward = Homeward { means: Arc::clone(&keeper.means), run: Arc::clone(&run), cancelled };
+            let homeward =
+                Homeward { means: Arc::clone(&keeper.means), run: Arc::clone(&run), cancelled: wishes.cancelled };
             let event = homeward.close(outcome, reason, None).await;
             keeper.rest(&run, &event, false).await;
             locked(&keeper.live).remove(&run.id);
@@ -289,6 +302,8 @@ impl Orders for Keeper {
         match order {
             Down::Launch(launch) => self.launch(*launch),
             Down::Cancel { run } => self.cancel(&run),
+            Down::Pause { run } => self.hold(&run, true),
+            Down::Resume { run } => self.hold(&run, false),
             Down::Settle { run } => self.settle(run),
             Down::Close { run, reason } => self.close(&run, Outcome::Failed, reason),
             Down::Kept { id, what } => self.about_kept(id, what),

@@ -23,6 +23,7 @@ pub mod pump;
 pub mod repo;
 pub mod rescue;
 pub mod runs;
+pub mod stood;
 pub mod tell;
 pub mod walls;
 

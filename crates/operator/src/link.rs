@@ -154,6 +154,8 @@ async fn listen(
                 orders.obey(Down::Settle { run });
             }
             order @ (Down::Cancel { .. }
+            | Down::Pause { .. }
+            | Down::Resume { .. }
             | Down::Input { .. }
             | Down::Close { .. }
             | Down::Kept { .. }

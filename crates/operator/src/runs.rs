@@ -146,22 +146,28 @@ impl Run {
     pub fn started(&self) -> bool {
         locked(&self.journal).started()
     }
-    /// How long its boxes have worked, by the times of what the journal holds: each from its walls to its last word.
+    /// How long its boxes have worked, by the times of what the journal holds: each from its walls to its last word,
+    /// without the time for which it stood still.
     /// Of a box that was silent when this program was killed, the silence is not counted. Blocks.
     ///
     /// # Errors
     /// The system's own.
     pub fn worked(&self) -> std::io::Result<Duration> {
         let (mut tail, durable) = (Tail::open(&self.journal_path(), &self.id, 0)?, self.durable());
-        let (mut sum, mut now) = (0, None);
+        let (mut sum, mut now, mut still) = (0, None, false);
         while let Some(Record { at, by, event, .. }) = tail.next(durable)? {
             let kind = (by == By::Operator).then(|| kind_of(&event)).flatten();
             match (kind.as_deref(), now) {
                 (Some("walls"), _) => now = Some((at.0, at.0)),
-                (Some("attempt"), Some((from, to))) => {
-                    sum += to - from;
-                    now = None;
+                (Some("attempt"), worked) => {
+                    sum += worked.map_or(0, |(from, to): (i64, i64)| to - from);
+                    (now, still) = (None, false);
                 }
+                (Some("froze"), Some((from, to))) => {
+                    sum += at.0.max(to) - from;
+                    (now, still) = (None, true);
+                }
+                (Some("thawed"), _) if still => (now, still) = (Some((at.0, at.0)), false),
                 // A clock that was put back takes nothing away.
                 (_, Some((from, to))) => now = Some((from, at.0.max(to))),
                 (_, None) => {}
@@ -400,5 +406,17 @@ mod tests {
         say(50_000, note());
         run.durable.store(locked(&run.journal).len(), Ordering::Release);
         assert_eq!(run.worked().unwrap(), Duration::from_millis(3_000 + 1_000));
+        // Of a box that stands still nothing counts, whatever is heard of it, also when it never goes on.
+        let (froze, thawed) = (|| raw(&Event::Froze), || raw(&Event::Thawed { stood_ms: 1 }));
+        say(70_000, attempt());
+        say(70_000, walls());
+        say(70_500, froze());
+        say(80_000, note());
+        say(90_000, thawed());
+        say(90_250, note());
+        say(91_000, froze());
+        say(99_000, note());
+        run.durable.store(locked(&run.journal).len(), Ordering::Release);
+        assert_eq!(run.worked().unwrap(), Duration::from_millis(3_000 + 1_000 + 500 + 1_000));
     }
 }

@@ -10,9 +10,10 @@ use model::Limits;
 use model::event::Exit;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// How long an answer may take; without one a command has ended as the kernel says.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may take, in seconds; without one a command has ended as the kernel says.
+const ANSWER_SECS: u32 = 10;
 /// A file system with less room than this, or than a fiftieth of its size, is full: some of it is kept back for its
 /// own tables, and counted late.
 const FULL_BYTES: u64 = 4 * 1024 * 1024;
@@ -38,6 +39,8 @@ pub struct Explained {
     pub exit: Exit,
     /// Limits that it met beside.
     pub beside: Vec<String>,
+    /// How long it ran, without the time for which its box stood still.
+    pub took: Duration,
 }
 
 impl Met {
@@ -58,6 +61,22 @@ impl Met {
         self.said.borrow().1
     }
 
+    /// Returns once `time` has passed, without the time for which the box stood still meanwhile. Only the operator knows how
+    /// long that was; without its answer the time is over.
+    pub async fn passed(&self, time: Duration) {
+        let (began, before) = (Instant::now(), self.known().stood_ms);
+        let mut due = time;
+        loop {
+            tokio::time::sleep_until(began + due).await;
+            let now = self.ask().await.unwrap_or_else(|| self.known());
+            let later = time + Duration::from_millis(now.stood_ms.saturating_sub(before));
+            if later <= due {
+                return;
+            }
+            due = later;
+        }
+    }
+
     /// The end of a command that ran for `took`, before which `before` was known; `words` are the end of its output, and
     /// its box may live on after it.
     pub async fn explain(
@@ -69,10 +88,10 @@ impl Met {
         lives_on: bool,
         words: impl FnOnce() -> String,
     ) -> Explained {
-        let nothing = |exit| Explained { exit, beside: Vec::new() };
+        let nothing = |exit, took| Explained { exit, beside: Vec::new(), took };
         let at_its_time = matches!(&exit, Exit::Killed { why } if why.contains("time limit"));
         if matches!(exit, Exit::Killed { .. } | Exit::Unknown) && !at_its_time {
-            return nothing(exit);
+            return nothing(exit, lived(took, before, self.known()));
         }
         let is_well = matches!(exit, Exit::Code { code: 0 });
         if is_well && took < SLOW_FROM {
@@ -81,10 +100,12 @@ impl Met {
                 self.asked.send_modify(|asked| *asked += 1);
                 self.outbox.ask().await;
             }
-            return nothing(exit);
+            return nothing(exit, took);
         }
         let now = self.ask().await.unwrap_or(before);
-        let mut explained = if is_well || at_its_time { nothing(exit) } else { explain(exit, before, now, limits) };
+        let took = lived(took, before, now);
+        let mut explained =
+            if is_well || at_its_time { nothing(exit, took) } else { explain(exit, took, before, now, limits) };
         explained.beside.extend(slowed(took, before, now, limits));
         if !is_well && !at_its_time {
             explained.beside.extend(full(limits));
@@ -99,10 +120,19 @@ impl Met {
             *asked += 1;
             mine = *asked;
         });
-        self.outbox.ask().await;
+        // A task of its own: a question that is counted is asked, also when nobody waits for its answer any more.
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_local(async move { outbox.ask().await });
         let mut said = self.said.subscribe();
-        let answer = tokio::time::timeout(ANSWER, said.wait_for(|(asked, _)| *asked >= mine)).await;
-        answer.ok()?.ok().map(|said| said.1)
+        let answer = said.wait_for(|(asked, _)| *asked >= mine);
+        tokio::pin!(answer);
+        for _ in 0..ANSWER_SECS {
+            // A second of a box that stands still is one second too, however long it is.
+            if let Ok(said) = tokio::time::timeout(Duration::from_secs(1), &mut answer).await {
+                return said.ok().map(|said| said.1);
+            }
+        }
+        None
     }
 }
 
@@ -118,7 +148,12 @@ pub fn whole(exit: &Exit, beside: &[String]) -> String {
     format!("{how}; {}", beside.join("; "))
 }
 
-fn explain(exit: Exit, before: Counts, now: Counts, limits: &Limits) -> Explained {
+/// What of `took` the box did not stand still for.
+fn lived(took: Duration, before: Counts, now: Counts) -> Duration {
+    took.saturating_sub(Duration::from_millis(now.stood_ms.saturating_sub(before.stood_ms)))
+}
+
+fn explain(exit: Exit, took: Duration, before: Counts, now: Counts, limits: &Limits) -> Explained {
     let memory = format!("memory limit {} MiB", limits.memory_mib);
     let killed = now.memory_kills > before.memory_kills;
     let mut beside = Vec::new();
@@ -127,12 +162,12 @@ fn explain(exit: Exit, before: Counts, now: Counts, limits: &Limits) -> Explaine
     }
     // A shell says 137 of what was killed before its eyes.
     if killed && matches!(exit, Exit::Signal { signal: libc::SIGKILL } | Exit::Code { code: 137 }) {
-        return Explained { exit: Exit::Killed { why: format!("killed: {memory}") }, beside };
+        return Explained { exit: Exit::Killed { why: format!("killed: {memory}") }, beside, took };
     }
     if killed {
         beside.push(format!("a process of it was killed: {memory}"));
     }
-    Explained { exit, beside }
+    Explained { exit, beside, took }
 }
 
 /// How long a command's box stood still because it had used up its share of the processor, if that is worth telling.
@@ -181,6 +216,48 @@ fn full(limits: &Limits) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::inbox::Kind;
+    use std::rc::Rc;
+    use tokio::net::unix::pipe;
+
+    const TOOK: Duration = Duration::from_secs(1);
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn time_that_a_box_stood_still_for_is_no_part_of_its_limit_and_a_silent_operator_adds_none() {
+        let (ours, theirs) = std::io::pipe().unwrap();
+        let mut asked_of = pipe::Receiver::from_owned_fd(ours.into()).unwrap();
+        let outbox = pipe::Sender::from_owned_fd(theirs.into()).unwrap();
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let met = Rc::new(Met::new(Outbox::start(outbox)));
+                met.hear(0, Counts { stood_ms: 4_000, ..Counts::default() });
+                let began = Instant::now();
+                let waits = Rc::clone(&met);
+                let passed = tokio::task::spawn_local(async move { waits.passed(Duration::from_secs(60)).await });
+                // The first question is answered with a pause of 90 s since; the second with no more.
+                for asked in 1..=2 {
+                    assert_eq!(api::frame::read_bytes(&mut asked_of).await.unwrap(), [Kind::Ask as u8]);
+                    met.hear(asked, Counts { stood_ms: 94_000, ..Counts::default() });
+                }
+                passed.await.unwrap();
+                assert_eq!(began.elapsed().as_secs(), 60 + 90);
+
+                // Nobody answers any more: what was known last counts, and the limit holds.
+                let began = Instant::now();
+                met.passed(Duration::from_secs(60)).await;
+                assert_eq!(began.elapsed().as_secs(), 60 + u64::from(ANSWER_SECS));
+            })
+            .await;
+    }
+
+    #[test]
+    fn what_a_command_took_is_without_the_time_that_its_box_stood_still() {
+        let counts = |stood_ms| Counts { stood_ms, ..Counts::default() };
+        let took = Duration::from_secs(10);
+        assert_eq!(lived(took, counts(1_000), counts(8_500)), Duration::from_millis(2_500));
+        assert_eq!(lived(took, counts(0), counts(60_000)), Duration::ZERO);
+    }
 
     fn limits() -> Limits {
         Limits { memory_mib: 512, processes: 32, ..Limits::default() }
@@ -219,21 +296,21 @@ mod tests {
     fn a_command_that_the_kernel_killed_at_a_limit_says_which() {
         let why = "killed: memory limit 512 MiB".to_owned();
         for exit in [Exit::Signal { signal: 9 }, Exit::Code { code: 137 }] {
-            let said = explain(exit, counts(0, 0), counts(1, 0), &limits());
-            assert_eq!(said, Explained { exit: Exit::Killed { why: why.clone() }, beside: vec![] });
+            let said = explain(exit, TOOK, counts(0, 0), counts(1, 0), &limits());
+            assert_eq!(said, Explained { exit: Exit::Killed { why: why.clone() }, beside: vec![], took: TOOK });
         }
     }
 
     #[test]
     fn a_command_that_met_a_limit_and_ended_by_itself_keeps_its_status() {
-        let said = explain(Exit::Code { code: 2 }, counts(3, 0), counts(4, 9), &limits());
+        let said = explain(Exit::Code { code: 2 }, TOOK, counts(3, 0), counts(4, 9), &limits());
         assert_eq!(said.exit, Exit::Code { code: 2 });
         assert_eq!(said.beside, ["met the limit of 32 processes", "a process of it was killed: memory limit 512 MiB"]);
     }
 
     #[test]
     fn what_an_earlier_command_met_is_not_this_ones() {
-        let said = explain(Exit::Signal { signal: 9 }, counts(3, 2), counts(3, 2), &limits());
-        assert_eq!(said, Explained { exit: Exit::Signal { signal: 9 }, beside: vec![] });
+        let said = explain(Exit::Signal { signal: 9 }, TOOK, counts(3, 2), counts(3, 2), &limits());
+        assert_eq!(said, Explained { exit: Exit::Signal { signal: 9 }, beside: vec![], took: TOOK });
     }
 }

@@ -4,8 +4,9 @@
 
 use crate::harden::{BoxPlan, HardenError, HardenedSpec, HostFacts, harden};
 use crate::helper::{Answer, Order};
+use crate::process::Process;
 use crate::strays::{Held, Strays};
-use crate::{packet, read_back};
+use crate::{group, packet, read_back};
 use api::inbox::{Counts, Hello};
 use model::event::Reading;
 use model::profile::Engine;
@@ -86,7 +87,8 @@ pub struct Created {
 #[derive(Debug)]
 pub struct LiveBox {
     spec: HardenedSpec,
-    pid: u32,
+    /// Process 1; none while the box is being made.
+    first: Option<Arc<Process>>,
     /// Its control group, absolute in each hierarchy.
     group: String,
     /// What the engine itself said of it.
@@ -224,7 +226,7 @@ impl Host {
         let go = stdin.try_clone().map_err(host("keep the box's standard input"))?;
         let mut live = LiveBox {
             spec,
-            pid: 0,
+            first: None,
             group: String::new(),
             readings: Vec::new(),
             helper,
@@ -237,7 +239,11 @@ impl Host {
             .map_err(|e| BoxError::Helper(format!("a path of the plan is not UTF-8: {e}")))?;
         let listener = match live.order(&order, &[]) {
             Ok((Answer::Made { pid, group, readings }, mut fds)) if fds.len() == 1 => {
-                (live.pid, live.group, live.readings) = (pid, group, readings);
+                let ended = || BoxError::Lost("its process 1 ended before it had a run".into());
+                // A number alone may be another's by now.
+                let first = Process::open(pid).ok().filter(|first| first.is_in(&live.spec.cgroup()));
+                live.first = Some(Arc::new(first.ok_or_else(ended)?));
+                (live.group, live.readings) = (group, readings);
                 fds.remove(0)
             }
             Ok((Answer::Failed { what }, _)) => return Err(BoxError::Helper(what)),
@@ -270,10 +276,10 @@ impl Host {
     /// [`BoxError::Host`] when something of it cannot be ended.
     pub fn reap_orphans(&self) -> Result<Vec<String>, BoxError> {
         let parent = &self.facts.cgroup_parent;
-        let reaped = read_back::reap(parent).map_err(host("reap the boxes of an earlier operator"))?;
+        let reaped = group::reap(parent).map_err(host("reap the boxes of an earlier operator"))?;
         match crate::docker::reap(&self.facts.docker, &self.facts.dir, parent, None) {
             // It may have been starting one just then.
-            Ok(true) => drop(read_back::reap(parent).map_err(host("reap the boxes of an earlier operator"))?),
+            Ok(true) => drop(group::reap(parent).map_err(host("reap the boxes of an earlier operator"))?),
             Ok(false) => {}
             // Nothing of them runs any more; what the daemon still lists, the next start takes away.
             Err(e) => eprintln!("take away what Docker still lists of an earlier operator's boxes: {e}"),
@@ -338,7 +344,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // Empty by then; one that is not holds a box that another operator is about to reap.
-        read_back::remove_parent(&self.facts.cgroup_parent);
+        group::remove_parent(&self.facts.cgroup_parent);
     }
 }
 
@@ -389,7 +395,7 @@ impl LiveBox {
     /// Process 1 of the box, as the host counts.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.first.as_ref().map_or(0, |first| first.number())
     }
     /// The helper, as the host counts.
     #[must_use]
@@ -418,7 +424,8 @@ impl LiveBox {
     /// Reads back what the kernel says of the box, line by line against the promise. Every line must hold.
     #[must_use]
     pub fn read_back(&self, hello: &Hello) -> Vec<Reading> {
-        let mut lines = read_back::all(&self.spec, self.pid, &self.group, hello);
+        let Some(first) = &self.first else { return Vec::new() };
+        let mut lines = read_back::all(&self.spec, first, &self.group, hello);
         lines.extend(self.readings.iter().cloned());
         lines
     }
@@ -426,11 +433,11 @@ impl LiveBox {
     /// What reads the same again, on any thread and for as long as the box lives; none once its process 1 is gone.
     #[must_use]
     pub fn watch(&self, hello: &Hello) -> Box<dyn Fn() -> Option<Vec<Reading>> + Send + Sync> {
-        let (spec, pid, group, hello) = (self.spec.clone(), self.pid, self.group.clone(), hello.clone());
+        let (spec, first, group, hello) = (self.spec.clone(), self.first.clone(), self.group.clone(), hello.clone());
         Box::new(move || {
-            let lines = read_back::all(&spec, pid, &group, &hello);
+            let lines = read_back::all(&spec, first.as_ref()?, &group, &hello);
             // Afterwards: what was read of a process that was just going says nothing.
-            (!is_dead(pid)).then_some(lines)
+            first.as_ref().filter(|first| !first.is_gone()).map(|_| lines)
         })
     }
 
@@ -438,7 +445,7 @@ impl LiveBox {
     #[must_use]
     pub fn gauge(&self) -> Box<dyn Fn() -> Counts + Send + Sync> {
         let group = self.group.clone();
-        Box::new(move || read_back::counts(&group))
+        Box::new(move || group::counts(&group))
     }
 
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.
@@ -460,7 +467,7 @@ impl LiveBox {
     /// Whether its process 1 is gone, and with it every other process of the box.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        is_dead(self.pid)
+        self.first.as_ref().is_none_or(|first| first.is_gone())
     }
 
     /// Stops every process of the box where it stands: none gets any processor time until [`LiveBox::resume`].
@@ -569,14 +576,14 @@ impl LiveBox {
         self.over = Some(status);
         if !status.success() {
             let name = self.spec.box_id.to_string();
-            read_back::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
+            group::reap_one(&self.spec.host.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
             if self.spec.engine == Engine::Docker {
                 let facts = &self.spec.host;
                 crate::docker::reap(&facts.docker, &facts.dir, &facts.cgroup_parent, Some(&name))
                     .map_err(host(format!("take away what Docker still lists of the box {name}")))?;
                 // The daemon may have been starting it just then, and go on with it.
                 self.held.lost();
-                read_back::reap_one(&facts.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
+                group::reap_one(&facts.cgroup_parent, &name).map_err(host(format!("end the box {name}")))?;
             }
         }
         Ok(status)
@@ -602,13 +609,6 @@ impl LiveBox {
         }
         Ok((serde_json::from_slice(&said).map_err(|_| BoxError::HelperGone)?, fds))
     }
-}
-
-/// Whether a process has ended. A number that went to somebody else is alive.
-fn is_dead(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    // The state stands behind the name, which ends at the last bracket.
-    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
 
 impl Drop for LiveBox {

@@ -10,7 +10,7 @@ use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
 use crate::sole::Sole;
 use crate::worktree::Worktree;
-use crate::{cable, changes, oci, packet, read_back};
+use crate::{cable, changes, group, oci, packet};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -177,7 +177,7 @@ fn carry_out(order: Order, mut fds: Vec<OwnedFd>, made: &mut Option<Made>) -> (A
             Err(e) => failed(e.to_string()),
         },
         (order @ (Order::Pause | Order::Resume), Some(made)) => {
-            match read_back::freeze(&made.spec.cgroup(), matches!(order, Order::Pause)) {
+            match group::freeze(&made.spec.cgroup(), matches!(order, Order::Pause)) {
                 Ok(()) => (Answer::Did, None, false),
                 Err(e) => failed(format!("pause or resume the box: {e}")),
             }
@@ -303,7 +303,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let mut container = built.map_err(|e| Killed::or(e.into()))?;
         let pid = container.pid().map_or(0, nix_raw);
         let waiting = (|| {
-            read_back::forbid_swap(&spec.cgroup()).map_err(act("forbid swap"))?;
+            group::forbid_swap(&spec.cgroup()).map_err(act("forbid swap"))?;
             // Here and not by the runtime, which would set this helper's own.
             std::fs::write(format!("/proc/{pid}/oom_score_adj"), oci::OUT_OF_MEMORY_SCORE.to_string())
                 .map_err(act("put the box first where the host's memory runs out"))?;
@@ -400,7 +400,7 @@ impl Made {
         // Every process, not process 1 alone: it is collected only when it has run to its own end, and a command of
         // its uid may have seen to it that it never gets to run.
         for _ in 0..KILL_ROUNDS {
-            read_back::kill_members(&self.spec.host.cgroup_parent, &self.spec.cgroup())?;
+            group::kill_members(&self.spec.host.cgroup_parent, &self.spec.cgroup())?;
             match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(e) => return Err(e.into()),
@@ -421,7 +421,7 @@ impl Made {
 
     fn end(mut self) -> io::Result<Ended> {
         let killed = self.kill();
-        let why = read_back::limit_met(&self.spec, &self.spec.cgroup());
+        let why = group::limit_met(&self.spec, &self.spec.cgroup());
         let deleted = self.container.delete(true).map_err(|e| io::Error::other(whole(&e)));
         let unmounted = self.worktree.unmount();
         killed.and(deleted).and(unmounted)?;

@@ -6,7 +6,7 @@
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
 //! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
-//! [`read_back`] (what is believed), then [`warm`] (boxes that wait
+//! [`read_back`] (what is believed), `group` (what is ended and stopped together), then [`warm`] (boxes that wait
 //! for a run).
 
 pub mod cable;
@@ -14,12 +14,14 @@ pub mod changes;
 pub mod docker;
 pub mod doctor;
 pub mod embedded;
+mod group;
 pub mod harden;
 pub mod helper;
 pub mod image;
 mod layers;
 pub mod oci;
 pub mod packet;
+mod process;
 pub mod read_back;
 pub mod rootless;
 mod sole;

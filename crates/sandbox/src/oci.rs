@@ -247,6 +247,9 @@ fn table(
     ];
     all.extend(system);
     all.push(Mount::fresh("tmpfs", "/tmp", true, &["nosuid", "nodev", "mode=1777", &scratch[0], &scratch[1]]));
+    // Opened by the runner's walls to one command at a time, and to none without a lease.
+    let bearers = ["nosuid", "noexec", "nodev", "mode=1777", "size=16m", "nr_inodes=4096"];
+    all.push(Mount::fresh("tmpfs", api::inbox::BEARERS, true, &bearers));
     all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
     all.push(Mount::through(layers, runner, api::inbox::RUNNER_PATH));
     all.push(Mount::through(layers, agent, api::inbox::AGENT_PATH));
@@ -262,7 +265,7 @@ fn table(
 /// The system's own.
 pub fn root_tree(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
     let root = stage.join("root");
-    for folder in ["", "dev", "etc", "proc", "run", "run/volary", "tmp", "usr", "var", "workspace"] {
+    for folder in ["", "dev", "etc", "proc", "run", "run/bearer", "run/volary", "tmp", "usr", "var", "workspace"] {
         fs::create_dir(root.join(folder))?;
         fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o755))?;
     }

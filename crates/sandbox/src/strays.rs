@@ -4,7 +4,7 @@
 //!
 //! Read [`Strays::hold`] (which boxes there may be), then [`watch`] and [`Host::sweep`].
 
-use crate::{Host, read_back};
+use crate::{Host, group};
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -87,10 +87,10 @@ impl Host {
     pub fn sweep(&self) -> io::Result<Vec<String>> {
         let (strays, facts) = (self.strays(), self.facts());
         // Looked at before who is held: a box that is begun meanwhile is not among them.
-        let mut found: Vec<String> = read_back::boxes(&facts.cgroup_parent).into_keys().collect();
+        let mut found: Vec<String> = group::boxes(&facts.cgroup_parent).into_keys().collect();
         found.retain(|name| !strays.is_held(name));
         for name in &found {
-            read_back::reap_one(&facts.cgroup_parent, name)?;
+            group::reap_one(&facts.cgroup_parent, name)?;
         }
         found.extend(crate::docker::sweep(&facts.docker, &facts.dir, &facts.cgroup_parent, |name| {
             strays.is_held(name)

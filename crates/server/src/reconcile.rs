@@ -1,7 +1,8 @@
 //! What follows when a host links: its list of runs against ours. Pure; [`crate::link`] carries it out. Read
 //! [`reconcile`], then [`again`].
 //!
-//! No run is left in limbo: every run that is not over is waited for, launched again, or ended with a reason;
+//! No run is left in limbo: every run that is not over is waited for, launched again, left to the person who paused it,
+//! or ended with a reason;
 //! and no box lives for a run that is over or that nobody here knows.
 
 use api::link::Known;
@@ -30,6 +31,8 @@ pub struct Held {
     pub operator_seq: u64,
     /// Whether a person asked for its end.
     pub cancel_asked: bool,
+    /// Whether a person paused it.
+    pub paused: bool,
     /// Whether it is a command that may have been begun: it is never begun again. Matters to [`again`] only.
     pub command_begun: bool,
 }
@@ -58,6 +61,13 @@ pub enum Step {
         /// The run.
         run: RunId,
     },
+    /// Its box lives: have it stand still, or go on, as its state says. It does already, if no word of a person was lost.
+    Hold {
+        /// The run.
+        run: RunId,
+        /// Whether it is to stand still.
+        still: bool,
+    },
 }
 
 /// What to do about a run that has no box any more.
@@ -85,6 +95,8 @@ pub enum Next {
         /// As this attempt.
         attempt: u32,
     },
+    /// Nothing, until a person resumes it.
+    Wait,
     /// The host ends it as a person asked; what it changed comes home first.
     Cancel,
     /// The host ends it as failed for this reason; what it changed comes home first.
@@ -140,6 +152,8 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
     if known.live {
         if ours.cancel_asked {
             steps.push(Step::Cancel { run: run() });
+        } else {
+            steps.push(Step::Hold { run: run(), still: ours.paused });
         }
     } else if !known.ended {
         steps.push(Step::When { run: run(), seq: known.last_seq, then: Then::Again { here: true } });
@@ -192,6 +206,8 @@ pub fn again(ours: &Held, here: bool) -> Next {
              had a box; it is not launched again by itself. See the host's log, then start a new run.",
             MAX_LAUNCHES - ours.boxes
         )
+    } else if ours.paused {
+        return Next::Wait;
     } else {
         return Next::Launch { attempt: ours.boxes + 1 };
     };
@@ -211,6 +227,7 @@ mod tests {
             boxes: 1,
             operator_seq: 5,
             cancel_asked: false,
+            paused: false,
             command_begun: false,
         }
     }
@@ -228,7 +245,20 @@ mod tests {
 
     #[test]
     fn a_run_whose_box_lives_is_left_to_it() {
-        assert_eq!(reconcile(&[held()], &[known(5, true, false)]), []);
+        let steps = |paused| reconcile(&[Held { paused, ..held() }], &[known(5, true, false)]);
+        for still in [false, true] {
+            assert_eq!(steps(still), [Step::Hold { run: "r".parse().unwrap(), still }]);
+        }
+    }
+
+    #[test]
+    fn a_paused_run_without_a_box_gets_none_and_can_be_ended() {
+        let paused = Held { paused: true, ..held() };
+        assert_eq!(again(&paused, true), Next::Wait);
+        assert_eq!(again(&Held { cancel_asked: true, ..paused.clone() }, true), Next::Cancel);
+        // A command that may have begun is not begun again, paused or not: its person is told now.
+        assert!(matches!(again(&Held { command_begun: true, ..paused.clone() }, true), Next::Close { .. }));
+        assert!(matches!(again(&Held { boxes: 3, ..paused }, true), Next::Close { .. }));
     }
 
     #[test]
@@ -279,14 +309,15 @@ mod tests {
     }
 
     fn any_held() -> impl Strategy<Value = Held> {
-        (0u8..6, any::<bool>(), 0u32..12, 0u32..5, 0u64..4, any::<bool>(), any::<bool>()).prop_map(
-            |(run, over, launches, boxes, operator_seq, cancel_asked, command_begun)| Held {
+        (0u8..6, any::<bool>(), 0u32..12, 0u32..5, 0u64..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(run, over, launches, boxes, operator_seq, cancel_asked, paused, command_begun)| Held {
                 run: format!("r{run}").parse().unwrap(),
                 over,
                 launches,
                 boxes,
                 operator_seq,
                 cancel_asked,
+                paused,
                 command_begun,
             },
         )
@@ -303,7 +334,10 @@ mod tests {
 
     fn of<'a>(steps: &'a [Step], run: &RunId) -> Vec<&'a Step> {
         let about = |step: &&Step| match step {
-            Step::Resend { run: r, .. } | Step::When { run: r, .. } | Step::Cancel { run: r } => r == run,
+            Step::Resend { run: r, .. }
+            | Step::When { run: r, .. }
+            | Step::Cancel { run: r }
+            | Step::Hold { run: r, .. } => r == run,
         };
         steps.iter().filter(about).collect()
     }
@@ -356,6 +390,7 @@ mod tests {
                         if let Next::Launch { attempt } = next {
                             prop_assert!((1..=MAX_ATTEMPTS).contains(&attempt));
                             prop_assert!(ours.launches < MAX_LAUNCHES && !ours.cancel_asked && !ours.command_begun);
+                            prop_assert!(!ours.paused);
                         }
                         // Where there is a worktree nothing is ended without its host.
                         let without_host = matches!(next, Next::End | Next::Fail { .. });

@@ -42,6 +42,8 @@ pub fn worth(event: &Event) -> bool {
         Event::Base { .. }
             | Event::Attempt { .. }
             | Event::Walls { .. }
+            | Event::Froze
+            | Event::Thawed { .. }
             | Event::Result { .. }
             | Event::Ended { .. }
             | Event::ToolCall { .. }

@@ -152,8 +152,17 @@ fn kind_word(kind: RunKind) -> &'static str {
     }
 }
 
+const STATES: [RunState; 6] = [
+    RunState::Queued,
+    RunState::Running,
+    RunState::Paused,
+    RunState::Done,
+    RunState::Failed,
+    RunState::Cancelled,
+];
+
 fn state(text: &str) -> Result<RunState, StoreError> {
-    [RunState::Queued, RunState::Running, RunState::Done, RunState::Failed, RunState::Cancelled]
+    STATES
         .into_iter()
         .find(|s| s.word() == text)
         .ok_or_else(|| StoreError::Corrupt { what: "run state", why: text.to_owned() })
@@ -163,7 +172,7 @@ fn id(text: &str) -> Result<RunId, StoreError> {
     RunId::parse(text).map_err(StoreError::corrupt("run id"))
 }
 
-fn small(n: i64) -> u32 {
+pub(crate) fn small(n: i64) -> u32 {
     u32::try_from(n).unwrap_or(0)
 }
 
@@ -246,7 +255,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        const LIVE: &str = "SELECT * FROM runs WHERE state IN ('queued', 'running') ORDER BY created, run";
+        const LIVE: &str = "SELECT * FROM runs WHERE state IN ('queued', 'running', 'paused') ORDER BY created, run";
         let rows = sqlx::query(LIVE).fetch_all(&self.read).await;
         rows.map_err(StoreError::sql("list the live runs"))?.iter().map(run_row).collect()
     }
@@ -399,10 +408,13 @@ impl Tx {
 
     /// Lets the run's row follow one event. Nothing changes a run's state but this.
     fn fold(&mut self, run: &RunId, at: Moment, event: &Event) {
-        const RUNNING: &str = "UPDATE runs SET state = 'running', attempts = $2 WHERE run = $1 AND state IN \
-            ('queued', 'running')";
+        // One that was paused meanwhile stays so.
+        const RUNNING: &str = "UPDATE runs SET state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
+            attempts = $2 WHERE run = $1 AND state IN ('queued', 'running', 'paused')";
         const ENDED: &str = "UPDATE runs SET state = $2, reason = $3, ended = $4 WHERE run = $1 AND state IN \
-            ('queued', 'running')";
+            ('queued', 'running', 'paused')";
+        const PAUSED: &str = "UPDATE runs SET state = 'paused' WHERE run = $1 AND state IN ('queued', 'running')";
+        const RESUMED: &str = "UPDATE runs SET state = $2 WHERE run = $1 AND state = 'paused'";
         const BASE: &str = "UPDATE runs SET base = $2 WHERE run = $1 AND base IS NULL";
         const BRANCH: &str = "UPDATE runs SET branch = $2 WHERE run = $1";
         let follow = |sql| Statement::new("follow an event", sql).bind(run.as_str());
@@ -416,6 +428,8 @@ impl Tx {
                 };
                 follow(ENDED).bind(state.word()).bind(reason.as_str()).bind(at.0)
             }
+            Event::Paused { .. } => follow(PAUSED),
+            Event::Resumed { .. } => follow(RESUMED).bind(RunState::Paused.after(event).word()),
             Event::Base { commit, .. } => follow(BASE).bind(commit.as_str()),
             Event::Result { branch: Some(branch), .. } => follow(BRANCH).bind(branch.as_str()),
             _ => return,
@@ -465,9 +479,9 @@ mod tests {
 
     #[test]
     fn the_words_of_the_rows_are_those_of_the_states() {
-        for s in [RunState::Queued, RunState::Running, RunState::Done, RunState::Failed, RunState::Cancelled] {
+        for s in STATES {
             assert_eq!(state(s.word()).unwrap(), s);
-            assert_eq!(s.is_over(), !matches!(s.word(), "queued" | "running"));
+            assert_eq!(s.is_over(), !matches!(s.word(), "queued" | "running" | "paused"));
         }
     }
 }

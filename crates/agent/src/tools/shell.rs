@@ -37,13 +37,13 @@ pub(super) async fn run(bench: &Bench, id: &str, shell: &Shell) -> Result<Said, 
 
 async fn follow(bench: &Bench, terminal: &TerminalId, shell: &Shell) -> Result<Said, Said> {
     let seconds = shell.timeout.unwrap_or(SECONDS).clamp(1, bench.command_seconds.max(1));
-    let in_time = tokio::time::timeout(Duration::from_secs(seconds), wait(bench, terminal)).await;
+    let in_time = crate::lived::timeout(Duration::from_secs(seconds), wait(bench, terminal)).await;
     let (exit, why) = match in_time {
         Ok(ended) => ended?,
         Err(_) => {
             let kill = KillTerminalRequest::new(bench.session.clone(), terminal.clone());
             let _: Value = bench.peer.request(CLIENT_METHOD_NAMES.terminal_kill, kill).await?;
-            let ended = tokio::time::timeout(GRACE, wait(bench, terminal)).await;
+            let ended = crate::lived::timeout(GRACE, wait(bench, terminal)).await;
             let exit = ended.map_or_else(|_| Ok(TerminalExitStatus::new()), |ended| ended.map(|(exit, _)| exit))?;
             (exit, format!("killed: it did not end within {seconds} seconds"))
         }

@@ -1,6 +1,7 @@
 //! One run from launch to end, with every way it can break.
 
 mod home;
+mod paused;
 mod support;
 
 use api::inbox::{Kind, ToRunner};
@@ -465,8 +466,11 @@ impl Stage {
         assert!(Command::new("sh").current_dir(self.dir.path()).args(["-ec", &script]).status().unwrap().success());
         self.dir.path().canonicalize().unwrap().join("repo")
     }
+    fn keeper_order(&self, order: Down) {
+        operator::link::Orders::obey(&self.keeper, order);
+    }
     fn keeper_cancel(&self) {
-        operator::link::Orders::obey(&self.keeper, Down::Cancel { run: id() });
+        self.keeper_order(Down::Cancel { run: id() });
     }
     fn keeper_input(&self, data: &str, end: bool) {
         let input = Down::Input { run: id(), data_b64: data.into(), end };

@@ -93,9 +93,15 @@ pub struct FakeEngine {
     pub changes: Mutex<Vec<(Vec<u8>, String)>>,
     /// The next box's changes have no end; this is told once they are being imported.
     pub endless: Mutex<Option<oneshot::Sender<()>>>,
+    /// Whether boxes were paused, resumed and killed, in order.
+    pub acts: Arc<Mutex<Vec<&'static str>>>,
+    /// How often a box does not stand still although it is asked to.
+    pub unruly: Arc<Mutex<u32>>,
 }
 
 struct FakeBox {
+    acts: Arc<Mutex<Vec<&'static str>>>,
+    unruly: Arc<Mutex<u32>>,
     stdout: Arc<Mutex<Option<File>>>,
     alive: Arc<Mutex<usize>>,
     wall_off: bool,
@@ -135,6 +141,8 @@ impl Engine for FakeEngine {
         *alive += 1;
         assert_eq!(*alive, 1, "two boxes at once");
         let live = FakeBox {
+            acts: Arc::clone(&self.acts),
+            unruly: Arc::clone(&self.unruly),
             stdout,
             alive: Arc::clone(&self.alive),
             wall_off: *self.wall_off.lock().unwrap(),
@@ -176,7 +184,21 @@ impl Live for FakeBox {
     fn is_dead(&self) -> bool {
         self.dead
     }
+    fn pause(&mut self) -> Result<(), String> {
+        let mut unruly = self.unruly.lock().unwrap();
+        if let Some(less) = unruly.checked_sub(1) {
+            *unruly = less;
+            return Err("a process of it sleeps in the kernel".into());
+        }
+        self.acts.lock().unwrap().push("pause");
+        Ok(())
+    }
+    fn resume(&mut self) -> Result<(), String> {
+        self.acts.lock().unwrap().push("resume");
+        Ok(())
+    }
     fn kill(&mut self) -> Result<(), String> {
+        self.acts.lock().unwrap().push("kill");
         self.stdout.lock().unwrap().take();
         Ok(())
     }
@@ -363,6 +385,7 @@ pub fn exec() -> Launch {
         handle: None,
         history: vec![],
         answered: vec![],
+        variables: vec![],
     }
 }
 

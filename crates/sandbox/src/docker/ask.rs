@@ -229,7 +229,7 @@ fn tree() -> io::Result<Vec<u8>> {
         header.set_gid(0);
         header
     };
-    for folder in ["dev", "etc", "proc", "run", "run/volary", "tmp", "usr", "var", "workspace"] {
+    for folder in ["dev", "etc", "proc", "run", "run/bearer", "run/volary", "tmp", "usr", "var", "workspace"] {
         // The daemon gives a file system in memory the mode of the folder below it.
         let mode = if folder == "tmp" { 0o1777 } else { 0o755 };
         tar.append_data(&mut header(tar::EntryType::Directory, mode), format!("{folder}/"), io::empty())?;

@@ -5,16 +5,17 @@ use crate::embedded::Ended;
 use crate::harden::HardenedSpec;
 use crate::helper::{self, Answer, KILL_ROUNDS, act};
 use crate::oci::Mount;
+use crate::process::Process;
 use crate::sole::Sole;
 use crate::worktree::{Paths, Worktree};
-use crate::{cable, read_back};
+use crate::{cable, group};
 use bollard::Docker;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
 use futures_util::StreamExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ pub struct Made {
     worktree: Worktree,
     id: Option<String>,
     process_1: Option<OwnedFd>,
-    pid: u32,
+    /// Process 1 again, to look into.
+    first: Option<Process>,
     group: String,
     /// Moves the box's output; ends with it.
     output: Option<JoinHandle<()>>,
@@ -71,7 +73,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
         worktree,
         id: None,
         process_1: None,
-        pid: 0,
+        first: None,
         group: String::new(),
         output: None,
         input: None,
@@ -114,26 +116,34 @@ impl Made {
         let ended = || io::Error::new(io::ErrorKind::Interrupted, "the box's process 1 ended at once");
         let pid = said.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0).ok_or_else(ended)?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(ended)?;
+        let first = Process::open(pid.as_raw_nonzero().get().unsigned_abs()).map_err(|_| ended())?;
         self.process_1 = Some(pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ended())?);
-        let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        self.pid = pid;
-        let narrowed = self.narrow(pid, &mounts);
+        let pid = first.number();
+        // By now its number may be another's, in whose mounts and network nothing is to be done.
+        if !first.is_in(&self.spec.cgroup()) {
+            let of_whom = fs::read_to_string(first.file("cgroup")).unwrap_or_default();
+            let said = self.docker.inspect_container(&id, None).await.map_err(trouble("inspect the box"))?;
+            let is_it = said.state.and_then(|state| state.pid) == Some(i64::from(pid)) && !first.is_gone();
+            let why = format!("the daemon put the box into another control group than it was told: {of_whom}");
+            return Err(if is_it { io::Error::other(why) } else { ended() });
+        }
+        let narrowed = self.narrow(&first, &mounts);
         if self.is_over()? {
-            // Its number may be another's by now, and so what was bound and narrowed.
             return Err(ended());
         }
         let listener = narrowed?;
+        self.first = Some(first);
         self.limits = Some(tokio::spawn(limit_met(self.process_1()?, self.spec.clone(), self.group.clone())));
         let readings = ask::readings(&said, &self.spec, &image, &self.group);
         Ok((Answer::Made { pid, group: self.group.clone(), readings }, listener))
     }
 
     /// What the daemon cannot be told is done from outside; gives the box's door.
-    fn narrow(&mut self, pid: u32, mounts: &[Mount]) -> io::Result<OwnedFd> {
-        self.group = group_of(pid)?;
-        read_back::forbid_swap(&self.group).map_err(act("forbid swap"))?;
-        places::tighten(pid, mounts)?;
-        cable::bind(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(act("bind the box's door"))
+    fn narrow(&mut self, first: &Process, mounts: &[Mount]) -> io::Result<OwnedFd> {
+        self.group = group_of(first)?;
+        group::forbid_swap(&self.group).map_err(act("forbid swap"))?;
+        places::tighten(&first.file("ns/mnt"), mounts)?;
+        cable::bind(&first.file("ns/net")).map_err(act("bind the box's door"))
     }
 
     fn process_1(&self) -> io::Result<OwnedFd> {
@@ -185,12 +195,12 @@ impl Made {
 
     /// Puts the run's worktree into the box.
     pub fn claim(&mut self, lower: Option<&Path>) -> io::Result<()> {
-        let mounts = File::open(format!("/proc/{}/ns/mnt", self.pid)).map_err(act("open the box's mounts"));
+        let first = self.first.as_ref().map(|first| first.file("ns/mnt"));
+        let mounts = first.ok_or_else(|| io::ErrorKind::NotFound.into()).and_then(File::open);
         if self.is_over()? {
-            // Its number may be another's by now.
             return Err(io::Error::new(io::ErrorKind::Interrupted, "the box's process 1 ended before it had a run"));
         }
-        self.worktree.claim(lower, &mounts?)
+        self.worktree.claim(lower, &mounts.map_err(act("open the box's mounts"))?)
     }
 
     /// Where its changes are, and the most that they may be, in bytes.
@@ -216,14 +226,14 @@ impl Made {
         // One without a group of its own is ended with its container.
         if self.process_1.is_some() && !self.group.is_empty() {
             // Read before the end: the daemon takes the group away with the last process.
-            self.why = read_back::limit_met(&self.spec, &self.group);
+            self.why = group::limit_met(&self.spec, &self.group);
             let mut rounds = 0;
             while !self.is_over()? {
                 if rounds == KILL_ROUNDS {
                     return Err(io::Error::other("the box's processes do not end"));
                 }
                 rounds += 1;
-                read_back::kill_members(&self.spec.host.cgroup_parent, &self.group)?;
+                group::kill_members(&self.spec.host.cgroup_parent, &self.group)?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -258,7 +268,7 @@ impl Made {
         let hidden = places::hide_from(&self.host, &self.place);
         let unmounted = self.worktree.unmount();
         let name = self.spec.box_id.to_string();
-        let gone = read_back::reap_one(&self.spec.host.cgroup_parent, &name);
+        let gone = group::reap_one(&self.spec.host.cgroup_parent, &name);
         killed.and(removed).and(hidden).and(unmounted).and(gone)?;
         Ok(Ended { why: self.why.take() })
     }
@@ -268,23 +278,23 @@ impl Made {
 async fn limit_met(process_1: OwnedFd, spec: HardenedSpec, group: String) -> Option<String> {
     // SAFETY: both descriptors are owned by what watches them, and are closed after it.
     let over = unsafe { AsyncFd::register_with_interest(process_1, Interest::READABLE) }.ok()?;
-    let events = File::open(read_back::process_events(&group)).ok()?;
+    let events = File::open(group::process_events(&group)).ok()?;
     // SAFETY: as above.
     let events = unsafe { AsyncFd::register_with_interest(events, Interest::PRIORITY) }.ok()?;
     loop {
-        if let Some(why) = read_back::limit_met(&spec, &group) {
+        if let Some(why) = group::limit_met(&spec, &group) {
             return Some(why);
         }
         tokio::select! {
-            _ = over.readable() => return read_back::limit_met(&spec, &group),
+            _ = over.readable() => return group::limit_met(&spec, &group),
             more = events.ready(Interest::PRIORITY) => more.ok()?.clear_ready(),
         }
     }
 }
 
 /// The control group that a process is in, absolute in each hierarchy.
-fn group_of(pid: u32) -> io::Result<String> {
-    let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+fn group_of(process: &Process) -> io::Result<String> {
+    let table = fs::read_to_string(process.file("cgroup"))?;
     let v2 = crate::doctor::cgroups() == crate::doctor::Cgroups::V2;
     let mut groups = table.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

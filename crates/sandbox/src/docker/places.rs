@@ -9,7 +9,7 @@ use crate::helper::act;
 use crate::layers::{self, Layers};
 use crate::oci::{self, Mount};
 use crate::worktree::within;
-use api::inbox::WORKSPACE;
+use api::inbox::{BEARERS, WORKSPACE};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::fs::{self, File};
@@ -85,9 +85,9 @@ pub fn hide(place: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the box's mounts what the spec promises and the daemon cannot be told.
-pub fn tighten(pid: u32, promised: &[Mount]) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/mnt")).map_err(act("open the box's mounts"))?;
+/// Makes the box's mounts, whose namespace is the file `own`, what the spec promises and the daemon cannot be told.
+pub fn tighten(own: &Path, promised: &[Mount]) -> io::Result<()> {
+    let namespace = File::open(own).map_err(act("open the box's mounts"))?;
     let named = |what: String| move |e: rustix::io::Errno| act(&what)(e.into());
     within(&namespace, || {
         for point in SURPLUS {
@@ -105,9 +105,11 @@ pub fn tighten(pid: u32, promised: &[Mount]) -> io::Result<()> {
             narrow(&mount.point, flags)?;
         }
         // The daemon gives it the mode of the image's folder, if there is one.
-        let tmp = rustix::fs::open("/tmp", OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        rustix::fs::fchmod(tmp.map_err(named("open /tmp".into()))?, Mode::from_raw_mode(0o1777))
-            .map_err(named("open /tmp to the box".into()))?;
+        for point in ["/tmp", BEARERS] {
+            let folder = rustix::fs::open(point, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            rustix::fs::fchmod(folder.map_err(named(format!("open {point}")))?, Mode::from_raw_mode(0o1777))
+                .map_err(named(format!("open {point} to the box")))?;
+        }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         rustix::mount::mount_remount("/proc", flags, "hidepid=2").map_err(named("hide processes in /proc".into()))
     })

@@ -21,8 +21,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method};
 use maud::{PreEscaped, Render, html};
-use model::RunId;
-use policy::access::Scope;
+use model::{RunId, RunState};
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -129,7 +128,10 @@ async fn run(
     }
     let news = app.live.subscribe(&run);
     let caller = by.caller().clone();
-    let follower = Follower { app, run, caller, transcript, after, waiting: VecDeque::new(), news };
+    // What the page showed when it was made, unless something was said since.
+    let view = runs::get(&app, &run).await?;
+    let shown = (view.entries <= after).then_some(view.state);
+    let follower = Follower { app, run, caller, transcript, after, waiting: VecDeque::new(), news, shown };
     Ok(stream(futures_util::stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
         match follower.next().await {
@@ -153,6 +155,8 @@ struct Follower {
     after: u64,
     waiting: VecDeque<RawEntry>,
     news: watch::Receiver<u64>,
+    /// The state whose buttons the page has; none before the first look.
+    shown: Option<RunState>,
 }
 
 impl Follower {
@@ -173,13 +177,13 @@ impl Follower {
             }
             // Read after the entries, so that it is never behind them.
             let view = runs::get(&self.app, &self.run).await?;
-            let may_cancel = self.caller.scopes.holds(Scope::RunsCancel);
+            let scopes = self.caller.scopes;
             if self.after > before {
-                pieces.extend(standing(&view, may_cancel));
+                pieces.extend(standing(&view, scopes, &mut self.shown));
                 return Ok(Told::More(Event::default().id(self.after.to_string()).data(data(pieces))));
             }
             if view.state.is_over() && view.entries <= self.after {
-                return Ok(Told::Last(last_event(standing(&view, may_cancel))));
+                return Ok(Told::Last(last_event(standing(&view, scopes, &mut self.shown))));
             }
             // Woken by news; or after a while, to see whether the session still lives.
             if let Ok(Err(_)) = tokio::time::timeout(REST, self.news.changed()).await {

@@ -8,10 +8,10 @@ use super::words::{badge, cost, moment, number};
 use super::{blocks, denials};
 use crate::app::App;
 use crate::fault::Fault;
-use crate::guard::right::{RunsCancel, RunsRead};
+use crate::guard::right::{RunsCancel, RunsPause, RunsRead};
 use crate::http_api::RunIn;
 use crate::routes::Routes;
-use crate::runs;
+use crate::{pause, runs};
 use api::http::RunView;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -19,7 +19,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
 use model::run::RunKind;
-use policy::access::Scope;
+use model::{RunId, RunState};
+use policy::access::{Scope, Scopes};
 use serde::Deserialize;
 
 /// Entries of a transcript that one page holds.
@@ -30,6 +31,8 @@ pub(super) fn routes() -> Routes {
         .add(Method::GET, "/runs/{run}", "The page of a run: the last 500 entries, or those from `from`.", show)
         .add(Method::GET, "/runs/{run}/cancel", "A page that asks before a run is ended; changes nothing.", ask)
         .add(Method::POST, "/runs/{run}/cancel", "End a run, from its page.", cancel)
+        .add(Method::POST, "/runs/{run}/pause", "Have a run stand still, from its page.", hold_still)
+        .add(Method::POST, "/runs/{run}/resume", "Let a run go on, from its page.", go_on)
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +73,7 @@ async fn show(
                 span #state { (badge(view.state)) }
                 h1 title=(view.run) { (line(&view.task, 200)) }
                 span.live-state #live-state role="status" {}
-                span.actions #actions { (actions(&view, by.caller().scopes.holds(Scope::RunsCancel))) }
+                span.actions #actions { (actions(&view, by.caller().scopes)) }
             }
             div.totals #totals { (totals(&view)) }
         }
@@ -91,13 +94,13 @@ async fn show(
     Ok(page(by.caller(), Place::Runs, &title, &body))
 }
 
-/// The pieces of a run's page that are not its transcript, as they are now.
-pub fn standing(view: &RunView, may_cancel: bool) -> Vec<Piece> {
+/// The pieces of a run's page that are not its transcript, as they are now; `shown` is the state of its buttons.
+pub fn standing(view: &RunView, scopes: Scopes, shown: &mut Option<RunState>) -> Vec<Piece> {
     let mut pieces = vec![Piece::set("state", badge(view.state)), Piece::set("totals", totals(view))];
     pieces.push(Piece::set("count", html! { (number(view.entries)) }));
-    // While the run lives its buttons stay as they are: one of them may have the keyboard.
-    if view.state.is_over() {
-        pieces.push(Piece::set("actions", actions(view, may_cancel)));
+    // While the state is the same its buttons stay as they are: one of them may have the keyboard.
+    if shown.replace(view.state) != Some(view.state) {
+        pieces.push(Piece::set("actions", actions(view, scopes)));
     }
     pieces
 }
@@ -117,12 +120,20 @@ fn totals(view: &RunView) -> Markup {
     }
 }
 
-fn actions(view: &RunView, may_cancel: bool) -> Markup {
+fn actions(view: &RunView, scopes: Scopes) -> Markup {
+    let (act, text, busy) = match view.state {
+        RunState::Paused => ("resume", "Resume", "Resuming…"),
+        _ => ("pause", "Pause", "Pausing…"),
+    };
     html! {
         a.button href="#end" { "To the end" }
         @if !view.state.is_over() {
             noscript { a.button href={ "/runs/" (view.run) "#end" } { "Refresh" } }
-            @if may_cancel { a.button.danger #cancel href={ "/runs/" (view.run) "/cancel" } { "Cancel run" } }
+            @if scopes.holds(Scope::RunsPause) {
+                // One id for both, so that the keyboard stays where it is.
+                form.inline method="post" action={ "/runs/" (view.run) "/" (act) } { button #hold data-busy=(busy) { (text) } }
+            }
+            @if scopes.holds(Scope::RunsCancel) { a.button.danger #cancel href={ "/runs/" (view.run) "/cancel" } { "Cancel run" } }
         }
     }
 }
@@ -190,4 +201,20 @@ async fn cancel(by: Viewer<RunsCancel>, State(app): State<App>, RunIn(run): RunI
         Err(fault) => return Err(fault.into()),
     }
     Ok(Redirect::to(&format!("/runs/{run}#end")).into_response())
+}
+
+async fn hold_still(by: Viewer<RunsPause>, State(app): State<App>, RunIn(run): RunIn) -> Result<Response, Trouble> {
+    held(&run, pause::pause(&app, by.caller(), &run).await)
+}
+
+async fn go_on(by: Viewer<RunsPause>, State(app): State<App>, RunIn(run): RunIn) -> Result<Response, Trouble> {
+    held(&run, pause::resume(&app, by.caller(), &run).await)
+}
+
+/// Back to the run's page, which says how it stands; also when it ended before the person's word came.
+fn held(run: &RunId, done: Result<RunView, Fault>) -> Result<Response, Trouble> {
+    match done {
+        Err(fault) if fault.status != StatusCode::CONFLICT => Err(fault.into()),
+        _ => Ok(Redirect::to(&format!("/runs/{run}#end")).into_response()),
+    }
 }

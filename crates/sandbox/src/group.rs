@@ -1,0 +1,234 @@
+//! The control groups of boxes: what they met, who is in them, and how all of them are stopped or ended.
+//!
+//! A number that a group lists may be another process's by the time that it is killed: each is killed by its handle, and
+//! only where the handle says that it is in the group ([`Process::end_member`]).
+
+use crate::doctor::{Cgroups, cgroups};
+use crate::harden::HardenedSpec;
+use crate::process::Process;
+use api::inbox::Counts;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How often the freezer is asked whether it is done: a millisecond apart, so ten seconds at least.
+const FREEZE_ROUNDS: u32 = 10_000;
+/// After so many rounds a freeze of v1 is begun again.
+const THAW_EVERY: u32 = 50;
+
+pub(crate) fn cgroup_path(group: &str, controller: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(controller).join(group.trim_start_matches('/'))
+}
+
+/// Sets swap to nothing where the kernel has a limit of its own for it (v2): the runtime takes a 0 there for "not said".
+pub(crate) fn forbid_swap(group: &str) -> io::Result<()> {
+    let file = cgroup_path(group, "").join("memory.swap.max");
+    if cgroups() == Cgroups::V2 && file.exists() { fs::write(file, "0") } else { Ok(()) }
+}
+
+/// The file that tells of processes which were refused; whoever polls it is woken.
+pub(crate) fn process_events(group: &str) -> PathBuf {
+    cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "pids" }).join("pids.events")
+}
+
+/// How often a box met which limit; nothing of a group that is gone.
+pub(crate) fn counts(group: &str) -> Counts {
+    let memory = match cgroups() {
+        Cgroups::V2 => cgroup_path(group, "").join("memory.events"),
+        _ => cgroup_path(group, "memory").join("memory.oom_control"),
+    };
+    let count = |file: &Path, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(name, _)| *name == key).and_then(|(_, n)| n.trim().parse().ok()).unwrap_or(0)
+    };
+    let processor = cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "cpu" }).join("cpu.stat");
+    Counts {
+        memory_kills: count(&memory, "oom_kill"),
+        process_refusals: count(&process_events(group), "max"),
+        throttled: count(&processor, "nr_throttled"),
+        // v2 counts microseconds, v1 nanoseconds.
+        throttled_ms: count(&processor, "throttled_usec") / 1000 + count(&processor, "throttled_time") / 1_000_000,
+        // The kernel counts none.
+        stood_ms: 0,
+    }
+}
+
+/// The limit that a box met, in words, from its cgroup; read before the cgroup is removed.
+pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
+    let counts = counts(group);
+    if counts.memory_kills > 0 {
+        return Some(format!("killed: memory limit {} MiB", spec.limits.memory_mib));
+    }
+    (counts.process_refusals > 0).then(|| format!("met the limit of {} processes", spec.limits.processes))
+}
+
+/// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
+/// `parent` is the installation's own group, below which each of its boxes has one.
+pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
+    let below = Path::new(group).strip_prefix(parent);
+    if parent.trim_matches('/').is_empty() || !below.is_ok_and(|below| below.components().next().is_some()) {
+        // The host's own group, or another's: a box that never got to have one has nobody in it.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the box has no control group of its own"));
+    }
+    let (quota, members) = match cgroups() {
+        Cgroups::V2 => (cgroup_path(group, "").join("cpu.max"), cgroup_path(group, "")),
+        _ => (cgroup_path(group, "cpu").join("cpu.cfs_quota_us"), cgroup_path(group, "pids")),
+    };
+    // What is not there (the group is gone, or the kernel is older) is no hindrance: each process is killed below.
+    drop(fs::write(&quota, if quota.ends_with("cpu.max") { "max" } else { "-1" }));
+    // Killed before it is thawed: what stands still does nothing more. On v1 it dies only then, and there one group holds
+    // a box's processes; on v2 it is thawed so that it dies where the kernel is older.
+    if fs::write(members.join("cgroup.kill"), "1").is_ok() {
+        drop(freeze(group, false));
+        return Ok(());
+    }
+    for pid in listed(&members) {
+        Process::end_member(pid, group)?;
+    }
+    // A group that is gone has nothing to thaw.
+    drop(freeze(group, false));
+    Ok(())
+}
+
+/// Stops every process of a box where it stands, or lets all go on; returns when the kernel says so.
+pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
+    let (file, word, told, said) = match cgroups() {
+        Cgroups::V2 => {
+            let path = cgroup_path(group, "");
+            let told = if still { "frozen 1" } else { "frozen 0" };
+            (path.join("cgroup.freeze"), if still { "1" } else { "0" }, told, path.join("cgroup.events"))
+        }
+        _ => {
+            let file = cgroup_path(group, "freezer").join("freezer.state");
+            let word = if still { "FROZEN" } else { "THAWED" };
+            (file.clone(), word, word, file)
+        }
+    };
+    for round in 0..FREEZE_ROUNDS {
+        if still && file == said && round % THAW_EVERY == THAW_EVERY - 1 {
+            // On v1 a freeze that meets a fork can stay half done for good; begun again, it comes to its end.
+            fs::write(&file, "THAWED")?;
+        }
+        fs::write(&file, word)?;
+        if fs::read_to_string(&said)?.lines().any(|line| line == told) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the box's processes do not become {told}")))
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    match cgroups() {
+        Cgroups::V2 => vec![PathBuf::from("/sys/fs/cgroup")],
+        Cgroups::V1 => fs::read_dir("/sys/fs/cgroup")
+            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+            .unwrap_or_default(),
+        Cgroups::None => Vec::new(),
+    }
+}
+
+/// A group and those below it, the innermost first. A box of Docker's has one of its own within the box's.
+fn and_below(group: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        all.extend(and_below(&entry.path()));
+    }
+    all.push(group.to_path_buf());
+    all
+}
+
+/// The processes of a group and of those below it.
+fn members(group: &Path) -> Vec<u32> {
+    and_below(group).iter().flat_map(|group| listed(group)).collect()
+}
+
+/// The processes of one group; none of one that ended meanwhile.
+fn listed(group: &Path) -> Vec<u32> {
+    let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    list.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// The boxes of this installation that exist now: box id → processes, from the cgroups themselves.
+#[must_use]
+pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for hierarchy in hierarchies() {
+        let Ok(entries) = fs::read_dir(hierarchy.join(&parent[1..])) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            let list = found.entry(entry.file_name().to_string_lossy().into_owned()).or_default();
+            for pid in members(&entry.path()) {
+                if !list.contains(&pid) {
+                    list.push(pid);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Ends every process under `parent` and removes its groups; gives the boxes' names.
+pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
+    let names: Vec<String> = boxes(parent).into_keys().collect();
+    for name in &names {
+        reap_one(parent, name)?;
+    }
+    Ok(names)
+}
+
+/// Ends every process of the box `name` and removes its groups. A box that is not there is no error.
+///
+/// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
+pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
+    let groups: Vec<PathBuf> = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name)).collect();
+    let mut tries = 0;
+    loop {
+        for pid in groups.iter().flat_map(|group| members(group)) {
+            Process::end_member(pid, &format!("{parent}/{name}"))?;
+        }
+        for freezer in groups.iter().flat_map(|group| and_below(group)).map(|group| group.join("freezer.state")) {
+            // On v1 what is frozen dies when it thaws, and does nothing more before; elsewhere there is no such file.
+            if freezer.exists() {
+                drop(fs::write(&freezer, "THAWED"));
+            }
+        }
+        let removed = groups.iter().flat_map(|group| and_below(group)).map(|group| match fs::remove_dir(group) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        });
+        tries += 1;
+        match removed.fold(Ok(()), io::Result::and) {
+            // Killed is not yet gone; and one that was killed on its way into a group may still come to it.
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Removes the installation's own group, if it is empty.
+pub fn remove_parent(parent: &str) {
+    for hierarchy in hierarchies() {
+        // Not empty, or not there: both are fine, the next operator reaps.
+        drop(fs::remove_dir(hierarchy.join(&parent[1..])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_group_of_a_box_is_never_killed() {
+        for other in ["", "/", "//", "/volary-1", "/volary-1/", "/volary-2/b1", "/volary-10/b1", "/system.slice"] {
+            let refused = kill_members("/volary-1", other).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{other:?}");
+        }
+        for parent in ["", "/"] {
+            assert_eq!(kill_members(parent, "/b1").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{parent:?}");
+        }
+    }
+}

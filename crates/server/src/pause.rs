@@ -1,0 +1,85 @@
+//! A run that a person pauses, and lets go on.
+//!
+//! What a person wants stands in the run's state: [`RunState::Paused`] from the word on. Its host has the box stand still
+//! and says so in the run's transcript (`froze`); after a cut of the link it is told again, by [`crate::reconcile`]. A run
+//! without a box gets none until it is resumed. A handle is not renewed meanwhile: it is dead after ten minutes, and
+//! lives again when the run goes on.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::runs::{self, HANDLE_MS};
+use crate::{now, record};
+use api::http::RunView;
+use api::link::Down;
+use model::{Event, RunId, RunState};
+use serde_json::json;
+use store::chain::By;
+use store::runs::RunRow;
+
+/// Pauses a run; one that is paused stays so.
+///
+/// # Errors
+/// 404, 409 for a run that is over or whose end is asked for, the store's.
+pub async fn pause(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    change(app, caller, run, true).await?;
+    if let Some(link) = app.operator() {
+        link.tell(&Down::Pause { run: run.clone() });
+    }
+    runs::get(app, run).await
+}
+
+/// Lets a paused run go on; one that is not paused goes on as it is.
+///
+/// # Errors
+/// As of [`pause`].
+pub async fn resume(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    let changed = change(app, caller, run, false).await?;
+    if let Some(link) = app.operator() {
+        if changed.is_some_and(|row| row.launches == 0) {
+            let _placing = app.placing.lock().await;
+            runs::launch(app, &link, run, 1, None).await?;
+        } else {
+            link.tell(&Down::Resume { run: run.clone() });
+        }
+    }
+    runs::get(app, run).await
+}
+
+/// Records a person's word, unless it changes nothing; gives the run's row as it was before then.
+async fn change(app: &App, caller: &Caller, run: &RunId, still: bool) -> Result<Option<RunRow>, Fault> {
+    let (ours, at, person) = (run.clone(), now(), caller.person.to_string());
+    // No launch may be on its way meanwhile.
+    let _placing = app.placing.lock().await;
+    let changed = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.run(&ours).await?.ok_or_else(|| runs::unknown(&ours))?;
+                if row.state.is_over() {
+                    let message = format!("The run {ours} is over already: {}.", row.state.word());
+                    return Err(Fault::conflict("run.over", message));
+                }
+                if row.cancel_asked {
+                    return Err(Fault::conflict("run.over", format!("The run {ours} is being ended.")));
+                }
+                if (row.state == RunState::Paused) == still {
+                    return Ok(None);
+                }
+                let (event, kind) = if still {
+                    (Event::Paused { person: person.clone() }, "run.paused")
+                } else {
+                    tx.renew_handles_of(&ours, at.plus_ms(HANDLE_MS));
+                    (Event::Resumed { person: person.clone(), queued: row.launches == 0 }, "run.resumed")
+                };
+                let n = tx.append(&ours, at, &event).await?.n;
+                tx.record(By::Server, at, kind, &person, record::fields(json!({ "run": ours }))).await?;
+                Ok(Some((row, n)))
+            })
+        })
+        .await?;
+    Ok(changed.map(|(row, n)| {
+        app.live.tell(run, n);
+        row
+    }))
+}
