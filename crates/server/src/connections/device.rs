@@ -1,0 +1,130 @@
+//! Signing in with a device's code (RFC 8628): a person types it in wherever they have a browser, and we ask now and then.
+
+use super::sign_in::signed_in;
+use super::wire::{self, DeviceCode, Said};
+use super::{Kept, find, locked, unknown};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::{now, platform};
+use api::connections::{ConnectionView, DeviceView};
+use api::platform::{CallWord, Purpose};
+use model::{Moment, Secret};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What RFC 8628 §3.5 adds to the interval of one who asks too often, in seconds.
+const SLOWER: u64 = 5;
+
+/// A sign-in under way.
+struct Asking {
+    number: u64,
+    name: String,
+    set_at: Moment,
+    who: String,
+    code: Secret<String>,
+    expires: Moment,
+    interval: u64,
+}
+
+/// Asks the provider for a code, and from then on whether the person has typed it in. An earlier one of this connection
+/// is given up.
+///
+/// # Errors
+/// 404, 400 for a connection without device grant or with what the provider says, the store's.
+pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let kept = Kept::of(app.store.connection(name).await?.ok_or_else(|| unknown(name))?)?;
+    let Some(url) = &kept.settings.device_url else {
+        let message = format!("The connection {name:?} has no device grant; sign in with a browser, in the console.");
+        return Err(Fault::bad("connection.device", message));
+    };
+    let secret = kept.client_secret(app)?;
+    let scope = kept.settings.scopes.join(" ");
+    let fields: &[(&str, &str)] = if scope.is_empty() { &[] } else { &[("scope", scope.as_str())] };
+    let call = kept
+        .client(secret.as_ref())
+        .form(Purpose::Device, url, fields)
+        .map_err(|why| Fault::ours("ask for a device's code", &why))?;
+    let who = caller.person.to_string();
+    let word = platform::call(app, &who, call).await?;
+    let code = wire::device(&word, kept.settings.internal)
+        .map_err(|why| Fault::bad("connection.refused", format!("There is no code. {why}")))?;
+    let DeviceCode { device, user, uri, lives, interval } = code;
+    let expires = now().plus_ms(i64::try_from(lives * 1000).unwrap_or(0));
+    let view = DeviceView { user_code: user, verification_uri: uri, expires, said: WAITING.to_owned() };
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    locked(&app.connections.devices).insert(name.to_owned(), (number, view));
+    let asking =
+        Asking { number, name: name.to_owned(), set_at: kept.row.set_at, who, code: device, expires, interval };
+    let ours = app.clone();
+    tokio::spawn(async move { ask(&ours, asking).await });
+    find(app, name).await
+}
+
+/// What is said while the person has not decided.
+pub const WAITING: &str = "waiting";
+
+async fn ask(app: &App, mut asking: Asking) {
+    let said = loop {
+        tokio::time::sleep(Duration::from_secs(asking.interval)).await;
+        if !is_mine(app, &asking) {
+            return;
+        }
+        if now() >= asking.expires {
+            break "The code is over; begin again.".to_owned();
+        }
+        let asked = now();
+        let word = match once(app, &asking).await {
+            Ok(word) => word,
+            Err(fault) => break fault.problem.message,
+        };
+        match wire::said(&word) {
+            Said::Pending { slower } => asking.interval += if slower { SLOWER } else { 0 },
+            Said::Tokens(tokens) => {
+                if !is_mine(app, &asking) {
+                    return;
+                }
+                let kept = signed_in(app, &asking.name, asking.set_at, asked, tokens, &asking.who, "device").await;
+                match kept {
+                    Ok(()) => break "signed in".to_owned(),
+                    Err(fault) => break fault.problem.message,
+                }
+            }
+            // RFC 8628 §3.5: no connection is no end.
+            Said::Untouched(_) => {}
+            Said::Refused(why) | Said::Unknown(why) => break why,
+        }
+    };
+    if let Some((number, view)) = locked(&app.connections.devices).get_mut(&asking.name)
+        && *number == asking.number
+    {
+        view.said = said;
+    }
+    app.connections.changed.notify_waiters();
+}
+
+fn is_mine(app: &App, asking: &Asking) -> bool {
+    locked(&app.connections.devices).get(&asking.name).is_some_and(|(number, _)| *number == asking.number)
+}
+
+async fn once(app: &App, asking: &Asking) -> Result<CallWord, Fault> {
+    let row = app.store.connection(&asking.name).await?.ok_or_else(|| unknown(&asking.name))?;
+    let kept = Kept::of(row)?;
+    if kept.row.set_at != asking.set_at {
+        return Err(Fault::conflict(
+            "connection.changed",
+            "The connection was changed meanwhile; begin the sign-in again.",
+        ));
+    }
+    let secret = kept.client_secret(app)?;
+    let fields = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("device_code", asking.code.expose().as_str()),
+    ];
+    let call = kept
+        .client(secret.as_ref())
+        .form(Purpose::SignIn, &kept.settings.token_url, &fields)
+        .map_err(|why| Fault::ours("ask for tokens", &why))?;
+    platform::call(app, &asking.who, call).await
+}
