@@ -53,6 +53,7 @@ enum Kind {
 /// What is known of one entry.
 enum Entry {
     /// Its content is a file's, and not held.
+    Blob,
     /// A commit, tree or tag, whole.
     Whole(Kind, Vec<u8>),
     /// A difference to an object that is not known yet.
