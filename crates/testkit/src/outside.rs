@@ -1,6 +1,8 @@
 //! An outside of its own for one test: a network in which every address is this machine, a name server for it, and
 //! hosts that answer every name over HTTP and HTTPS.
 
+use crate::forge::{self, Forge};
+use crate::mirror;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -34,6 +36,19 @@ impl Outside {
     /// When this is not root, or iproute2 is not there.
     #[must_use]
     pub fn enter() -> Self {
+        Self::enter_beside(None)
+    }
+
+    /// As [`Outside::enter`], with a forge on every host: [`Forge::url`].
+    ///
+    /// # Panics
+    /// As of it.
+    #[must_use]
+    pub fn enter_with(forge: &Forge) -> Self {
+        Self::enter_beside(Some(forge.clone()))
+    }
+
+    fn enter_beside(forge: Option<Forge>) -> Self {
         // SAFETY: it changes which network this thread sees, and no memory.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network of our own");
         for line in ["link set lo up", "route add local 0.0.0.0/0 dev lo"] {
@@ -55,7 +70,7 @@ impl Outside {
                 let plain = TcpListener::bind(("0.0.0.0", 80)).await.expect("a port of our own");
                 let tls = TcpListener::bind(("0.0.0.0", 443)).await.expect("a port of our own");
                 ready.send(()).expect("the test waits");
-                tokio::join!(name(names), serve(plain, None), serve(tls, Some(issuer)));
+                tokio::join!(name(names), serve(plain, None, None), serve(tls, Some(issuer), forge));
             });
         });
         is_ready.recv().expect("the outside is served");
@@ -99,20 +114,20 @@ async fn name(socket: UdpSocket) {
     }
 }
 
-async fn serve(listener: TcpListener, issuer: Option<Issuer>) {
+async fn serve(listener: TcpListener, issuer: Option<Issuer>, forge: Option<Forge>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let issuer = issuer.clone();
+        let (issuer, forge) = (issuer.clone(), forge.clone());
         tokio::spawn(async move {
             match issuer {
-                None => talk(stream).await,
+                None => talk(stream, forge).await,
                 // Who does not trust us hangs up.
-                Some(issuer) => drop(greet(stream, &issuer).await),
+                Some(issuer) => drop(greet(stream, &issuer, forge).await),
             }
         });
     }
 }
 
-async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer) -> std::io::Result<()> {
+async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer, forge: Option<Forge>) -> std::io::Result<()> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let name = start.client_hello().server_name().unwrap_or("nameless.example").to_owned();
     let key = KeyPair::generate().expect("a key");
@@ -123,13 +138,12 @@ async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer) -> std::io::Resul
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
         .expect("they fit");
-    talk(start.into_stream(Arc::new(config)).await?).await;
+    talk(start.into_stream(Arc::new(config)).await?, forge).await;
     Ok(())
 }
 
-/// Answers one request after the other. A body is read only as far as it came with the head: no test sends one that
-/// may arrive.
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Answers one request after the other. Only the mirror and a forge are sent bodies that may arrive.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<Forge>) {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -140,17 +154,61 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let line = head.lines().next().unwrap_or_default();
-        let (status, kind, body) = answer(line);
-        let head_only = line.starts_with("HEAD ");
-        let reply = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{}",
-            body.len(),
-            if head_only { "" } else { &body }
-        );
-        if stream.write_all(reply.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+        if let Some(forge) = &forge
+            && line.split(' ').nth(1).is_some_and(|target| target.starts_with(forge::PREFIX))
+        {
+            if of_forge(&mut stream, &head, forge).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let reply = if header(&head, "host") == Some(mirror::HOST) {
+            let mut body = vec![0; header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+            if stream.read_exact(&mut body).await.is_err() {
+                return;
+            }
+            mirror::answer(&head)
+        } else {
+            let (status, kind, body) = answer(line);
+            let body_shown = if line.starts_with("HEAD ") { "" } else { &body };
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body_shown}")
+                .into_bytes()
+        };
+        if stream.write_all(&reply).await.is_err() || stream.flush().await.is_err() {
             return;
         }
     }
+}
+
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let is_it = |line: &'h str| line.split_once(':').filter(|(own, _)| own.eq_ignore_ascii_case(name));
+    head.lines().find_map(is_it).map(|(_, value)| value.trim())
+}
+
+/// Answers one request to a forge.
+async fn of_forge(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    head: &str,
+    forge: &Forge,
+) -> std::io::Result<()> {
+    let (mut line, headers) = (head.lines().next().unwrap_or_default().split(' '), head.lines().skip(1));
+    let (method, target) = (line.next().unwrap_or_default().to_owned(), line.next().unwrap_or_default().to_owned());
+    let pair = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+    let headers: Vec<(String, String)> = headers.filter_map(pair).collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
+    stream.read_exact(&mut body).await?;
+    let forge = forge.clone();
+    let answered = tokio::task::spawn_blocking(move || {
+        forge.answer(&forge::Asked { method: &method, target: &target, headers: &headers, body: &body })
+    });
+    let (status, headers, body) = answered.await.expect("it answers");
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let reply = format!("HTTP/1.1 {status}\r\n{lines}content-length: {}\r\n\r\n", body.len());
+    stream.write_all(reply.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.flush().await
 }
 
 /// What stands at a path: an empty repository for git, an index of one package for cargo and one for pip, elsewhere the request's own line.

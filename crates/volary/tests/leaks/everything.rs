@@ -1,0 +1,120 @@
+//! Everything that a platform keeps or shows.
+
+use crate::search::Search;
+use std::path::Path;
+use std::process::{Command, Output};
+use testkit::Platform;
+
+/// The golden that names every route: a new one is looked at without a line here.
+const ROUTES: &str = include_str!("../../../../docs/generated/routes.md");
+/// Seconds after which a route that goes on by itself has shown what it has.
+const LIVE_SECS: &str = "3";
+
+/// What commands said.
+#[derive(Default)]
+pub struct Said(Vec<(String, Vec<u8>)>);
+
+impl Said {
+    /// Keeps a command's output.
+    pub fn of(&mut self, command: &str, out: &Output) {
+        self.0.push((format!("the output of {command}"), [&out.stdout[..], b"\n", &out.stderr].concat()));
+    }
+}
+
+/// Looks through all of it: what was said, what the commands of people print, every route that can be read, pages and
+/// exports among them, and every file of the home, of the temporary folders and beside.
+pub fn look(platform: &Platform, said: &Said, search: &mut Search) {
+    for (place, bytes) in &said.0 {
+        search.through(place, bytes);
+    }
+    let runs: Vec<String> = platform
+        .json(&["runs", "--json"])
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|run| run["run"].as_str().map(str::to_owned))
+        .collect();
+    assert!(!runs.is_empty(), "no run to look at");
+    commands(platform, &runs, search);
+    routes(platform, &runs, search);
+    // With the server's last words written.
+    search.below(platform.home());
+    core_files(search);
+}
+
+fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
+    let mut lines: Vec<Vec<&str>> = vec![
+        vec!["runs"],
+        vec!["runs", "--json"],
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["doctor"],
+        vec!["secret", "list"],
+        vec!["secret", "list", "--json"],
+        vec!["model", "list"],
+        vec!["verify"],
+    ];
+    for run in runs {
+        for line in [&["log"][..], &["log", "--json"], &["explain"], &["explain", "--json"], &["replay"]] {
+            lines.push([line, &[run.as_str()]].concat());
+        }
+    }
+    for line in lines {
+        let out = platform.cli(&line);
+        search.through(&format!("volary {}", line.join(" ")), &[&out.stdout[..], &out.stderr].concat());
+    }
+}
+
+fn routes(platform: &Platform, runs: &[String], search: &mut Search) {
+    let link = platform.json(&["sign-in", "--json"]);
+    let link = link["url"].as_str().unwrap_or_else(|| panic!("no link in {link}"));
+    let jar = tempfile::NamedTempFile::new().expect("a file");
+    let jar = jar.path().to_str().expect("a plain path");
+    let origin = platform.url();
+    let curl = |args: &[&str]| {
+        let out =
+            Command::new("curl").args(["-sSi", "--max-time", LIVE_SECS, "-b", jar, "-c", jar]).args(args).output();
+        out.expect("curl starts")
+    };
+    let signed_in = curl(&["-X", "POST", "-H", &format!("origin: {origin}"), link]);
+    search.through("the sign-in", &signed_in.stdout);
+    let mut shown = 0;
+    let read = ROUTES.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| GET | `")?.split('`');
+        cells.next()
+    });
+    for route in read {
+        for path in filled(route, runs) {
+            let out = curl(&[&format!("{origin}{path}")]);
+            shown += usize::from(out.stdout.starts_with(b"HTTP/1.1 200"));
+            search.through(&format!("GET {path}"), &out.stdout);
+        }
+    }
+    assert!(shown >= 8, "only {shown} routes showed anything: {}", String::from_utf8_lossy(&signed_in.stdout));
+}
+
+/// A route with what stands in its braces filled in, in the ways that can mean something here.
+fn filled(route: &str, runs: &[String]) -> Vec<String> {
+    let Some((before, rest)) = route.split_once('{') else { return vec![route.to_owned()] };
+    let Some((name, after)) = rest.split_once('}') else { return vec![route.to_owned()] };
+    let values: Vec<String> = match name {
+        "run" => runs.to_vec(),
+        "n" => (1..=12).map(|n| n.to_string()).collect(),
+        _ => vec!["odd".into(), "plain".into()],
+    };
+    values.iter().flat_map(|value| filled(&format!("{before}{value}{after}"), runs)).collect()
+}
+
+/// No process left its memory behind.
+fn core_files(search: &mut Search) {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let folder = Path::new(pattern.trim()).parent().filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
+    for folder in [std::env::current_dir().ok(), folder].into_iter().flatten() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("core") && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                search.through(&name, &std::fs::read(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+}
