@@ -1,8 +1,10 @@
 //! Frames: a length, then that many bytes.
 //!
 //! A frame is `u32` little-endian (length of what follows, at most [`MAX_FRAME`]) and
-//! that many bytes: one JSON text, unless a protocol says otherwise.
+//! that many bytes: one JSON text, unless a protocol says otherwise. A frame may hold a credential: what was written or
+//! parsed is overwritten.
 
+use model::Secret;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -60,7 +62,8 @@ pub async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> Res
     let mut whole = Vec::with_capacity(4 + body.len());
     whole.extend_from_slice(&length.to_le_bytes());
     whole.extend_from_slice(body);
-    to.write_all(&whole).await.map_err(FrameError::Io)?;
+    let whole = Secret::new(whole);
+    to.write_all(whole.expose()).await.map_err(FrameError::Io)?;
     to.flush().await.map_err(FrameError::Io)
 }
 
@@ -69,7 +72,8 @@ pub async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> Res
 /// # Errors
 /// Those of [`read_bytes`], and [`FrameError::Malformed`].
 pub async fn read<M: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> Result<M, FrameError> {
-    serde_json::from_slice(&read_bytes(from).await?).map_err(FrameError::Malformed)
+    let body = Secret::new(read_bytes(from).await?);
+    serde_json::from_slice(body.expose()).map_err(FrameError::Malformed)
 }
 
 /// Writes one message.
@@ -77,8 +81,8 @@ pub async fn read<M: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> R
 /// # Errors
 /// Those of [`write_bytes`]; [`FrameError::Malformed`] when it cannot be put in JSON.
 pub async fn write<M: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &M) -> Result<(), FrameError> {
-    let body = serde_json::to_vec(message).map_err(FrameError::Malformed)?;
-    write_bytes(to, &body).await
+    let body = Secret::new(serde_json::to_vec(message).map_err(FrameError::Malformed)?);
+    write_bytes(to, body.expose()).await
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ impl<T: Zeroize> Secret<T> {
     pub fn expose(&self) -> &T {
         &self.0
     }
+    /// The value itself, to be written where it stays: no copy of it is made on the way.
+    pub fn expose_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
 }
 
 impl<T: Zeroize + Clone> Secret<T> {

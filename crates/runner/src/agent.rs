@@ -60,6 +60,7 @@ pub async fn run(context: &Rc<Context>, mut task: AgentTask, inbox: mpsc::Receiv
         cwd: Path::new(WORKSPACE),
         stdin: true,
         open_files: task.limits.open_files,
+        bearer: None,
     };
     let mut started = match process::start(&start, Role::Agent, context) {
         Ok(started) => started,
@@ -112,7 +113,8 @@ impl Life {
     ) -> Done {
         let talk = converse(Rc::clone(&self.session), task);
         tokio::pin!(talk);
-        let late = tokio::time::sleep(Duration::from_secs(task.limits.seconds));
+        let met = Rc::clone(&self.session.context.met);
+        let late = met.passed(Duration::from_secs(task.limits.seconds));
         let first = tokio::select! {
             answer = &mut talk => First::Answer(answer),
             exit = &mut self.ended => First::Death(exit.unwrap_or(Exit::Unknown)),

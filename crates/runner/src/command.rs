@@ -5,12 +5,14 @@
 //! time are bounded; past either bound it is killed, and its end says why.
 
 use crate::Context;
+use crate::bearer::{self, Bearer};
 use crate::bound::{self, OUTPUT_PIECE};
 use crate::met::Explained;
 use crate::process::{self, Start};
 use crate::reaper::Role;
 use crate::tail::Tail;
 use api::inbox::Counts;
+use api::leases::LeaseEnd;
 use base64::Engine;
 use model::event::{Exit, Stream};
 use model::{Event, Limits};
@@ -41,6 +43,8 @@ pub struct Request {
     pub cwd: String,
     /// The tool call that asks.
     pub tool_call: Option<String>,
+    /// The lease under which it runs, as the agent named it.
+    pub lease: Option<String>,
     /// Whether it waits until the host's journal holds its words. Not for an exec, whose run is never tried again.
     pub kept_first: bool,
     /// Whether it gets a pipe as standard input.
@@ -147,6 +151,20 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         bytes: Cell::new(0),
         most_bytes: limits.output_mib << 20,
     });
+    let met = (context.met.known(), limits.clone());
+    // An exec's box ends with its one command.
+    let (id, lives_on) = (request.id.clone(), request.kept_first);
+    let life = Life { context: Rc::clone(context), id, began, met, lives_on, running: Rc::clone(&running) };
+    let bearer = match &request.lease {
+        None => None,
+        Some(lease) => match bearer::prepare(context, lease, &request.argv, &request.id).await {
+            Ok(bearer) => Some(bearer),
+            Err(why) => {
+                life.never_started(126, format!("the command was not started: {why}\n")).await;
+                return Begun { running, stdin: None };
+            }
+        },
+    };
     let start = Start {
         program: OsStr::new(&request.argv[0]),
         args: &request.argv[1..],
@@ -154,20 +172,22 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         cwd: Path::new(&request.cwd),
         stdin: request.stdin,
         open_files: limits.open_files,
+        bearer: bearer.as_ref(),
     };
-    let met = (context.met.known(), limits.clone());
-    // An exec's box ends with its one command.
-    let (id, lives_on) = (request.id.clone(), request.kept_first);
-    let life = Life { context: Rc::clone(context), id, began, met, lives_on, running: Rc::clone(&running) };
     match process::start(&start, Role::Command, context) {
         Ok(started) => {
             let process::Started { pid, ended, stdin, stdout, stderr } = started;
             let time = Duration::from_secs(limits.command_seconds);
-            tokio::task::spawn_local(life.follow(pid, ended, stdout, stderr, time));
+            tokio::task::spawn_local(life.follow(pid, ended, [stdout, stderr], time, bearer));
             Begun { running, stdin }
         }
         Err(error) => {
-            life.never_started(&request, &error).await;
+            if let Some(bearer) = bearer {
+                bearer.end(LeaseEnd::Failed);
+            }
+            let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let text = format!("cannot run {} in {}: {error}\n", request.argv[0], request.cwd);
+            life.never_started(code, text).await;
             Begun { running, stdin: None }
         }
     }
@@ -189,26 +209,18 @@ impl Life {
         self,
         pid: libc::pid_t,
         mut ended: tokio::sync::oneshot::Receiver<Exit>,
-        stdout: pipe::Receiver,
-        stderr: pipe::Receiver,
+        [stdout, stderr]: [pipe::Receiver; 2],
         time: Duration,
+        bearer: Option<Bearer>,
     ) {
         let (over, pumped) = watch::channel(false);
-        let one = tokio::task::spawn_local(self.pump(stdout, Stream::Stdout, pumped.clone()));
-        let two = tokio::task::spawn_local(self.pump(stderr, Stream::Stderr, pumped));
-        let late = tokio::time::sleep(time);
-        tokio::pin!(late);
-        let mut warned = false;
-        let exit = loop {
-            tokio::select! {
-                exit = &mut ended => break exit.unwrap_or(Exit::Unknown),
-                () = self.running.killed.notified() => self.context.reaper.kill(pid),
-                () = &mut late, if !warned => {
-                    warned = true;
-                    self.running.kill(&format!("killed: time limit {} s", time.as_secs()));
-                }
-            }
-        };
+        let scrub = || bearer.as_ref().map(|bearer| bearer.scrubber.stream());
+        let one = tokio::task::spawn_local(self.pump(stdout, Stream::Stdout, pumped.clone(), scrub()));
+        let two = tokio::task::spawn_local(self.pump(stderr, Stream::Stderr, pumped, scrub()));
+        let exit = self.until_ended(pid, &mut ended, time, bearer.as_ref()).await;
+        if bearer.is_some() {
+            self.context.reaper.group_is_empty(pid).await;
+        }
         over.send_replace(true);
         for pump in [one, two] {
             if let Err(error) = pump.await {
@@ -216,15 +228,59 @@ impl Life {
             }
         }
         let why = self.running.why.borrow().clone();
+        if let Some(bearer) = bearer {
+            bearer.end(match (&why, &exit) {
+                (Some(_), _) => LeaseEnd::Broken,
+                (None, Exit::Code { code: 0 }) => LeaseEnd::Completed,
+                (None, _) => LeaseEnd::Failed,
+            });
+        }
         self.end(why.map_or(exit, |why| Exit::Killed { why })).await;
     }
 
-    /// Moves one stream until its end, or, once the command is over, until what it left in the pipe is read.
+    /// Ends it when it is to be ended; gives how its first process ended.
+    async fn until_ended(
+        &self,
+        pid: libc::pid_t,
+        ended: &mut tokio::sync::oneshot::Receiver<Exit>,
+        time: Duration,
+        bearer: Option<&Bearer>,
+    ) -> Exit {
+        let met = Rc::clone(&self.context.met);
+        let late = met.passed(time);
+        tokio::pin!(late);
+        let taken_back = async {
+            match bearer {
+                Some(bearer) => bearer.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(taken_back);
+        let (mut warned, mut is_held) = (false, true);
+        loop {
+            tokio::select! {
+                exit = &mut *ended => break exit.unwrap_or(Exit::Unknown),
+                () = self.running.killed.notified() => self.context.reaper.kill(pid),
+                () = &mut taken_back, if is_held => {
+                    is_held = false;
+                    self.running.kill("killed: its lease was taken back, or its time is over");
+                }
+                () = &mut late, if !warned => {
+                    warned = true;
+                    self.running.kill(&format!("killed: time limit {} s", time.as_secs()));
+                }
+            }
+        }
+    }
+
+    /// Moves one stream until its end, or, once the command is over, until what it left in the pipe is read; scrubbed of
+    /// what the command was given, before anybody is shown it.
     fn pump(
         &self,
         from: pipe::Receiver,
         stream: Stream,
         mut over: watch::Receiver<bool>,
+        mut scrub: Option<scrub::Stream>,
     ) -> impl Future<Output = ()> + 'static {
         let (context, running, id) = (Rc::clone(&self.context), Rc::clone(&self.running), self.id.clone());
         async move {
@@ -233,7 +289,7 @@ impl Life {
             while left > 0 {
                 let ended = *over.borrow_and_update();
                 match read_some(&from, &mut piece, ended) {
-                    Ok(0) => return,
+                    Ok(0) => break,
                     Ok(read) => {
                         if ended {
                             left = left.saturating_sub(read);
@@ -244,47 +300,57 @@ impl Life {
                             tokio::task::yield_now().await;
                             continue;
                         }
-                        running.tail.borrow_mut().push(&piece);
-                        let data_b64 = base64::engine::general_purpose::STANDARD.encode(&piece);
-                        context.outbox.event(Event::Output { id: id.clone(), stream, data_b64 }).await;
+                        match &mut scrub {
+                            Some(scrub) => show(&context, &running, &id, stream, &scrub.push(&piece)).await,
+                            None => show(&context, &running, &id, stream, &piece).await,
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if ended {
-                            return;
+                            break;
                         }
                         tokio::select! {
-                            ready = from.readable() => if ready.is_err() { return },
-                            changed = over.changed() => if changed.is_err() { return },
+                            ready = from.readable() => if ready.is_err() { break },
+                            changed = over.changed() => if changed.is_err() { break },
                         }
                     }
-                    Err(_) => return,
+                    Err(_) => break,
                 }
+            }
+            if let Some(scrub) = scrub {
+                show(&context, &running, &id, stream, &scrub.finish()).await;
             }
         }
     }
 
-    async fn never_started(self, request: &Request, error: &io::Error) {
-        let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        let text = format!("cannot run {} in {}: {error}\n", request.argv[0], request.cwd);
-        self.running.tail.borrow_mut().push(text.as_bytes());
-        let data_b64 = base64::engine::general_purpose::STANDARD.encode(&text);
-        self.context.outbox.event(Event::Output { id: self.id.clone(), stream: Stream::Stderr, data_b64 }).await;
+    async fn never_started(self, code: i32, text: String) {
+        show(&self.context, &self.running, &self.id, Stream::Stderr, text.as_bytes()).await;
         self.end(Exit::Code { code }).await;
     }
 
     async fn end(self, exit: Exit) {
         let took = self.began.elapsed();
-        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (before, limits) = &self.met;
         let words = || self.running.tail.borrow().text().0;
-        let Explained { exit, beside } =
+        let Explained { exit, beside, took } =
             self.context.met.explain(exit, took, *before, limits, self.lives_on, words).await;
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if !beside.is_empty() {
             self.context.outbox.note(format!("command {}: {}", self.id, beside.join("; "))).await;
         }
         self.running.beside.replace(beside);
         self.context.outbox.event(Event::CommandEnd { id: self.id, exit: exit.clone(), ms }).await;
         self.running.over.send_replace(Some(exit));
+    }
+}
+
+/// Keeps output for the agent and says it for the record.
+async fn show(context: &Context, running: &Running, id: &str, stream: Stream, output: &[u8]) {
+    // What replaces a value may be longer than it was.
+    for piece in output.chunks(OUTPUT_PIECE) {
+        running.tail.borrow_mut().push(piece);
+        let data_b64 = base64::engine::general_purpose::STANDARD.encode(piece);
+        context.outbox.event(Event::Output { id: id.to_owned(), stream, data_b64 }).await;
     }
 }
 

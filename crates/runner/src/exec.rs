@@ -29,6 +29,7 @@ pub async fn run(
         cwd,
         tool_call: None,
         kept_first: false,
+        lease: None,
         stdin: true,
         keep: 0,
     };
@@ -40,7 +41,7 @@ pub async fn run(
     let feeding = tokio::task::spawn_local(feed(inbox, begun.stdin, Rc::clone(&begun.running)));
     let exit = tokio::select! {
         exit = begun.running.wait() => exit,
-        () = tokio::time::sleep(Duration::from_secs(limits.seconds)) => {
+        () = context.met.passed(Duration::from_secs(limits.seconds)) => {
             begun.running.kill(&format!("killed: time limit {} s", limits.seconds));
             begun.running.wait().await
         }
@@ -69,6 +70,7 @@ async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sende
             ToRunner::Cancel => running.kill("killed: cancelled"),
             // Sent once, before this task began.
             ToRunner::Trust { .. }
+            | ToRunner::Variables { .. }
             | ToRunner::Handle { .. }
             | ToRunner::Agent(_)
             | ToRunner::Exec { .. }

@@ -1,19 +1,24 @@
 //! Process 1 of a box: takes its walls, says hello, starts the agent or one command, and records what they do.
 //!
-//! It reaches no network, holds no key, and has no flags: what it does comes as frames on its standard
-//! input ([`api::inbox`]), and frames are all it writes to its standard output. When the operator's end of
+//! It has no flags: what it does comes as frames on its standard input ([`api::inbox`]), and frames are all it writes to its
+//! standard output. It reaches no network but for one connection, made before its walls, to the gateway at its box's
+//! door ([`line`]): on it a command that has a lease is given what that is of. When the operator's end of
 //! the standard input closes, everything in the box dies.
 //!
 //! Read [`walls`] (what it takes before anything else), [`process`] and [`reaper`] (how a child is born and
-//! dies), [`command`] (one recorded command), then [`exec`] and [`agent`] (the two things a box can be for).
+//! dies), [`command`] (one recorded command), [`bearer`] (one under a lease), then [`exec`] and [`agent`] (the two things a box can be for).
 
 mod acp;
 mod agent;
+mod bearer;
 mod bound;
 mod boxfile;
+mod branch;
 mod command;
+mod declared;
 mod exec;
 mod files;
+mod line;
 mod met;
 mod outbox;
 mod process;
@@ -47,6 +52,12 @@ pub struct Context {
     pub walls: &'static walls::Walls,
     /// Env vars that every command gets: the way to the door, and trust in it.
     pub door: trust::EnvVars,
+    /// The run's own authority, PEM, if it has one.
+    pub authority: Option<String>,
+    /// Env vars that every command gets: the literals of its profile.
+    pub variables: trust::EnvVars,
+    /// The way to the gateway that is this process's alone.
+    pub line: Rc<line::Line>,
 }
 
 fn main() {
@@ -54,8 +65,12 @@ fn main() {
     if std::process::id() != 1 {
         give_up("this is process 1 of a box, started by the operator; it does nothing elsewhere");
     }
-    // One thread exists. Nothing may run before the walls stand.
-    let walls: &'static walls::Walls = match walls::quiet().and_then(|()| await_run()).and_then(|()| walls::take()) {
+    // One thread exists. Nothing may run before the walls stand, and nobody may connect before this process.
+    if let Err(why) = walls::quiet().and_then(|()| await_run()) {
+        give_up(&format!("the walls cannot be taken: {why}"));
+    }
+    let line = line::connect().unwrap_or_else(|error| give_up(&format!("the gateway cannot be reached: {error}")));
+    let walls: &'static walls::Walls = match walls::take() {
         Ok(walls) => Box::leak(Box::new(walls)),
         Err(why) => give_up(&format!("the walls cannot be taken: {why}")),
     };
@@ -67,7 +82,7 @@ fn main() {
         Err(error) => give_up(&format!("no runtime: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let ended = local.block_on(&runtime, serve(walls, hello));
+    let ended = local.block_on(&runtime, serve(walls, line, hello));
     if let Err(why) = ended {
         give_up(&why);
     }
@@ -93,21 +108,30 @@ fn give_up(why: &str) -> ! {
     std::process::exit(70)
 }
 
-async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String> {
+async fn serve(walls: &'static walls::Walls, line: std::net::TcpStream, hello: Hello) -> Result<(), String> {
     let stdin = own(std::io::stdin().as_fd())?;
     let stdout = own(std::io::stdout().as_fd())?;
     let stdin = pipe::Receiver::from_owned_fd(stdin).map_err(|e| format!("standard input: {e}"))?;
     let stdout = pipe::Sender::from_owned_fd(stdout).map_err(|e| format!("standard output: {e}"))?;
     die_with_the_operator(own(std::io::stdin().as_fd())?)?;
     let reaper = reaper::Reaper::start().map_err(|e| format!("the reaper cannot start: {e}"))?;
+    let line = line::Line::start(line).map_err(|e| format!("the connection to the gateway: {e}"))?;
     let outbox = Outbox::start(stdout);
     outbox.hello(&hello).await;
     let met = Rc::new(met::Met::new(outbox.clone()));
     let mut inbox = listen(stdin, outbox.clone(), Rc::clone(&met));
     let mut first = inbox.recv().await;
-    let mut door = trust::EnvVars::new();
+    let (mut door, mut trusted, mut variables) = (trust::EnvVars::new(), None, trust::EnvVars::new());
     if let Some(ToRunner::Trust { authority }) = first {
         door = trust::place(&authority).map_err(|e| format!("the run's authority: {e}"))?;
+        trusted = Some(authority);
+        first = inbox.recv().await;
+    }
+    if let Some(ToRunner::Variables { variables: given }) = first {
+        variables = given;
+        let git = std::path::Path::new(api::inbox::WORKSPACE).join(".git");
+        // Whatever it is: git says it too, to whoever asks it.
+        branch::name(&git, &variables).unwrap_or_else(|why| eprintln!("runner: the branch was not named: {why}"));
         first = inbox.recv().await;
     }
     let mut handle = None;
@@ -115,13 +139,14 @@ async fn serve(walls: &'static walls::Walls, hello: Hello) -> Result<(), String>
         handle = Some(given);
         first = inbox.recv().await;
     }
-    let context = Rc::new(Context { outbox, reaper, met, walls, door });
+    let context = Rc::new(Context { outbox, reaper, met, walls, door, authority: trusted, variables, line });
     let done = match first {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
         Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, handle, limits, inbox).await,
         Some(ToRunner::Cancel) => cancelled_before_start(),
         Some(
             ToRunner::Trust { .. }
+            | ToRunner::Variables { .. }
             | ToRunner::Handle { .. }
             | ToRunner::Input { .. }
             | ToRunner::InputEnd

@@ -79,6 +79,16 @@ impl Reaper {
         }
     }
 
+    /// Returns when nobody is in the group that `leader` led. To be called when that was killed whole, and of a leader
+    /// whose processes cannot leave its group.
+    pub async fn group_is_empty(&self, leader: libc::pid_t) {
+        // SAFETY: numbers only; a number that is a group's is not given to a new process.
+        while unsafe { libc::kill(-leader, libc::SIGKILL) } == 0 {
+            self.reap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
     /// Kills every process of the box but ourselves and returns when none is left.
     pub async fn kill_everyone(&self) {
         loop {

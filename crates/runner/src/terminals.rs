@@ -6,6 +6,7 @@ use crate::command::{self, Request, Running};
 use crate::met;
 use agent_client_protocol_schema::v1::{CreateTerminalRequest, TerminalOutputRequest};
 use api::inbox::ACP_TOOL_CALL;
+use api::leases::ACP_LEASE;
 use model::Limits;
 use model::event::Exit;
 use serde::de::DeserializeOwned;
@@ -146,6 +147,15 @@ fn unknown() -> Refusal {
 fn request(id: String, asked: CreateTerminalRequest) -> Result<Request, Refusal> {
     let tool_call = asked.meta.as_ref().and_then(|meta| meta.get(ACP_TOOL_CALL)).and_then(Value::as_str);
     let tool_call = tool_call.map(str::to_owned);
+    let lease = match asked.meta.as_ref().and_then(|meta| meta.get(ACP_LEASE)) {
+        None => None,
+        Some(Value::String(lease)) => Some(lease.clone()),
+        Some(_) => return Err(Refusal { code: BAD_PARAMS, message: "a lease is named by its id, a text".into() }),
+    };
+    if lease.is_some() && !asked.env.is_empty() {
+        let message = "a command under a lease has an environment of the platform's alone: ask for it without env vars";
+        return Err(Refusal { code: BAD_PARAMS, message: message.into() });
+    }
     let mut argv = vec![asked.command];
     argv.extend(asked.args);
     let cwd = asked.cwd.map_or_else(|| api::inbox::WORKSPACE.to_owned(), |cwd| cwd.to_string_lossy().into_owned());
@@ -161,7 +171,7 @@ fn request(id: String, asked: CreateTerminalRequest) -> Result<Request, Refusal>
         });
     }
     let keep = usize::try_from(asked.output_byte_limit.unwrap_or(KEEP).min(MAX_KEEP)).unwrap_or(0);
-    Ok(Request { id, argv, env, cwd, tool_call, kept_first: true, stdin: false, keep })
+    Ok(Request { id, argv, env, cwd, tool_call, lease, kept_first: true, stdin: false, keep })
 }
 
 /// An end, in the protocol's words; why we ended it and which limits it met, in ours beside.
@@ -233,6 +243,16 @@ mod tests {
         assert!(asked(json!({ "env": [{ "name": "A=B", "value": "c" }] })).is_err());
         assert!(asked(json!({ "env": [{ "name": "A", "value": "b=c" }] })).is_ok());
         assert_eq!(asked(json!({ "command": 7 })).err().unwrap().code, BAD_PARAMS);
+    }
+
+    #[test]
+    fn a_command_under_a_lease_brings_no_variables_of_its_own() {
+        let meta = |lease: Value| json!({ "_meta": { "volary.lease": lease } });
+        assert_eq!(asked(meta(json!("abc"))).unwrap().lease.as_deref(), Some("abc"));
+        assert!(asked(meta(json!(7))).is_err());
+        let mut with = meta(json!("abc"));
+        with["env"] = json!([{ "name": "LD_PRELOAD", "value": "/workspace/x.so" }]);
+        assert!(asked(with).is_err());
     }
 
     #[test]

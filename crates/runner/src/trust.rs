@@ -27,10 +27,18 @@ pub type EnvVars = Vec<(String, String)>;
 /// # Errors
 /// When `authority` is no certificate in PEM, or the files cannot be written.
 pub fn place(authority: &str) -> io::Result<EnvVars> {
-    place_in(Path::new(FOLDER), Path::new(SYSTEM_BUNDLE), authority)
+    place_in(Path::new(FOLDER), authority)
 }
 
-fn place_in(folder: &Path, system: &Path, authority: &str) -> io::Result<EnvVars> {
+/// The same in another folder.
+///
+/// # Errors
+/// As [`place`].
+pub fn place_in(folder: &Path, authority: &str) -> io::Result<EnvVars> {
+    place_beside(folder, Path::new(SYSTEM_BUNDLE), authority)
+}
+
+fn place_beside(folder: &Path, system: &Path, authority: &str) -> io::Result<EnvVars> {
     let der = der(authority).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no certificate in PEM"))?;
     std::fs::DirBuilder::new().mode(0o755).recursive(true).create(folder)?;
     let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
@@ -106,7 +114,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let system = folder.join("system.pem");
         std::fs::write(&system, "THE SYSTEM'S").unwrap();
-        let vars = place_in(&folder.join("in"), &system, PEM).unwrap();
+        let vars = place_beside(&folder.join("in"), &system, PEM).unwrap();
         let named: Vec<&str> = vars.iter().map(|(_, value)| value.as_str()).filter(|v| v.starts_with('/')).collect();
         assert_eq!(named.len(), 10);
         for file in &named {

@@ -11,7 +11,7 @@ pub mod program;
 pub mod proof;
 pub mod refused;
 
-use crate::boxfile::BoxFile;
+use crate::boxfile::{BoxFile, Folder};
 use api::inbox::AGENT_PATH;
 use seccompiler::BpfProgram;
 use std::io;
@@ -26,6 +26,8 @@ pub struct Walls {
     pub command: ChildWalls,
     /// For the agent.
     pub agent: ChildWalls,
+    /// Folders of the profile.
+    extra: Vec<Folder>,
 }
 
 /// One more layer, prepared before the fork so that taking it allocates nothing.
@@ -78,7 +80,19 @@ pub fn take() -> Result<Walls, String> {
     let missing = calls::unimplemented()?;
     own.take().map_err(|e| format!("Landlock or seccomp: {e}"))?;
     seccompiler::apply_filter(&missing).map_err(|e| format!("seccomp: {e}"))?;
-    Ok(Walls { abi, command, agent })
+    Ok(Walls { abi, command, agent, extra })
+}
+
+/// The walls of one command that holds a value, whose scratch is `scratch`. Taken by nobody else, they are a domain that no
+/// other process of the box is in or above, but process 1: and so nobody else reads its memory, its environment or what it
+/// has open.
+///
+/// # Errors
+/// A sentence that names the wall.
+pub fn bearer(walls: &Walls, scratch: &Path) -> Result<ChildWalls, String> {
+    let by_port = walls.abi >= paths::KNOWS_PORTS;
+    let ruleset = paths::build(walls.abi, &paths::bearer(&walls.extra, scratch), paths::Ports::DoorOnly)?;
+    Ok(ChildWalls { ruleset, filter: calls::bearer(by_port)?, word: None })
 }
 
 /// No new privileges, no core, no tracer, no descriptor that was left open by mistake, no life after the helper: what

@@ -29,6 +29,18 @@ pub fn child() -> Result<BpfProgram, String> {
     compile(rows_of(Who::Child, Answer::Forbidden), Answer::Forbidden)
 }
 
+/// The program of a command that holds a value; `by_port` says whether Landlock holds its TCP to the door.
+///
+/// # Errors
+/// As [`everyone`].
+pub fn bearer(by_port: bool) -> Result<BpfProgram, String> {
+    let mut table = table(rows_of(Who::Child, Answer::Forbidden).chain(refused::rows_of_bearers()))?;
+    if !by_port {
+        table.insert(libc::SYS_socket, Vec::new());
+    }
+    program(table, Answer::Forbidden)
+}
+
 /// What process 1 says when it executes the agent, in registers that `execve` does not read and a filter does: 128
 /// bits of chance, which nobody in the box has. The kernel clears the registers of what it begins.
 #[derive(Clone, Copy)]
@@ -288,6 +300,26 @@ mod tests {
         // And all that a command is refused.
         for row in rows_of(Who::Child, Answer::Forbidden) {
             assert_eq!(verdict(&program, row.number, row.attack().unwrap()), EPERM, "{}", row.call);
+        }
+    }
+
+    #[test]
+    fn what_holds_a_value_has_tcp_alone_and_no_tcp_where_no_rule_holds_it_to_the_door() {
+        let (held, free) = (bearer(true).unwrap(), bearer(false).unwrap());
+        let ask = |program: &BpfProgram, family: i32, kind: i32| {
+            verdict(program, libc::SYS_socket, [family as u64, kind as u64, 0, 0, 0, 0])
+        };
+        assert_eq!(ask(&held, libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOW);
+        assert_eq!(ask(&held, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), EPERM);
+        assert_eq!(ask(&held, libc::AF_UNIX, libc::SOCK_STREAM), EPERM);
+        assert_eq!(ask(&free, libc::AF_INET, libc::SOCK_STREAM), EPERM);
+        assert!(refused::rows_of_bearers().all(|row| row.why.len() > 5));
+        for row in refused::rows_of_bearers().filter(|row| matches!(row.when, When::Always)) {
+            assert_eq!(verdict(&held, row.number, [0; 6]), EPERM, "{}", row.call);
+            assert_eq!(verdict_of_all(row.number, [0; 6]), ALLOW, "{}: others are refused it, too", row.call);
+        }
+        for row in rows_of(Who::Child, Answer::Forbidden) {
+            assert_eq!(verdict(&held, row.number, row.attack().unwrap()), EPERM, "{}", row.call);
         }
     }
 

@@ -5,7 +5,7 @@
 //! knows is demanded, not asked for.
 
 use crate::boxfile::Folder;
-use api::inbox::AGENT_PATH;
+use api::inbox::{AGENT_PATH, BEARERS, WORKSPACE};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope, make_bitflags,
@@ -19,6 +19,8 @@ use std::path::{Component, Path, PathBuf};
 const OLDEST: i32 = 2;
 /// Newest level whose rights we know: 7 adds none to 6.
 const NEWEST: i32 = 7;
+/// The level from which on TCP ports are known.
+pub const KNOWS_PORTS: u32 = 4;
 /// The one TCP port that may be connected to: the gateway's door.
 const DOOR_PORT: u16 = 8080;
 
@@ -61,6 +63,8 @@ const FACTS: [&str; 2] = ["/etc", "/proc"];
 const WORK: [(&str, May); 3] = [("/workspace", May::Work), ("/tmp", May::Work), ("/dev/shm", May::Write)];
 /// Devices that hold nothing.
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// The one of them that a process might be asked on.
+const TERMINAL: &str = "/dev/tty";
 /// Ours: runner, agent, box file.
 const OURS: &str = "/run/volary";
 
@@ -69,7 +73,20 @@ const OURS: &str = "/run/volary";
 pub fn runner(extra: &[Folder]) -> Vec<Row> {
     let mut rows = command(extra);
     rows.push((OURS.into(), May::Run));
+    rows.push((BEARERS.into(), May::Write));
     rows
+}
+
+/// The layer of a command that holds a value: it executes what the system brought, and writes in its own scratch alone.
+/// What a run can write is read, and no more; the scratch of others is out of sight.
+#[must_use]
+pub fn bearer(extra: &[Folder], scratch: &Path) -> Vec<Row> {
+    let system = SYSTEM.iter().map(|path| (PathBuf::from(path), May::Run));
+    let facts = FACTS.iter().map(|path| (PathBuf::from(path), May::Read));
+    let devices = DEVICES.iter().filter(|path| **path != TERMINAL).map(|path| (PathBuf::from(path), May::Device));
+    let extra = extra.iter().map(|f| (f.path.clone(), if f.writable { May::Read } else { May::Run }));
+    let own = [("/".into(), May::List), (WORKSPACE.into(), May::Read), (scratch.to_path_buf(), May::Write)];
+    own.into_iter().chain(system).chain(facts).chain(devices).chain(extra).collect()
 }
 
 /// A command's layer: as process 1's, without our own files.
@@ -163,7 +180,7 @@ fn rights(may: May, abi: ABI) -> BitFlags<AccessFs> {
 /// # Errors
 /// A sentence that names the path or the right which the kernel did not take.
 pub fn build(abi: u32, rows: &[Row], ports: Ports) -> Result<OwnedFd, String> {
-    let by_port = ports == Ports::DoorOnly && abi >= 4;
+    let by_port = ports == Ports::DoorOnly && abi >= KNOWS_PORTS;
     let level = named(abi);
     let said = |error: landlock::RulesetError| format!("Landlock: {error}");
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
@@ -249,14 +266,37 @@ mod tests {
             .filter(|(_, may)| rights(*may, ABI::V7).contains(AccessFs::MakeReg))
             .map(|(path, _)| path)
             .collect();
-        assert_eq!(written, ["/workspace", "/tmp", "/dev/shm", "/srv/cache"].map(PathBuf::from));
+        assert_eq!(written, ["/workspace", "/tmp", "/dev/shm", "/srv/cache", BEARERS].map(PathBuf::from));
+    }
+
+    #[test]
+    fn what_holds_a_value_writes_in_its_scratch_alone_and_executes_nothing_that_a_run_wrote() {
+        let scratch = Path::new(BEARERS).join("t1");
+        let rows = bearer(&folders(), &scratch);
+        let of = |right: AccessFs| -> Vec<&Path> {
+            let has = rows.iter().filter(|(_, may)| rights(*may, ABI::V7).contains(right));
+            has.map(|(path, _)| path.as_path()).collect()
+        };
+        assert_eq!(of(AccessFs::MakeReg), [scratch.as_path()]);
+        assert!(of(AccessFs::WriteFile).iter().all(|path| *path == scratch || path.starts_with("/dev")));
+        let runs = of(AccessFs::Execute);
+        assert!(
+            runs.iter().all(|path| SYSTEM.iter().any(|s| path == &Path::new(s)) || *path == Path::new("/opt/tool"))
+        );
+        for other in [command(&folders()), agent(&folders(), None).unwrap()] {
+            let reaches =
+                |(path, may): &Row| *may != May::List && (scratch.starts_with(path) || path.starts_with(&scratch));
+            assert!(!other.iter().any(reaches), "{other:?}");
+        }
     }
 
     #[test]
     fn a_child_never_has_a_right_that_process_1_lacks() {
         let own = runner(&folders());
-        for (path, may) in
-            command(&folders()).into_iter().chain(agent(&folders(), Some("/lib64/ld.so".into())).unwrap())
+        for (path, may) in command(&folders())
+            .into_iter()
+            .chain(agent(&folders(), Some("/lib64/ld.so".into())).unwrap())
+            .chain(bearer(&folders(), &Path::new(BEARERS).join("t1")))
         {
             let over = own
                 .iter()

@@ -16,6 +16,8 @@ pub enum Who {
     Everyone,
     /// The agent and every command. Process 1 needs it, or loses nothing by it.
     Child,
+    /// A command that holds a value, beside what every command is refused.
+    Bearer,
 }
 
 /// What the caller is told.
@@ -153,7 +155,7 @@ fn combinations(candidates: &[u64]) -> Vec<[u64; 6]> {
 use Answer::{Forbidden, Missing};
 use Test::{Bits, Given, Is, Not};
 use When::{All, Always};
-use Who::{Child, Everyone};
+use Who::{Bearer, Child, Everyone};
 
 /// The system's names; those that its crate lacks beside them.
 #[allow(non_upper_case_globals, reason = "the crate's own way to write them")]
@@ -188,6 +190,7 @@ const TYPE: i64 = 0xf;
 const RAW: i64 = libc::SOCK_RAW as i64;
 /// `SOCK_PACKET`.
 const PACKET: i64 = 10;
+const DATAGRAMS: i64 = libc::SOCK_DGRAM as i64;
 const TCP: i64 = libc::IPPROTO_TCP as i64;
 const UDP: i64 = libc::IPPROTO_UDP as i64;
 
@@ -326,6 +329,23 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
     SYS_personality All(&[(0, Not(0)), (0, Not(0xffff_ffff))]), "READ_IMPLIES_EXEC undoes filters on executable memory; 0 and the query are fine";
 ];
 
+const HANDS_ON: &str = "what holds a value hands it to no other process of its box";
+const STAYS: &str = "what holds a value ends with its command, wherever its parent is: its group is killed whole";
+
+/// What a command that holds a value may not, beside all of the above. TCP is held to the door by Landlock; on a kernel
+/// whose Landlock knows no ports such a command has no sockets at all.
+static BEARER: &[Refusal] = table![Bearer is told Forbidden:
+    SYS_setsid Always, STAYS;
+    SYS_setpgid Always, STAYS;
+    SYS_socket All(&[(0, Is(UNIX))]), HANDS_ON;
+    SYS_socket All(&[(1, Bits(TYPE, DATAGRAMS))]), "no rule on ports holds a datagram, and others of the box may listen";
+    SYS_shmget Always, HANDS_ON;
+    SYS_shmat Always, HANDS_ON;
+    SYS_semget Always, HANDS_ON;
+    SYS_msgget Always, HANDS_ON;
+    SYS_mq_open Always, HANDS_ON;
+];
+
 /// What the C library has another way for.
 static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
     SYS_clone3 Always, "its flags lie in memory, where no filter sees them; libraries fall back to clone";
@@ -337,7 +357,12 @@ static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
     SYS_io_cancel Always, "as io_setup";
 ];
 
-/// Every row.
+/// The rows for a command that holds a value, beside [`rows`].
+pub fn rows_of_bearers() -> impl Iterator<Item = &'static Refusal> {
+    BEARER.iter()
+}
+
+/// Every row that holds without a lease.
 pub fn rows() -> impl Iterator<Item = &'static Refusal> {
     EVERYONE.iter().chain(EVERYONE_HERE).chain(CHILD).chain(UNIMPLEMENTED)
 }
@@ -347,12 +372,17 @@ pub fn rows() -> impl Iterator<Item = &'static Refusal> {
 pub fn page() -> String {
     let mut page = String::from(
         "# System calls that a box refuses\n\nPrinted from the table that the filters are made of, as it is on x86-64. Each row is attacked in a live box by a call that it \
-         alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`). A call of another architecture ends its caller; an x32 call does\nnot \
+         alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`; those of a *bearer*, a command that holds a value, by\n\
+         `a_command_that_holds_a_value_hands_it_to_nobody`). A call of another architecture ends its caller; an x32 call does\nnot \
          exist. *child*: the agent and every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
          once it is begun it executes nothing (`an_agent_finds_no_way_to_execute_anything_its_own_file_too`).\n\n| call | when | who | told | why |\n|---|---|---|---|---|\n",
     );
-    for row in rows() {
-        let who = if row.who == Everyone { "everyone" } else { "child" };
+    for row in rows().chain(rows_of_bearers()) {
+        let who = match row.who {
+            Everyone => "everyone",
+            Child => "child",
+            Bearer => "bearer",
+        };
         let told = if row.answer == Forbidden { "EPERM" } else { "ENOSYS" };
         page.push_str(&format!("| `{}` | {} | {who} | {told} | {} |\n", row.call, row.condition(), row.why));
     }

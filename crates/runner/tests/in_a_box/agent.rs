@@ -6,7 +6,7 @@ use model::event::{Exit, Stream};
 use model::{Dialect, Event, Limits};
 use serde_json::{Value, json};
 
-fn task(script: &str, limits: Limits) -> ToRunner {
+pub fn task(script: &str, limits: Limits) -> ToRunner {
     let model = ModelRoute {
         name: "m".into(),
         dialect: Dialect::Anthropic,
@@ -32,7 +32,7 @@ async fn play(acts: &[String]) -> Story {
     made.story().await
 }
 
-fn request(id: u64, method: &str, mut params: Value) -> String {
+pub fn request(id: u64, method: &str, mut params: Value) -> String {
     params["sessionId"] = "s".into();
     format!("> {}", json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
 }
@@ -41,12 +41,12 @@ fn tell(method: &str, params: Value) -> String {
     format!("> {}", json!({ "jsonrpc": "2.0", "method": method, "params": params }))
 }
 
-fn wait() -> String {
+pub fn wait() -> String {
     "<".to_owned()
 }
 
 /// What the agent kept: answers as JSON, or a word and an error number.
-fn kept(story: &Story) -> Vec<String> {
+pub fn kept(story: &Story) -> Vec<String> {
     let chunks = story.events.iter().filter_map(|event| match event {
         Event::Chunk { text, .. } => Some(text.clone()),
         _ => None,
@@ -54,7 +54,7 @@ fn kept(story: &Story) -> Vec<String> {
     chunks.collect()
 }
 
-fn answers(story: &Story) -> Vec<Value> {
+pub fn answers(story: &Story) -> Vec<Value> {
     kept(story).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -1,7 +1,10 @@
 //! The built runner as process 1 of real namespaces. Needs root, `unshare`, `sh` and `perl`, as a bare Debian has them.
 
 mod agent;
+mod bearer;
+mod bearer_attacks;
 mod exec;
+mod gateway;
 mod output;
 mod support;
 mod walls;

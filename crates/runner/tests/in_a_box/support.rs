@@ -8,6 +8,8 @@ use base64::Engine;
 use model::event::{Exit, Stream};
 use model::{Event, Limits};
 use std::hash::{Hash, Hasher};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +24,11 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 root /mnt
 cd /mnt
-mkdir -p usr etc proc dev tmp workspace run/volary var
+mkdir -p usr etc proc dev tmp workspace run/volary run/bearer var
 mount --rbind /usr usr
+mount -o remount,ro,bind usr
 mount --bind /etc etc
+mount -o remount,ro,bind etc
 for link in bin sbin lib lib32 lib64 libx32; do [ -e /$link ] && ln -s usr/$link $link; done
 for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
 mkdir dev/shm && mount -t tmpfs -o size=16m shm dev/shm
@@ -32,7 +36,8 @@ ln -s /proc/self/fd dev/fd
 mount -t proc proc proc
 mount -t tmpfs tmp tmp
 mount -t tmpfs workspace workspace
-chmod 1777 tmp workspace dev/shm
+mount -t tmpfs -o size=16m,noexec bearer run/bearer
+chmod 1777 tmp workspace dev/shm run/bearer
 echo probe > var/volary-probe
 touch run/volary/runner run/volary/agent
 mount --bind "$1" run/volary/runner
@@ -84,6 +89,35 @@ pub struct Box {
     asked: (u64, Counts),
     /// What it said first.
     pub hello: Hello,
+    /// The box's door; whoever is to serve it takes it.
+    pub door: Option<TcpListener>,
+}
+
+/// Binds the door in the network namespace that `unshare` is about to have.
+fn bind_door(unshare: u32) -> TcpListener {
+    let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).unwrap();
+    let end = std::time::Instant::now() + HANG;
+    while of(&unshare.to_string()) == of("self") {
+        assert!(std::time::Instant::now() < end, "no namespace in {HANG:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let namespace = std::fs::File::open(format!("/proc/{unshare}/ns/net")).unwrap();
+    // A thread of its own, which ends in that namespace.
+    let bound = std::thread::spawn(move || {
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        // SAFETY: `ifreq` is plain data, for which all zeros is a value; the call reads it and no more.
+        let raised = unsafe {
+            let mut lo: libc::ifreq = std::mem::zeroed();
+            (lo.ifr_name[0], lo.ifr_name[1]) = (b'l' as libc::c_char, b'o' as libc::c_char);
+            lo.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+            libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &lo)
+        };
+        assert_eq!(raised, 0, "{}", std::io::Error::last_os_error());
+        TcpListener::bind("127.0.0.1:8080").unwrap()
+    });
+    bound.join().unwrap()
 }
 
 /// What came of a run.
@@ -140,22 +174,36 @@ impl Box {
         made
     }
 
-    async fn make(agent: &str) -> Self {
-        let mut child = Command::new("unshare")
+    /// Makes a box whose door nobody bound; gives what its runner says when it ends.
+    pub async fn without_a_door() -> String {
+        let mut child = Self::unshare("").stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&[api::inbox::GO]).await.unwrap();
+        let out = tokio::time::timeout(HANG, child.wait_with_output()).await.unwrap().unwrap();
+        assert!(!out.status.success() && out.stdout.is_empty(), "{out:?}");
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    }
+
+    fn unshare(agent: &str) -> Command {
+        let mut unshare = Command::new("unshare");
+        unshare
             .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--kill-child", "sh", "-c", BOX, "box"])
             .args([env!("CARGO_BIN_EXE_runner"), agent])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        unshare
+    }
+
+    async fn make(agent: &str) -> Self {
+        let mut child = Self::unshare(agent).spawn().unwrap();
+        let door = bind_door(child.id().unwrap());
         let mut stdin = child.stdin.take();
         stdin.as_mut().unwrap().write_all(&[api::inbox::GO]).await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let body = tokio::time::timeout(HANG, frame::read_bytes(&mut stdout)).await.unwrap().unwrap();
         assert_eq!(Kind::of(body[0]), Some(Kind::Hello));
         let hello = serde_json::from_slice(&body[1..]).unwrap();
-        Self { child, stdin, stdout, kept: None, asked: (0, Counts::default()), hello }
+        Self { child, stdin, stdout, kept: None, asked: (0, Counts::default()), hello, door: Some(door) }
     }
 
     /// Sends one message.

@@ -1,0 +1,244 @@
+//! A command under a lease: what it is given beside its arguments, and what it is denied so that nobody else gets it.
+//!
+//! A value enters the box for one process tree and goes with it. It stands in a variable of that tree's environment, or in
+//! a sealed file without a name that the tree has open (as `/proc/self/fd/N`, as its standard input, or behind git's
+//! credential helper): never in an argument, which all of a box may read, and never in a file system. Whoever holds it
+//! executes what the system brought and nothing the run wrote, begins with an environment of ours alone, and writes
+//! nothing that outlives it: worktree, scratch space and shared memory are read-only or out of sight, its home is a folder
+//! of its own that is removed, it has no local sockets, no shared memory, no way out of its session, and no TCP but to the
+//! door. What it says is scrubbed here, before the agent is shown it.
+//!
+//! A command with a handle instead ([`Delivery::Proxy`]) holds no value: it keeps the walls of every command.
+//!
+//! Read [`prepare`], then [`Bearer`].
+
+use crate::Context;
+use crate::declared::{self, Declared};
+use crate::line::{Given, Use};
+use crate::walls::{self, ChildWalls};
+use crate::{process, trust};
+use api::inbox::BEARERS;
+use api::leases::{LeaseEnd, LeaseUser};
+use model::capability::Delivery;
+use model::{LeaseId, Secret};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use scrub::Scrubber;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The user that a git host is told where a value names none. What hosts look at is the token.
+const GIT_USER: &str = "x-access-token";
+/// Settings of git's that a worktree's own configuration must not make: hooks, helpers and what else would run there.
+const GIT: [(&str, &str); 9] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.askPass", ""),
+    ("core.sshCommand", "/bin/false"),
+    ("core.gitProxy", ""),
+    ("core.pager", "cat"),
+    ("core.editor", "/bin/false"),
+    ("protocol.ext.allow", "never"),
+    // An empty one forgets all that were named before it.
+    ("credential.helper", ""),
+];
+/// Variables of every command with a value, beside those of its home: no program reads what a run could have written.
+const QUIET: [(&str, &str); 10] = [
+    ("PATH", "/usr/bin:/bin"),
+    ("LANG", "C.UTF-8"),
+    ("USER", "agent"),
+    ("HISTFILE", "/dev/null"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_SYSTEM", "/dev/null"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("npm_config_userconfig", "/dev/null"),
+    ("npm_config_globalconfig", "/dev/null"),
+];
+
+/// Env vars, by name.
+type EnvVars = Vec<(String, String)>;
+
+/// All that a command under a lease is started with.
+pub struct Bearer {
+    /// What is executed.
+    pub executable: Declared,
+    /// Its whole environment.
+    pub environment: EnvVars,
+    /// A file that stays open in its tree.
+    pub open: Option<OwnedFd>,
+    /// Its standard input.
+    pub stdin: Option<OwnedFd>,
+    /// Walls of its own; none for one that holds a handle.
+    pub walls: Option<Arc<ChildWalls>>,
+    /// Finds what it was given in what it says.
+    pub scrubber: Scrubber,
+    scratch: Option<Scratch>,
+    used: Use,
+}
+
+/// A folder for one command, removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(id: &str) -> io::Result<Self> {
+        let path = Path::new(BEARERS).join(id);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("runner: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Opens what a command names, asks for what its lease gives it, and makes that ready. The word on it is recorded.
+///
+/// # Errors
+/// A sentence for the agent; the command must not run, and nothing was given to it.
+pub async fn prepare(context: &Context, lease: &str, argv: &[String], id: &str) -> Result<Bearer, String> {
+    let lease = LeaseId::parse(lease).map_err(|_| "what was named is no lease's id".to_owned())?;
+    let executable = declared::open(argv.first().map_or("", String::as_str))?;
+    let digest = executable.sha256().await.map_err(|e| format!("{}: {e}", executable.path.display()))?;
+    let by = LeaseUser::Command {
+        executable: executable.path.to_string_lossy().into_owned(),
+        executable_sha256: digest,
+        argv_sha256: declared::sha256_of(argv),
+    };
+    let given = context.line.ask(lease, by).await?;
+    make(context, executable, given, id).map_err(|e| format!("what its lease gives it cannot be made ready: {e}"))
+}
+
+fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::Result<Bearer> {
+    let Given { value, secret, delivery, variables, destination, used } = given;
+    let named = if secret.is_empty() { "handle".to_owned() } else { secret };
+    let scrubber = Scrubber::new([(named, value.share())]);
+    if delivery == Delivery::Proxy {
+        let mut environment = process::environment(context);
+        let names = variables.into_iter().chain([api::inbox::HANDLE.to_owned()]);
+        environment.extend(names.map(|name| (name, value.expose().clone())));
+        let (open, stdin, walls, scratch) = (None, None, None, None);
+        return Ok(Bearer { executable, environment, open, stdin, walls, scrubber, scratch, used });
+    }
+    let scratch = Scratch::make(id)?;
+    let walls = Arc::new(walls::bearer(context.walls, &scratch.0).map_err(io::Error::other)?);
+    let mut environment = clean(context, &scratch.0)?;
+    let (mut open, mut stdin, mut git) =
+        (None, None, GIT.map(|(name, set)| (name.to_owned(), set.to_owned())).to_vec());
+    match &delivery {
+        Delivery::Variable(name) => environment.push((name.clone(), value.expose().clone())),
+        Delivery::File(name) => {
+            let file = sealed(value.expose())?;
+            environment.push((name.clone(), path_of(&file)));
+            open = Some(file);
+        }
+        Delivery::Stdin => stdin = Some(sealed(value.expose())?),
+        Delivery::GitHelper => {
+            let file = sealed(answer(value.expose()).expose())?;
+            git.push(helper(&destination, &path_of(&file)));
+            open = Some(file);
+        }
+        Delivery::Proxy => {}
+    }
+    environment.push(("GIT_CONFIG_COUNT".into(), git.len().to_string()));
+    for (n, (name, set)) in git.into_iter().enumerate() {
+        environment.extend([(format!("GIT_CONFIG_KEY_{n}"), name), (format!("GIT_CONFIG_VALUE_{n}"), set)]);
+    }
+    Ok(Bearer { executable, environment, open, stdin, walls: Some(walls), scrubber, scratch: Some(scratch), used })
+}
+
+/// The environment of a command with a value, but for the value: ours, the profile's literals, and nothing of the run's.
+fn clean(context: &Context, scratch: &Path) -> io::Result<EnvVars> {
+    let mut all: EnvVars = QUIET.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let home = scratch.to_string_lossy().into_owned();
+    all.extend(["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"].map(|name| (name.to_owned(), home.clone())));
+    if let Some(authority) = &context.authority {
+        // Made anew: every command of the box can write the files that the others trust by.
+        all.extend(trust::place_in(&scratch.join("trust"), authority)?);
+    }
+    all.extend(context.variables.iter().cloned());
+    Ok(all)
+}
+
+/// A file without a name that holds `text` and can be read only, from its beginning by whoever opens it anew.
+fn sealed(text: &str) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create("", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(text.as_bytes())?;
+    rustix::fs::fchmod(&file, Mode::RUSR)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(rustix::fs::open(path_of(&file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn path_of(file: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// What git's credential helper says, for a value that is a token, or `user:token`.
+fn answer(value: &str) -> Secret<String> {
+    let value = value.trim_end_matches(['\r', '\n']);
+    let (user, password) = value.split_once(':').unwrap_or((GIT_USER, value));
+    Secret::new(format!("username={user}\npassword={password}\n"))
+}
+
+/// Git's setting that names a helper for the host of `destination` alone, which answers what stands in `file`.
+fn helper(destination: &str, file: &str) -> (String, String) {
+    let host = destination.split('/').next().unwrap_or_default();
+    let name = format!("credential.https://{host}.helper");
+    (name, format!("!f() {{ test \"$1\" = get && cat {file}; }}; f"))
+}
+
+impl Bearer {
+    /// Comes when the command is to be ended.
+    pub async fn over(&self) {
+        self.used.over().await;
+    }
+
+    /// Nothing of the command lives: what it left is removed, and the use of its lease is over.
+    pub fn end(self, outcome: LeaseEnd) {
+        drop(self.scratch);
+        self.used.ended(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_sealed_file_is_read_from_its_beginning_by_each_who_opens_it_and_written_by_none() {
+        let file = sealed("a-value-of-a-test").unwrap();
+        for _ in 0..2 {
+            let mut text = String::new();
+            std::fs::File::open(path_of(&file)).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "a-value-of-a-test");
+        }
+        assert!(std::fs::File::from(file.try_clone().unwrap()).write_all(b"x").is_err());
+        let anew = std::fs::OpenOptions::new().write(true).open(path_of(&file));
+        assert!(anew.and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+
+    #[test]
+    fn a_git_host_is_told_a_user_whatever_the_value_names() {
+        assert_eq!(answer("tok_en\n").expose(), "username=x-access-token\npassword=tok_en\n");
+        assert_eq!(answer("me:tok:en").expose(), "username=me\npassword=tok:en\n");
+        let (name, helper) = helper("git.example/acme/shop", "/proc/self/fd/9");
+        assert_eq!(name, "credential.https://git.example.helper");
+        assert!(helper.contains("= get") && helper.contains("/proc/self/fd/9"), "{helper}");
+    }
+
+    #[test]
+    fn no_variable_that_a_command_begins_with_is_named_twice() {
+        let mut names: Vec<&str> = QUIET.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), QUIET.len());
+    }
+}
