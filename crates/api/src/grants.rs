@@ -3,11 +3,16 @@
 //! A grant and its record are one act of the server; the gateway dispatches nothing before
 //! the answer. The credential in [`Answer::Granted`] crosses this local socket only, never the link.
 
-use model::{Dialect, GrantId, MicroDollars, RunId, Usage, event::Verdict, provider::Price};
+use crate::git::{GitAsk, GitWord};
+use crate::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
+use crate::platform::{CallWord, PlatformCall};
+use model::event::{OneRead, Verdict};
+use model::provider::Price;
+use model::{Dialect, GrantId, LeaseId, MicroDollars, RunId, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Gateway → server. `id` numbers the questions of one connection; answers carry it back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromGateway {
     /// First message after the dial.
@@ -15,6 +20,9 @@ pub enum FromGateway {
         /// Granted calls that this gateway has under way, or whose [`FromGateway::Settle`] follows. Nobody will ever
         /// say what any other open grant cost.
         open: Vec<GrantId>,
+        /// Leases whose use is under way here. Every other open one is over: nobody would ever say how it ended.
+        #[serde(default)]
+        leases: Vec<LeaseId>,
     },
     /// May this run make this model call now?
     Ask {
@@ -55,6 +63,46 @@ pub enum FromGateway {
         /// What came of it.
         outcome: EgressOutcome,
     },
+    /// What was made by an allowance ([`EgressAsk::reads`]) is over, in the order of its ends. The last of them, with
+    /// `over`, is sent for each allowance, also when nothing was made by it; each once, or again after a new dial.
+    Reads {
+        /// The grant of the allowance.
+        grant: GrantId,
+        /// How many of it were told before these.
+        before: u32,
+        /// They; at most [`READS_TOLD`].
+        reads: Vec<OneRead>,
+        /// Nothing more is made by it.
+        over: bool,
+    },
+    /// May this run do this with a repository? Answered by [`ToGateway::GitAnswer`]; settled as a request to the outside.
+    AskGit {
+        /// Question number.
+        id: u64,
+        /// The question.
+        ask: GitAsk,
+    },
+    /// May this run have a lease? Answered by [`ToGateway::LeaseAnswer`].
+    AskLease {
+        /// Question number.
+        id: u64,
+        /// The question.
+        ask: LeaseAsk,
+    },
+    /// The one use of a lease begins. Answered by [`ToGateway::LeaseValue`].
+    UseLease {
+        /// Question number.
+        id: u64,
+        /// The use.
+        used: LeaseUse,
+    },
+    /// The use of a lease is over. Sent for each use, once, or again after a new dial.
+    EndLease {
+        /// The lease.
+        lease: LeaseId,
+        /// How it ended.
+        outcome: LeaseEnd,
+    },
     /// The gateway refused a request by itself; to be recorded. After many of one run, this stands for all
     /// further ones of it (rule `door.flood`).
     Refused {
@@ -71,6 +119,13 @@ pub enum FromGateway {
         status: u16,
         /// One sentence, scrubbed.
         said: String,
+    },
+    /// Answer to [`ToGateway::Call`].
+    Called {
+        /// Question number of the call.
+        id: u64,
+        /// What became of it.
+        word: CallWord,
     },
     /// Answer to [`ToGateway::Walls`].
     Walls {
@@ -128,6 +183,32 @@ pub enum ToGateway {
         /// The word.
         answer: EgressWord,
     },
+    /// Answers [`FromGateway::AskGit`].
+    GitAnswer {
+        /// Question number.
+        id: u64,
+        /// The word.
+        word: GitWord,
+    },
+    /// Answers [`FromGateway::AskLease`].
+    LeaseAnswer {
+        /// Question number.
+        id: u64,
+        /// The word.
+        word: LeaseWord,
+    },
+    /// Answers [`FromGateway::UseLease`].
+    LeaseValue {
+        /// Question number.
+        id: u64,
+        /// The word.
+        word: ValueWord,
+    },
+    /// This lease is no more: whoever uses it is ended, and what is held of its value is forgotten.
+    RevokeLease {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// Make the smallest call to this model, for `volary model test`.
     Probe {
         /// Question number, of the server's own count.
@@ -137,10 +218,22 @@ pub enum ToGateway {
         /// The provider's id of the model.
         model: String,
     },
+    /// Make this call of the server's own, which is recorded.
+    Call {
+        /// Question number, of the server's own count.
+        id: u64,
+        /// The call.
+        call: Box<PlatformCall>,
+    },
     /// Make the forbidden calls and report them, for `volary status`.
     Walls {
         /// Question number, of the server's own count.
         id: u64,
+    },
+    /// Another table holds for this run from here on: nothing more is made by the allowances of the one before.
+    EndReads {
+        /// The run.
+        run: RunId,
     },
     /// Drop whatever the gateway holds for this run; its grants are dead.
     Close {
@@ -201,6 +294,26 @@ pub struct EgressAsk {
     /// The proxy that leads outside resolves the host's name: its addresses are not checked here.
     #[serde(default)]
     pub delegated: bool,
+    /// 0: this one request. More, at most [`READS_AT_ONCE`]: an allowance of so many requests GET or HEAD without a
+    /// body, by this rule to this host and port, that begin within [`READS_MS`] of the question. `target` is the
+    /// host's root then, or the path of the row that gives the credential. The gateway judges each of them by the same
+    /// table, and tells each in [`FromGateway::Reads`].
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub reads: u32,
+}
+
+/// Requests that one allowance is for, at most.
+pub const READS_AT_ONCE: u32 = 512;
+
+/// How long an allowance lasts, in milliseconds: a table that changed, and a run that is over, are met within it.
+pub const READS_MS: u64 = 1000;
+
+/// Requests that are told at once, at most: they are one line of the transcript and one record.
+pub const READS_TOLD: usize = 64;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_nothing(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What a request to the outside is.

@@ -96,22 +96,69 @@ pub const INPUT_WINDOW: usize = 4 * 1024 * 1024;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
-    /// The value; 1 to 16,384 bytes.
+    /// The value; 8 to 16,384 bytes.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub value: crate::grants::WireSecret,
+    /// The provider whose key it is (`github`), or `custom`; unless said it stays what it is, and a new one is custom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it is the caller's own value, for the caller's own runs, and not the workspace's.
+    #[serde(default)]
+    pub mine: bool,
+    /// Of the workspace's: whether people may have values of their own in its place; else what the provider's keys allow,
+    /// and of a custom one: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<bool>,
+}
+
+impl SetSecret {
+    /// The workspace's value, of which nothing more is said.
+    #[must_use]
+    pub fn of(value: crate::grants::WireSecret) -> Self {
+        Self { value, kind: None, mine: false, personal: None }
+    }
+}
+
+/// `POST /api/secrets/{name}`: a new value in the place of one that is set.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceSecret {
+    /// The value; 8 to 16,384 bytes.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub value: crate::grants::WireSecret,
+    /// Whether it is the caller's own value.
+    #[serde(default)]
+    pub mine: bool,
 }
 
 /// `GET /api/secrets`: one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SecretView {
-    /// `model/<name>`.
+    /// `model/<name>`, `capability/<name>`.
     pub name: String,
+    /// Whose own value it is; none for the workspace's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// The provider whose key it is; none for a custom one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it ends inside no box, by whatever way.
+    #[serde(default)]
+    pub managed: bool,
+    /// Whether people may have values of their own in its place.
+    #[serde(default)]
+    pub personal: bool,
     /// Who set it.
     pub set_by: String,
     /// When.
     #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub set_at: Moment,
+    /// When it was last opened for a grant, to the minute; none if never since it was set.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Moment>,
     /// From 1; one more at each set.
     pub version: u64,
 }
@@ -226,6 +273,7 @@ pub mod schema {
     pub enum RunState {
         Queued,
         Running,
+        Paused,
         Done,
         Failed,
         Cancelled,

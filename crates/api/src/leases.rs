@@ -98,7 +98,7 @@ pub struct LeaseUse {
 pub enum LeaseUser {
     /// A command in the box, as the runner opened it.
     Command {
-        /// The executable's own path, absolute, no link.
+        /// The executable as it was asked for, absolute: neither it nor a folder or link on its way can be written in the box.
         executable: String,
         /// SHA-256 of the executable's bytes, hex, lower case.
         executable_sha256: String,
@@ -161,6 +161,46 @@ pub enum LeaseEnd {
     Failed,
     /// It was broken off: revoked, expired, the box or the upstream gone.
     Broken,
+}
+
+/// A lease as people see it: `GET /api/leases`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseView {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub lease: LeaseId,
+    /// The run that asked.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub run: RunId,
+    /// What was asked for.
+    pub capability: String,
+    /// For what.
+    pub destination: String,
+    /// Why, in the agent's words: untrusted.
+    pub reason: String,
+    /// What the capability is for: `git-push`, `tool`, `command`.
+    pub kind: String,
+    /// How it travels: `proxy`, `variable NAME`, …
+    pub delivery: String,
+    /// `granted`, `denied`, `consumed`, `completed`, `expired` or `revoked`.
+    pub state: String,
+    /// When it was asked for, in milliseconds since 1970.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
+    pub made: Moment,
+    /// The first moment at which it may not be used.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
+    pub expires: Moment,
+    /// When its use began.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    pub used: Option<Moment>,
+    /// By what; empty before.
+    pub used_by: String,
+    /// When it was over.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    pub ended: Option<Moment>,
+    /// By what, or by whom; of a denied one the rule.
+    pub ended_by: String,
 }
 
 #[cfg(test)]

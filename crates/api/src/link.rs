@@ -103,6 +103,9 @@ pub struct Known {
     pub live: bool,
     /// Whether its last event is its end.
     pub ended: bool,
+    /// Whether its box is to stand still, as far as the host was told.
+    #[serde(default)]
+    pub still: bool,
 }
 
 /// Server → operator.
@@ -253,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_other_word_of_the_operator_survives_the_wire_too() {
-        let known = Known { run: RunId::parse("r1").unwrap(), last_seq: 3, live: true, ended: false };
+        let known = Known { run: RunId::parse("r1").unwrap(), last_seq: 3, live: true, ended: false, still: true };
         for up in [
             Up::Hello { host: "h".into(), runs: vec![known] },
             Up::Hello { host: "h".into(), runs: vec![] },

@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// Who calls, as its listener says.
 pub(crate) struct Caller {
@@ -31,6 +32,8 @@ pub(crate) struct Caller {
     pub(crate) tally: Tally,
     pub(crate) spares: Arc<Spares>,
     pub(crate) egress: egress::run::Run,
+    /// Its turn to push: one at a time.
+    pub(crate) pushes: Arc<Semaphore>,
 }
 
 /// What a client gets.
@@ -41,6 +44,7 @@ pub(crate) enum Words {
     Own(Full<Bytes>),
     Model(Box<Relayed>),
     Carried(Box<Carried>),
+    Git(Box<crate::git::Reply>),
 }
 
 impl Body for Words {
@@ -52,6 +56,7 @@ impl Body for Words {
             Self::Own(words) => Pin::new(words).poll_frame(cx).map_err(|never| match never {}),
             Self::Model(words) => Pin::new(&mut **words).poll_frame(cx),
             Self::Carried(words) => Pin::new(&mut **words).poll_frame(cx),
+            Self::Git(words) => Pin::new(&mut **words).poll_frame(cx),
         }
     }
     fn is_end_stream(&self) -> bool {
@@ -59,6 +64,7 @@ impl Body for Words {
             Self::Own(words) => words.is_end_stream(),
             Self::Model(words) => words.is_end_stream(),
             Self::Carried(words) => words.is_end_stream(),
+            Self::Git(words) => words.is_end_stream(),
         }
     }
     fn size_hint(&self) -> SizeHint {
@@ -66,6 +72,7 @@ impl Body for Words {
             Self::Own(words) => words.size_hint(),
             Self::Model(words) => words.size_hint(),
             Self::Carried(words) => words.size_hint(),
+            Self::Git(words) => words.size_hint(),
         }
     }
 }

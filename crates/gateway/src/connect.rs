@@ -124,15 +124,29 @@ impl Outlet {
         to: &Target,
         scripted: &Scripted<'_>,
     ) -> Result<Box<dyn Wire>, Refusal> {
-        let internal = match place {
-            Place::Script { turns } => {
-                let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-                let turns = turns.clone();
-                self.scripts.serve(theirs, scripted.owner, scripted.dialect, turns, scripted.credential.share());
-                return Ok(Box::new(ours));
-            }
-            Place::Url { internal, .. } => *internal,
+        if let Place::Script { turns } = place {
+            let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+            let turns = turns.clone();
+            self.scripts.serve(theirs, scripted.owner, scripted.dialect, turns, scripted.credential.share());
+            return Ok(Box::new(ours));
+        }
+        self.connect_plain(reach, place, to).await
+    }
+
+    /// As [`Outlet::connect`], to a place that is no script.
+    ///
+    /// # Errors
+    /// Those of [`Outlet::connect`].
+    pub(crate) async fn connect_plain(
+        &self,
+        reach: &Reach,
+        place: &Place,
+        to: &Target,
+    ) -> Result<Box<dyn Wire>, Refusal> {
+        let Place::Url { internal, .. } = place else {
+            return Err(unreachable_for("it is a script, which is no host"));
         };
+        let internal = *internal;
         let stream = if internal { inside(to).await? } else { outside(reach, to).await? };
         if !to.tls {
             return Ok(Box::new(stream));

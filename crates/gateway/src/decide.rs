@@ -178,7 +178,10 @@ fn target(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
 }
 
 /// The SHA-256 of the one handle that a request shows.
-fn handle(headers: &HeaderMap, dialect: Dialect) -> Result<String, Refusal> {
+///
+/// # Errors
+/// `handle.missing`, `handle.foreign`.
+pub(crate) fn handle(headers: &HeaderMap, dialect: Dialect) -> Result<String, Refusal> {
     let foreign = |why: &str| Err(Refusal::policy("handle.foreign", why));
     let gemini = dialect == Dialect::Gemini;
     if FOREIGN.iter().any(|name| headers.contains_key(*name)) || !gemini && headers.contains_key(GEMINI) {

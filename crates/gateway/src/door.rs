@@ -6,10 +6,14 @@
 use crate::Gate;
 use crate::call::{self, Answer, Caller};
 use crate::decide::Room;
+use crate::egress::allowances::Allowances;
 use crate::egress::shape::Fault;
 use crate::egress::tunnel::{self, Next};
 use crate::egress::wire::{self, Strict};
 use crate::egress::{self, Came};
+use crate::git;
+use crate::lease;
+use crate::private;
 use crate::refusal::{Refusal, Trace};
 use crate::seats::Share;
 use crate::tally::Tally;
@@ -57,6 +61,7 @@ struct Door {
     id: DoorId,
     server: tokio::task::JoinHandle<()>,
     cut: watch::Sender<()>,
+    allowances: Arc<Allowances>,
     /// The listener once more, to be shut down: that works on every copy of it, ours and the operator's,
     /// so that connects are refused at once and the port stays taken.
     listener: OwnedFd,
@@ -92,18 +97,20 @@ impl Doors {
         let (cut, is_cut) = watch::channel(());
         let egress = egress::run::Run::new(&run).map_err(std::io::Error::other)?;
         let authority = egress.authority.pem();
+        let allowances = egress.allowances.clone();
         let caller = Caller {
             run: run.clone(),
             room: Room::of(gate.court.clone()),
             tally: Tally::of(run.clone(), gate.server.clone()),
             spares: Arc::default(),
             egress,
+            pushes: Arc::new(Semaphore::new(1)),
         };
         let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();
         open.last += 1;
         let id = open.last;
-        let before = open.by_run.insert(run, Door { id, server, cut, listener: copy });
+        let before = open.by_run.insert(run, Door { id, server, cut, allowances, listener: copy });
         drop(open);
         drop(before);
         Ok((id, authority))
@@ -120,9 +127,17 @@ impl Doors {
         shut.is_some()
     }
 
-    /// Cuts the live calls of `run`; its door stays open.
+    /// Ends the allowances of `run`: what it asks for next is asked of the server.
+    pub(crate) fn end_allowances(&self, run: &RunId) {
+        if let Some(door) = self.open().by_run.get(run) {
+            door.allowances.end();
+        }
+    }
+
+    /// Cuts the live calls of `run`, and ends its allowances; its door stays open.
     pub(crate) fn cut_calls(&self, run: &RunId) {
         if let Some(door) = self.open().by_run.get(run) {
+            door.allowances.end();
             door.cut.send_replace(());
         }
     }
@@ -133,6 +148,8 @@ async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut:
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let share = Share::of(&gate.seats);
     let mut connections = JoinSet::new();
+    // Nobody has connected yet: the first who does is process 1, if it says so.
+    let mut is_first = true;
     loop {
         let Ok(own) = room.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
@@ -146,7 +163,12 @@ async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut:
         let seat = share.take().await;
         while connections.try_join_next().is_some() {}
         let (gate, caller, cut) = (gate.clone(), caller.clone(), cut.clone());
+        let may_be_runner = std::mem::take(&mut is_first);
         connections.spawn(async move {
+            if may_be_runner && private::is_runner(&stream, Duration::from_secs(HEAD_SECS)).await {
+                drop((seat, own));
+                return private::serve(&gate, &caller.run, stream).await;
+            }
             connection(&gate, &caller, stream, cut).await;
             drop((seat, own));
         });
@@ -183,6 +205,8 @@ async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, m
             let answer = match wire::fault_of(&request) {
                 Some(fault) => misshapen(caller, fault).await,
                 None if egress::is_for(&request) => egress::answer(gate, caller, &Came::Plain, &next, request).await,
+                None if git::is_for(&request) => git::answer(gate, caller, request).await,
+                None if lease::is_for(&request) => lease::answer(gate, caller, request).await,
                 None => call::answer(gate, caller, OnTheClock::start(due), request).await,
             };
             Ok::<_, Infallible>(leaves.or_close(answer))

@@ -11,9 +11,12 @@
 //! | `cable` | the operator hands over a box's listener: one listener, one run |
 //! | `seats` | connections over all runs: who has many waits first |
 //! | `door` | that listener: HTTP/1.1, its limits, *identify* |
+//! | `private` | the first connection on it: the runner's own, on which a value reaches one command |
 //! | `egress` | the forward proxy: requests to hosts outside, a stack of its own |
 //! | `call` | the stack of a model call, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
+//! | `lease` | `POST /lease`: the use of a capability is asked for, and never its value |
+//! | `git` | `/git/{repository}`: fetched from and pushed to, each push read and listed before it goes on |
 //! | `tally` | refusals are recorded, and past a number only counted |
 //! | `turns` | what boxes say is scrubbed beside the thread that serves |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
@@ -22,6 +25,7 @@
 //! | `inject` | the credential goes in, last |
 //! | `relay` | the answer streams back, scrubbed |
 //! | `meter` | what it used, read beside the stream |
+//! | `platform` | the server's own calls, to one named host each |
 //! | `recent` | credentials of the last hour, for what boxes say |
 //! | `script` | the scripted provider: another upstream, in this process |
 //! | `walls` | the forbidden calls, made when the server asks |
@@ -32,9 +36,13 @@ mod connect;
 mod decide;
 mod door;
 mod egress;
+mod git;
 mod inject;
+mod lease;
 mod meter;
 mod pieces;
+mod platform;
+mod private;
 mod probe;
 mod recent;
 mod refusal;
@@ -130,6 +138,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         court: decide::Court::default(),
         scrubbers: Arc::new(tokio::sync::Semaphore::new(turns::SCRUBBERS)),
         seats: seats::Seats::of_this_process(),
+        platform: tokio::sync::Semaphore::new(platform::AT_ONCE),
     });
     tokio::spawn(obey(gate.clone(), hears, config.prove));
     cable::accept(gate, config.cable).await
@@ -145,6 +154,7 @@ struct Gate {
     court: decide::Court,
     scrubbers: Arc<tokio::sync::Semaphore>,
     seats: Arc<seats::Seats>,
+    platform: tokio::sync::Semaphore,
 }
 
 /// Carries out what the server says by itself.
@@ -155,10 +165,18 @@ async fn obey(
 ) {
     while let Some(order) = hears.recv().await {
         match order {
-            server::Order::Close(run) => gate.doors.cut_calls(&run),
+            server::Order::Close(run) => {
+                gate.server.revoke_all(&run);
+                gate.doors.cut_calls(&run);
+            }
+            server::Order::EndReads(run) => gate.doors.end_allowances(&run),
             server::Order::Probe { id, route, model } => {
                 let gate = gate.clone();
                 tokio::spawn(async move { probe::probe(&gate, id, route, &model).await });
+            }
+            server::Order::Call { id, call } => {
+                let gate = gate.clone();
+                tokio::spawn(async move { platform::call(&gate, id, *call).await });
             }
             server::Order::Walls { id } => walls::report(&gate.server, id, prove),
         }

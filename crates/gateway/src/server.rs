@@ -9,6 +9,9 @@
 //! Read [`Server::ask`], [`Lease`] (a grant that settles itself), then [`Server::dial`].
 
 pub(crate) mod egress;
+pub(crate) mod git;
+#[allow(dead_code, reason = "the use of a lease is begun by the runner's connection and the git gateway")]
+pub(crate) mod leases;
 
 use crate::meter::Meter;
 use crate::recent::Recent;
@@ -41,8 +44,12 @@ const KEPT_SETTLED: usize = 256;
 pub(crate) enum Order {
     /// Cut the run's live calls.
     Close(RunId),
+    /// End the run's allowances.
+    EndReads(RunId),
     /// Try a model.
     Probe { id: u64, route: Upstream, model: String },
+    /// Make a call of the server's own.
+    Call { id: u64, call: Box<api::platform::PlatformCall> },
     /// Prove the walls.
     Walls { id: u64 },
 }
@@ -79,6 +86,8 @@ struct Shared {
     last_id: u64,
     questions: HashMap<u64, oneshot::Sender<Word>>,
     egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
+    git_questions: HashMap<u64, oneshot::Sender<git::Said>>,
+    leases: leases::Leases,
     queue: VecDeque<Queued>,
     refusals: usize,
     /// Calls under way, by grant.
@@ -191,10 +200,19 @@ impl Server {
     fn hello(&self) -> FromGateway {
         let shared = self.shared();
         let settling = shared.queue.iter().filter_map(|queued| match &queued.message {
-            FromGateway::Settle { grant, .. } | FromGateway::SettleEgress { grant, .. } => Some(grant.clone()),
+            FromGateway::Settle { grant, .. }
+            | FromGateway::SettleEgress { grant, .. }
+            | FromGateway::Reads { grant, .. } => Some(grant.clone()),
             _ => None,
         });
-        FromGateway::Hello { open: shared.open.iter().cloned().chain(settling).collect() }
+        let ending = shared.queue.iter().filter_map(|queued| match &queued.message {
+            FromGateway::EndLease { lease, .. } => Some(lease.clone()),
+            _ => None,
+        });
+        FromGateway::Hello {
+            open: shared.open.iter().cloned().chain(settling).collect(),
+            leases: shared.leases.held.keys().cloned().chain(ending).collect(),
+        }
     }
 
     /// The connection is gone: nobody waits for its answers any more.
@@ -205,7 +223,11 @@ impl Server {
         let waits = |message: &FromGateway| {
             matches!(
                 message,
-                FromGateway::Settle { .. } | FromGateway::SettleEgress { .. } | FromGateway::Refused { .. }
+                FromGateway::Settle { .. }
+                    | FromGateway::SettleEgress { .. }
+                    | FromGateway::Reads { .. }
+                    | FromGateway::EndLease { .. }
+                    | FromGateway::Refused { .. }
             )
         };
         shared.queue.retain(|q| waits(&q.message));
@@ -218,6 +240,8 @@ impl Server {
         }
         shared.questions.clear();
         shared.egress_questions.clear();
+        shared.git_questions.clear();
+        shared.leases.forget();
     }
 
     async fn read(
@@ -252,8 +276,26 @@ impl Server {
                     self.egress_answered(id, answer);
                     continue;
                 }
+                Ok(ToGateway::GitAnswer { id, word }) => {
+                    self.git_answered(id, word);
+                    continue;
+                }
+                Ok(ToGateway::LeaseAnswer { id, word }) => {
+                    self.lease_answered(id, word);
+                    continue;
+                }
+                Ok(ToGateway::LeaseValue { id, word }) => {
+                    self.lease_value(id, word);
+                    continue;
+                }
+                Ok(ToGateway::RevokeLease { lease }) => {
+                    self.revoke(lease);
+                    continue;
+                }
                 Ok(ToGateway::Close { run }) => Order::Close(run),
+                Ok(ToGateway::EndReads { run }) => Order::EndReads(run),
                 Ok(ToGateway::Probe { id, route, model }) => Order::Probe { id, route, model },
+                Ok(ToGateway::Call { id, call }) => Order::Call { id, call },
                 Ok(ToGateway::Walls { id }) => Order::Walls { id },
                 Err(error) => return frame::FrameError::Malformed(error),
             };
@@ -292,7 +334,7 @@ impl Server {
                 }
                 shared.queue.front().map(|q| serde_json::to_vec(&q.message))
             };
-            let bytes = match bytes {
+            let mut bytes = match bytes {
                 None => {
                     self.work.notified().await;
                     continue;
@@ -302,6 +344,8 @@ impl Server {
             };
             let wrote =
                 tokio::time::timeout(Duration::from_secs(WRITE_SECS), frame::write_bytes(&mut to, &bytes)).await;
+            // It may hold tokens that a provider gave the platform.
+            bytes.zeroize();
             match wrote {
                 Ok(Ok(())) => self.shared().front_is_written(),
                 Ok(Err(error)) => return error,
@@ -331,6 +375,22 @@ impl Shared {
                 }
                 gone
             }
+            FromGateway::AskGit { id, .. } => {
+                let id = *id;
+                let gone = self.git_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+                if gone {
+                    self.git_questions.remove(&id);
+                }
+                gone
+            }
+            FromGateway::AskLease { id, .. } => {
+                let id = *id;
+                self.leases.asker_is_gone(id)
+            }
+            FromGateway::UseLease { id, .. } => {
+                let id = *id;
+                self.leases.user_is_gone(id)
+            }
             _ => false,
         }
     }
@@ -339,7 +399,10 @@ impl Shared {
         let Some(front) = self.queue.pop_front() else { return };
         match front.message {
             FromGateway::Refused { .. } => self.refusals -= 1,
-            settled @ (FromGateway::Settle { .. } | FromGateway::SettleEgress { .. }) => {
+            settled @ (FromGateway::Settle { .. }
+            | FromGateway::SettleEgress { .. }
+            | FromGateway::Reads { .. }
+            | FromGateway::EndLease { .. }) => {
                 if self.settled.len() == KEPT_SETTLED {
                     self.settled.pop_front();
                 }

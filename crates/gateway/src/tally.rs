@@ -16,6 +16,8 @@ pub(crate) const RECORDED: u64 = 1000;
 pub(crate) const RECORDED_OF_A_RULE: u64 = 20;
 /// Requests that are granted to a run while it has one box; each is two entries of its record, some 2 KB on the disk.
 pub(crate) const GRANTED: u64 = 100_000;
+/// So many requests that are made by an allowance count as one of those: they are so much shorter in the record.
+const SHORTER: u64 = 8;
 /// The rule of what is said about many requests at once.
 const FLOOD: &str = "door.flood";
 
@@ -35,6 +37,8 @@ struct Counts {
     /// Denied, and so recorded, by the server since it granted something.
     denied_in_a_row: u64,
     granted: u64,
+    /// By allowances.
+    allowed: u64,
 }
 
 /// What becomes of a refusal.
@@ -63,7 +67,7 @@ impl Counts {
 
     /// Why the server is not asked any more, if it is not.
     fn spent(&self) -> Option<String> {
-        if self.granted >= GRANTED {
+        if self.granted.saturating_add(self.allowed / SHORTER) >= GRANTED {
             return Some(format!("{GRANTED} requests were granted to this run; it can make no more."));
         }
         (self.denied_in_a_row >= RECORDED)
@@ -130,6 +134,12 @@ impl Tally {
         counts.denied_in_a_row = 0;
         counts.granted = counts.granted.saturating_add(1);
     }
+
+    /// A request is made by an allowance.
+    pub(crate) fn allowed(&self) {
+        let mut counts = self.counts();
+        counts.allowed = counts.allowed.saturating_add(1);
+    }
 }
 
 impl Drop for Tally {
@@ -166,7 +176,11 @@ mod tests {
     fn a_run_is_granted_so_many_requests_and_none_more() {
         let mut counts = Counts { granted: GRANTED - 1, ..Counts::default() };
         assert_eq!(counts.spent(), None);
-        counts.granted += 1;
+        counts.allowed = SHORTER - 1;
+        assert_eq!(counts.spent(), None);
+        counts.allowed += 1;
         assert!(counts.spent().unwrap().contains("100000 requests were granted"));
+        let counts = Counts { granted: GRANTED, ..Counts::default() };
+        assert!(counts.spent().is_some());
     }
 }

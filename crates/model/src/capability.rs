@@ -272,6 +272,49 @@ pub fn variable_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Variables in which programs look for a key of a known provider: no literal stands there.
+const KEYS: [&str; 24] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_OPENAI_API_KEY",
+    "BITBUCKET_TOKEN",
+    "CARGO_REGISTRY_TOKEN",
+    "CI_JOB_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLOUDFLARE_API_TOKEN",
+    "DIGITALOCEAN_ACCESS_TOKEN",
+    "GEMINI_API_KEY",
+    "GH_TOKEN",
+    "GITEA_TOKEN",
+    "GITHUB_TOKEN",
+    "GITLAB_TOKEN",
+    "GOOGLE_API_KEY",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "HCLOUD_TOKEN",
+    "NPM_TOKEN",
+    "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY",
+];
+
+/// Whether a variable of this name is where programs look for a managed key.
+#[must_use]
+pub fn names_a_key(variable: &str) -> bool {
+    KEYS.contains(&variable)
+}
+
+/// The names among `variables` (of an image, a file, a request) that would bring a managed key into a box as a value.
+#[must_use]
+pub fn keys_among<'v>(variables: impl IntoIterator<Item = &'v str>) -> Vec<String> {
+    let mut names: Vec<String> = variables.into_iter().filter(|name| names_a_key(name)).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 fn plain(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -371,5 +414,14 @@ mod tests {
         assert_eq!(variable("{\"capability\": \"shop\"}").unwrap(), Variable::Handle { capability: "shop".into() });
         assert!(variable("{\"secret\": \"shop\"}").is_err());
         assert!(variable("{\"capability\": \"shop\", \"value\": \"x\"}").is_err());
+    }
+
+    #[test]
+    fn the_names_of_keys_are_in_order_and_can_be_set_by_no_other_rule_of_names() {
+        assert!(KEYS.is_sorted());
+        for name in KEYS {
+            assert_eq!(variable_name(name), Ok(()), "{name} is refused before this table is asked");
+        }
+        assert_eq!(keys_among(["PATH", "OPENAI_API_KEY", "GH_TOKEN", "GH_TOKEN"]), ["GH_TOKEN", "OPENAI_API_KEY"]);
     }
 }

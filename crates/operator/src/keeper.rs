@@ -154,6 +154,8 @@ impl Keeper {
             return;
         }
         run.begin();
+        // What was wished before the run was known here.
+        run.holds(*wishes.still.borrow());
         drop(coming);
         let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, wishes).carry().await;
         let (event, broken) = match finish {
@@ -189,6 +191,9 @@ impl Keeper {
     fn hold(&self, id: &RunId, still: bool) {
         if let Some(reins) = locked(&self.live).get(id) {
             reins.still.send_replace(still);
+            if let Some(run) = self.means.runs.get(id) {
+                run.holds(still);
+            }
         } else if !still && self.means.runs.get(id).is_none_or(|run| !run.ended()) {
             self.means.runs.are_stale();
         }

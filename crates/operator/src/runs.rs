@@ -72,6 +72,7 @@ pub struct Run {
     durable: AtomicU64,
     live: AtomicBool,
     breaking: AtomicBool,
+    still: AtomicBool,
     news: Arc<Notify>,
 }
 
@@ -86,6 +87,7 @@ impl Run {
             durable,
             live: AtomicBool::new(false),
             breaking: AtomicBool::new(false),
+            still: AtomicBool::new(false),
             news,
         }))
     }
@@ -124,7 +126,7 @@ impl Run {
     #[must_use]
     pub fn known(&self) -> Known {
         let journal = locked(&self.journal);
-        Known { run: self.id.clone(), last_seq: journal.last_seq(), live: self.is_live(), ended: journal.ended() }
+        Known { run: self.id.clone(), last_seq: journal.last_seq(), live: self.is_live(), ended: journal.ended(), still: self.still.load(Ordering::Acquire) }
     }
     /// Durable bytes of the journal.
     #[must_use]
@@ -184,6 +186,11 @@ impl Run {
     pub fn rest(&self) {
         self.live.store(false, Ordering::Release);
         self.breaking.store(false, Ordering::Release);
+        self.still.store(false, Ordering::Release);
+    }
+    /// Marks whether its box is to stand still.
+    pub fn holds(&self, still: bool) {
+        self.still.store(still, Ordering::Release);
     }
     /// Marks an attempt that is about to end without an end of its run.
     pub fn breaks(&self) {

@@ -4,12 +4,17 @@
 //! table is refused, with a [`Refusal`] that says which rule held.
 //!
 //! Read [`access`] (who may ask for what), [`egress`] (which addresses exist for us),
-//! [`model_call`] (what a model call may carry), then [`budget`] (what it may cost).
+//! [`model_call`] (what a model call may carry), [`git`] (what a run may do with a repository), [`budget`] (what it
+//! may cost), [`delivery`] (how a credential may travel), then [`lease`] (for how long it may be used).
 
 pub mod access;
 pub mod budget;
+pub mod delivery;
 pub mod egress;
+pub mod git;
+pub mod lease;
 pub mod model_call;
+pub mod providers;
 mod refusal;
 
 pub use refusal::Refusal;

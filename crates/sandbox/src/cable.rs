@@ -21,6 +21,14 @@ pub const PORT: u16 = 8080;
 pub fn bind(netns: &Path) -> io::Result<OwnedFd> {
     let namespace = File::open(netns)?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))?;
+    listen()
+}
+
+/// Brings `lo` up in the network namespace of this thread, a new one, and binds the door there.
+///
+/// # Errors
+/// The system's own, named by act.
+pub fn listen() -> io::Result<OwnedFd> {
     raise_loopback()?;
     let socket = rustix::net::socket_with(
         AddressFamily::INET,

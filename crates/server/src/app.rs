@@ -35,6 +35,8 @@ pub struct Inner {
     pub store: Store,
     /// The workspace's keys.
     pub keys: Keys,
+    /// The server's own folder.
+    pub dir: PathBuf,
     /// The folder of the profiles' files.
     pub profiles: PathBuf,
     /// The workspace.
@@ -53,6 +55,8 @@ pub struct Inner {
     pub heads: crate::heads::Heads,
     /// For which profiles a box is to wait.
     pub warm: crate::warm::Wanted,
+    /// What this process knows of OAuth connections beyond their rows.
+    pub connections: crate::connections::Desk,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
     /// Held while a profile's file is changed.
@@ -78,6 +82,7 @@ impl App {
     pub fn new(
         store: Store,
         keys: Keys,
+        dir: PathBuf,
         profiles: PathBuf,
         workspace: WorkspaceId,
         house: House,
@@ -86,6 +91,7 @@ impl App {
         Ok(Self(Arc::new(Inner {
             store,
             keys,
+            dir,
             profiles,
             workspace,
             administrator: PersonId::parse("administrator").expect("it is an id"),
@@ -95,6 +101,7 @@ impl App {
             live: Live::default(),
             heads: crate::heads::Heads::default(),
             warm: crate::warm::Wanted::new(house.warm),
+            connections: crate::connections::Desk::default(),
             placing: tokio::sync::Mutex::new(()),
             editing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
@@ -146,6 +153,7 @@ impl App {
                 Err(e) => tracing::error!("the secret {} cannot be opened ({e}); set it anew", row.name),
             }
         }
+        values.extend(crate::connections::values(self).await?);
         *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
             Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
         Ok(())

@@ -8,21 +8,23 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{grants, now, random, record, runs};
-use api::grants::{EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, WireSecret};
+use crate::{connections, grants, leases, now, random, record, runs, secrets};
+use api::grants::{
+    EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, READS_AT_ONCE, READS_MS, READS_TOLD, WireSecret,
+};
 use aws_lc_rs::digest;
 use model::egress::Reads;
-use model::event::Verdict;
+use model::event::{OneRead, Verdict};
 use model::{Egress, Event, GrantId, Moment, RunId};
 use policy::Refusal;
 use policy::egress::{Law, Name, Proposal, target};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, json};
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use store::chain::By;
 use store::grants::GrantRow;
-use store::keep::SecretRow;
+use store::secrets::SecretRow;
 use store::runs::RunRow;
 use store::{StoreError, Tx};
 
@@ -31,11 +33,6 @@ pub(crate) const TARGET_CHARS: usize = 256;
 
 /// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
 const REMEMBERED: usize = 4096;
-
-/// The secret of a capability.
-fn secret_of(capability: &str) -> String {
-    format!("capability/{capability}")
-}
 
 /// The table of a run, and its version: a number of its text, never 0.
 struct Table {
@@ -108,11 +105,18 @@ struct Granted {
 /// # Errors
 /// When it could not be recorded; then it is not granted.
 pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
-    let at = now();
     let run = ask.run.clone();
     let scrubber = app.scrubber();
     // A long table is read here, and not while everybody else's records wait.
     let known = app.store.run(&run).await?.map(|row| Table::of(&row.profile)).transpose()?;
+    if let (Some(capability), Some(table)) = (&ask.capability, &known)
+        && names_row(&table.egress, &ask, capability)
+        && let Some(connection) = leases::connection_of(&table.profile, capability)
+    {
+        // A token that is over is refreshed before the word; that it cannot be is said, and recorded, with it.
+        drop(connections::refresh::ready(app, &connection).await);
+    }
+    let at = now();
     let (word, last) = app
         .store
         .write(move |tx| {
@@ -124,13 +128,24 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
                 }
                 if let Word::Granted(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
+                    if let Some((secret, ..)) = &granted.credential {
+                        tx.secret_used(secret, at);
+                    }
                     if let Some(handle) = &ask.handle_sha256 {
                         tx.renew_handle(handle, at.plus_ms(runs::HANDLE_MS)).await?;
                     }
                 }
+                if ask.reads > 0 && matches!(word, Word::Denied(_)) {
+                    // No request was refused: each that is made is asked for by itself.
+                    return Ok((word, None));
+                }
                 let target = scrubber.scrub_str(&ask.target).into_owned();
                 let verdict = verdict(&ask, target, &word);
-                let last = grants::note(tx, row.as_mut(), &ask.run, at, verdict).await?;
+                let more = match ask.reads {
+                    0 => Map::new(),
+                    reads => record::fields(json!({ "reads": reads, "ms": READS_MS })),
+                };
+                let last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, more).await?;
                 Ok::<_, StoreError>((word, last))
             })
         })
@@ -177,11 +192,16 @@ async fn judge(
     if ask.law != version {
         return Ok(Word::Newer { version, egress });
     }
-    let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
+    let reads = matches!(ask.kind, EgressKind::Read | EgressKind::Write) && matches!(&*ask.method, "GET" | "HEAD");
+    if ask.reads > READS_AT_ONCE || (ask.reads > 0 && !reads) {
+        let why = "An allowance is for reads, and for no more than so many.";
+        return Ok(Word::Denied(Refusal::new("reads.no-allowance", why)));
+    }
+    let grant = GrantRow::allowance(random::grant_id(), ask.run.clone(), ask.reads);
     let credential = match (ask.kind, &ask.capability, &ask.handle_sha256) {
         (EgressKind::Read | EgressKind::Tunnel, None, None) => None,
         (EgressKind::Write | EgressKind::Upgrade, Some(capability), Some(handle)) => {
-            match credential(tx, ask, &egress, capability, handle, at).await? {
+            match credential(tx, ask, row, &egress, capability, handle, at).await? {
                 Ok(secret) => Some((secret, ask.host.clone(), ask.port)),
                 Err(no) => return Ok(Word::Denied(no)),
             }
@@ -202,6 +222,7 @@ async fn judge(
 async fn credential(
     tx: &mut Tx,
     ask: &EgressAsk,
+    row: &RunRow,
     egress: &Egress,
     capability: &str,
     handle_sha256: &str,
@@ -213,13 +234,15 @@ async fn credential(
     if !names_row(egress, ask, capability) {
         refuse!("write.no-row", "The profile has no row for this host, method and path with this capability.");
     }
-    let shown = tx.handle(handle_sha256).await?;
-    if let Err(no) = grants::own_handle(shown.as_ref(), &ask.run, at) {
-        return Ok(Err(no));
+    let name = match leases::shown(tx, ask, &row.profile, capability, handle_sha256, at).await? {
+        Ok(name) => name,
+        Err(no) => return Ok(Err(no)),
+    };
+    if let Some(connection) = connections::named(&name) {
+        return connections::current(tx, connection, at).await;
     }
-    let name = secret_of(capability);
-    match tx.secret(&name).await? {
-        Some(secret) => Ok(Ok(secret)),
+    match tx.secret_for(&name, &row.person).await? {
+        Some(secret) => Ok(secrets::belongs(&secret, &ask.host).map(|()| secret)),
         None => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }
@@ -277,6 +300,14 @@ fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
             if granted.inside {
                 why.push_str(" To a service inside, by an exception of the profile.");
             }
+            if ask.reads > 0 {
+                let host = if ask.capability.is_some() { "below this path" } else { "of this host" };
+                why.push_str(&format!(
+                    " An allowance: up to {} requests {host}, GET or HEAD without a body, that begin within {} ms from \
+                     here may be made; each is recorded when it is over.",
+                    ask.reads, READS_MS
+                ));
+            }
             if ask.delegated {
                 why.push_str(" Its addresses are checked by the proxy that leads outside, and not here.");
             }
@@ -299,6 +330,9 @@ pub async fn settle(app: &App, grant: &GrantId, outcome: EgressOutcome) -> Resul
         .write_soon(move |tx| {
             Box::pin(async move {
                 let Some((mut grant, mut run)) = tx.grant(&id).await? else { return Ok(None) };
+                // An allowance whose end is told so was not used.
+                let outcome =
+                    EgressOutcome { interrupted: outcome.interrupted && grant.reads == 0, ..outcome };
                 settle_in(tx, &mut grant, run.as_mut(), at, outcome).await
             })
         })
@@ -311,7 +345,83 @@ pub async fn settle(app: &App, grant: &GrantId, outcome: EgressOutcome) -> Resul
     Ok(())
 }
 
-/// As [`settle`], inside an act.
+/// What was made by an allowance and is over by now.
+pub struct Told {
+    /// The grant of the allowance.
+    pub grant: GrantId,
+    /// How many of it were told before.
+    pub before: u32,
+    /// They.
+    pub reads: Vec<OneRead>,
+    /// Nothing more is made by it.
+    pub over: bool,
+}
+
+/// Records what was made by an allowance. What was told before is not recorded again.
+///
+/// # Errors
+/// The store's.
+pub async fn reads(app: &App, told: Told) -> Result<(), Fault> {
+    let at = now();
+    let Told { grant: id, before, mut reads, over } = told;
+    let scrubber = app.scrubber();
+    let mut last: Option<(String, String)> = None;
+    for read in &mut reads {
+        // Most are of the same place as the one before them.
+        let clean = match last.take_if(|(target, _)| *target == read.target) {
+            Some((_, clean)) => clean,
+            None => scrubber.scrub_str(&read.target).chars().take(TARGET_CHARS).collect(),
+        };
+        last = Some((std::mem::replace(&mut read.target, clean.clone()), clean));
+    }
+    let told = app
+        .store
+        .write_soon(move |tx| {
+            Box::pin(async move {
+                let Some((mut grant, Some(mut run))) = tx.grant(&id).await? else { return Ok(None) };
+                // Said again after a cut.
+                let known = usize::try_from(grant.told.saturating_sub(before)).unwrap_or(usize::MAX).min(reads.len());
+                let reads = reads.split_off(known);
+                let room = usize::try_from(grant.reads.saturating_sub(grant.told)).unwrap_or(usize::MAX);
+                if before > grant.told || reads.len() > room.min(READS_TOLD) {
+                    return Err(StoreError::Corrupt { what: "allowance", why: format!("{} of {}", before, grant.reads) });
+                }
+                tell(tx, &mut grant, &mut run, at, reads, over, 0).await
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    if let Some((run, n)) = told {
+        app.live.tell(&run, n);
+    }
+    Ok(())
+}
+
+async fn tell(
+    tx: &mut Tx,
+    grant: &mut GrantRow,
+    run: &mut RunRow,
+    at: Moment,
+    reads: Vec<OneRead>,
+    over: bool,
+    unheard: u32,
+) -> Result<Option<(RunId, u64)>, StoreError> {
+    let (before, more) = (grant.told, u32::try_from(reads.len()).unwrap_or(u32::MAX));
+    if !tx.tell_reads(grant, at, more, over, unheard > 0)? {
+        return Ok(None);
+    }
+    let mut fields = record::fields(json!({
+        "run": grant.run, "grant": grant.id, "before": before, "over": over, "unheard": unheard,
+    }));
+    let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "reads", why: e.to_string() };
+    fields.insert("reads".into(), serde_json::to_value(&reads).map_err(corrupt)?);
+    let event = Event::Reads { grant: grant.id.to_string(), before, reads, over, unheard };
+    let n = tx.append_to(run, at, &event)?.n;
+    tx.record(By::Gateway, at, "egress.reads", &run.person, fields).await?;
+    Ok(Some((grant.run.clone(), n)))
+}
+
+/// As [`settle`], inside an act. Of an allowance nothing more is told: what was `interrupted` may have been made by it.
 ///
 /// # Errors
 /// The store's.
@@ -323,6 +433,11 @@ pub async fn settle_in(
     outcome: EgressOutcome,
 ) -> Result<Option<(RunId, u64)>, StoreError> {
     let EgressOutcome { status, sent, received, interrupted } = outcome;
+    if grant.reads > 0 {
+        let Some(run) = run else { return Ok(None) };
+        let unheard = if interrupted { grant.reads.saturating_sub(grant.told) } else { 0 };
+        return tell(tx, grant, run, at, Vec::new(), true, unheard).await;
+    }
     if !tx.settle_passage(grant, at, status, interrupted)? {
         return Ok(None);
     }

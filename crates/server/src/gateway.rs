@@ -5,12 +5,15 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{egress, grants};
+use crate::{egress, git, grants, leases};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
+use api::git::GitWord;
 use api::grants::{EgressWord, FromGateway, ToGateway, Upstream, WireSecret};
+use api::leases::{LeaseWord, ValueWord};
+use api::platform::{CallWord, MAX_SECONDS, PlatformCall};
 use api::walls::Proof;
-use model::RunId;
+use model::{LeaseId, RunId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +33,9 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// How long a probe of a model may take.
 const PROBE: Duration = Duration::from_secs(90);
+
+/// How much longer than a call of our own may take its answer is waited for.
+const CALLED: Duration = Duration::from_secs(5);
 
 /// How long a gateway may take to make its forbidden calls.
 const WALLS: Duration = Duration::from_secs(10);
@@ -73,6 +79,17 @@ impl<T> Waiting<T> {
 struct Asked {
     probes: Waiting<(u16, String)>,
     walls: Waiting<Proof>,
+    calls: Waiting<CallWord>,
+}
+
+/// Ends the wait for answers to calls of our own when the gateway's connection does: their outcome is unknown then, and
+/// whoever waits has to know.
+struct Ending(Waiting<CallWord>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// The way to one connected gateway.
@@ -88,6 +105,20 @@ impl GatewayHandle {
     pub fn close(&self, run: &RunId) {
         if self.out.try_send(ToGateway::Close { run: run.clone() }).is_err() {
             tracing::warn!("the gateway was not told that {run} is over");
+        }
+    }
+
+    /// Tells it that another table holds for a run. Should it not hear: allowances by the one before end within a second.
+    pub fn end_reads(&self, run: &RunId) {
+        if self.out.try_send(ToGateway::EndReads { run: run.clone() }).is_err() {
+            tracing::warn!("the gateway was not told that {run} has another table");
+        }
+    }
+
+    /// Tells it that a lease was taken back. Should it not hear, the lease is over at its expiry there.
+    pub fn revoke(&self, lease: &LeaseId) {
+        if self.out.try_send(ToGateway::RevokeLease { lease: lease.clone() }).is_err() {
+            tracing::warn!("the gateway was not told that the lease {lease} was taken back");
         }
     }
 
@@ -110,6 +141,28 @@ impl GatewayHandle {
                 let message = format!("The model did not answer within {} seconds.", PROBE.as_secs());
                 Err(Fault::new(http::StatusCode::GATEWAY_TIMEOUT, "model.slow", message))
             }
+        }
+    }
+
+    /// Lets it make a call of the server's own, which stands in evidence already: see [`crate::platform`].
+    pub(crate) async fn call(&self, call: PlatformCall) -> CallWord {
+        let lost = |unsent| CallWord::Fault {
+            unsent,
+            rule: "gateway.away".into(),
+            why: "The gateway went away, or did not say what became of the call.".into(),
+        };
+        let limit = Duration::from_secs(u64::from(call.limits.seconds.clamp(1, MAX_SECONDS))) + CALLED;
+        let id = number();
+        let told = self.asked.calls.add(id);
+        if self.out.send(ToGateway::Call { id, call: Box::new(call) }).await.is_err() {
+            self.asked.calls.take(id);
+            return lost(true);
+        }
+        let answer = tokio::time::timeout(limit, told).await;
+        self.asked.calls.take(id);
+        match answer {
+            Ok(Ok(word)) => word,
+            _ => lost(false),
         }
     }
 
@@ -164,14 +217,16 @@ pub async fn serve(app: App, listener: UnixListener) {
 async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()> {
     let (mut from, mut to) = stream.into_split();
     let hello = tokio::time::timeout(HELLO, frame::read(&mut from)).await.context("it said no hello in time")??;
-    let FromGateway::Hello { open } = hello else { bail!("its first word is no hello") };
+    let FromGateway::Hello { open, leases } = hello else { bail!("its first word is no hello") };
     // It also names calls that it settles again, in case that was not heard; most of those are settled.
     let (under_way, left) = grants::settle_left(app, &open).await?;
+    leases::end_left(app, &leases).await?;
     tracing::info!(
         "a gateway is connected; {under_way} calls are under way, {left} of an earlier one were settled at their reservation"
     );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
     let asked = Asked::default();
+    let _ending = Ending(asked.calls.clone());
     // First of all; there is room for one.
     out.try_send(ToGateway::Hello { fingerprints: WireSecret::of_key(app.keys.fingerprints()) })?;
     app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone() }));
@@ -216,6 +271,17 @@ async fn said(out: &mpsc::Sender<ToGateway>, id: u64, word: Result<EgressWord, F
     }
 }
 
+/// A word on a lease; what could not be recorded is denied, and the fault is told.
+fn recorded<W>(word: Result<W, Fault>, denied: impl FnOnce(String, String) -> W) -> (W, Result<(), Option<Fault>>) {
+    match word {
+        Ok(word) => (word, Ok(())),
+        Err(fault) => {
+            let why = format!("The platform could not decide this and so refuses it: {}", fault.problem.message);
+            (denied("server.failed".into(), why), Err(Some(fault)))
+        }
+    }
+}
+
 async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, asked: &Asked) {
     let done = match message {
         FromGateway::Hello { .. } => {
@@ -236,9 +302,34 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
         FromGateway::AskLaw { id, run } => said(out, id, egress::law(app, &run).await).await,
         FromGateway::AskEgress { id, ask } => said(out, id, egress::ask(app, ask).await).await,
         FromGateway::SettleEgress { grant, outcome } => egress::settle(app, &grant, outcome).await.map_err(Some),
+        FromGateway::AskGit { id, ask } => {
+            let (word, fault) = recorded(git::ask(app, ask).await, |rule, why| GitWord::Denied { rule, why });
+            // A gateway that is gone by now leaves its grant open, which the next one settles.
+            out.send(ToGateway::GitAnswer { id, word }).await.map_err(|_| None).and(fault)
+        }
+        FromGateway::AskLease { id, ask } => {
+            let word = leases::ask(app, ask).await;
+            let (word, fault) = recorded(word, |rule, why| LeaseWord::Denied { rule, why });
+            // A gateway that is gone by now never used it: it expires.
+            out.send(ToGateway::LeaseAnswer { id, word }).await.map_err(|_| None).and(fault)
+        }
+        FromGateway::UseLease { id, used } => {
+            let word = leases::take(app, used).await;
+            let (word, fault) = recorded(word, |rule, why| ValueWord::Denied { rule, why });
+            // The next gateway does not name it, and it ends.
+            out.send(ToGateway::LeaseValue { id, word }).await.map_err(|_| None).and(fault)
+        }
+        FromGateway::EndLease { lease, outcome } => leases::ended(app, &lease, outcome).await.map_err(Some),
+        FromGateway::Reads { grant, before, reads, over } => {
+            egress::reads(app, egress::Told { grant, before, reads, over }).await.map_err(Some)
+        }
         FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
         FromGateway::Probed { id, status, said } => {
             asked.probes.answered(id, (status, said));
+            Ok(())
+        }
+        FromGateway::Called { id, word } => {
+            asked.calls.answered(id, word);
             Ok(())
         }
         FromGateway::Walls { id, proof } => {

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{egress, models, now, random, record, runs};
+use crate::{egress, models, now, random, record, runs, secrets};
 use api::grants::{Answer, EgressOutcome, ModelCall, Place, Upstream, WireSecret};
 use api::http::ModelView;
 use model::event::Verdict;
@@ -12,10 +12,10 @@ use policy::Refusal;
 use policy::budget::{self, Budget};
 use policy::model_call;
 use scrub::Scrubber;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::grants::{GrantRow, HandleRow, Spent, Standing};
-use store::keep::SecretRow;
+use store::secrets::SecretRow;
 use store::runs::RunRow;
 use store::{StoreError, Tx};
 
@@ -43,6 +43,9 @@ pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
                 let word = judge(tx, &call, &mut standing, at).await?;
                 if let Ok(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
+                    if let Some(secret) = &granted.secret {
+                        tx.secret_used(secret, at);
+                    }
                     tx.renew_handle(&call.handle_sha256, at.plus_ms(runs::HANDLE_MS)).await?;
                 }
                 let verdict = shown(&scrubber, verdict(&call, &word));
@@ -138,8 +141,11 @@ async fn judge(
         None => None,
         Some(name) => {
             let usual = *name == usual_secret(&call.provider);
-            match if usual { standing.secret.take() } else { tx.secret(name).await? } {
-                Some(secret) => Some(secret),
+            match if usual { standing.secret.take() } else { tx.secret_for(name, &row.person).await? } {
+                Some(secret) => match models::host(&model).map_or(Ok(()), |host| secrets::belongs(&secret, &host)) {
+                    Ok(()) => Some(secret),
+                    Err(no) => return Ok(Err(no)),
+                },
                 None => {
                     refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator.")
                 }
@@ -165,6 +171,8 @@ async fn judge(
         reserved_tokens: budget::tokens(input, output),
         reserved_cost,
         price,
+        reads: 0,
+        told: 0,
     };
     Ok(Ok(Granted { grant, model, secret }))
 }
@@ -265,12 +273,28 @@ pub async fn note(
     at: Moment,
     verdict: Verdict,
 ) -> Result<Option<u64>, StoreError> {
+    note_with(tx, row, run, at, verdict, Map::new()).await
+}
+
+/// As [`note`], with more that evidence says of it.
+///
+/// # Errors
+/// The store's.
+pub async fn note_with(
+    tx: &mut Tx,
+    row: Option<&mut RunRow>,
+    run: &RunId,
+    at: Moment,
+    verdict: Verdict,
+    also: Map<String, Value>,
+) -> Result<Option<u64>, StoreError> {
     let kind = if verdict.allowed { "gateway.allowed" } else { "gateway.refused" };
-    let more = record::fields(json!({
+    let mut more = record::fields(json!({
         "run": run, "rule": verdict.rule, "method": verdict.method, "target": verdict.target,
         "model": verdict.model, "body_sha256": verdict.body_sha256, "grant": verdict.grant,
         "reserved": verdict.reserved,
     }));
+    more.extend(also);
     let who = row.as_ref().map_or_else(|| "nobody".to_owned(), |row| row.person.clone());
     let n = match row {
         Some(row) => Some(tx.append_to(row, at, &Event::Verdict(verdict))?.n),

@@ -105,8 +105,8 @@ pub mod right {
         )*};
     }
     rights!(
-        RunsRead RunsCreate RunsCancel SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage ProfilesEdit EvidenceRead
-        ConsoleSignInLink PlatformStatus
+        RunsRead RunsCreate RunsCancel RunsPause SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage ProfilesEdit EvidenceRead
+        ConsoleSignInLink PlatformStatus LeasesRead LeasesRevoke ConnectionsRead ConnectionsManage VaultRotate VaultBackup
     );
 }
 

@@ -1,71 +1,154 @@
-//! The workspace's keys: the key-encryption key from its file, the data key it wraps, the signer of heads.
+//! The workspace's keys: the data key, which opens the secrets, and the signer of heads.
+//!
+//! The data key is kept wrapped with a key-encryption key that is not here: the server is offered it at its start,
+//! unwraps with it, and forgets it. It is seen again when another takes its place ([`Keys::rewrap`]).
+//!
+//! Read [`Keys::open`], [`Keys::seal_for`], then [`Keys::rewrap`].
 
 use anyhow::{Context, bail};
+use api::vault::{KeyOffer, OfferedKey};
 use evidence::Signer;
 use model::{Secret, WorkspaceId};
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use store::{Store, StoreError};
-use vault::{Dek, Kek};
+use vault::{Dek, Kek, Place};
 
-const KEK_FILE: &str = "kek";
 const DEK_ROW: &str = "data-key";
 const SIGNER_ROW: &str = "evidence-signer";
+const VERIFIER_ROW: &str = "evidence-verifier";
+
+/// What is known of the key that the data key is wrapped with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    /// Its id.
+    pub key: String,
+    /// Where it comes from, in words for people.
+    pub source: String,
+}
 
 /// The keys of one workspace, opened.
 #[derive(Debug)]
 pub struct Keys {
     workspace: WorkspaceId,
     dek: Dek,
+    wrapped: Mutex<Wrapped>,
+    /// Held while the key-encryption key is exchanged; the ticket of whoever may do that.
+    pub rotation: tokio::sync::Mutex<Option<String>>,
     /// Signs heads of the evidence.
     pub signer: Signer,
     /// The key of fingerprints; see [`Keys::fingerprints`].
     fingerprints: Secret<[u8; 32]>,
 }
 
+/// What was offered that is a key, and what is wrong with what is none.
+struct Offered {
+    keys: Vec<(String, Kek)>,
+    why_not: Vec<String>,
+}
+
+impl Offered {
+    fn of(offer: KeyOffer) -> Self {
+        let mut all = Self { keys: Vec::new(), why_not: offer.missing };
+        for OfferedKey { source, key } in offer.keys {
+            match Kek::from_hex(key.0.expose()) {
+                Some(key) => all.keys.push((source, key)),
+                None => all.why_not.push(format!("{source} does not hold a key, which is 64 hex digits")),
+            }
+        }
+        all
+    }
+
+    /// Why the database stays closed, in one sentence.
+    fn none(&self) -> String {
+        let tried: Vec<&str> = self.keys.iter().map(|(source, _)| source.as_str()).collect();
+        let mut why = match tried[..] {
+            [] => "the key of this home's vault could not be had".to_owned(),
+            _ => format!(
+                "the key from {} does not open this database's keys; bring back the one that belongs to it",
+                tried.join(", and the key from ")
+            ),
+        };
+        for reason in &self.why_not {
+            why += "; ";
+            why += reason;
+        }
+        why
+    }
+}
+
 impl Keys {
-    /// Reads the key-encryption key from `dir/kek`, or makes it (mode 0600) at the first start, and with it opens
-    /// the workspace's keys, or makes those.
+    /// Opens the workspace's keys with whichever of the offered keys does, or makes them under the first of these where the
+    /// database has none yet. The offered keys are forgotten.
     ///
     /// # Errors
-    /// A key file that others may read, a missing one beside rows that were sealed with it, or one that does not fit.
-    pub async fn open(dir: &Path, workspace: &WorkspaceId, store: &Store) -> anyhow::Result<Self> {
-        let wrapped = store.workspace_key(DEK_ROW).await?;
-        let kek = kek(&dir.join(KEK_FILE), wrapped.is_none())?;
-        let dek = match wrapped {
-            Some(wrapped) => kek.unwrap(&wrapped, workspace).with_context(|| {
-                format!(
-                    "the key file {} does not open this database's keys; put back the key file that belongs to it",
-                    dir.join(KEK_FILE).display()
-                )
-            })?,
+    /// No key that opens them; the store's.
+    pub async fn open(offer: KeyOffer, workspace: &WorkspaceId, store: &Store) -> anyhow::Result<Self> {
+        let offered = Offered::of(offer);
+        let (dek, source, key) = match store.workspace_key(DEK_ROW).await? {
+            Some(wrapped) => {
+                let opens = |(source, key): &(String, Kek)| {
+                    Some((key.unwrap(&wrapped, workspace).ok()?, source.clone(), key.id()))
+                };
+                let Some((dek, source, id)) = offered.keys.iter().find_map(opens) else { bail!(offered.none()) };
+                (dek, source, id?)
+            }
             None => {
+                let Some((source, key)) = offered.keys.first() else { bail!(offered.none()) };
                 let dek = Dek::generate()?;
-                let wrapped = kek.wrap(&dek, workspace)?;
-                keep(store, DEK_ROW, wrapped).await?;
-                dek
+                keep(store, DEK_ROW, key.wrap(&dek, workspace)?).await?;
+                (dek, source.clone(), key.id()?)
             }
         };
+        drop(offered);
         let name = format!("volary/{workspace}");
         let signer = match store.workspace_key(SIGNER_ROW).await? {
             Some(sealed) => {
                 let seed =
-                    vault::open(&dek, workspace, SIGNER_ROW, 1, &sealed).context("opening the evidence signer")?;
+                    vault::open(&dek, &signers_place(workspace), &sealed).context("opening the evidence signer")?;
                 let seed = <[u8; 32]>::try_from(seed.expose().as_slice()).context("the evidence signer's seed")?;
                 Signer::from_seed(&name, &Secret::new(seed))?
             }
             None => {
                 let (signer, seed) = Signer::generate(&name)?;
-                let sealed = vault::seal(&dek, workspace, SIGNER_ROW, 1, seed.expose())?;
+                let sealed = vault::seal(&dek, &signers_place(workspace), seed.expose())?;
                 keep(store, SIGNER_ROW, sealed).await?;
                 signer
             }
         };
+        // It is no secret: whoever looks at the evidence of a home at rest has no need of a key.
+        keep(store, VERIFIER_ROW, signer.verifier_key().into_bytes()).await?;
         let fingerprints = dek.fingerprints(workspace)?;
-        Ok(Self { workspace: workspace.clone(), dek, signer, fingerprints })
+        tracing::info!("the vault is open: its key {key} is from {source}");
+        let wrapped = Mutex::new(Wrapped { key, source });
+        let rotation = tokio::sync::Mutex::new(None);
+        Ok(Self { workspace: workspace.clone(), dek, wrapped, rotation, signer, fingerprints })
     }
+
+    /// What is known of the key-encryption key.
+    #[must_use]
+    pub fn wrapped(&self) -> Wrapped {
+        self.wrapped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on this key-encryption key is the one that opens the database.
+    pub fn is_wrapped(&self, with: Wrapped) {
+        *self.wrapped.lock().unwrap_or_else(PoisonError::into_inner) = with;
+    }
+
+    /// The data key under another key-encryption key, and that key's id. It was unwrapped with it again, so that what is
+    /// kept from here on is known to open.
+    ///
+    /// # Errors
+    /// What is no key; [`vault::SealError`], [`vault::OpenError`].
+    pub fn rewrap(&self, key: &Secret<String>) -> anyhow::Result<(Vec<u8>, String)> {
+        let key = Kek::from_hex(key.expose()).context("a key is 64 hex digits")?;
+        let wrapped = key.wrap(&self.dek, &self.workspace)?;
+        key.unwrap(&wrapped, &self.workspace)?;
+        Ok((wrapped, key.id()?))
+    }
+
+    /// The row that holds the data key.
+    pub const DATA_KEY: &str = DEK_ROW;
 
     /// The key under which this workspace's scrubbers fingerprint what they replace. It opens nothing.
     #[must_use]
@@ -73,110 +156,134 @@ impl Keys {
         &self.fingerprints
     }
 
-    /// Seals version `version` of the secret `name`.
+    /// Seals version `version` of the secret `name`: the workspace's value, or that of a `person`.
+    ///
+    /// # Errors
+    /// [`vault::SealError`].
+    pub fn seal_for(
+        &self,
+        person: &str,
+        name: &str,
+        version: u64,
+        value: &Secret<String>,
+    ) -> Result<Vec<u8>, vault::SealError> {
+        let place = Place { workspace: &self.workspace, person, name, version };
+        vault::seal(&self.dek, &place, value.expose().as_bytes())
+    }
+
+    /// Seals version `version` of something of the workspace's that is kept as `name`.
     ///
     /// # Errors
     /// [`vault::SealError`].
     pub fn seal(&self, name: &str, version: u64, value: &Secret<String>) -> Result<Vec<u8>, vault::SealError> {
-        vault::seal(&self.dek, &self.workspace, name, version, value.expose().as_bytes())
+        self.seal_for("", name, version, value)
+    }
+
+    /// Opens what [`Keys::seal_for`] made.
+    ///
+    /// # Errors
+    /// [`vault::OpenError`]: the row was changed, moved or rolled back.
+    pub fn open_secret(&self, row: &store::secrets::SecretRow) -> Result<Secret<String>, vault::OpenError> {
+        self.open_for(&row.person, &row.name, row.version, &row.sealed)
     }
 
     /// Opens what [`Keys::seal`] made.
     ///
     /// # Errors
-    /// [`vault::OpenError`]: the row was changed, moved or rolled back.
-    pub fn open_secret(&self, row: &store::keep::SecretRow) -> Result<Secret<String>, vault::OpenError> {
-        let bytes = vault::open(&self.dek, &self.workspace, &row.name, row.version, &row.sealed)?;
+    /// [`vault::OpenError`]: it was changed, moved or rolled back.
+    pub fn open_sealed(&self, name: &str, version: u64, sealed: &[u8]) -> Result<Secret<String>, vault::OpenError> {
+        self.open_for("", name, version, sealed)
+    }
+
+    fn open_for(
+        &self,
+        person: &str,
+        name: &str,
+        version: u64,
+        sealed: &[u8],
+    ) -> Result<Secret<String>, vault::OpenError> {
+        let bytes = vault::open(&self.dek, &Place { workspace: &self.workspace, person, name, version }, sealed)?;
         std::str::from_utf8(bytes.expose()).map(|v| Secret::new(v.to_owned())).map_err(|_| vault::OpenError::Form)
     }
 }
 
+/// The id of a key: what it is called by, where the key itself is not shown.
+///
+/// # Errors
+/// What is no key: 64 hex digits.
+pub fn id_of(key: &Secret<String>) -> anyhow::Result<String> {
+    Ok(Kek::from_hex(key.expose()).context("a key is 64 hex digits")?.id()?)
+}
+
+/// The key that the heads of a database's evidence are signed under: kept in the clear, for those who only verify.
+///
+/// # Errors
+/// The store's; a database that no server of this version has served yet.
+pub async fn verifier_key(store: &Store) -> anyhow::Result<String> {
+    let kept = store.workspace_key(VERIFIER_ROW).await?;
+    let kept = kept.context("this database has not been served by this version yet; start it once with `volary up`")?;
+    Ok(String::from_utf8(kept)?)
+}
+
+fn signers_place(workspace: &WorkspaceId) -> Place<'_> {
+    Place { workspace, person: "", name: SIGNER_ROW, version: 1 }
+}
+
+/// Keeps it, unless there is one.
 async fn keep(store: &Store, name: &'static str, sealed: Vec<u8>) -> Result<(), StoreError> {
     store.write(move |tx| Box::pin(async move { tx.keep_workspace_key(name, &sealed).await.map(drop) })).await
-}
-
-/// Reads the key file; makes it only when nothing was sealed with an earlier one.
-fn kek(path: &Path, first_start: bool) -> anyhow::Result<Kek> {
-    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
-        // A link here is somebody's trick; it is not followed.
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound && first_start => return make(path),
-        Err(e) if e.kind() == ErrorKind::NotFound => bail!(
-            "the key file {} is missing, and what this database holds is sealed with it; put it back",
-            path.display()
-        ),
-        Err(e) => return Err(e).with_context(|| format!("opening the key file {}", path.display())),
-    };
-    let mode = file.metadata()?.mode();
-    if mode & 0o077 != 0 {
-        bail!(
-            "the key file {} may be read by others (mode {:03o}); make it yours alone: chmod 600 {0}",
-            path.display(),
-            mode & 0o777
-        );
-    }
-    let text = Secret::new({
-        let mut text = String::new();
-        file.read_to_string(&mut text).with_context(|| format!("reading the key file {}", path.display()))?;
-        text
-    });
-    let key = unhex(text.expose().trim()).with_context(|| {
-        format!("the key file {} does not hold 64 hex digits; put back the one that belongs here", path.display())
-    })?;
-    Ok(Kek::new(key))
-}
-
-fn make(path: &Path) -> anyhow::Result<Kek> {
-    let key = crate::random::bytes::<32>();
-    let hex = Secret::new(key.iter().map(|b| format!("{b:02x}")).collect::<String>());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("making the key file {}", path.display()))?;
-    file.write_all(hex.expose().as_bytes())?;
-    file.sync_all()?;
-    Ok(Kek::new(key))
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let text = text.as_bytes();
-    let mut key = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |d: u8| char::from(d).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
+    use api::grants::WireSecret;
 
-    #[test]
-    fn a_key_file_is_made_once_read_again_and_refused_when_others_may_read_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kek");
-        kek(&path, true).unwrap();
-        let first = std::fs::read(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        kek(&path, true).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), first);
-        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        assert!(kek(&path, true).unwrap_err().to_string().contains("chmod 600"));
+    fn offer(keys: &[(&str, &str)], missing: &[&str]) -> KeyOffer {
+        let keys = keys.iter().map(|(source, key)| OfferedKey {
+            source: (*source).to_owned(),
+            key: WireSecret(Secret::new((*key).to_owned())),
+        });
+        KeyOffer { keys: keys.collect(), missing: missing.iter().map(|why| (*why).to_owned()).collect() }
     }
 
-    #[test]
-    fn a_lost_key_file_is_not_replaced_by_a_new_one() {
+    async fn open(store: &Store, keys: &[(&str, &str)], missing: &[&str]) -> Result<Keys, String> {
+        let workspace = "main".parse().unwrap();
+        Keys::open(offer(keys, missing), &workspace, store).await.map_err(|e| format!("{e:#}"))
+    }
+
+    #[tokio::test]
+    async fn whichever_offered_key_fits_opens_and_where_none_does_it_is_said_what_was_tried() {
+        let (one, two, three) = ("1".repeat(64), "2".repeat(64), "3".repeat(64));
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kek");
-        assert!(kek(&path, false).unwrap_err().to_string().contains("missing"));
-        assert!(!path.exists());
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        assert!(open(&store, &[], &["the file x is missing"]).await.unwrap_err().contains("the file x is missing"));
+        // Made under the first, not under what follows.
+        let first = open(&store, &[("one", &one), ("two", &two)], &[]).await.unwrap();
+        let value = Secret::new("a-value-of-it".to_owned());
+        let sealed = first.seal("n", 1, &value).unwrap();
+        let again = open(&store, &[("three", &three), ("one", &one)], &[]).await.unwrap();
+        assert_eq!(again.open_sealed("n", 1, &sealed).unwrap().expose(), value.expose());
+        assert_eq!((again.wrapped().source.as_str(), again.wrapped().key), ("one", first.wrapped().key));
+        assert_eq!(verifier_key(&store).await.unwrap(), first.signer.verifier_key());
+
+        let said = open(&store, &[("two", &two), ("three", &three)], &["KMS is away"]).await.unwrap_err();
+        assert!(said.contains("two") && said.contains("three") && said.contains("KMS is away"), "{said}");
+        let said = open(&store, &[("four", "not a key")], &[]).await.unwrap_err();
+        assert!(said.contains("four does not hold a key") && !said.contains("not a key"), "{said}");
+
+        // Under another key: the data key is the same, and the key of before opens nothing.
+        let (wrapped, id) = first.rewrap(&Secret::new(two.clone())).unwrap();
+        assert_ne!(id, first.wrapped().key);
+        let before = store.workspace_key(DEK_ROW).await.unwrap().unwrap();
+        let exchanged: Result<bool, StoreError> = store
+            .write(move |tx| Box::pin(async move { tx.exchange_workspace_key(DEK_ROW, &before, &wrapped).await }))
+            .await;
+        assert!(exchanged.unwrap());
+        assert!(open(&store, &[("one", &one)], &[]).await.is_err());
+        let after = open(&store, &[("two", &two)], &[]).await.unwrap();
+        assert_eq!(after.open_sealed("n", 1, &sealed).unwrap().expose(), value.expose());
+        assert_eq!(after.wrapped().key, id);
+        assert!(first.rewrap(&Secret::new("no key".to_owned())).is_err());
     }
 }

@@ -8,24 +8,30 @@
 
 pub mod accounts;
 pub mod app;
+pub mod connections;
 pub mod console;
+pub mod delivery;
 pub mod denials;
 pub mod desk;
 pub mod doors;
 pub mod egress;
 pub mod fault;
 pub mod gateway;
+pub mod git;
 pub mod grants;
 pub mod guard;
 pub mod heads;
 pub mod http_api;
 pub mod kept;
 pub mod keys;
+pub mod leases;
 pub mod link;
 pub mod live;
 pub mod models;
 pub mod offline;
 pub mod openapi;
+pub mod pause;
+pub mod platform;
 pub mod port;
 pub mod prices;
 pub mod profiles;
@@ -37,6 +43,7 @@ pub mod runs;
 pub mod secrets;
 pub mod session;
 pub mod sign_in;
+pub mod vault;
 pub mod walls;
 pub mod warm;
 
@@ -65,8 +72,10 @@ pub struct Config {
     pub operator: UnixListener,
     /// The grants.
     pub gateway: UnixListener,
-    /// The server's own folder: `volary.db` and `kek`.
+    /// The server's own folder: `volary.db`.
     pub dir: PathBuf,
+    /// What its vault may be opened with.
+    pub keys: api::vault::KeyOffer,
     /// The folder of the profiles' files.
     pub profiles: PathBuf,
     /// The workspace.
@@ -92,10 +101,13 @@ fn now() -> Moment {
 /// How often the handles of live runs are renewed.
 const RENEW: Duration = Duration::from_secs(60);
 
+/// How often leases are looked through for those that are over. They are dead at their deadline all the same.
+const SWEEP: Duration = Duration::from_secs(5);
+
 /// Serves until SIGTERM or SIGINT, on a runtime of its own.
 ///
 /// # Errors
-/// A database or key file that cannot be used, and a socket that cannot be served; the message says what to do.
+/// A database or a key that cannot be used, and a socket that cannot be served; the message says what to do.
 pub fn run(config: Config) -> anyhow::Result<()> {
     run_until(config, async {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
@@ -130,11 +142,12 @@ pub fn run_until(config: Config, stop: impl Future<Output = ()> + Send + 'static
 }
 
 async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    vault::sweep(&config.dir).context("clean up the server's folder")?;
     let store = Store::open(&config.dir.join("volary.db")).await?;
-    let keys = Keys::open(&config.dir, &config.workspace, &store).await?;
+    let keys = Keys::open(config.keys, &config.workspace, &store).await?;
     let port = config.tcp.local_addr()?.port();
     let house = app::House { administrator: config.administrator, port, prove: config.prove, warm: config.warm };
-    let app = App::new(store, keys, config.profiles, config.workspace, house)?;
+    let app = App::new(store, keys, config.dir, config.profiles, config.workspace, house)?;
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 
     config.tcp.set_nonblocking(true)?;
@@ -157,6 +170,8 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
         () = gateway::serve(app.clone(), gateway) => {}
         () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
         () = renew(&app) => {}
+        () = sweep(&app) => {}
+        () = connections::refresh::keep(&app) => {}
         () = warm::keep(&app) => {}
         () = parting => {}
     }
@@ -166,6 +181,17 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
 fn unix(listener: UnixListener) -> std::io::Result<tokio::net::UnixListener> {
     listener.set_nonblocking(true)?;
     tokio::net::UnixListener::from_std(listener)
+}
+
+/// Keeps as expired the leases whose time is over, for as long as the server lives.
+async fn sweep(app: &App) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        every.tick().await;
+        if let Err(fault) = leases::sweep(app).await {
+            tracing::error!("the leases were not looked through: {}", fault.problem.message);
+        }
+    }
 }
 
 /// Renews the handles of the runs that are not over, for as long as the server lives.

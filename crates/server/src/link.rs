@@ -12,7 +12,7 @@ use api::frame::{self, FrameError, MAX_FRAME};
 use api::link::{Down, Known, Up};
 use model::event::Source;
 use model::run::RunKind;
-use model::{Event, Moment, Outcome, RunId};
+use model::{Event, Moment, Outcome, RunId, RunState};
 use scrub::Scrubber;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -210,6 +210,7 @@ fn held(row: &RunRow) -> Held {
         boxes: row.attempts,
         operator_seq: row.operator_seq,
         cancel_asked: row.cancel_asked,
+        paused: row.state == RunState::Paused,
         command_begun: false,
     }
 }
@@ -230,6 +231,8 @@ async fn greet(app: &App, link: &LinkHandle, known: Vec<Known>, open: &mut Open)
                 link.tell(&Down::Resend { run, after });
             }
             Step::Cancel { run } => link.tell(&Down::Cancel { run }),
+            Step::Hold { run, still: true } => link.tell(&Down::Pause { run }),
+            Step::Hold { run, still: false } => link.tell(&Down::Resume { run }),
             Step::When { run, seq, then } => {
                 let here = ours.iter().find(|o| o.run == run).map_or(0, |o| o.operator_seq);
                 if here >= seq {
@@ -252,6 +255,7 @@ async fn carry_out(app: &App, link: &LinkHandle, run: &RunId, then: Then) -> Res
             let sent = row.kind == RunKind::Exec && !app.store.events_of_kind(run, "walls").await?.is_empty();
             match again(&Held { command_begun: sent, ..held(&row) }, here) {
                 Next::Launch { attempt } => runs::launch(app, link, run, attempt, None).await,
+                Next::Wait => Ok(()),
                 Next::Cancel => {
                     link.tell(&Down::Cancel { run: run.clone() });
                     Ok(())
@@ -298,9 +302,14 @@ fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
     match serde_json::from_str::<Event>(&text) {
         Ok(
             Event::Accepted { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Verdict(_)
             | Event::Settled { .. }
             | Event::Passed { .. }
+            | Event::Reads { .. }
+            | Event::Push { .. }
+            | Event::PullRequest { .. }
             | Event::Proposed { .. }
             | Event::ProfileChanged { .. },
         ) => unknown("an event that only the server writes"),
@@ -416,6 +425,7 @@ async fn take_one(tx: &mut Tx, incoming: Incoming, host: &str, came: &mut Came) 
             if matches!(event, Event::Ended { .. }) {
                 came.ended = true;
                 tx.end_handles(&run).await?;
+                crate::leases::run_over(tx, &run, now()).await?;
             }
         }
     }
@@ -427,6 +437,8 @@ fn kind(event: &Event) -> &'static str {
         Event::Base { .. } => "base",
         Event::Attempt { .. } => "attempt",
         Event::Walls { .. } => "walls",
+        Event::Froze => "froze",
+        Event::Thawed { .. } => "thawed",
         Event::Result { .. } => "result",
         Event::Ended { .. } => "ended",
         Event::ToolCall { .. } => "tool-call",

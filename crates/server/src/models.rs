@@ -10,6 +10,7 @@ use serde_json::json;
 use store::StoreError;
 use store::chain::By;
 use store::keep::ModelRow;
+use store::secrets::{self as rows, SecretRow};
 use url::{Host, Url};
 
 /// The base of a scripted model.
@@ -133,6 +134,16 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
 }
 
 /// A provider's base as it is kept: without a trailing slash.
+/// The host that a model's calls go to; none of a scripted one, whose calls go nowhere.
+#[must_use]
+pub fn host(model: &ModelView) -> Option<String> {
+    if model.base == SCRIPT {
+        return None;
+    }
+    // What cannot be read is no provider's host.
+    Some(Url::parse(&model.base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default())
+}
+
 fn base(text: &str, internal: bool) -> Result<String, Fault> {
     let bad = |why: &str| Fault::bad("model.base", format!("The base {text:?} {why}"));
     let url = Url::parse(text).map_err(|e| bad(&format!("is no URL: {e}.")))?;
@@ -218,15 +229,24 @@ pub async fn test(app: &App, caller: &Caller, name: &str) -> Result<Tested, Faul
     let secret = match &model.secret {
         None => None,
         Some(name) => {
-            let row = app.store.secrets().await?.into_iter().find(|row| row.name == *name);
             let message = format!("The key of this model is not set: `volary secret set {name}`.");
-            Some(row.ok_or_else(|| Fault::bad("secret.missing", message))?)
+            let usable =
+                |row: &SecretRow| row.name == *name && (row.person.is_empty() || caller.person.as_str() == row.person);
+            let all = app.store.secrets().await?.into_iter().filter(usable).collect();
+            let row = rows::choose(all).ok_or_else(|| Fault::bad("secret.missing", message))?;
+            if let Some(host) = host(&model) {
+                secrets::belongs(&row, &host).map_err(|no| Fault::bad("secret.other-host", no.why))?;
+            }
+            Some(row)
         }
     };
-    let (who, at, tested) = (caller.person.to_string(), now(), name.to_owned());
+    let (who, at, tested, opened) = (caller.person.to_string(), now(), name.to_owned(), secret.clone());
     app.store
         .write(move |tx| {
             Box::pin(async move {
+                if let Some(secret) = &opened {
+                    tx.secret_used(secret, at);
+                }
                 let more = record::fields(json!({ "model": tested }));
                 tx.record(By::Server, at, "model.tested", &who, more).await
             })

@@ -1,14 +1,16 @@
-//! The evidence of a home whose server may not be running: read from a copy of its database, so that nothing of the
-//! original is opened for writing and no file of another owner appears beside it.
+//! What is done with a database without a server: its evidence is read, from a copy, so that nothing of the original
+//! is opened for writing and no file of another owner appears beside it; and one that was restored is made fit to be served.
 
-use crate::keys::Keys;
+use crate::{keys, now, record, runs};
 use anyhow::Context;
 use evidence::export::Export;
-use model::WorkspaceId;
+use model::{Event, Outcome, WorkspaceId};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use store::Store;
+use store::chain::By;
+use store::{Store, StoreError};
 
 /// Records read at a time.
 const PAGE: u32 = 1024;
@@ -46,8 +48,7 @@ pub fn export(dir: &Path) -> anyhow::Result<Vec<u8>> {
     runtime.block_on(async {
         let store = Store::open(&copy.0.join("volary.db")).await?;
         let workspace = WorkspaceId::parse("main")?;
-        let keys = Keys::open(dir, &workspace, &store).await?;
-        let mut file = Export::new(&workspace, &keys.signer.verifier_key());
+        let mut file = Export::new(&workspace, &keys::verifier_key(&store).await?);
         let mut heads = store.heads().await?.into_iter().peekable();
         let mut after = 0;
         loop {
@@ -65,5 +66,37 @@ pub fn export(dir: &Path) -> anyhow::Result<Vec<u8>> {
                 }
             }
         }
+    })
+}
+
+/// Makes the database in `dir`, which is a copy of another of some moment ago, fit to be served: what ran then is over
+/// and is not begun again, and nobody is signed in. Gives how many runs were ended.
+///
+/// # Errors
+/// What the database says.
+pub fn restored(dir: &Path) -> anyhow::Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::open(&dir.join("volary.db")).await?;
+        let live = store.live_runs().await?;
+        let (count, at) = (live.len(), now());
+        let done: Result<(), StoreError> = store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let reason =
+                        "The platform was restored from a backup that was made while this run went on.".to_owned();
+                    let ended = Event::Ended { outcome: Outcome::Failed, reason, exit: None };
+                    for run in &live {
+                        runs::end_in(tx, run, at, &ended).await?;
+                    }
+                    tx.end_sessions();
+                    let more = record::fields(json!({ "ended": count }));
+                    tx.record(By::Server, at, "vault.restored", "nobody", more).await
+                })
+            })
+            .await;
+        done?;
+        store.forget().await?;
+        Ok(count)
     })
 }

@@ -1,11 +1,14 @@
 //! The OpenAPI 3.1 document: paths and guards from the list of routes, schemas from the contract's types.
 
 use crate::routes;
+use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
 use api::http::{
-    CreateRun, Health, Input, ModelView, Problem, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
+    CreateRun, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
+use api::leases::LeaseView;
+use api::vault::{RotateVault, RotationTicket, VaultView};
 use api::walls::{Forbidden, Proof, Walls};
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
@@ -72,23 +75,33 @@ fn schemas() -> Map<String, Value> {
     add::<Allowed>(&mut all);
     add::<Blank>(&mut all);
     add::<ChangeView>(&mut all);
+    add::<ClientAuth>(&mut all);
+    add::<ConnectionSettings>(&mut all);
+    add::<ConnectionView>(&mut all);
     add::<CreateRun>(&mut all);
+    add::<DeviceView>(&mut all);
+    add::<SetConnection>(&mut all);
     add::<DenialView>(&mut all);
     add::<Forbidden>(&mut all);
     add::<Health>(&mut all);
     add::<Input>(&mut all);
     add::<KeptImported>(&mut all);
     add::<KeptWorktree>(&mut all);
+    add::<LeaseView>(&mut all);
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);
     add::<Proof>(&mut all);
     add::<ProposalView>(&mut all);
+    add::<ReplaceSecret>(&mut all);
+    add::<RotateVault>(&mut all);
+    add::<RotationTicket>(&mut all);
     add::<RunView>(&mut all);
     add::<SecretView>(&mut all);
     add::<SetSecret>(&mut all);
     add::<SignInLink>(&mut all);
     add::<Terms>(&mut all);
     add::<Tested>(&mut all);
+    add::<VaultView>(&mut all);
     add::<Walls>(&mut all);
     add::<schema::Dialect>(&mut all);
     add::<schema::Price>(&mut all);

@@ -61,6 +61,8 @@ pub fn load(dir: &Path, name: &str) -> Result<Profile, Fault> {
     }
     profile.egress.registries = own_registries(dir)?;
     check(&profile).map_err(|why| wrong(&why))?;
+    policy::delivery::profile(&profile.capability, &profile.variables)
+        .map_err(|no| Fault::bad(no.rule, format!("The profile {} is refused: {}", path.display(), no.why)))?;
     Ok(profile)
 }
 
@@ -106,6 +108,10 @@ fn check(profile: &Profile) -> Result<(), String> {
         return Err(format!("there is no tool {tool:?}; the tools are {}.", TOOLS.join(", ")));
     }
     model::capability::check(&profile.capability, &profile.variables).map_err(|wrong| format!("{wrong}."))?;
+    for capability in &profile.capability {
+        policy::lease::Term::of(capability).map_err(|why| format!("{why}."))?;
+    }
+    policy::git::check(&profile.repository).map_err(|wrong| format!("{wrong}."))?;
     policy::egress::Law::of(&profile.egress).map_err(|wrong| format!("{wrong}."))?;
     let l = &profile.limits;
     let all = [

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{digest, rand};
 use model::id::base32;
-use model::{BoxId, GrantId, RunId};
+use model::{BoxId, GrantId, LeaseId, RunId};
 
 /// `N` random bytes of the system's own generator.
 pub fn bytes<const N: usize>() -> [u8; N] {
@@ -35,6 +35,11 @@ pub fn box_id() -> BoxId {
 /// A grant's id: 130 bits.
 pub fn grant_id() -> GrantId {
     GrantId::parse(&base32(&bytes::<17>())[..26]).expect("base 32 is an id")
+}
+
+/// A lease's id: 130 bits.
+pub fn lease_id() -> LeaseId {
+    LeaseId::parse(&base32(&bytes::<17>())[..26]).expect("base 32 is an id")
 }
 
 #[cfg(test)]

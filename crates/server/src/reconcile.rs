@@ -61,7 +61,7 @@ pub enum Step {
         /// The run.
         run: RunId,
     },
-    /// Its box lives: have it stand still, or go on, as its state says. It does already, if no word of a person was lost.
+    /// Its box lives, and a person's word did not reach it: have it stand still, or go on.
     Hold {
         /// The run.
         run: RunId,
@@ -152,7 +152,7 @@ fn one(ours: &Held, known: Option<&Known>, steps: &mut Vec<Step>) {
     if known.live {
         if ours.cancel_asked {
             steps.push(Step::Cancel { run: run() });
-        } else {
+        } else if ours.paused != known.still {
             steps.push(Step::Hold { run: run(), still: ours.paused });
         }
     } else if !known.ended {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn known(last_seq: u64, live: bool, ended: bool) -> Known {
-        Known { run: "r".parse().unwrap(), last_seq, live, ended }
+        Known { run: "r".parse().unwrap(), last_seq, live, ended, still: false }
     }
 
     fn then(steps: &[Step]) -> Option<(u64, Then)> {
@@ -245,9 +245,12 @@ mod tests {
 
     #[test]
     fn a_run_whose_box_lives_is_left_to_it() {
-        let steps = |paused| reconcile(&[Held { paused, ..held() }], &[known(5, true, false)]);
+        let steps = |paused, still| {
+            reconcile(&[Held { paused, ..held() }], &[Known { still, ..known(5, true, false) }])
+        };
         for still in [false, true] {
-            assert_eq!(steps(still), [Step::Hold { run: "r".parse().unwrap(), still }]);
+            assert_eq!(steps(still, still), []);
+            assert_eq!(steps(still, !still), [Step::Hold { run: "r".parse().unwrap(), still }]);
         }
     }
 
@@ -324,11 +327,12 @@ mod tests {
     }
 
     fn any_known() -> impl Strategy<Value = Known> {
-        (0u8..8, 0u64..4, any::<bool>(), any::<bool>()).prop_map(|(run, last_seq, live, ended)| Known {
+        (0u8..8, 0u64..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(run, last_seq, live, ended, still)| Known {
             run: format!("r{run}").parse().unwrap(),
             last_seq,
             live: live && !ended,
             ended,
+            still,
         })
     }
 

@@ -6,13 +6,14 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::link::{LinkHandle, SendError};
-use crate::{models, now, profiles, random, record};
+use crate::{delivery, git, models, now, profiles, random, record};
 use api::http::{CreateRun, Input, ModelView, RunView};
 use api::inbox::ModelRoute;
 use api::link::{Down, Launch, LaunchAgent};
 use base64::Engine;
+use model::capability::Variable;
 use model::run::RunKind;
-use model::{Event, Moment, Outcome, Profile, RunId};
+use model::{Event, Moment, Outcome, Profile, RunId, RunState};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use store::StoreError;
@@ -89,7 +90,9 @@ pub async fn events_after(app: &App, run: &RunId, after: u64, limit: u32) -> Res
     Ok(app.store.events(run, after, limit).await?)
 }
 
-fn unknown(run: &RunId) -> Fault {
+/// What is said of a run that is not here.
+#[must_use]
+pub fn unknown(run: &RunId) -> Fault {
     Fault::missing("run.unknown", format!("There is no run {run}; `volary runs` lists them."))
 }
 
@@ -140,7 +143,7 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
         }
     }
     let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
-    let profile = profiles::load(&app.profiles, &profile_name)?;
+    let profile = delivery::profile(app, caller, &profile_name).await?;
     let model = match wish.kind {
         RunKind::Agent => Some(models::choose(app, wish.model, &profile).await?),
         RunKind::Exec => None,
@@ -212,7 +215,7 @@ async fn keep_handle(tx: &mut store::Tx, sha256: &str, run: &RunId, model: &str,
 /// Sends a run to a host as attempt `attempt`. Without the `clear` handle of its acceptance a new one is made,
 /// and the earlier ones are dead from then on. The caller holds [`crate::app::Inner::placing`].
 ///
-/// A run that is over is left alone. One that cannot be sent (its history is longer than a frame, its model is
+/// A run that is over, or paused, is left alone. One that cannot be sent (its history is longer than a frame, its model is
 /// gone) is ended with the reason.
 ///
 /// # Errors
@@ -224,7 +227,8 @@ pub async fn launch(
     attempt: u32,
     clear: Option<String>,
 ) -> Result<(), Fault> {
-    let Some(row) = app.store.run(run).await?.filter(|row| !row.state.is_over()) else { return Ok(()) };
+    let goes_on = |row: &RunRow| !row.state.is_over() && row.state != RunState::Paused;
+    let Some(row) = app.store.run(run).await?.filter(goes_on) else { return Ok(()) };
     let launch = match assemble(app, &row, attempt, clear).await {
         Ok(launch) => launch,
         Err(Unfit::Reason(reason)) => return end(app, run, Outcome::Failed, &reason).await,
@@ -287,6 +291,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         Some(model) => (Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) }), None),
         None => (None, Some(clear)),
     };
+    let variables = variables(app, row, &profile).await?;
     let (history, answered) = if row.launches > 0 {
         (history(app, &row.run).await?, answered(app, &row.run).await?)
     } else {
@@ -306,7 +311,27 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         handle,
         history,
         answered,
+        variables,
     })
+}
+
+/// What every command of the box finds in its environment: the profile's literals, and the way to its repositories, with
+/// a handle that is for these alone.
+async fn variables(app: &App, row: &RunRow, profile: &Profile) -> Result<Vec<(String, String)>, StoreError> {
+    let literals = profile.variables.iter().filter_map(|(name, variable)| match variable {
+        Variable::Literal(text) => Some((name.clone(), text.clone())),
+        Variable::Handle { .. } => None,
+    });
+    let mut all: Vec<(String, String)> = literals.collect();
+    if !profile.repository.is_empty() {
+        let Handle { clear, sha256 } = Handle::mint();
+        let at = now();
+        let model = git::HANDLE.to_owned();
+        let kept = HandleRow { run: row.run.clone(), model, expires: at.plus_ms(HANDLE_MS), dead: false };
+        app.store.write(move |tx| Box::pin(async move { Ok::<_, StoreError>(tx.add_handle_beside(&sha256, &kept)) })).await?;
+        all.extend(git::variables(row, &profile.repository, &clear));
+    }
+    Ok(all)
 }
 
 async fn new_handle(app: &App, row: &RunRow, model: &str) -> Result<String, StoreError> {
@@ -378,9 +403,14 @@ pub async fn end(app: &App, run: &RunId, outcome: Outcome, reason: &str) -> Resu
     Ok(())
 }
 
-async fn end_in(tx: &mut store::Tx, row: &RunRow, at: Moment, ended: &Event) -> Result<RawEntry, StoreError> {
+/// Ends a run, in its act: its handles and leases end with it.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn end_in(tx: &mut store::Tx, row: &RunRow, at: Moment, ended: &Event) -> Result<RawEntry, StoreError> {
     let entry = tx.append(&row.run, at, ended).await?;
     tx.end_handles(&row.run).await?;
+    crate::leases::run_over(tx, &row.run, at).await?;
     let more = record::ended(&row.run, ended);
     tx.record(By::Server, at, "run.ended", &row.person, more).await?;
     Ok(entry)

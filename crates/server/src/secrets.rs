@@ -1,14 +1,22 @@
-//! Secrets: set, listed by name, removed. No function of the server's API gives a value back.
+//! Secrets: set, listed by name, replaced, removed. No function of the server's API gives a value back.
+//!
+//! A key that is set as one of a known provider's is *managed*: it goes into requests to that provider's hosts and
+//! nowhere else. Of a key that allows it a person may have a value of their own, which their runs get in place of the workspace's.
+//!
+//! Read [`set`], [`replace`], [`remove`], then [`belongs`].
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{now, record};
-use api::http::SecretView;
-use model::Secret;
+use api::http::{SecretView, SetSecret};
+use model::{Moment, Secret};
+use policy::Refusal;
+use policy::providers::{PROVIDERS, Provider};
 use serde_json::json;
+use store::Tx;
 use store::chain::By;
-use store::keep::SecretRow;
+use store::secrets::SecretRow;
 
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 16_384;
@@ -52,64 +60,237 @@ fn check_value(value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn view(row: SecretRow) -> SecretView {
-    SecretView { name: row.name, set_by: row.set_by, set_at: row.set_at, version: row.version }
+/// Whether the value of this secret ends inside no box, by whatever way: a known provider's key, or a model's.
+#[must_use]
+pub fn managed(row: &SecretRow) -> bool {
+    !row.kind.is_empty() || row.name.starts_with("model/")
 }
 
-/// Every secret that is set, by name, without values.
+/// Whether a secret may go into a request to `host`: a managed key goes to its provider's hosts alone.
+///
+/// # Errors
+/// `secret.other-host`.
+pub fn belongs(row: &SecretRow, host: &str) -> Result<(), Refusal> {
+    if row.kind.is_empty() || Provider::of(&row.kind).is_some_and(|provider| provider.holds(host)) {
+        return Ok(());
+    }
+    let hosts = Provider::of(&row.kind).map_or_else(|| "no host".to_owned(), |known| known.hosts.join(", "));
+    let why = format!(
+        "The secret {:?} is a key of {}, which is for {hosts} and not for {:?}.",
+        row.name,
+        row.kind,
+        record::short(host)
+    );
+    Err(Refusal::new("secret.other-host", why))
+}
+
+fn view(row: SecretRow) -> SecretView {
+    SecretView {
+        managed: managed(&row),
+        name: row.name,
+        person: Some(row.person).filter(|person| !person.is_empty()),
+        kind: Some(row.kind).filter(|kind| !kind.is_empty()),
+        personal: row.personal,
+        set_by: row.set_by,
+        set_at: row.set_at,
+        last_used: row.last_used,
+        version: row.version,
+    }
+}
+
+/// Every value that is set, by name, without the values.
 ///
 /// # Errors
 /// The store's.
 pub async fn list(app: &App) -> Result<Vec<SecretView>, Fault> {
-    Ok(app.store.secrets().await?.into_iter().map(view).collect())
+    // A connection's token is nobody's to set; it is seen with its connection.
+    let set = app.store.secrets().await?.into_iter().filter(|row| !row.name.starts_with("connection/"));
+    Ok(set.map(view).collect())
 }
 
-/// Sets a secret, or replaces it.
+/// What a secret is, beside its value.
+struct Nature {
+    kind: String,
+    personal: bool,
+}
+
+/// What the workspace's value of this name is to be: what was said, else what it is.
+fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature, Fault> {
+    let kind = match wish.kind.as_deref() {
+        None => now.map_or("", |row| row.kind.as_str()),
+        Some("custom") => "",
+        Some(id) => id,
+    };
+    if kind.is_empty() {
+        let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && row.kind.is_empty()));
+        return Ok(Nature { kind: String::new(), personal });
+    }
+    let Some(provider) = Provider::of(kind) else {
+        let known: Vec<&str> = PROVIDERS.iter().map(|provider| provider.id).collect();
+        let message =
+            format!("{:?} is no provider that is known: it is `custom`, or one of {}.", kind, known.join(", "));
+        return Err(Fault::bad("secret.kind", message));
+    };
+    if wish.personal == Some(true) && !provider.personal {
+        let message = format!("A key of {kind} is the workspace's alone; nobody has their own in its place.");
+        return Err(Fault::bad("secret.personal", message));
+    }
+    Ok(Nature { kind: provider.id.to_owned(), personal: wish.personal.unwrap_or(provider.personal) })
+}
+
+/// What a person's own value of this name is to be: of the workspace's kind, where that allows it.
+fn own(wish: &SetSecret, name: &str, shared: Option<&SecretRow>, now: Option<&SecretRow>) -> Result<Nature, Fault> {
+    if wish.personal.is_some() {
+        let message = "Whether people have values of their own is said of the workspace's value, not of one of these.";
+        return Err(Fault::bad("secret.personal", message));
+    }
+    let kind = match (shared, wish.kind.as_deref()) {
+        (Some(shared), said) => {
+            let is = if shared.kind.is_empty() { "custom" } else { &shared.kind };
+            if said.is_some_and(|said| said != is) {
+                let message = format!("The workspace's {name} is a key of kind {is}; your own is of the same kind.");
+                return Err(Fault::bad("secret.kind", message));
+            }
+            if !shared.personal {
+                let message = format!("The workspace's {name} does not allow a person's own value in its place.");
+                return Err(Fault::bad("secret.personal", message));
+            }
+            shared.kind.clone()
+        }
+        (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| row.kind.clone()), str::to_owned),
+    };
+    match Provider::of(&kind) {
+        Some(provider) if provider.personal => Ok(Nature { kind, personal: true }),
+        None if shared.is_some() && kind.is_empty() => Ok(Nature { kind, personal: false }),
+        _ => {
+            let message = format!(
+                "The workspace has no {name} that allows a person's own value; say which provider's key it is, one of {}.",
+                PROVIDERS.iter().filter(|known| known.personal).map(|known| known.id).collect::<Vec<_>>().join(", ")
+            );
+            Err(Fault::bad("secret.personal", message))
+        }
+    }
+}
+
+/// Whose value is meant: the caller's own, or the workspace's.
+fn whose(caller: &Caller, mine: bool) -> String {
+    if mine { caller.person.to_string() } else { String::new() }
+}
+
+/// Sets a secret, or replaces it. What is not said of it stays as it is.
 ///
 /// # Errors
-/// 400 for a name or a value that cannot be one; the store's.
-pub async fn set(app: &App, caller: &Caller, name: &str, value: Secret<String>) -> Result<SecretView, Fault> {
+/// 400 for a name, a kind or a value that cannot be one, and for a value of one's own where the key allows none; the store's.
+pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Result<SecretView, Fault> {
     check_name(name)?;
-    check_value(value.expose())?;
-    let (ours, who, at, name) = (app.clone(), caller.person.to_string(), now(), name.to_owned());
+    check_value(wish.value.0.expose())?;
+    let (person, who, at, name) = (whose(caller, wish.mine), caller.person.to_string(), now(), name.to_owned());
+    let ours = app.clone();
     let row = app
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let version = tx.next_secret_version(&name).await?;
-                let sealed = ours.keys.seal(&name, version, &value).map_err(|e| Fault::ours("seal the secret", &e))?;
-                let row = SecretRow { name, sealed, set_by: who.clone(), set_at: at, version };
-                tx.set_secret(&row).await?;
-                let more = record::fields(json!({ "secret": row.name, "version": version }));
-                tx.record(By::Server, at, "secret.set", &who, more).await?;
-                Ok::<_, Fault>(row)
+                let workspaces = tx.secret_of(&name, "").await?;
+                let nature = if person.is_empty() {
+                    shared(&wish, workspaces.as_ref())?
+                } else {
+                    let before = tx.secret_of(&name, &person).await?;
+                    own(&wish, &name, workspaces.as_ref(), before.as_ref())?
+                };
+                put(tx, &ours, name, person, nature, &wish.value.0, &who, at, "secret.set").await
             })
         })
         .await?;
-    app.renew_scrubber().await?;
+    changed(app).await?;
     Ok(view(row))
 }
 
-/// Removes a secret.
+/// Puts a new value in the place of one that is set; everything else of it stays as it is.
+///
+/// # Errors
+/// 404; 400 for a value that cannot be one; the store's.
+pub async fn replace(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    mine: bool,
+    value: Secret<String>,
+) -> Result<SecretView, Fault> {
+    check_name(name)?;
+    check_value(value.expose())?;
+    let (person, who, at, name) = (whose(caller, mine), caller.person.to_string(), now(), name.to_owned());
+    let ours = app.clone();
+    let row = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let before = tx.secret_of(&name, &person).await?.ok_or_else(|| unknown(&name, mine))?;
+                let nature = Nature { kind: before.kind, personal: before.personal };
+                put(tx, &ours, name, person, nature, &value, &who, at, "secret.rotated").await
+            })
+        })
+        .await?;
+    changed(app).await?;
+    Ok(view(row))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the row's own columns, told apart by their types and names")]
+async fn put(
+    tx: &mut Tx,
+    app: &App,
+    name: String,
+    person: String,
+    nature: Nature,
+    value: &Secret<String>,
+    who: &str,
+    at: Moment,
+    act: &str,
+) -> Result<SecretRow, Fault> {
+    let version = tx.next_secret_version(&name, &person).await?;
+    let sealed = app.keys.seal_for(&person, &name, version, value).map_err(|e| Fault::ours("seal the secret", &e))?;
+    let Nature { kind, personal } = nature;
+    let set_by = who.to_owned();
+    let row = SecretRow { name, person, kind, personal, sealed, set_by, set_at: at, last_used: None, version };
+    tx.set_secret(&row).await?;
+    let kind = if row.kind.is_empty() { "custom" } else { &row.kind };
+    let more = json!({ "secret": row.name, "person": row.person, "kind": kind, "version": version });
+    tx.record(By::Server, at, act, who, record::fields(more)).await?;
+    Ok(row)
+}
+
+fn unknown(name: &str, mine: bool) -> Fault {
+    let whose = if mine { "You have no value of your own for" } else { "There is no secret" };
+    Fault::missing("secret.unknown", format!("{whose} {name:?}; `volary secret list` lists them."))
+}
+
+/// The scrubber knows the new values, and the old ones stand in no file any more, sealed or not.
+async fn changed(app: &App) -> Result<(), Fault> {
+    app.renew_scrubber().await?;
+    if !app.store.forget().await? {
+        tracing::warn!("what was replaced or deleted stands, sealed, in the database's log until its next checkpoint");
+    }
+    Ok(())
+}
+
+/// Removes a secret: the workspace's value, or with `mine` the caller's own.
 ///
 /// # Errors
 /// 404, the store's.
-pub async fn remove(app: &App, caller: &Caller, name: &str) -> Result<(), Fault> {
+pub async fn remove(app: &App, caller: &Caller, name: &str, mine: bool) -> Result<(), Fault> {
     check_name(name)?;
-    let (who, at, name) = (caller.person.to_string(), now(), name.to_owned());
+    let (person, who, at, name) = (whose(caller, mine), caller.person.to_string(), now(), name.to_owned());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                if !tx.remove_secret(&name).await? {
-                    let message = format!("There is no secret {name:?}; `volary secret list` lists them.");
-                    return Err(Fault::missing("secret.unknown", message));
+                if !tx.remove_secret(&name, &person).await? {
+                    return Err(unknown(&name, mine));
                 }
-                let more = record::fields(json!({ "secret": name }));
+                let more = record::fields(json!({ "secret": name, "person": person }));
                 Ok(tx.record(By::Server, at, "secret.removed", &who, more).await?)
             })
         })
         .await?;
-    app.renew_scrubber().await
+    changed(app).await
 }
 
 #[cfg(test)]
@@ -124,6 +305,75 @@ mod tests {
         assert!(check_value(&"k".repeat(MIN_VALUE - 1)).is_err());
         assert!(check_value(&"k".repeat(MAX_VALUE)).is_ok());
         assert!(check_value(&"k".repeat(MAX_VALUE + 1)).is_err());
+    }
+
+    fn wish(kind: Option<&str>, mine: bool, personal: Option<bool>) -> SetSecret {
+        let value = api::grants::WireSecret(Secret::new(String::new()));
+        SetSecret { value, kind: kind.map(str::to_owned), mine, personal }
+    }
+
+    fn row(kind: &str, personal: bool) -> SecretRow {
+        SecretRow {
+            name: "capability/forge".into(),
+            person: String::new(),
+            kind: kind.into(),
+            personal,
+            sealed: Vec::new(),
+            set_by: String::new(),
+            set_at: Moment(1),
+            last_used: None,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_secret_stays_and_a_managed_key_turns_custom_only_when_that_is_said() {
+        let said = |wish: &SetSecret, now: Option<&SecretRow>| {
+            shared(wish, now).map(|nature| (nature.kind, nature.personal)).map_err(|fault| fault.problem.code)
+        };
+        let kept = |kind: &str, personal| Ok((kind.to_owned(), personal));
+        assert_eq!(said(&wish(None, false, None), None), kept("", false));
+        assert_eq!(said(&wish(Some("github"), false, None), None), kept("github", true));
+        assert_eq!(said(&wish(Some("github"), false, Some(false)), None), kept("github", false));
+        assert_eq!(said(&wish(None, false, None), Some(&row("github", true))), kept("github", true));
+        assert_eq!(said(&wish(None, false, None), Some(&row("", true))), kept("", true));
+        assert_eq!(said(&wish(Some("custom"), false, None), Some(&row("github", true))), kept("", false));
+        assert_eq!(said(&wish(Some("nobody"), false, None), None), Err("secret.kind".into()));
+        assert_eq!(said(&wish(Some("aws"), false, Some(true)), None), Err("secret.personal".into()));
+        assert_eq!(said(&wish(Some("aws"), false, None), Some(&row("", true))), kept("aws", false));
+    }
+
+    #[test]
+    fn a_person_has_a_value_of_their_own_where_the_key_allows_it_and_of_the_same_kind() {
+        let said = |kind: Option<&str>, shared: Option<&SecretRow>| {
+            own(&wish(kind, true, None), "capability/forge", shared, None)
+                .map(|nature| (nature.kind, nature.personal))
+                .map_err(|fault| fault.problem.code)
+        };
+        let (personal, kind) = (Err("secret.personal".to_owned()), Err("secret.kind".to_owned()));
+        assert_eq!(said(None, Some(&row("", true))), Ok((String::new(), false)));
+        assert_eq!(said(None, Some(&row("", false))), personal);
+        assert_eq!(said(None, Some(&row("github", true))), Ok(("github".into(), true)));
+        assert_eq!(said(Some("gitlab"), Some(&row("github", true))), kind);
+        assert_eq!(said(Some("custom"), Some(&row("github", true))), kind);
+        assert_eq!(said(None, None), personal);
+        assert_eq!(said(Some("github"), None), Ok(("github".into(), true)));
+        assert_eq!(said(Some("aws"), None), personal);
+        assert_eq!(said(Some("nobody"), None), personal);
+        let both = own(&wish(None, true, Some(true)), "capability/forge", Some(&row("", true)), None);
+        assert_eq!(both.err().map(|fault| fault.problem.code).as_deref(), Some("secret.personal"));
+    }
+
+    #[test]
+    fn a_managed_key_goes_to_its_providers_hosts_and_a_custom_one_where_its_row_says() {
+        let rule = |kind: &str, host: &str| belongs(&row(kind, false), host).map_err(|no| no.rule);
+        assert_eq!(rule("", "anywhere.example"), Ok(()));
+        assert_eq!(rule("github", "api.github.com"), Ok(()));
+        assert_eq!(rule("github", "api.github.com.example"), Err("secret.other-host"));
+        // A list that lost a line makes nobody's key everybody's.
+        assert_eq!(rule("nobody", "api.github.com"), Err("secret.other-host"));
+        assert!(managed(&row("github", false)) && !managed(&row("", false)));
+        assert!(managed(&SecretRow { name: "model/m".into(), ..row("", false) }));
     }
 
     #[test]

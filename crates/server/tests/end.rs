@@ -14,6 +14,7 @@ fn a_signal_ends_the_server_while_a_follower_waits_for_a_run_that_goes_on() {
         operator: bind("operator"),
         gateway: bind("gateway"),
         dir: dir.path().to_owned(),
+        keys: key(),
         profiles: dir.path().join("profiles"),
         workspace: "main".parse().unwrap(),
         administrator: "ada".to_owned(),
@@ -44,4 +45,11 @@ fn a_signal_ends_the_server_while_a_follower_waits_for_a_run_that_goes_on() {
     serving.join().unwrap().unwrap();
     let mut rest = Vec::new();
     follower.read_to_end(&mut rest).ok();
+}
+
+/// What opens the vault of a test's server.
+fn key() -> api::vault::KeyOffer {
+    let key = api::grants::WireSecret(model::Secret::new("5".repeat(64)));
+    let keys = vec![api::vault::OfferedKey { source: "the test".to_owned(), key }];
+    api::vault::KeyOffer { keys, missing: Vec::new() }
 }

@@ -19,7 +19,15 @@ impl GrantRow {
             reserved_tokens: 0,
             reserved_cost: MicroDollars(0),
             price: Price::default(),
+            reads: 0,
+            told: 0,
         }
+    }
+
+    /// An open grant of so many such requests.
+    #[must_use]
+    pub fn allowance(id: GrantId, run: RunId, reads: u32) -> Self {
+        Self { reads, ..Self::passage(id, run) }
     }
 
     /// Whether it is one of a request to the outside, and not of a model call.
@@ -30,6 +38,32 @@ impl GrantRow {
 }
 
 impl Tx {
+    /// Notes that so many more requests of an allowance that was read in this act are over; with `over`, that no more are
+    /// made by it. One that is settled, or no allowance, is left as it is; answers whether it was open.
+    ///
+    /// # Errors
+    /// [`StoreError`], when the engine refuses the statement.
+    pub fn tell_reads(
+        &mut self,
+        grant: &mut GrantRow,
+        at: Moment,
+        more: u32,
+        over: bool,
+        interrupted: bool,
+    ) -> Result<bool, StoreError> {
+        const TELL: &str = "UPDATE grants SET told = told + $2, state = $3, settled = $4, interrupted = $5 \
+            WHERE id = $1 AND reads > 0 AND state = 'reserved'";
+        if grant.settled || grant.reads == 0 {
+            return Ok(false);
+        }
+        let tell = Statement::new("settle an allowance", TELL).bind(grant.id.as_str()).bind(i64::from(more));
+        let tell = tell.bind(if over { "settled" } else { "reserved" }).bind(over.then_some(at.0));
+        self.later(tell.bind(i64::from(interrupted)));
+        grant.told = grant.told.saturating_add(more);
+        grant.settled = over;
+        Ok(true)
+    }
+
     /// Settles a grant of a request to the outside that was read in this act. Settling one that is settled, or one of
     /// a model call, changes nothing; answers whether it was open.
     ///

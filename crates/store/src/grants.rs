@@ -1,6 +1,7 @@
 //! Handles (what an agent holds instead of a key) and grants (one permission for one model call).
 
-use crate::keep::{ModelRow, SecretRow};
+use crate::keep::ModelRow;
+use crate::secrets::{self, SecretRow};
 use crate::runs::RunRow;
 use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, keep, runs, to_row};
@@ -39,6 +40,10 @@ pub struct GrantRow {
     pub reserved_cost: MicroDollars,
     /// The price it was granted at.
     pub price: Price,
+    /// Of an allowance: the requests that it is for. 0 for a grant of one request.
+    pub reads: u32,
+    /// Of them, those that were told to be over.
+    pub told: u32,
 }
 
 /// What a run has used of its budget, and what is set aside.
@@ -78,11 +83,13 @@ fn grant(row: &AnyRow) -> Result<GrantRow, StoreError> {
         reserved_tokens: from_row(row.get("reserved_tokens")),
         reserved_cost: MicroDollars(from_row(row.get("reserved_cost"))),
         price: serde_json::from_str(row.get("price")).map_err(StoreError::corrupt("price"))?,
+        reads: runs::small(row.get("reads")),
+        told: runs::small(row.get("told")),
     })
 }
 
 impl Store {
-    /// Renews every handle of a run that is not over, to `expires`.
+    /// Renews every handle of a run that is neither over nor paused, to `expires`.
     ///
     /// # Errors
     /// The engine's.
@@ -129,11 +136,16 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn add_handle(&mut self, sha256: &str, handle: &HandleRow) -> Result<(), StoreError> {
-        const ADD: &str = "INSERT INTO handles (sha256, run, model, expires, dead) VALUES ($1, $2, $3, $4, 0)";
         self.end_handles(&handle.run).await?;
+        self.add_handle_beside(sha256, handle);
+        Ok(())
+    }
+
+    /// Keeps a new handle beside the run's others.
+    pub fn add_handle_beside(&mut self, sha256: &str, handle: &HandleRow) {
+        const ADD: &str = "INSERT INTO handles (sha256, run, model, expires, dead) VALUES ($1, $2, $3, $4, 0)";
         let add = Statement::new("keep a handle", ADD).bind(sha256).bind(handle.run.as_str());
         self.later(add.bind(handle.model.as_str()).bind(handle.expires.0));
-        Ok(())
     }
 
     /// Ends every handle of a run, for good.
@@ -164,14 +176,20 @@ impl Tx {
         Ok(())
     }
 
+    /// Lets every handle of a run that is not dead live until `expires`.
+    pub fn renew_handles_of(&mut self, run: &RunId, expires: Moment) {
+        const RENEW: &str = "UPDATE handles SET expires = $2 WHERE run = $1 AND dead = 0";
+        self.later(Statement::new("renew the handles of a run", RENEW).bind(run.as_str()).bind(expires.0));
+    }
+
     /// Everything that speaks for or against a call: the run, the handle with this hash, the model of this name, the
-    /// secret of that name, and what the run has used and set aside. One trip to the engine.
+    /// secret of that name (the run's person's own where the key allows it), and what the run has used and set aside. One trip to the engine.
     ///
     /// # Errors
     /// The engine's.
     pub async fn standing(
         &mut self,
-        run: &RunId,
+        of_run: &RunId,
         handle_sha256: &str,
         model: &str,
         secret: &str,
@@ -180,11 +198,11 @@ impl Tx {
             "SELECT reserved_tokens, reserved_cost FROM grants WHERE run = $1 AND state = 'reserved'";
         let [run, handle, model, secret, reserved] = self
             .rows([
-                runs::one_run(run),
+                runs::one_run(of_run),
                 one_handle(handle_sha256),
                 keep::one_model(model),
-                keep::one_secret(secret),
-                Statement::new("read a budget", RESERVED).bind(run.as_str()),
+                secrets::for_run(secret, of_run),
+                Statement::new("read a budget", RESERVED).bind(of_run.as_str()),
             ])
             .await?;
         let run = run.first().map(runs::run_row).transpose()?;
@@ -201,7 +219,7 @@ impl Tx {
             run,
             handle: handle.first().map(self::handle).transpose()?,
             model: model.first().map(keep::model),
-            secret: secret.first().map(keep::secret),
+            secret: secrets::chosen(&secret),
             spent,
         })
     }
@@ -212,12 +230,12 @@ impl Tx {
     /// The engine's.
     pub async fn reserve(&mut self, grant: &GrantRow, made: Moment) -> Result<(), StoreError> {
         const ADD: &str = "INSERT INTO grants (id, run, model, state, made, reserved_tokens, reserved_cost, price, \
-            used_input, used_output, used_cache_read, used_cache_write, cost, status, interrupted) \
-            VALUES ($1, $2, $3, 'reserved', $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 0)";
+            used_input, used_output, used_cache_read, used_cache_write, cost, status, interrupted, reads, told) \
+            VALUES ($1, $2, $3, 'reserved', $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 0, $8, 0)";
         let price = serde_json::to_string(&grant.price).map_err(StoreError::corrupt("price"))?;
         let add = Statement::new("reserve", ADD).bind(grant.id.as_str()).bind(grant.run.as_str());
         let add = add.bind(grant.model.as_str()).bind(made.0).bind(to_row(grant.reserved_tokens));
-        self.later(add.bind(to_row(grant.reserved_cost.0)).bind(price));
+        self.later(add.bind(to_row(grant.reserved_cost.0)).bind(price).bind(i64::from(grant.reads)));
         Ok(())
     }
 

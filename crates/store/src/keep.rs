@@ -1,25 +1,11 @@
-//! Small rows that are kept by name: secrets (sealed), models, the workspace's own keys, sign-in links and sessions.
+//! Small rows that are kept by name: models, the workspace's own keys, sign-in links and sessions.
 
 use crate::script::Statement;
-use crate::{Store, StoreError, Tx, from_row, to_row};
+pub use crate::secrets::SecretRow;
+use crate::{Store, StoreError, Tx};
 use model::{Moment, PersonId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
-
-/// A secret as it is kept. The value is sealed; this crate cannot open it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretRow {
-    /// `model/<name>`.
-    pub name: String,
-    /// The sealed value.
-    pub sealed: Vec<u8>,
-    /// Who set it.
-    pub set_by: String,
-    /// When.
-    pub set_at: Moment,
-    /// From 1; one more at each set, also after a removal, so that an old sealed value never fits again.
-    pub version: u64,
-}
 
 /// A model as it was added; the body is the administrator's words, in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,23 +25,8 @@ pub struct TokenRow {
     pub expires: Moment,
 }
 
-pub(crate) fn secret(row: &AnyRow) -> SecretRow {
-    SecretRow {
-        name: row.get("name"),
-        sealed: row.get("sealed"),
-        set_by: row.get("set_by"),
-        set_at: Moment(row.get("set_at")),
-        version: from_row(row.get("version")),
-    }
-}
-
 pub(crate) fn model(row: &AnyRow) -> ModelRow {
     ModelRow { name: row.get("name"), body: row.get("body") }
-}
-
-pub(crate) fn one_secret(name: &str) -> Statement {
-    const ONE: &str = "SELECT * FROM secrets WHERE name = $1 AND gone = 0";
-    Statement::new("read a secret", ONE).bind(name)
 }
 
 const ONE_MODEL: &str = "SELECT * FROM models WHERE name = $1";
@@ -70,16 +41,6 @@ fn token(row: &AnyRow) -> Result<TokenRow, StoreError> {
 }
 
 impl Store {
-    /// Every secret that is set, by name.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn secrets(&self) -> Result<Vec<SecretRow>, StoreError> {
-        const ALL: &str = "SELECT * FROM secrets WHERE gone = 0 ORDER BY name";
-        let rows = sqlx::query(ALL).fetch_all(&self.read).await.map_err(StoreError::sql("list the secrets"))?;
-        Ok(rows.iter().map(secret).collect())
-    }
-
     /// Every model, by name.
     ///
     /// # Errors
@@ -121,46 +82,6 @@ impl Store {
 }
 
 impl Tx {
-    /// The version that the next value of this secret has.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn next_secret_version(&mut self, name: &str) -> Result<u64, StoreError> {
-        const LAST: &str = "SELECT version FROM secrets WHERE name = $1";
-        let row = self.row(Statement::new("read a secret", LAST).bind(name)).await?;
-        Ok(row.map_or(0, |row| from_row(row.get(0))) + 1)
-    }
-
-    /// One secret that is set.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn secret(&mut self, name: &str) -> Result<Option<SecretRow>, StoreError> {
-        Ok(self.row(one_secret(name)).await?.as_ref().map(secret))
-    }
-
-    /// Sets a secret, in place of what it was.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn set_secret(&mut self, row: &SecretRow) -> Result<(), StoreError> {
-        const SET: &str = "INSERT INTO secrets (name, sealed, set_by, set_at, version, gone) \
-            VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, \
-            set_by = excluded.set_by, set_at = excluded.set_at, version = excluded.version, gone = 0";
-        let set = Statement::new("set a secret", SET).bind(row.name.as_str()).bind(row.sealed.clone());
-        self.later(set.bind(row.set_by.as_str()).bind(row.set_at.0).bind(to_row(row.version)));
-        Ok(())
-    }
-
-    /// Removes a secret's value; its name and version stay, unseen. Answers whether it was set.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn remove_secret(&mut self, name: &str) -> Result<bool, StoreError> {
-        const GONE: &str = "UPDATE secrets SET sealed = x'', gone = 1 WHERE name = $1 AND gone = 0 RETURNING name";
-        Ok(self.row(Statement::new("remove a secret", GONE).bind(name)).await?.is_some())
-    }
-
     /// Adds a model or replaces it.
     ///
     /// # Errors
@@ -191,6 +112,22 @@ impl Tx {
             RETURNING name";
         let keep = Statement::new("keep a workspace key", KEEP).bind(name).bind(sealed.to_vec());
         Ok(self.row(keep).await?.is_some())
+    }
+
+    /// Puts one of the workspace's own keys, sealed anew, in the place of what it was. Answers whether it was `before` until now;
+    /// if it was not, nothing is changed.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn exchange_workspace_key(
+        &mut self,
+        name: &str,
+        before: &[u8],
+        after: &[u8],
+    ) -> Result<bool, StoreError> {
+        const EXCHANGE: &str = "UPDATE workspace_keys SET sealed = $3 WHERE name = $1 AND sealed = $2 RETURNING name";
+        let exchange = Statement::new("exchange a workspace key", EXCHANGE).bind(name).bind(before.to_vec());
+        Ok(self.row(exchange.bind(after.to_vec())).await?.is_some())
     }
 
     /// Keeps a sign-in link by its token's hash; links that are over go.
@@ -229,6 +166,12 @@ impl Tx {
         let add = Statement::new("keep a session", ADD).bind(sha256).bind(session.person.as_str());
         self.later(add.bind(now.0).bind(session.expires.0));
         Ok(())
+    }
+
+    /// Ends every session, and every link that would make one.
+    pub fn end_sessions(&mut self) {
+        self.later(Statement::new("end the sessions", "DELETE FROM sessions"));
+        self.later(Statement::new("end the sign-in links", "DELETE FROM links"));
     }
 
     /// Ends a session.

@@ -8,16 +8,19 @@
 //! Evidence is written through the same [`Tx`] as the rows it speaks of, so neither exists without the other.
 //! Nothing here reads a clock, opens a secret or decides anything; times come from callers.
 //!
-//! Read [`Store::open`], then [`Store::write`] and [`Tx`], then the rows: [`runs`], [`grants`], [`keep`], [`chain`].
+//! Read [`Store::open`], then [`Store::write`] and [`Tx`], then the rows: [`runs`], [`grants`], [`leases`], [`secrets`], [`keep`], [`chain`].
 
 pub mod chain;
+pub mod connections;
 mod egress;
 mod error;
 pub mod grants;
 pub mod keep;
+pub mod leases;
 mod open;
 pub mod runs;
 mod script;
+pub mod secrets;
 mod write;
 
 pub use error::StoreError;

@@ -13,7 +13,13 @@ use tokio::sync::{mpsc, watch};
 /// The schema this program writes; one more for each file in `migrations/`.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001.sql")];
+const MIGRATIONS: [&str; 5] = [
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
+    include_str!("../migrations/0005.sql"),
+];
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
@@ -27,6 +33,7 @@ pub struct Store {
     pub(crate) read: AnyPool,
     pub(crate) acts: mpsc::Sender<Act>,
     pub(crate) head: watch::Receiver<Chain>,
+    options: AnyConnectOptions,
 }
 
 impl std::fmt::Debug for Store {
@@ -57,13 +64,41 @@ impl Store {
         let read = AnyPoolOptions::new()
             .max_connections(READERS)
             .after_connect(|conn, _| Box::pin(async move { read_only(conn).await }))
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(|e| fail(e.to_string()))?;
         let (acts, queue) = mpsc::channel(QUEUE);
         let (tell, head) = watch::channel(chain);
         tokio::spawn(write::serve(Tx::new(conn, chain), queue, tell));
-        Ok(Self { read, acts, head })
+        Ok(Self { read, acts, head, options })
+    }
+
+    /// Writes a copy of all that is committed to `path`, where nothing may be: one whole file, as of one moment, without a
+    /// byte of what was deleted. Acts go on meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`]: the engine's, a file that is there among them.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let fail = || StoreError::sql("copy the database");
+        let mut conn = self.options.connect().await.map_err(fail())?;
+        sqlx::query(NO_TEMPORARY_FILES).fetch_optional(&mut conn).await.map_err(fail())?;
+        let path = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&mut conn).await.map_err(fail())?;
+        conn.close().await.map_err(fail())
+    }
+
+    /// Brings everything that is committed into the database's own file, and empties the log beside it: what was deleted or
+    /// replaced before stands in neither any more. Answers false when a reader held it up for ten seconds.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn forget(&self) -> Result<bool, StoreError> {
+        let fail = || StoreError::sql("empty the database's log");
+        let mut conn = self.options.connect().await.map_err(fail())?;
+        pragmas(&mut conn).await.map_err(fail())?;
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await.map_err(fail())?;
+        conn.close().await.map_err(fail())?;
+        Ok(row.get::<i64, _>(0) == 0)
     }
 }
 
@@ -85,11 +120,19 @@ fn options(path: &Path) -> Result<AnyConnectOptions, String> {
 /// the process that serves this is confined to its own folder, where it would be refused such a file.
 const NO_TEMPORARY_FILES: &str = "PRAGMA temp_store = MEMORY";
 
+/// What is deleted or replaced is overwritten where it stood. A sealed value that lay on in free space would be one that
+/// nobody can delete.
+const OVERWRITE: &str = "PRAGMA secure_delete = ON";
+
 async fn pragmas(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
     // FULL: a commit is on the disk before it is answered; WAL alone would lose the last ones with the power.
-    for pragma in
-        ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 10000", NO_TEMPORARY_FILES]
-    {
+    for pragma in [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA busy_timeout = 10000",
+        NO_TEMPORARY_FILES,
+        OVERWRITE,
+    ] {
         sqlx::query(pragma).fetch_optional(&mut *conn).await?;
     }
     Ok(())
@@ -139,6 +182,81 @@ async fn migrate(conn: &mut AnyConnection, path: &Path) -> Result<(), StoreError
 mod tests {
     use super::*;
     use crate::script::Statement;
+
+    #[tokio::test]
+    async fn a_database_of_before_keeps_its_secrets_as_the_workspaces_own() {
+        const BEFORE: &str = "INSERT INTO secrets (name, sealed, set_by, set_at, version, gone) VALUES \
+            ('model/a', x'0102', 'ada', 7, 3, 0), ('model/b', x'', 'ada', 8, 2, 1)";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("volary.db");
+        drop(std::fs::File::create(&path).unwrap());
+        sqlx::any::install_default_drivers();
+        let mut conn = options(&path).unwrap().connect().await.unwrap();
+        sqlx::raw_sql(MIGRATIONS[0]).execute(&mut conn).await.unwrap();
+        sqlx::query(BEFORE).execute(&mut conn).await.unwrap();
+        let versions = "CREATE TABLE schema_versions (version BIGINT PRIMARY KEY NOT NULL, written_by TEXT NOT NULL); \
+            INSERT INTO schema_versions VALUES (1, '0.0.1')";
+        sqlx::raw_sql(versions).execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+
+        let store = Store::open(&path).await.unwrap();
+        let kept = store.secrets().await.unwrap();
+        assert_eq!(kept.len(), 1);
+        let row = &kept[0];
+        assert_eq!((row.name.as_str(), row.person.as_str(), row.kind.as_str()), ("model/a", "", ""));
+        assert_eq!((row.sealed.as_slice(), row.set_by.as_str(), row.set_at.0, row.version), (&[1, 2][..], "ada", 7, 3));
+        assert_eq!((row.personal, row.last_used), (false, None));
+        let next = store.write(|tx| Box::pin(async move { tx.next_secret_version("model/b", "").await }));
+        assert_eq!(next.await.unwrap(), 3, "one that was removed keeps its version");
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_whole_and_what_was_deleted_is_in_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        // Longer than a page, so that it lies in pages that become free.
+        let sealed: Vec<u8> = (0..17_000u32).map(|n| (n % 251) as u8).collect();
+        let places = || -> Vec<String> {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let holds = |path: &std::path::PathBuf| {
+                std::fs::read(path).unwrap().windows(64).any(|window| window == &sealed[8000..8064])
+            };
+            files.filter(holds).map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        let row = |name: &str| crate::secrets::SecretRow {
+            name: name.into(),
+            person: String::new(),
+            kind: String::new(),
+            personal: false,
+            sealed: sealed.clone(),
+            set_by: "ada".into(),
+            set_at: model::Moment(1),
+            last_used: None,
+            version: 1,
+        };
+        let (one, two) = (row("one"), row("two"));
+        let set = store.write(move |tx| {
+            Box::pin(async move {
+                tx.set_secret(&one).await?;
+                tx.set_secret(&two).await
+            })
+        });
+        set.await.unwrap();
+        assert!(!places().is_empty());
+        let remove = |name| store.write(move |tx| Box::pin(async move { tx.remove_secret(name, "").await }));
+        assert!(remove("one").await.unwrap());
+
+        let copy = dir.path().join("copy.db");
+        store.copy_to(&copy).await.unwrap();
+        assert!(store.copy_to(&copy).await.is_err(), "nothing is written over");
+        let copied = Store::open(&copy).await.unwrap().secrets().await.unwrap();
+        assert_eq!(copied.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["two"]);
+        std::fs::remove_file(&copy).unwrap();
+
+        assert!(remove("two").await.unwrap());
+        assert!(store.forget().await.unwrap());
+        assert_eq!(places(), Vec::<String>::new());
+    }
 
     #[tokio::test]
     async fn no_connection_ever_needs_a_temporary_file() {

@@ -18,12 +18,19 @@ pub(crate) enum Value {
     Number(i64),
     Text(String),
     NoText,
+    NoNumber,
     Bytes(Vec<u8>),
 }
 
 impl From<i64> for Value {
     fn from(n: i64) -> Self {
         Self::Number(n)
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(n: Option<i64>) -> Self {
+        n.map_or(Self::NoNumber, Self::Number)
     }
 }
 
@@ -95,6 +102,7 @@ fn add(arguments: &mut AnyArguments, value: Value) -> Result<(), sqlx::error::Bo
         Value::Number(n) => arguments.add(n),
         Value::Text(text) => arguments.add(text),
         Value::NoText => arguments.add(None::<String>),
+        Value::NoNumber => arguments.add(None::<i64>),
         Value::Bytes(bytes) => arguments.add(bytes),
     }
 }

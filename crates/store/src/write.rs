@@ -242,6 +242,8 @@ impl Tx {
             self.refused = None;
             // There may be no transaction left to roll back.
             drop(carry_out(&mut self.conn, vec![Statement::new("roll back", "ROLLBACK")]).await);
+            // Another server on this database may have appended to the chain: the next group begins where it ends now.
+            self.chain = Chain::last(&mut self.conn).await.unwrap_or(before);
         }
         for reply in replies {
             reply(fate.clone());

@@ -10,9 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use store::chain::By;
 use store::grants::{GrantRow, HandleRow};
-use store::keep::{SecretRow, TokenRow};
+use store::keep::TokenRow;
 use store::runs::{RunRow, Taken};
-use store::{SCHEMA, Store, StoreError};
+use store::secrets::SecretRow;
+use store::{SCHEMA, Store, StoreError, Tx};
 
 fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -240,6 +241,8 @@ async fn a_reservation_is_replaced_by_what_was_used_once() {
     let store = Store::open(&path).await.unwrap();
     let run = add_run(&store, "r").await;
     let mut grant = GrantRow {
+        reads: 0,
+        told: 0,
         id: "g".parse().unwrap(),
         run: run.clone(),
         model: "m".into(),
@@ -271,30 +274,90 @@ async fn a_reservation_is_replaced_by_what_was_used_once() {
     assert_eq!(store.run(&run).await.unwrap().unwrap().calls, 1);
 }
 
+fn secret(person: &str, sealed: &[u8], version: u64) -> SecretRow {
+    SecretRow {
+        name: "model/a".into(),
+        person: person.into(),
+        kind: "anthropic".into(),
+        personal: true,
+        sealed: sealed.to_vec(),
+        set_by: "me".into(),
+        set_at: Moment(1),
+        last_used: None,
+        version,
+    }
+}
+
 #[tokio::test]
 async fn a_removed_secret_is_gone_with_its_bytes_and_its_versions_go_on() {
     let (_dir, path) = place();
     let store = Store::open(&path).await.unwrap();
     let act = store.write(|tx| {
         Box::pin(async move {
-            let row = |sealed: &[u8], version| SecretRow {
-                name: "model/a".into(),
-                sealed: sealed.to_vec(),
-                set_by: "me".into(),
-                set_at: Moment(1),
-                version,
-            };
-            assert_eq!(tx.next_secret_version("model/a").await?, 1);
-            tx.set_secret(&row(b"sealed", 1)).await?;
-            assert_eq!(tx.secret("model/a").await?, Some(row(b"sealed", 1)));
-            assert!(tx.remove_secret("model/a").await?);
-            assert!(!tx.remove_secret("model/a").await?);
-            assert_eq!(tx.secret("model/a").await?, None);
-            tx.next_secret_version("model/a").await
+            assert_eq!(tx.next_secret_version("model/a", "").await?, 1);
+            tx.set_secret(&secret("", b"sealed", 1)).await?;
+            assert_eq!(tx.secret_of("model/a", "").await?, Some(secret("", b"sealed", 1)));
+            assert!(tx.remove_secret("model/a", "").await?);
+            assert!(!tx.remove_secret("model/a", "").await?);
+            assert_eq!(tx.secret_of("model/a", "").await?, None);
+            tx.next_secret_version("model/a", "").await
         })
     });
     assert_eq!(act.await.unwrap(), 2);
     assert!(store.secrets().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_persons_value_and_the_workspaces_are_set_used_and_removed_each_for_itself() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let act = store.write(|tx| {
+        Box::pin(async move {
+            tx.set_secret(&secret("", b"shared", 1)).await?;
+            tx.set_secret(&secret("ada", b"of ada", 1)).await?;
+            let taken =
+                async |tx: &mut Tx, person: &str| tx.secret_for("model/a", person).await.unwrap().map(|row| row.sealed);
+            assert_eq!(taken(tx, "ada").await, Some(b"of ada".to_vec()));
+            assert_eq!(taken(tx, "bob").await, Some(b"shared".to_vec()));
+            assert_eq!(tx.next_secret_version("model/a", "bob").await?, 1);
+
+            // Within a minute of the last use another is not noted.
+            for (at, noted) in [(100, 100), (60_099, 100), (60_100, 60_100)] {
+                let row = tx.secret_of("model/a", "ada").await?.unwrap();
+                tx.secret_used(&row, Moment(at));
+                assert_eq!(tx.secret_of("model/a", "ada").await?.unwrap().last_used, Some(Moment(noted)), "{at}");
+            }
+            assert_eq!(tx.secret_of("model/a", "").await?.unwrap().last_used, None);
+            // A value that was just set was never used, and a use of the one before it is not its own.
+            let before = tx.secret_of("model/a", "ada").await?.unwrap();
+            tx.set_secret(&secret("ada", b"new", 2)).await?;
+            tx.secret_used(&SecretRow { last_used: None, ..before }, Moment(200_000));
+            assert_eq!(tx.secret_of("model/a", "ada").await?, Some(secret("ada", b"new", 2)));
+
+            assert!(tx.remove_secret("model/a", "ada").await?);
+            assert_eq!(taken(tx, "ada").await, Some(b"shared".to_vec()));
+            Ok::<_, StoreError>(())
+        })
+    });
+    act.await.unwrap();
+    assert_eq!(store.secrets().await.unwrap(), [secret("", b"shared", 1)]);
+}
+
+#[tokio::test]
+async fn a_workspaces_key_is_exchanged_for_the_very_one_that_was_there() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).await.unwrap();
+    let act = store.write(|tx| {
+        Box::pin(async move {
+            assert!(!tx.exchange_workspace_key("k", b"", b"new").await?);
+            assert!(tx.keep_workspace_key("k", b"old").await?);
+            assert!(!tx.exchange_workspace_key("k", b"other", b"new").await?);
+            tx.exchange_workspace_key("k", b"old", b"new").await
+        })
+    });
+    let exchanged: Result<bool, StoreError> = act.await;
+    assert!(exchanged.unwrap());
+    assert_eq!(store.workspace_key("k").await.unwrap(), Some(b"new".to_vec()));
 }
 
 #[tokio::test]

@@ -104,6 +104,10 @@ impl Client {
     pub async fn get_bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         Ok(self.send(Method::GET, path, Vec::new()).await?.into_body().collect().await?.to_bytes().to_vec())
     }
+    /// `GET`, answered in bytes of any length, as they come.
+    pub async fn stream(&self, path: &str) -> anyhow::Result<Incoming> {
+        Ok(self.send(Method::GET, path, Vec::new()).await?.into_body())
+    }
     /// `POST`, answered in JSON.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         Self::whole(self.send(Method::POST, path, serde_json::to_vec(body)?).await?).await
@@ -124,6 +128,14 @@ impl Client {
     /// Ends a run.
     pub async fn cancel(&self, run: &RunId) -> anyhow::Result<()> {
         self.act(Method::POST, &format!("/api/runs/{run}/cancel"), &serde_json::json!({})).await
+    }
+    /// Has a run stand still; gives it as it is then.
+    pub async fn pause(&self, run: &RunId) -> anyhow::Result<RunView> {
+        self.post(&format!("/api/runs/{run}/pause"), &serde_json::json!({})).await
+    }
+    /// Lets a run go on; gives it as it is then.
+    pub async fn resume(&self, run: &RunId) -> anyhow::Result<RunView> {
+        self.post(&format!("/api/runs/{run}/resume"), &serde_json::json!({})).await
     }
     /// Bytes for an exec.
     pub async fn input(&self, run: &RunId, input: &Input) -> anyhow::Result<()> {

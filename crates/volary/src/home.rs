@@ -79,13 +79,14 @@ impl Home {
                 }
             }
         }
-        let folders: [(&str, u32, Option<u32>); 6] = [
+        let folders: [(&str, u32, Option<u32>); 7] = [
             ("", 0o711, None),
             ("server", 0o700, Some(server_uid)),
             ("operator", 0o700, None),
             ("profiles", 0o755, None),
             ("run", 0o711, None),
             ("log", 0o700, None),
+            ("keys", 0o700, None),
         ];
         for (name, mode, uid) in folders {
             let path = if name.is_empty() { self.0.clone() } else { self.0.join(name) };
@@ -143,7 +144,7 @@ impl Home {
 
     /// Refuses a folder that holds anything but a home's own: its modes and owners would be changed.
     fn is_ours(&self) -> anyhow::Result<()> {
-        const OURS: [&str; 5] = ["server", "operator", "profiles", "run", "log"];
+        const OURS: [&str; 7] = ["server", "operator", "profiles", "run", "log", "keys", crate::keys::FILE];
         for entry in fs::read_dir(&self.0).with_context(|| format!("look into the home {}", self.0.display()))? {
             let name = entry?.file_name();
             if !OURS.iter().any(|ours| name == *ours) {
@@ -187,6 +188,10 @@ impl Home {
     /// Profiles, one TOML file each.
     pub fn profiles(&self) -> PathBuf {
         self.0.join("profiles")
+    }
+    /// The vault's keys, where they are files of the home's own: no process of the platform reads it once it is up.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
     }
     /// A socket or a state file of the running platform.
     pub fn run(&self, name: &str) -> PathBuf {

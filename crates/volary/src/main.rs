@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod confine;
 mod home;
+mod keys;
 mod logs;
 mod outside;
 mod process;
@@ -116,10 +117,40 @@ enum Command {
         /// The run
         run: String,
     },
-    /// Keep keys: set, list, delete; never read back
+    /// Have a run stand still where it is: its box, and its time
+    Pause {
+        /// The run
+        run: String,
+    },
+    /// Let a paused run go on
+    Resume {
+        /// The run
+        run: String,
+    },
+    /// Keep keys: set, rotate, list, delete; never read back
     Secret {
         #[command(subcommand)]
         act: commands::secrets::Act,
+    },
+    /// Keep OAuth connections: add, list, sign in, end; tokens are never shown
+    Connect {
+        #[command(subcommand)]
+        act: commands::connect::Act,
+    },
+    /// Say which key the vault is wrapped with, and wrap it with another
+    Vault {
+        #[command(subcommand)]
+        act: commands::vault::Act,
+    },
+    /// Copy everything that is kept into a new folder, its secrets sealed; never the key
+    Backup {
+        /// The folder, which is made
+        folder: PathBuf,
+    },
+    /// Make a new home (--home) of a backup
+    Restore {
+        /// The folder of the backup
+        folder: PathBuf,
     },
     /// Name models: add, list, test, delete
     Model {
@@ -200,6 +231,7 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
         }
         Command::Doctor { json } => commands::doctor::main(json),
         Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),
+        Command::Restore { folder } => commands::backup::restore(&folder, &home),
         Command::Verify { file, key, json } => commands::verify::main(&home, file.as_deref(), key.as_deref(), json),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -222,7 +254,12 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Allow(args) => commands::explain::allow(home, &args).await,
         Command::Replay { run, turn } => commands::log::replay(home, &run, turn).await,
         Command::Cancel { run } => commands::log::cancel(home, &run).await,
+        Command::Pause { run } => commands::log::pause(home, &run).await,
+        Command::Resume { run } => commands::log::resume(home, &run).await,
         Command::Secret { act } => commands::secrets::main(home, &act).await,
+        Command::Connect { act } => commands::connect::main(home, &act).await,
+        Command::Vault { act } => commands::vault::main(home, &act).await,
+        Command::Backup { folder } => commands::backup::backup(home, &folder).await,
         Command::Model { act } => commands::models::main(home, &act).await,
         Command::Scrub(args) => commands::scrub::main(home, &args).await,
         Command::Reach { profile, json } => commands::reach::main(home, &profile, json),
@@ -231,7 +268,7 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
             println!("{}", if json { serde_json::to_string_pretty(&link)? } else { link.url });
             Ok(0)
         }
-        Command::Up { .. } | Command::Doctor { .. } | Command::Goldens { .. } | Command::Verify { .. } => {
+        Command::Up { .. } | Command::Doctor { .. } | Command::Goldens { .. } | Command::Verify { .. } | Command::Restore { .. } => {
             unreachable!("handled by `start`")
         }
     }

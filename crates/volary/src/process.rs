@@ -1,6 +1,7 @@
 //! The processes that `volary` starts of itself: `volary process NAME CONFIG`. Not for people.
 
 use crate::confine::{self, Files, Row, STARTS_NOTHING, call};
+use crate::home::Home;
 use crate::outside::Outside;
 use anyhow::{Context, bail};
 use api::walls::Forbidden;
@@ -73,6 +74,7 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
         "server" => server(&config),
         "gateway" => gateway(&config),
         "operator" => operator(&config),
+        "key" => crate::keys::give(&Home::resolve(Some(&config.home))?, config.up),
         other => bail!("there is no process {other:?}"),
     }
 }
@@ -111,7 +113,10 @@ fn server(config: &Config) -> anyhow::Result<()> {
     let accounts = server::accounts::Accounts::open().context("open the kernel's table of connections")?;
     let files = Some(Files { own: vec![dir.clone()], replace: vec![profiles.clone()], read: Vec::new() });
     confine::take(&Row { uid: Some(config.server_uid), files, ..server_row() }, config.up)?;
+    // Only now: what opens everything is in no process that is not confined yet.
+    let keys = crate::keys::take(inherited(7))?;
     server::run(server::Config {
+        keys,
         tcp: TcpListener::from(inherited(3)),
         api: UnixListener::from(inherited(4)),
         operator: UnixListener::from(inherited(5)),

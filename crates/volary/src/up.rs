@@ -3,6 +3,7 @@
 
 use crate::client::Client;
 use crate::home::Home;
+use crate::keys;
 use crate::outside::Outside;
 use crate::process::Config;
 use anyhow::{Context, bail};
@@ -79,6 +80,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         }
     };
     make(home, server_uid)?;
+    keys::Config::read(home)?;
     let lock = lock(home)?;
     // Orphans of the operator (helpers that still take a box down) become ours, so that we can wait for them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -219,12 +221,17 @@ impl Part {
         let log = File::options().create(true).append(true).open(home.path().join("log").join(self.name))?;
         // A group of its own: Ctrl-C is for `up`, which ends its parts in order.
         command.process_group(0);
-        command.stderr(log).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        command.stderr(log.try_clone()?).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
         if let (Some(address), "operator") = (std::env::var_os("DOCKER_HOST"), self.name) {
             // An administrator's word on where the Docker engine is; see `sandbox::docker`.
             command.env("DOCKER_HOST", address);
         }
-        let fds: Vec<i32> = self.fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+        // For the server's own, from a process that is not confined and lives no longer than it takes.
+        let key = match self.name {
+            "server" => Some(keys::hand_over(config, log)?),
+            _ => None,
+        };
+        let fds: Vec<i32> = self.fds.iter().chain(&key).map(|fd| fd.as_fd().as_raw_fd()).collect();
         // SAFETY: only fcntl and dup2, which are async-signal-safe; no allocation.
         unsafe {
             command.pre_exec(move || {
@@ -293,6 +300,7 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
         if !told && ready(&client).await {
             told = true;
             tick = tokio::time::interval(Duration::from_secs(1));
+            settle(home, &client).await;
             tell_ready(options, &state.url, &client).await?;
         }
         if !told {
@@ -305,6 +313,20 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
                 bail!("the platform was not ready within {} s; look at {}", READY.as_secs(), log.display());
             }
         }
+    }
+}
+
+/// A rotation of the vault's key that was cut off, if there was one, is brought to its end.
+async fn settle(home: &Home, client: &Client) {
+    let settled = match keys::rotate::lock(home) {
+        Ok(Some(_lock)) => keys::rotate::settle(home, client).await,
+        // One is under way: it brings itself to its end.
+        Ok(None) => Ok(()),
+        Err(e) => Err(e),
+    };
+    if let Err(e) = settled {
+        // Both keys are offered at the next start as at this one.
+        eprintln!("volary: a rotation of the vault's key was not brought to its end: {e:#}");
     }
 }
 

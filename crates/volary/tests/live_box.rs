@@ -255,13 +255,14 @@ fn server_and_gateway_cannot_read_or_signal_one_another_even_under_the_others_ui
                 );
             }
         }
-        for file in ["server/volary.db", "server/kek"] {
+        // The server's uid owns its rows, and nobody's but root's is the key that they are sealed with.
+        for (file, readers) in [("server/volary.db", &uids[..1]), ("keys/kek", &uids[..0])] {
             let path = live.platform.home().join(file);
+            assert!(path.exists(), "{file}");
             let said = as_uid(uid, &format!("head -c 1 '{}' >/dev/null 2>&1; echo $?", path.display()));
-            // The server's uid owns them; the server itself stands in a Landlock domain besides.
-            assert_eq!(said == "0\n", uid == uids[0], "uid {uid} and {file}");
+            assert_eq!(said == "0\n", readers.contains(&uid), "uid {uid} and {file}");
         }
-        for file in ["operator", "log"] {
+        for file in ["operator", "log", "keys"] {
             let path = live.platform.home().join(file);
             assert_ne!(
                 as_uid(uid, &format!("ls '{}' >/dev/null 2>&1; echo $?", path.display())),

@@ -10,6 +10,7 @@ pub mod cut;
 mod files;
 mod shell;
 mod walk;
+mod words;
 
 use crate::rpc::{Peer, RpcError};
 use crate::turns::{Call, ToolResult, ToolSpec};
@@ -107,6 +108,7 @@ pub struct Search {
 pub struct Shell {
     command: String,
     timeout: Option<u64>,
+    lease: Option<String>,
 }
 
 struct Described {
@@ -145,7 +147,7 @@ const ALL: [Described; 6] = [
     Described {
         name: "shell",
         description: "Runs a command by /bin/sh -c in /workspace, without a terminal and without standard input. Gives both outputs and the exit status; of a long output the first and the last 15 KiB.",
-        schema: r#"{"type":"object","properties":{"command":{"type":"string"},"timeout":{"type":"integer","minimum":1,"description":"Seconds after which it is killed; 120 unless said."}},"required":["command"],"additionalProperties":false}"#,
+        schema: r#"{"type":"object","properties":{"command":{"type":"string"},"timeout":{"type":"integer","minimum":1,"description":"Seconds after which it is killed; 120 unless said."},"lease":{"type":"string","description":"Id of a lease that the command is to use. It is then one program with its arguments, executed without a shell, and only a program that the lease is for."}},"required":["command"],"additionalProperties":false}"#,
     },
 ];
 

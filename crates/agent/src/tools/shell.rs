@@ -1,12 +1,13 @@
 //! `shell`, through the runner's `terminal/*`: asked for, never executed here.
 
-use super::{Bench, MAX_TEXT, Said, Shell, cut};
+use super::{Bench, MAX_TEXT, Said, Shell, cut, words};
 use agent_client_protocol_schema::v1::{
     CLIENT_METHOD_NAMES, CreateTerminalRequest, CreateTerminalResponse, KillTerminalRequest, Meta,
     ReleaseTerminalRequest, TerminalExitStatus, TerminalId, TerminalOutputRequest, TerminalOutputResponse,
     WaitForTerminalExitRequest, WaitForTerminalExitResponse,
 };
 use api::inbox::ACP_TOOL_CALL;
+use api::leases::ACP_LEASE;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -22,8 +23,16 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run(bench: &Bench, id: &str, shell: &Shell) -> Result<Said, Said> {
     let mut meta = Meta::new();
     meta.insert(ACP_TOOL_CALL.to_owned(), Value::from(id));
-    let ask = CreateTerminalRequest::new(bench.session.clone(), "/bin/sh")
-        .args(vec!["-c".to_owned(), shell.command.clone()])
+    let (program, args) = match &shell.lease {
+        None => ("/bin/sh".to_owned(), vec!["-c".to_owned(), shell.command.clone()]),
+        Some(lease) => {
+            meta.insert(ACP_LEASE.to_owned(), Value::from(lease.as_str()));
+            let mut words = words::split(&shell.command).map_err(Said::error)?.into_iter();
+            (words.next().ok_or_else(|| Said::error("The command is empty."))?, words.collect())
+        }
+    };
+    let ask = CreateTerminalRequest::new(bench.session.clone(), program)
+        .args(args)
         .cwd(bench.root.clone())
         .output_byte_limit(HELD)
         .meta(meta);

@@ -10,6 +10,7 @@
 //! | `wire`, `shape` | HTTP/1.1 of a box, of which there is one reading |
 //! | `request` | what a request names, and whether all places that name it agree |
 //! | `run` | what is held of one run: authority, table, connections, count |
+//! | `allowances` | many requests of one kind by one word of the server |
 //! | `reach`, `resolve` | names to checked addresses to a connection |
 //! | `line` | connections kept for the next request of the same run |
 //! | `inject` | headers on their way, and the credential |
@@ -19,6 +20,7 @@
 //! | `authority` | whom the box trusts |
 //! | `limits`, `fault` | numbers; what goes wrong outside |
 
+pub(crate) mod allowances;
 pub(crate) mod authority;
 pub(crate) mod body;
 mod decode;
@@ -62,6 +64,7 @@ use policy::egress::{Allowed, Ask, Form, Handle, Kind, Verdict, judge};
 use reach::Way;
 use request::Asked;
 use run::Known;
+use std::sync::Arc;
 use std::time::Instant;
 use tunnel::{After, Next};
 
@@ -139,7 +142,7 @@ async fn through(
     let upgrade = asked.signs.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let is_write = matches!(granted.allowed.kind, Kind::Write { .. });
-    let prepare = |line: &Line| prepare(&asked, &way, &head.method, &head.headers, line, credential.as_ref());
+    let prepare = |line: &Line| prepare(&asked, &way, &head.method, &head.headers, line, credential.as_deref());
 
     let key = Key { way: way.clone(), law: granted.known.version, handle: handle_sha256(&asked) };
     let run = &caller.egress;
@@ -193,7 +196,7 @@ struct Granted {
     allowed: Allowed,
     known: Known,
     /// None for a CONNECT that is opened here: each request inside is granted by itself.
-    leave: Option<(Leave, Option<EgressCredential>)>,
+    leave: Option<(Leave, Option<Arc<EgressCredential>>)>,
 }
 
 /// Decides, and has the server grant and record it.
@@ -232,10 +235,22 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
             return Ok(Granted { allowed, known, leave: None });
         }
         caller.tally.may_ask()?;
-        match gate.server.ask_egress(question(gate, caller, asked, method, allowed, &known)).await {
+        let question = question(gate, caller, asked, method, allowed, &known);
+        if let Some(kind) = kind(asked, &question, allowed) {
+            let (taken, size) = run.allowances.take(&kind, &question.method, &question.target);
+            if let Some(reads) = size {
+                let ask = for_many(&question, &known, allowed, reads);
+                run.allowances.ask(&gate.server, kind, ask);
+            }
+            if let Some(taken) = taken {
+                caller.tally.allowed();
+                return Ok(Granted { allowed, known, leave: Some(taken) });
+            }
+        }
+        match gate.server.ask_egress(question).await {
             Ok(Said::Granted { leave, credential }) => {
                 caller.tally.granted();
-                return Ok(Granted { allowed, known, leave: Some((leave, credential)) });
+                return Ok(Granted { allowed, known, leave: Some((leave, credential.map(Arc::new))) });
             }
             Ok(Said::Law { version, egress }) => {
                 known = run.learn(version, &egress)?;
@@ -282,7 +297,37 @@ fn question(
         capability,
         handle_sha256: handle_sha256(asked),
         delegated: gate.reach.delegates(&asked.host, allowed.internal.is_some()),
+        reads: 0,
     }
+}
+
+/// Of which kind a request is, when one allowance may be for many such: it changes nothing, by its method.
+fn kind(asked: &Asked, question: &EgressAsk, allowed: Allowed) -> Option<allowances::Kind> {
+    let row = match allowed.kind {
+        Kind::Read | Kind::Package => None,
+        Kind::Write { row } => Some((row, question.handle_sha256.clone()?)),
+        Kind::Intercept | Kind::Tunnel(_) => return None,
+    };
+    let reads = matches!(question.method.as_str(), "GET" | "HEAD") && !asked.signs.upgrade && !asked.signs.body;
+    reads.then(|| allowances::Kind {
+        host: asked.host.clone(),
+        port: asked.port,
+        tls: asked.form == Form::Intercepted,
+        law: question.law,
+        rule: allowed.rule,
+        row,
+    })
+}
+
+/// The question for many requests of the kind that this one is of.
+fn for_many(question: &EgressAsk, known: &Known, allowed: Allowed, reads: u32) -> EgressAsk {
+    let path = match allowed.kind {
+        Kind::Write { row } => known.law.write(row).map(|row| row.path.to_string()),
+        _ => None,
+    };
+    let root = question.target.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let method = if path.is_some() { question.method.clone() } else { "GET".to_owned() };
+    EgressAsk { target: format!("{root}{}", path.as_deref().unwrap_or("/")), method, reads, ..question.clone() }
 }
 
 fn handle_sha256(asked: &Asked) -> Option<String> {

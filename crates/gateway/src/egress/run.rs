@@ -1,5 +1,6 @@
 //! What the gateway holds of one run for its way out: its authority, its table, its connections, what it has moved.
 
+use super::allowances::Allowances;
 use super::authority::Authority;
 use super::limits::{LAW_FRESH, RUN_BYTES, RUN_STREAMS};
 use super::line::Lines;
@@ -18,6 +19,7 @@ pub(crate) struct Run {
     pub(crate) authority: Authority,
     pub(crate) lines: Arc<Lines>,
     pub(crate) spent: Arc<Spent>,
+    pub(crate) allowances: Arc<Allowances>,
     /// One for each request over HTTP/2 that may be in progress.
     pub(crate) streams: Arc<Semaphore>,
     law: Mutex<Option<Known>>,
@@ -57,6 +59,7 @@ impl Run {
             authority: Authority::new(run)?,
             lines: Arc::default(),
             spent: Arc::default(),
+            allowances: Arc::default(),
             streams: Arc::new(Semaphore::new(RUN_STREAMS)),
             law: Mutex::default(),
         })

@@ -6,7 +6,7 @@ use super::{ANSWER_SECS, Lost, Queued, Server};
 use api::grants::FromGateway;
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
-use model::{LeaseId, Moment, Secret};
+use model::{LeaseId, Moment, RunId, Secret};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,10 +19,17 @@ const REMEMBERED: usize = 256;
 #[derive(Default)]
 pub(super) struct Leases {
     pub(super) asked: HashMap<u64, oneshot::Sender<LeaseWord>>,
-    pub(super) uses: HashMap<u64, (LeaseId, oneshot::Sender<Taken>)>,
+    pub(super) uses: HashMap<u64, Use>,
     /// In use now. The sender says that the lease was taken back.
-    pub(super) held: BTreeMap<LeaseId, watch::Sender<bool>>,
+    pub(super) held: BTreeMap<LeaseId, (RunId, watch::Sender<bool>)>,
     revoked: VecDeque<LeaseId>,
+}
+
+/// A use that is being asked for.
+pub(super) struct Use {
+    run: RunId,
+    lease: LeaseId,
+    asker: oneshot::Sender<Taken>,
 }
 
 impl Leases {
@@ -43,7 +50,7 @@ impl Leases {
 
     /// As [`Leases::asker_is_gone`], of a use.
     pub(super) fn user_is_gone(&mut self, id: u64) -> bool {
-        let gone = self.uses.get(&id).is_none_or(|(_, asker)| asker.is_closed());
+        let gone = self.uses.get(&id).is_none_or(|of| of.asker.is_closed());
         if gone {
             self.uses.remove(&id);
         }
@@ -136,7 +143,8 @@ impl Server {
             }
             shared.last_id += 1;
             let id = shared.last_id;
-            shared.leases.uses.insert(id, (used.lease.clone(), answered));
+            let of = Use { run: used.run.clone(), lease: used.lease.clone(), asker: answered };
+            shared.leases.uses.insert(id, of);
             shared.queue.push_back(Queued { message: FromGateway::UseLease { id, used }, written: None });
         }
         self.work.notify_one();
@@ -151,7 +159,7 @@ impl Server {
     }
 
     pub(super) fn lease_value(self: &Arc<Self>, id: u64, word: ValueWord) {
-        let Some((lease, asker)) = self.shared().leases.uses.remove(&id) else {
+        let Some(Use { run, lease, asker }) = self.shared().leases.uses.remove(&id) else {
             // The connection that it was asked on is gone, and with it whoever asked; the server ends what is not named to it.
             return;
         };
@@ -164,7 +172,7 @@ impl Server {
                 }
                 let mut shared = self.shared();
                 let (tell, revoked) = watch::channel(shared.leases.revoked.contains(&lease));
-                shared.leases.held.insert(lease.clone(), tell);
+                shared.leases.held.insert(lease.clone(), (run, tell));
                 drop(shared);
                 let outcome = LeaseEnd::Broken;
                 let (server, value) = (self.clone(), value.0);
@@ -186,10 +194,19 @@ impl Server {
         drop(asker.send(taken));
     }
 
+    /// A run is over, and with it whatever uses a lease of it.
+    pub(crate) fn revoke_all(&self, run: &RunId) {
+        for (of, held) in self.shared().leases.held.values() {
+            if of == run {
+                held.send_replace(true);
+            }
+        }
+    }
+
     /// A lease was taken back.
     pub(super) fn revoke(&self, lease: LeaseId) {
         let mut shared = self.shared();
-        if let Some(held) = shared.leases.held.get(&lease) {
+        if let Some((_, held)) = shared.leases.held.get(&lease) {
             held.send_replace(true);
         }
         if shared.leases.revoked.len() == REMEMBERED {

@@ -89,6 +89,10 @@ pub struct Desk {
     pub credential: Option<(String, String, u16)>,
     /// Denied whatever it is.
     pub deny: bool,
+    /// Whether allowances are granted.
+    pub allowances: bool,
+    /// What allowances were asked for.
+    pub asked_for_many: Vec<EgressAsk>,
     /// What was asked.
     pub asked: Vec<EgressAsk>,
 }
@@ -102,13 +106,24 @@ impl Desk {
         if ask.law != self.version {
             return self.law();
         }
-        self.asked.push(ask.clone());
+        if ask.reads > 0 {
+            self.asked_for_many.push(ask.clone());
+            if !self.allowances {
+                return EgressWord::Denied { rule: "test.alone".into(), why: "One by one.".into() };
+            }
+        } else {
+            self.asked.push(ask.clone());
+        }
         if self.deny {
             return EgressWord::Denied { rule: "test.denied".into(), why: "The server says no.".into() };
         }
         let credential = ask.handle_sha256.as_ref().and(self.credential.as_ref());
         EgressWord::Granted {
-            grant: GrantId::parse(&format!("egress{}", self.asked.len())).expect("an id"),
+            grant: match ask.reads {
+                0 => GrantId::parse(&format!("egress{}", self.asked.len())),
+                _ => GrantId::parse(&format!("many{}", self.asked_for_many.len())),
+            }
+            .expect("an id"),
             credential: credential.map(|(value, host, port)| EgressCredential {
                 value: WireSecret(Secret::new(value.clone())),
                 secret: ask.capability.clone().unwrap_or_default(),
@@ -233,7 +248,15 @@ impl House {
 
         let (heard_by, heard) = mpsc::unbounded_channel();
         let word = Arc::new(Mutex::new(word));
-        let desk = Desk { table, version: 1, credential: None, deny: false, asked: Vec::new() };
+        let desk = Desk {
+            table,
+            version: 1,
+            credential: None,
+            deny: false,
+            allowances: false,
+            asked_for_many: Vec::new(),
+            asked: Vec::new(),
+        };
         let desk = Arc::new(Mutex::new(desk));
         let (say, server) = serve_grants(&folder, word.clone(), desk.clone(), heard_by.clone());
 

@@ -8,6 +8,7 @@ mod egress;
 mod formats;
 mod house;
 mod limits;
+mod private;
 mod provider;
 mod refusals;
 mod scripted;

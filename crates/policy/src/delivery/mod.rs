@@ -12,7 +12,7 @@ pub use page::page;
 pub use table::cell;
 
 use crate::Refusal;
-use model::capability::{Capability, Delivery, Variable};
+use model::capability::{Capability, Delivery, Variable, keys_among};
 use std::collections::BTreeMap;
 
 /// What happens in a run, in its order.
@@ -166,7 +166,8 @@ impl Custody {
 /// The custody of a stored secret, by its name and the known provider that it was set as a key of (empty: none).
 #[must_use]
 pub fn custody(name: &str, provider: &str) -> Custody {
-    if provider.is_empty() && !name.starts_with("model/") { Custody::Custom } else { Custody::Managed }
+    let ours = name.starts_with("model/") || name.starts_with("connection/");
+    if provider.is_empty() && !ours { Custody::Custom } else { Custody::Managed }
 }
 
 /// A word of the table.
@@ -198,49 +199,6 @@ pub fn row(capability: &Capability, custody: Custody) -> Result<(), Refusal> {
         cell.why
     );
     Err(Refusal::new(rule, why))
-}
-
-/// Variables in which programs look for a key of a known provider: no literal stands there.
-const KEYS: [&str; 24] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_OPENAI_API_KEY",
-    "BITBUCKET_TOKEN",
-    "CARGO_REGISTRY_TOKEN",
-    "CI_JOB_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLOUDFLARE_API_TOKEN",
-    "DIGITALOCEAN_ACCESS_TOKEN",
-    "GEMINI_API_KEY",
-    "GH_TOKEN",
-    "GITEA_TOKEN",
-    "GITHUB_TOKEN",
-    "GITLAB_TOKEN",
-    "GOOGLE_API_KEY",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "HCLOUD_TOKEN",
-    "NPM_TOKEN",
-    "OPENAI_API_KEY",
-    "OPENROUTER_API_KEY",
-];
-
-/// Whether a variable of this name is where programs look for a managed key.
-#[must_use]
-pub fn names_a_key(variable: &str) -> bool {
-    KEYS.contains(&variable)
-}
-
-/// The names among `variables` (of an image, a file, a request) that would bring a managed key into a box as a value.
-#[must_use]
-pub fn keys_among<'v>(variables: impl IntoIterator<Item = &'v str>) -> Vec<String> {
-    let mut names: Vec<String> = variables.into_iter().filter(|name| names_a_key(name)).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 /// What a profile says that no stored secret need be looked at to refuse.
@@ -332,14 +290,5 @@ mod tests {
         assert!(said.why.contains("GITHUB_TOKEN") && !said.why.contains("the-very-value"), "{said}");
         let handle = BTreeMap::from([("GITHUB_TOKEN".to_owned(), Variable::Handle { capability: "x".into() })]);
         assert_eq!(profile(&[capability("capability/x", Delivery::Proxy)], &handle), Ok(()));
-    }
-
-    #[test]
-    fn the_names_of_keys_are_in_order_and_can_be_set_by_no_other_rule_of_names() {
-        assert!(KEYS.is_sorted());
-        for name in KEYS {
-            assert_eq!(model::capability::variable_name(name), Ok(()), "{name} is refused before this table is asked");
-        }
-        assert_eq!(keys_among(["PATH", "OPENAI_API_KEY", "GH_TOKEN", "GH_TOKEN"]), ["GH_TOKEN", "OPENAI_API_KEY"]);
     }
 }

@@ -257,6 +257,9 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     let Some(method) = super::law::WRITE_METHODS.into_iter().find(|known| *known == method) else {
         return deny("method.unknown", "This method is none that goes through the proxy.");
     };
+    if let Some((rule, why)) = crate::git::forge::refused(ask.host.as_str(), ask.method, ask.path) {
+        return deny(rule, why);
+    }
     let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
         return no_row(ask, method, scheme, read);
     };

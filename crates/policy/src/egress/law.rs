@@ -147,7 +147,8 @@ impl Law {
     }
 
     /// The exception for `host` and `port`.
-    pub(super) fn exception(&self, host: &Name, port: u16) -> Option<usize> {
+    #[must_use]
+    pub fn exception(&self, host: &Name, port: u16) -> Option<usize> {
         self.internals.get(host.as_str())?.iter().copied().find(|row| self.internal[*row].port == port)
     }
 
@@ -269,7 +270,7 @@ impl Law {
         let method =
             method.ok_or_else(|| format!("the method {:?} is none of {}", row.method, WRITE_METHODS.join(", ")))?;
         if !is_capability(&row.capability) {
-            return Err("the capability is a name of a-z, 0-9 and '-'".into());
+            return Err("the capability is a name of a-z, 0-9 and '-', or `connection/` and such a name".into());
         }
         let port = row.port.unwrap_or(443);
         let same = |other: &Write| {
@@ -330,8 +331,9 @@ fn port_exists(port: Option<u16>) -> Result<(), String> {
     if port == Some(0) { Err("there is no port 0".into()) } else { Ok(()) }
 }
 
-/// The last part of a secret's name.
+/// The last part of a secret's name, or the whole name of a connection's access token.
 fn is_capability(text: &str) -> bool {
+    let text = text.strip_prefix("connection/").unwrap_or(text);
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')

@@ -118,6 +118,25 @@ pub fn never(method: &str, target: &str) -> Option<&'static str> {
         .map(|row| row.what)
 }
 
+/// Whether a request with a credential may never go through the forward proxy, by whatever row: the rule, and why.
+///
+/// Known forges are known by their host, others by the root of their API. A push goes the way on which it is held and
+/// listed, on no host past it.
+#[must_use]
+pub fn refused(host: &str, method: &str, target: &str) -> Option<(&'static str, String)> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = plain(path);
+    if path.ends_with("/git-receive-pack") || plain(query).contains("git-receive-pack") {
+        let why = "A push goes to the run's own git address, /git/ID at the box's door, where it is held and listed.";
+        return Some(("forge.push", why.to_owned()));
+    }
+    let named = |name: &str| host.split('.').any(|label| label == name);
+    let known = ["github", "ghe", "gitlab", "gitea", "forgejo", "codeberg"].into_iter().any(named);
+    let root = ["/api/v3/", "/api/v4/", "/api/v1/repos/", "/api/graphql"].into_iter().any(|root| path.contains(root));
+    let what = (known || root).then(|| never(method, target))??;
+    Some(("forge.never", format!("No run does this at a forge, whatever its profile allows: {what}.")))
+}
+
 /// The forge that a row of the table is of, for those who list it.
 #[must_use]
 pub fn rows() -> impl Iterator<Item = (Forge, &'static str, &'static str)> {
@@ -190,6 +209,21 @@ mod tests {
         ] {
             assert!(never(method, target).is_some(), "{method} {target}");
         }
+    }
+
+    #[test]
+    fn a_forge_is_known_by_its_host_or_its_api_and_a_push_goes_past_the_look_on_none() {
+        let rule = |host, method, target| refused(host, method, target).map(|(rule, _)| rule);
+        assert_eq!(rule("api.github.com", "PUT", "/repos/a/b/pulls/3/merge"), Some("forge.never"));
+        assert_eq!(rule("api.github.com", "POST", "/graphql"), Some("forge.never"));
+        assert_eq!(rule("git.corp.example", "PUT", "/api/v4/projects/3/merge_requests/1/merge"), Some("forge.never"));
+        assert_eq!(rule("git.corp.example", "POST", "/api/graphql"), Some("forge.never"));
+        assert_eq!(rule("api.tracker.example", "POST", "/graphql"), None);
+        assert_eq!(rule("api.github.com", "POST", "/repos/a/b/issues"), None);
+        assert_eq!(rule("git.corp.example", "POST", "/a/b.git/git-receive-pack"), Some("forge.push"));
+        assert_eq!(rule("git.corp.example", "GET", "/a/b.git/info/refs?service=git-receive-pack"), Some("forge.push"));
+        assert_eq!(rule("git.corp.example", "POST", "/a/b.git/git-receive-p%61ck"), Some("forge.push"));
+        assert_eq!(rule("git.corp.example", "POST", "/a/b.git/git-upload-pack"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::text::{line, plain, shown};
 use super::transcript::{part, slot};
 use super::words::{clock, cost as dollars, exit as how, number, span};
 use maud::{Markup, html};
-use model::event::{Exit, Reading, Stream, Verdict};
+use model::event::{Exit, OneRead, Reading, Stream, Verdict};
 use model::{BoxId, MicroDollars, Moment, Outcome, Usage};
 use serde_json::Value;
 
@@ -357,6 +357,41 @@ pub fn passed(status: u16, sent: u64, received: u64, interrupted: bool) -> Marku
 
 pub fn lone_passed(n: u64, at: Moment, passed: &Markup) -> Markup {
     entry(n, at, "call", &html! { p { "a request to the outside " span.paid { (passed) } } })
+}
+
+/// What was made by an allowance.
+pub fn reads(n: u64, at: Moment, reads: &[OneRead], over: bool, unheard: u32) -> Markup {
+    entry(
+        n,
+        at,
+        "call",
+        &html! {
+            @if !reads.is_empty() {
+                details.fold {
+                    summary {
+                        span.num { (number(reads.len() as u64)) } " "
+                        @if reads.len() == 1 { "read" } @else { "reads" } " by an allowance"
+                    }
+                    ul.paths {
+                        @for read in reads {
+                            li {
+                                (clock(read.at)) " " code { (line(&read.method, 32)) " " (line(&read.target, 256)) } " · "
+                                (passed(read.status, 0, read.received, read.interrupted))
+                            }
+                        }
+                    }
+                }
+            }
+            @if unheard > 0 {
+                p {
+                    span.bad { "The gateway ended" } ": up to " span.num { (number(u64::from(unheard))) }
+                    " more may have been made by this allowance; what became of them is not known."
+                }
+            } @else if over && reads.is_empty() {
+                p { "An allowance is over." }
+            }
+        },
+    )
 }
 
 /// What an administrator would add to allow what was refused. Nothing here allows it.

@@ -12,6 +12,7 @@
 
 mod assets;
 mod blocks;
+mod connections;
 #[cfg(test)]
 mod contrast;
 mod denials;
@@ -45,4 +46,5 @@ pub fn routes() -> Routes {
         .and(live::routes())
         .and(small::routes())
         .and(secrets::routes())
+        .and(connections::routes())
 }

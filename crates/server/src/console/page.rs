@@ -17,13 +17,15 @@ pub enum Place {
     Runs,
     Models,
     Secrets,
+    Connections,
     Evidence,
 }
 
-const NAVIGATION: [(Place, &str, &str); 4] = [
+const NAVIGATION: [(Place, &str, &str); 5] = [
     (Place::Runs, "/", "Runs"),
     (Place::Models, "/models", "Models"),
     (Place::Secrets, "/secrets", "Secrets"),
+    (Place::Connections, "/connections", "Connections"),
     (Place::Evidence, "/evidence", "Evidence"),
 ];
 

@@ -1,4 +1,4 @@
-//! The secrets: set from a form, deleted after a question, never shown.
+//! The secrets: set from a form, replaced, deleted after a question, never shown.
 
 use super::form::{Field, Wrong};
 use super::page::{Place, Trouble, Viewer, page};
@@ -11,6 +11,7 @@ use crate::guard::right::{SecretsDelete, SecretsList, SecretsSet};
 use crate::routes::Routes;
 use crate::{models, secrets};
 use api::grants::WireSecret;
+use api::http::{SecretView, SetSecret};
 use axum::Form;
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -18,12 +19,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
 use policy::access::Scope;
+use policy::providers::{Group, PROVIDERS, Provider};
 use serde::Deserialize;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/secrets", "The page of the secrets' names; no value.", show)
         .add(Method::POST, "/secrets", "Set a secret, or replace it, from its page.", set)
+        .add(Method::GET, "/secrets/rotate", "A page that takes a new value for a secret; shows none.", ask_value)
+        .add(Method::POST, "/secrets/rotate", "Put a new value in the place of one that is set, from its page.", rotate)
         .add(Method::GET, "/secrets/delete", "A page that asks before a secret is deleted; changes nothing.", ask)
         .add(Method::POST, "/secrets/delete", "Delete a secret, from its page; its value is lost.", delete)
 }
@@ -34,6 +38,8 @@ struct Was {
     #[serde(default)]
     set: Option<String>,
     #[serde(default)]
+    rotated: Option<String>,
+    #[serde(default)]
     deleted: Option<String>,
 }
 
@@ -42,78 +48,157 @@ async fn show(
     State(app): State<App>,
     query: Result<Query<Was>, QueryRejection>,
 ) -> Result<Markup, Trouble> {
-    let Query(was) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `set=NAME` or `deleted=NAME`."))?;
+    let Query(was) = query
+        .map_err(|_| Fault::bad("query.wrong", "The query takes `set=NAME`, `rotated=NAME` or `deleted=NAME`."))?;
     let said = |name: &str, what: &str| html! { p.said role="status" { "✓ " code { (line(name, 80)) } (what) } };
-    let said = match (&was.set, &was.deleted) {
-        (Some(name), _) => said(name, " is set. Its value is shown nowhere."),
-        (None, Some(name)) => said(name, " is deleted."),
-        (None, None) => html! {},
+    let said = match (&was.set, &was.rotated, &was.deleted) {
+        (Some(name), ..) => said(name, " is set. Its value is shown nowhere."),
+        (None, Some(name), _) => said(name, " has its new value. It is shown nowhere."),
+        (None, None, Some(name)) => said(name, " is deleted."),
+        (None, None, None) => html! {},
     };
-    list(&app, by.caller(), "", &said, &Wrong::default()).await
+    list(&app, by.caller(), &SetForm::default(), &said, &Wrong::default()).await
 }
 
-async fn list(app: &App, caller: &Caller, name: &str, said: &Markup, wrong: &Wrong) -> Result<Markup, Trouble> {
+async fn list(app: &App, caller: &Caller, was: &SetForm, said: &Markup, wrong: &Wrong) -> Result<Markup, Trouble> {
     let all = secrets::list(app).await?;
-    let wanted: Vec<String> = models::list(app).await?.into_iter().filter_map(|model| model.secret).collect();
-    let may_delete = caller.scopes.holds(Scope::SecretsDelete);
-    let field = |name, label, hint| Field { name, label, hint, wrong };
     let body = html! {
         h1 { "Secrets" }
-        p.lead { "A value goes in and never comes out: only the gateway gets it, for one granted call." }
+        p.lead {
+            "A value goes in and never comes out. A managed key goes into requests to its provider's hosts, by the gateway, "
+            "and into no box."
+        }
         (said)
         (wrong.above())
         div.table-card {
             table.stack role="table" {
                 thead {
                     tr role="row" {
-                        th role="columnheader" { "Name" } th role="columnheader" { "Set by" }
-                        th role="columnheader" { "Set, UTC" } th.num role="columnheader" { "Version" }
+                        @for name in ["Name", "Set by", "Set, UTC", "Last used, UTC"] { th role="columnheader" { (name) } }
+                        th.num role="columnheader" { "Version" }
                         th role="columnheader" { span.visually-hidden { "What can be done" } }
                     }
                 }
                 tbody {
-                    @for secret in &all {
-                        tr role="row" {
-                            th scope="row" role="rowheader" { code { (line(&secret.name, 80)) } }
-                            td role="cell" data-label="Set by" { (line(&secret.set_by, 64)) }
-                            td role="cell" data-label="Set, UTC" { (moment(secret.set_at)) }
-                            td.num role="cell" data-label="Version" { (secret.version) }
-                            td.act role="cell" {
-                                @if may_delete {
-                                    a.button.small href={ "/secrets/delete?name=" (secret.name) }
-                                        aria-label={ "Delete " (plain(&secret.name)) } { "Delete" }
-                                }
-                            }
-                        }
-                    }
-                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="5" { "No secret is set." } } }
+                    @for secret in &all { (row(secret, caller)) }
+                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "No secret is set." } } }
                 }
             }
         }
+        @if caller.scopes.holds(Scope::SecretsSet) { (fields(app, was, wrong).await?) }
+    };
+    Ok(page(caller, Place::Secrets, "Secrets", &body))
+}
+
+/// Whether a value is this person's own.
+fn is_mine(secret: &SecretView, caller: &Caller) -> bool {
+    secret.person.as_deref() == Some(caller.person.as_str())
+}
+
+fn row(secret: &SecretView, caller: &Caller) -> Markup {
+    let mine = is_mine(secret, caller);
+    let of_it = format!("name={}{}", secret.name, if mine { "&mine=true" } else { "" });
+    // Another person's value is theirs to replace and to delete.
+    let ours = mine || secret.person.is_none();
+    let spoken = format!("{}{}", plain(&secret.name), if mine { ", your own value" } else { "" });
+    html! {
+        tr role="row" {
+            th scope="row" role="rowheader" {
+                code { (line(&secret.name, 80)) }
+                div.sub {
+                    @match (&secret.kind, secret.managed) {
+                        (Some(kind), _) => { span.chip { "managed" } " " (line(kind, 40)) ", for " (hosts(kind)) }
+                        (None, true) => { span.chip { "managed" } " a model's key" }
+                        (None, false) => span.chip { "custom" },
+                    }
+                    @if mine { " " span.chip { "your own" } }
+                    @else if let Some(person) = &secret.person { " " span.chip { "of " (line(person, 64)) } }
+                    @else if secret.personal { " · people may have their own in its place" }
+                }
+            }
+            td role="cell" data-label="Set by" { (line(&secret.set_by, 64)) }
+            td role="cell" data-label="Set, UTC" { (moment(secret.set_at)) }
+            td role="cell" data-label="Last used, UTC" {
+                @match secret.last_used { Some(at) => (moment(at)), None => span.faint { "never" } }
+            }
+            td.num role="cell" data-label="Version" { (secret.version) }
+            td.act role="cell" {
+                @if ours && caller.scopes.holds(Scope::SecretsSet) {
+                    a.button.small href={ "/secrets/rotate?" (of_it) } aria-label={ "Replace " (spoken) } { "Replace" }
+                    " "
+                }
+                @if ours && caller.scopes.holds(Scope::SecretsDelete) {
+                    a.button.small href={ "/secrets/delete?" (of_it) } aria-label={ "Delete " (spoken) } { "Delete" }
+                }
+            }
+        }
+    }
+}
+
+fn hosts(kind: &str) -> String {
+    Provider::of(kind).map_or_else(|| "no host".to_owned(), |provider| provider.hosts.join(", "))
+}
+
+/// What a value takes.
+fn value_hint() -> Markup {
+    html! { (secrets::MIN_VALUE) " to 16,384 printable characters. It is not shown again." }
+}
+
+async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Trouble> {
+    let wanted: Vec<String> = models::list(app).await?.into_iter().filter_map(|model| model.secret).collect();
+    let field = |name, label, hint| Field { name, label, hint, wrong };
+    Ok(html! {
         form.card.fields method="post" action="/secrets" autocomplete="off" {
             h2 { "Set a secret" }
-            (field("name", "Name", html! { "A model's key is " code { "model/" } " and a name. One that is set already gets the new value." })
+            (field("name", "Name", html! { code { "model/" } " and a name for a model's key, " code { "capability/" } " for others. One that is set already gets the new value." })
                 .with(|ties| html! {
-                    input #name name="name" required maxlength="70" placeholder="model/anthropic" list="names" value=(plain(name))
+                    input #name name="name" required maxlength="76" placeholder="model/anthropic" list="names" value=(plain(&was.name))
                         spellcheck="false" autocapitalize="none" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid];
                 }))
             datalist #names { @for name in &wanted { option value=(name) {} } }
-            (field("value", "Value", html! { "8 to 16,384 printable characters. It is not shown again." }).with(|ties| html! {
+            (field("kind", "Kind", html! { "A known provider's key goes to that provider's hosts and into no box." }).with(|ties| html! {
+                select #kind name="kind" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
+                    option value="" { "as it is; a new one is custom" }
+                    option value="custom" selected[was.kind == "custom"] { "custom" }
+                    @for group in [Group::Model, Group::Forge, Group::Cloud] {
+                        optgroup label=(group) {
+                            @for known in PROVIDERS.iter().filter(|known| known.group == group) {
+                                option value=(known.id) selected[was.kind == known.id] { (known.id) }
+                            }
+                        }
+                    }
+                }
+            }))
+            (field("whose", "Whose", html! { "Your own is what your runs get, where the key allows it." }).with(|ties| html! {
+                select #whose name="whose" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
+                    option value="workspace" { "the workspace's" }
+                    option value="mine" selected[was.whose == "mine"] { "my own" }
+                }
+            }))
+            (field("value", "Value", value_hint()).with(|ties| html! {
                 input #value name="value" type="password" required autocomplete="new-password" maxlength="16384" autofocus[ties.focus]
                     aria-describedby=(ties.described) aria-invalid=[ties.invalid];
             }))
             div.row { button.primary data-busy="Setting…" { "Set the secret" } }
         }
-    };
-    Ok(page(caller, Place::Secrets, "Secrets", &body))
+    })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetForm {
     name: String,
-    value: WireSecret,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    whose: String,
+    #[serde(default)]
+    value: Option<WireSecret>,
 }
+
+/// Which fields of the form faults are about.
+const FIELDS: [(&str, &str); 4] =
+    [("secret.name", "name"), ("secret.kind", "kind"), ("secret.personal", "whose"), ("secret.", "value")];
 
 async fn set(
     by: Viewer<SecretsSet>,
@@ -121,49 +206,143 @@ async fn set(
     form: Result<Form<SetForm>, FormRejection>,
 ) -> Result<Response, Trouble> {
     // A rejection's own words may repeat what was sent, which may be a value.
-    let Form(form) = form.map_err(|_| Fault::bad("body.wrong", "The form takes a `name` and a `value`."))?;
-    match secrets::set(&app, by.caller(), form.name.trim(), form.value.0).await {
+    let takes = || Fault::bad("body.wrong", "The form takes `name`, `kind`, `whose` and `value`.");
+    let Form(mut form) = form.map_err(|_| takes())?;
+    let value = form.value.take().ok_or_else(takes)?;
+    let kind = Some(form.kind.clone()).filter(|kind| !kind.is_empty());
+    let wish = SetSecret { value, kind, mine: form.whose == "mine", personal: None };
+    match secrets::set(&app, by.caller(), form.name.trim(), wish).await {
         Ok(set) => Ok(Redirect::to(&format!("/secrets?set={}", set.name)).into_response()),
         Err(fault) => {
             let status = fault.status;
-            let wrong = Wrong::of(fault, &[("secret.name", "name"), ("secret.", "value")])?;
-            let page = list(&app, by.caller(), &form.name, &html! {}, &wrong).await?;
+            let wrong = Wrong::of(fault, &FIELDS)?;
+            let page = list(&app, by.caller(), &form, &html! {}, &wrong).await?;
             Ok((status, page).into_response())
         }
     }
 }
 
+/// Which value is meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Named {
     name: String,
+    #[serde(default)]
+    mine: bool,
 }
 
-async fn ask(
-    by: Viewer<SecretsDelete>,
+impl Named {
+    /// Whether there is such a value.
+    async fn is_set(&self, app: &App, caller: &Caller) -> Result<bool, Fault> {
+        let all = secrets::list(app).await?;
+        let is = |secret: &SecretView| match self.mine {
+            true => is_mine(secret, caller),
+            false => secret.person.is_none(),
+        };
+        Ok(all.iter().any(|secret| secret.name == self.name && is(secret)))
+    }
+
+    /// What says so to a form.
+    fn hidden(&self) -> Markup {
+        html! {
+            input type="hidden" name="name" value=(self.name);
+            @if self.mine { input type="hidden" name="mine" value="true"; }
+        }
+    }
+
+    /// As a heading says it.
+    fn shown(&self) -> Markup {
+        html! { p { code { (line(&self.name, 80)) } @if self.mine { " " span.chip { "your own" } } } }
+    }
+}
+
+type Asked = Result<Query<Named>, QueryRejection>;
+
+fn named(query: Asked) -> Result<Named, Fault> {
+    query
+        .map(|Query(named)| named)
+        .map_err(|_| Fault::bad("query.wrong", "The query takes `name=NAME` and `mine=true`."))
+}
+
+async fn ask_value(by: Viewer<SecretsSet>, State(app): State<App>, query: Asked) -> Result<Response, Trouble> {
+    let named = named(query)?;
+    if !named.is_set(&app, by.caller()).await? {
+        return Ok(Redirect::to("/secrets").into_response());
+    }
+    Ok(new_value(by.caller(), &named, &Wrong::default()).into_response())
+}
+
+fn new_value(caller: &Caller, named: &Named, wrong: &Wrong) -> Markup {
+    let field = Field { name: "value", label: "New value", hint: value_hint(), wrong };
+    let body = html! {
+        (wrong.above())
+        form.card.fields method="post" action="/secrets/rotate" autocomplete="off" {
+            h1 { "Replace this secret's value" }
+            (named.shown())
+            p { "From the next call on, the new value is used. Revoke the old one where it was made." }
+            (named.hidden())
+            (field.first_with(|ties| html! {
+                input #value name="value" type="password" required autocomplete="new-password" maxlength="16384" autofocus[ties.focus]
+                    aria-describedby=(ties.described) aria-invalid=[ties.invalid];
+            }))
+            div.row {
+                button.primary data-busy="Replacing…" { "Replace the value" }
+                a.button href="/secrets" data-escape { "Keep it" }
+            }
+        }
+    };
+    page(caller, Place::Secrets, "Replace a secret", &body)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateForm {
+    name: String,
+    #[serde(default)]
+    mine: bool,
+    value: WireSecret,
+}
+
+async fn rotate(
+    by: Viewer<SecretsSet>,
     State(app): State<App>,
-    query: Result<Query<Named>, QueryRejection>,
+    form: Result<Form<RotateForm>, FormRejection>,
 ) -> Result<Response, Trouble> {
-    let Query(Named { name }) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `name=NAME`."))?;
-    if !secrets::list(&app).await?.iter().any(|secret| secret.name == name) {
+    let Form(form) = form.map_err(|_| Fault::bad("body.wrong", "The form takes `name`, `mine` and `value`."))?;
+    let RotateForm { name, mine, value } = form;
+    match secrets::replace(&app, by.caller(), &name, mine, value.0).await {
+        Ok(set) => Ok(Redirect::to(&format!("/secrets?rotated={}", set.name)).into_response()),
+        // Someone else deleted it: there is nothing to replace.
+        Err(fault) if fault.status == StatusCode::NOT_FOUND => Ok(Redirect::to("/secrets").into_response()),
+        Err(fault) => {
+            let status = fault.status;
+            let wrong = Wrong::of(fault, &[("secret.", "value")])?;
+            Ok((status, new_value(by.caller(), &Named { name, mine }, &wrong)).into_response())
+        }
+    }
+}
+
+async fn ask(by: Viewer<SecretsDelete>, State(app): State<App>, query: Asked) -> Result<Response, Trouble> {
+    let named = named(query)?;
+    if !named.is_set(&app, by.caller()).await? {
         return Ok(Redirect::to("/secrets").into_response());
     }
     let of_it: Vec<String> = models::list(&app)
         .await?
         .into_iter()
-        .filter(|model| model.secret.as_deref() == Some(name.as_str()))
+        .filter(|model| !named.mine && model.secret.as_deref() == Some(named.name.as_str()))
         .map(|model| model.name)
         .collect();
     let body = html! {
         div.card.alone {
             h1 { "Delete this secret?" }
-            p { code { (line(&name, 80)) } }
+            (named.shown())
             p {
                 "Its value is lost; nobody, you included, can get it back from here."
                 @if !of_it.is_empty() { " The next call of a run that uses the model " strong { (line(&of_it.join(", "), 200)) } " is refused." }
             }
             form.row method="post" action="/secrets/delete" {
-                input type="hidden" name="name" value=(name);
+                (named.hidden())
                 button.danger.solid data-busy="Deleting…" { "Delete the secret" }
                 a.button href="/secrets" autofocus data-escape { "Keep it" }
             }
@@ -177,8 +356,8 @@ async fn delete(
     State(app): State<App>,
     form: Result<Form<Named>, FormRejection>,
 ) -> Result<Redirect, Trouble> {
-    let Form(Named { name }) = form.map_err(|_| Fault::bad("body.wrong", "The form takes a `name`."))?;
-    match secrets::remove(&app, by.caller(), &name).await {
+    let Form(Named { name, mine }) = form.map_err(|_| Fault::bad("body.wrong", "The form takes `name` and `mine`."))?;
+    match secrets::remove(&app, by.caller(), &name, mine).await {
         Ok(()) => {}
         // Someone else was faster: it is as wished.
         Err(fault) if fault.status == StatusCode::NOT_FOUND => {}

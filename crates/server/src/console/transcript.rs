@@ -5,6 +5,7 @@
 
 use super::blocks;
 use super::terminal::Terminal;
+use super::words::span;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, PreEscaped};
@@ -110,6 +111,13 @@ impl Transcript {
             }
             Event::Walls { readings } => new(blocks::walls(n, at, &readings)),
             Event::Note { text } => new(blocks::note(n, at, &text)),
+            Event::Paused { person } => new(blocks::note(n, at, &format!("{person} paused the run"))),
+            Event::Resumed { person, .. } => new(blocks::note(n, at, &format!("{person} let the run go on"))),
+            Event::Froze => new(blocks::note(n, at, "its box stands still, and its time with it")),
+            Event::Thawed { stood_ms } => {
+                let ms = i64::try_from(stood_ms).unwrap_or(i64::MAX);
+                new(blocks::note(n, at, &format!("its box goes on, having stood still for {}", span(ms))))
+            }
             Event::Result { branch, commit, files, diff, diff_cut } => {
                 new(blocks::result(n, at, branch.as_deref(), commit.as_deref(), files, &diff, diff_cut))
             }
@@ -159,6 +167,17 @@ impl Transcript {
                     Some(call) => vec![Piece::set(part(call, "paid"), passed)],
                     None => new(blocks::lone_passed(n, at, &passed)),
                 }
+            }
+            Event::Reads { reads, over, unheard, .. } => new(blocks::reads(n, at, &reads, over, unheard)),
+            Event::Push { repository, reference, new: new_tip, paths, paths_count, .. } => {
+                let names = paths.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let short = new_tip.get(..12).unwrap_or_default();
+                let text = format!("push to {repository}: {reference} becomes {short}, {paths_count} path(s): {names}");
+                new(blocks::note(n, at, &text))
+            }
+            Event::PullRequest { repository, url, person, as_app, .. } => {
+                let as_whom = if as_app { " as the app" } else { "" };
+                new(blocks::note(n, at, &format!("proposal opened in {repository} for {person}{as_whom}: {url}")))
             }
             Event::Proposed { rule, profile, toml, opens } => {
                 new(blocks::proposed(n, at, &rule, &profile, &toml, &opens))

@@ -319,6 +319,9 @@ pub async fn allow(app: &App, permit: EditProfile, run: &RunId, n: u64, wish: &A
         })
         .await?;
     if let Some(n) = told {
+        if let Some(gateway) = app.gateway() {
+            gateway.end_reads(run);
+        }
         app.live.tell(run, n);
     }
     if let Some(staged) = staged
@@ -357,6 +360,9 @@ async fn take_back(
         })
         .await?;
     if let Some(n) = told {
+        if let Some(gateway) = app.gateway() {
+            gateway.end_reads(run);
+        }
         app.live.tell(run, n);
     }
     Ok(())

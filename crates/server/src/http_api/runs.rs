@@ -1,10 +1,10 @@
 //! `/api/runs`
 
-use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsRead};
+use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsRead};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::routes::Routes;
-use crate::{live, runs};
+use crate::{live, pause, runs};
 use api::http::{CreateRun, Input, RunView};
 use axum::Json;
 use axum::body::Body as Stream;
@@ -36,6 +36,10 @@ pub fn routes() -> Routes {
         )
         .add(Method::POST, "/api/runs/{run}/cancel", "End it.", cancel)
         .answers("RunView")
+        .add(Method::POST, "/api/runs/{run}/pause", "Have it stand still where it is.", hold_still)
+        .answers("RunView")
+        .add(Method::POST, "/api/runs/{run}/resume", "Let it go on.", go_on)
+        .answers("RunView")
         .add(Method::POST, "/api/runs/{run}/input", "Bytes for a command's standard input.", input)
         .takes("Input")
 }
@@ -58,6 +62,14 @@ async fn get(_: By<RunsRead>, State(app): State<App>, RunIn(run): RunIn) -> Resu
 
 async fn cancel(by: By<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
     runs::cancel(&app, &by.caller, &run).await.map(Json)
+}
+
+async fn hold_still(by: By<RunsPause>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
+    pause::pause(&app, &by.caller, &run).await.map(Json)
+}
+
+async fn go_on(by: By<RunsPause>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
+    pause::resume(&app, &by.caller, &run).await.map(Json)
 }
 
 // Input belongs to who may start a run: it is part of what the command does.

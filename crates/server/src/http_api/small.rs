@@ -8,13 +8,15 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::routes::Routes;
 use crate::{heads, models, secrets, sign_in, walls};
-use api::http::{Health, ModelView, SecretView, SetSecret, SignInLink, Tested};
+use api::http::{Health, ModelView, ReplaceSecret, SecretView, SetSecret, SignInLink, Tested};
 use axum::Json;
 use axum::body::Body as Stream;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use evidence::export::Export;
 use http::{Method, StatusCode, header};
+use serde::Deserialize;
 use std::collections::VecDeque;
 use store::chain::HeadRow;
 
@@ -25,7 +27,15 @@ pub fn routes() -> Routes {
         .add(Method::PUT, "/api/secrets/{*name}", "Set a secret, or replace it.", set_secret)
         .takes("SetSecret")
         .answers("SecretView")
-        .add(Method::DELETE, "/api/secrets/{*name}", "Remove a secret; its value is lost.", remove_secret)
+        .add(Method::POST, "/api/secrets/{*name}", "Put a new value in the place of one that is set.", replace_secret)
+        .takes("ReplaceSecret")
+        .answers("SecretView")
+        .add(
+            Method::DELETE,
+            "/api/secrets/{*name}",
+            "Remove a secret, or with `?mine=true` one's own value of it; it is lost.",
+            remove_secret,
+        )
         .add(Method::GET, "/api/models", "The models.", list_models)
         .answers("ModelView[]")
         .add(Method::PUT, "/api/models/{name}", "Add a model, or replace it.", put_model)
@@ -53,15 +63,33 @@ async fn set_secret(
     Path(name): Path<String>,
     Body(body): Body<SetSecret>,
 ) -> Result<Json<SecretView>, Fault> {
-    secrets::set(&app, &by.caller, &name, body.value.0).await.map(Json)
+    secrets::set(&app, &by.caller, &name, body).await.map(Json)
+}
+
+async fn replace_secret(
+    by: By<SecretsSet>,
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Body(body): Body<ReplaceSecret>,
+) -> Result<Json<SecretView>, Fault> {
+    secrets::replace(&app, &by.caller, &name, body.mine, body.value.0).await.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    #[serde(default)]
+    mine: bool,
 }
 
 async fn remove_secret(
     by: By<SecretsDelete>,
     State(app): State<App>,
     Path(name): Path<String>,
+    whose: Result<Query<Whose>, QueryRejection>,
 ) -> Result<StatusCode, Fault> {
-    secrets::remove(&app, &by.caller, &name).await.map(|()| StatusCode::NO_CONTENT)
+    let Query(whose) = whose.map_err(|_| Fault::bad("query.wrong", "The query takes `mine=true`."))?;
+    secrets::remove(&app, &by.caller, &name, whose.mine).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn list_models(_: By<ModelsRead>, State(app): State<App>) -> Result<Json<Vec<ModelView>>, Fault> {

@@ -92,6 +92,42 @@ async fn a_secret_is_deleted_after_a_question_that_names_who_uses_it() {
 }
 
 #[tokio::test]
+async fn a_managed_key_is_set_from_the_form_and_replaced_and_ones_own_stands_beside_it() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let set = async |kind: &str, whose: &str, value: &str| {
+        let form = format!("name=capability%2Fforge&kind={kind}&whose={whose}&value={value}");
+        post(&stage, &cookie, "/secrets", &form).await
+    };
+    let wrong = set("nobody", "workspace", "value-of-forge").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert!(wrong.text().contains("id=\"kind-wrong\"") && !wrong.text().contains("value-of-forge"), "{}", wrong.text());
+    assert_eq!(set("github", "workspace", "value-of-forge").await.headers["location"], "/secrets?set=capability/forge");
+    let page = get(&stage, &cookie, "/secrets").await;
+    assert!(page.contains("managed") && page.contains("api.github.com") && page.contains("never"), "{page}");
+    assert_eq!(set("", "mine", "value-of-my-own").await.status, StatusCode::SEE_OTHER);
+    let page = get(&stage, &cookie, "/secrets").await;
+    assert!(page.contains("your own") && page.contains("/secrets/rotate?name=capability/forge&amp;mine=true"), "{page}");
+
+    let form = get(&stage, &cookie, "/secrets/rotate?name=capability/forge").await;
+    assert!(form.contains("Replace this secret") && !form.contains("value-of"), "{form}");
+    let short = post(&stage, &cookie, "/secrets/rotate", "name=capability%2Fforge&value=short").await;
+    assert!(short.text().contains("id=\"value-wrong\""), "{}", short.text());
+    let done = post(&stage, &cookie, "/secrets/rotate", "name=capability%2Fforge&value=another-value").await;
+    assert_eq!(done.headers["location"], "/secrets?rotated=capability/forge");
+    let gone = post(&stage, &cookie, "/secrets/rotate", "name=capability%2Fother&value=another-value").await;
+    assert_eq!(gone.headers["location"], "/secrets");
+
+    let form = "name=capability%2Fforge&mine=true";
+    assert_eq!(post(&stage, &cookie, "/secrets/delete", form).await.status, StatusCode::SEE_OTHER);
+    let page = get(&stage, &cookie, "/secrets").await;
+    assert!(!page.contains("your own") && page.contains("api.github.com"), "{page}");
+    for held in ["value-of-forge", "value-of-my-own", "another-value"] {
+        assert!(!page.contains(held), "{held}");
+    }
+}
+
+#[tokio::test]
 async fn a_models_test_says_on_its_page_what_came_of_it() {
     use api::grants::{FromGateway, ToGateway};
     let stage = Stage::start();

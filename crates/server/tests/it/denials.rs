@@ -391,6 +391,7 @@ async fn a_command_has_a_handle_of_its_own_which_is_for_the_rows_of_its_profile_
             capability: Some("tracker".into()),
             handle_sha256: Some(sha256(handle)),
             delegated: false,
+            reads: 0,
         };
         gateway.say(&FromGateway::AskEgress { id: 2, ask }).await;
         match gateway.hear().await {

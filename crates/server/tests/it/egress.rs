@@ -1,12 +1,12 @@
 //! The word on each request to the outside, with a gateway that the tests play.
 
 use crate::stage::{Gateway, Operator, Stage, agent};
-use api::grants::{EgressAsk, EgressKind, EgressOutcome, EgressWord, FromGateway, ToGateway};
+use api::grants::{EgressAsk, EgressKind, EgressOutcome, EgressWord, FromGateway, READS_AT_ONCE, ToGateway};
 use api::link::{Down, Launch};
 use http::{Method, StatusCode};
 use model::egress::Reads;
-use model::event::Verdict;
-use model::{Egress, Event, RunId};
+use model::event::{OneRead, Verdict};
+use model::{Egress, Event, Moment, RunId};
 use serde_json::json;
 
 const TOKEN: &str = "tracker-token-0123456789";
@@ -18,7 +18,7 @@ method = "POST"
 path = "/v1/issues"
 "#;
 
-async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
+pub async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
     stage.model("m", "model-1").await;
     std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
     let mut operator = stage.operator(vec![]).await;
@@ -42,19 +42,19 @@ async fn law(gateway: &mut Gateway, run: &RunId) -> EgressWord {
     hear(gateway, 1).await
 }
 
-async fn table(gateway: &mut Gateway, run: &RunId) -> (u64, Egress) {
+pub async fn table(gateway: &mut Gateway, run: &RunId) -> (u64, Egress) {
     match law(gateway, run).await {
         EgressWord::Law { version, egress } => (version, egress),
         other => panic!("{other:?}"),
     }
 }
 
-async fn ask(gateway: &mut Gateway, ask: EgressAsk) -> EgressWord {
+pub async fn ask(gateway: &mut Gateway, ask: EgressAsk) -> EgressWord {
     gateway.say(&FromGateway::AskEgress { id: 2, ask }).await;
     hear(gateway, 2).await
 }
 
-fn rule(word: EgressWord) -> String {
+pub fn rule(word: EgressWord) -> String {
     match word {
         EgressWord::Denied { rule, .. } => rule,
         EgressWord::Granted { .. } => "granted".into(),
@@ -75,10 +75,11 @@ fn read(launch: &Launch, law: u64) -> EgressAsk {
         capability: None,
         handle_sha256: None,
         delegated: false,
+        reads: 0,
     }
 }
 
-fn write(launch: &Launch, law: u64) -> EgressAsk {
+pub fn write(launch: &Launch, law: u64) -> EgressAsk {
     EgressAsk {
         kind: EgressKind::Write,
         rule: "write.row".into(),
@@ -342,12 +343,133 @@ async fn a_host_cannot_say_what_left_or_what_would_allow_it() {
     let stage = Stage::start();
     let (mut operator, launch) = running(&stage, "").await;
     let passed = Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 1, interrupted: false };
+    let reads = Event::Reads { grant: "g".into(), before: 0, reads: vec![], over: true, unheard: 0 };
     let proposed = Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() };
-    for (seq, forged) in [(2, passed), (3, proposed)] {
+    for (seq, forged) in [(2, passed), (3, proposed), (4, reads)] {
         operator.event(&launch.run, seq, &forged).await;
         assert_eq!(operator.hear().await, Down::Ack { run: launch.run.clone(), seq });
     }
     let lines = stage.transcript(&launch.run).await;
-    assert_eq!(lines.iter().filter(|line| line.event == Event::Unknown).count(), 2);
-    assert!(!lines.iter().any(|line| matches!(line.event, Event::Passed { .. } | Event::Proposed { .. })));
+    assert_eq!(lines.iter().filter(|line| line.event == Event::Unknown).count(), 3);
+    let of_the_servers_own =
+        |event: &Event| matches!(event, Event::Passed { .. } | Event::Proposed { .. } | Event::Reads { .. });
+    assert!(!lines.iter().any(|line| of_the_servers_own(&line.event)));
+}
+
+/// What was told of allowances, in the order of the transcript: before, targets, over, unheard.
+async fn told(stage: &Stage, run: &RunId) -> Vec<(u32, Vec<String>, bool, u32)> {
+    let lines = stage.transcript(run).await;
+    let told = lines.into_iter().filter_map(|line| match line.event {
+        Event::Reads { before, reads, over, unheard, .. } => {
+            Some((before, reads.into_iter().map(|read| read.target).collect(), over, unheard))
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+fn one(target: &str) -> OneRead {
+    OneRead {
+        at: Moment(1_700_000_000_000),
+        method: "GET".into(),
+        target: target.into(),
+        status: 200,
+        received: 7,
+        interrupted: false,
+    }
+}
+
+#[tokio::test]
+async fn an_allowance_is_recorded_before_it_is_used_and_what_was_made_by_it_once_and_in_order() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 3, ..read(&launch, version) };
+    let EgressWord::Granted { grant, credential: None } = ask(&mut gateway, many).await else { panic!("denied") };
+    let verdict = verdicts(&stage, &launch.run).await.remove(0);
+    assert!(verdict.why.contains("up to 3 requests of this host") && verdict.why.contains("1000 ms"), "{verdict:?}");
+    assert_eq!(verdict.grant.as_deref(), Some(grant.as_str()));
+
+    let say = async |gateway: &mut Gateway, before, reads: &[&str], over| {
+        let reads = reads.iter().map(|target| one(target)).collect();
+        gateway.say(&FromGateway::Reads { grant: grant.clone(), before, reads, over }).await;
+    };
+    let secret = format!("https://docs.example.org/ghp_{}", "a1B2".repeat(9));
+    say(&mut gateway, 0, &["https://docs.example.org/a", &secret], false).await;
+    // Said again after a cut, with one more that was not heard.
+    say(&mut gateway, 0, &["https://docs.example.org/a", &secret, "https://docs.example.org/c"], false).await;
+    // More than it is for, and what would leave a gap, are no record of this allowance.
+    say(&mut gateway, 3, &["https://docs.example.org/d"], false).await;
+    say(&mut gateway, 4, &[], false).await;
+    say(&mut gateway, 3, &[], true).await;
+    say(&mut gateway, 3, &[], true).await;
+    let told = loop {
+        let told = told(&stage, &launch.run).await;
+        if told.iter().any(|told| told.2) {
+            break told;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let [first, second, last] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((first.0, first.1.len(), second.0, second.1.len()), (0, 2, 2, 1));
+    assert!(first.1[1].starts_with("https://docs.example.org/") && !first.1[1].contains("ghp_"), "{told:?}");
+    assert_eq!(second.1, ["https://docs.example.org/c"]);
+    assert_eq!(*last, (3, vec![], true, 0));
+    assert_eq!(stage.get(&launch.run).await.calls, 0, "reads are no model calls");
+}
+
+#[tokio::test]
+async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 5, ..read(&launch, version) };
+    let EgressWord::Granted { grant, .. } = ask(&mut gateway, many).await else { panic!("denied") };
+    gateway.say(&FromGateway::Reads { grant, before: 0, reads: vec![one("https://docs.example.org/a")], over: false }).await;
+    while told(&stage, &launch.run).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    drop(gateway);
+    let _next = stage.gateway().await;
+    let told = loop {
+        let told = told(&stage, &launch.run).await;
+        if told.len() > 1 {
+            break told;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(told[1], (1, vec![], true, 4));
+}
+
+#[tokio::test]
+async fn an_allowance_is_for_reads_alone_and_for_no_more_than_so_many_and_its_denial_is_nobodys() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, &PROFILE.replace("POST", "GET")).await;
+    let put = stage.home(Method::PUT, "/api/secrets/capability/tracker", Some(json!({ "value": TOKEN }))).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let reads = |reads| EgressAsk { reads, ..read(&launch, version) };
+    let row = || EgressAsk { method: "GET".into(), reads: 4, ..write(&launch, version) };
+    for (expected, asked) in [
+        ("reads.no-allowance", reads(READS_AT_ONCE + 1)),
+        ("reads.no-allowance", EgressAsk { kind: EgressKind::Tunnel, method: "CONNECT".into(), ..reads(2) }),
+        ("reads.no-allowance", EgressAsk { kind: EgressKind::Upgrade, ..row() }),
+        ("reads.no-allowance", EgressAsk { method: "POST".into(), ..row() }),
+        ("write.no-row", EgressAsk { target: "https://api.example.org/".into(), ..row() }),
+        ("handle.unknown", EgressAsk { handle_sha256: Some("0".repeat(64)), ..row() }),
+        ("law", EgressAsk { law: version ^ 1, ..reads(2) }),
+    ] {
+        let said = format!("{asked:?}");
+        assert_eq!(rule(ask(&mut gateway, asked).await), expected, "{said}");
+    }
+    assert!(verdicts(&stage, &launch.run).await.is_empty(), "no request was refused");
+    let word = ask(&mut gateway, row()).await;
+    let EgressWord::Granted { credential: Some(credential), .. } = word else { panic!("denied") };
+    assert_eq!((credential.value.0.expose().as_str(), credential.host.as_str()), (TOKEN, "api.example.org"));
+    let why = verdicts(&stage, &launch.run).await.remove(0).why;
+    assert!(why.contains("the capability tracker") && why.contains("up to 4 requests below this path"), "{why}");
+    assert_eq!(rule(ask(&mut gateway, reads(READS_AT_ONCE)).await), "granted");
 }

@@ -8,7 +8,7 @@ use model::event::Verdict;
 use model::{Event, GrantId, MicroDollars, Outcome, RunId, Usage};
 use serde_json::json;
 
-async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
+pub async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
     stage.model("m", "model-1").await;
     std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
     let mut operator = stage.operator(vec![]).await;
@@ -25,7 +25,7 @@ fn sha256(text: &str) -> String {
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn call(launch: &Launch) -> ModelCall {
+pub fn call(launch: &Launch) -> ModelCall {
     ModelCall {
         run: launch.run.clone(),
         handle_sha256: sha256(&launch.agent.as_ref().unwrap().handle),
@@ -39,7 +39,7 @@ fn call(launch: &Launch) -> ModelCall {
     }
 }
 
-async fn ask(gateway: &mut Gateway, id: u64, call: ModelCall) -> Answer {
+pub async fn ask(gateway: &mut Gateway, id: u64, call: ModelCall) -> Answer {
     gateway.say(&FromGateway::Ask { id, call }).await;
     match gateway.hear().await {
         ToGateway::Answer { id: back, answer } if back == id => answer,
@@ -130,7 +130,7 @@ async fn the_handle_of_an_earlier_attempt_is_dead() {
     let stage = Stage::start();
     let (operator, first) = running(&stage, "").await;
     drop(operator);
-    let known = api::link::Known { run: first.run.clone(), last_seq: 1, live: false, ended: false };
+    let known = api::link::Known { run: first.run.clone(), last_seq: 1, live: false, ended: false, still: false };
     let mut operator = stage.operator(vec![known]).await;
     let second = operator.launch().await;
     let mut gateway = stage.gateway().await;

@@ -10,7 +10,7 @@ use model::{Event, Outcome, RunId, RunState};
 use serde_json::json;
 
 fn known(run: &RunId, last_seq: u64, live: bool, ended: bool) -> Known {
-    Known { run: run.clone(), last_seq, live, ended }
+    Known { run: run.clone(), last_seq, live, ended, still: false }
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 
 mod stage;
 
+mod connections;
 mod denials;
 mod doors;
 mod egress;
 mod exits;
 mod grants;
+mod leases;
 mod link;
 mod models;
+mod pause;
 mod record;
 mod runs;
+mod secrets;

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::run::RunKind;
-use model::{Event, GrantId, Moment, RunId};
+use model::{Event, GrantId, LeaseId, Moment, RunId};
 use scrub::Key;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -63,6 +63,18 @@ impl Stage {
         stage
     }
 
+    /// Another server on the database of this one, in a house of its own beside that.
+    pub fn beside(other: &Self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(other.dir.path().join("server"), dir.path().join("server")).unwrap();
+        for folder in ["profiles", "run"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let mut stage = Self { dir, port: 0, running: None, starts: 0 };
+        stage.again();
+        stage
+    }
+
     /// Starts the server (again) on the same folder.
     pub fn again(&mut self) {
         self.stop();
@@ -76,6 +88,7 @@ impl Stage {
             operator: bind("operator"),
             gateway: bind("gateway"),
             dir: self.dir.path().join("server"),
+            keys: key(),
             profiles: self.dir.path().join("profiles"),
             workspace: "main".parse().unwrap(),
             administrator: "ada".to_owned(),
@@ -163,8 +176,17 @@ impl Stage {
 
     /// A gateway that has these calls under way.
     pub async fn gateway_with(&self, open: Vec<GrantId>) -> Gateway {
+        self.gateway_saying(FromGateway::Hello { open, leases: Vec::new() }).await
+    }
+
+    /// A gateway at which these leases are in use.
+    pub async fn gateway_with_leases(&self, leases: Vec<LeaseId>) -> Gateway {
+        self.gateway_saying(FromGateway::Hello { open: Vec::new(), leases }).await
+    }
+
+    async fn gateway_saying(&self, hello: FromGateway) -> Gateway {
         let mut gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap(), None);
-        gateway.say(&FromGateway::Hello { open }).await;
+        gateway.say(&hello).await;
         let ToGateway::Hello { fingerprints } = gateway.hear().await else { panic!("its first word is no hello") };
         gateway.1 = Some(Key::new(fingerprints.key().expect("a key")));
         loop {
@@ -280,4 +302,11 @@ impl Gateway {
     pub async fn hear(&mut self) -> ToGateway {
         soon("a word to the gateway", frame::read(&mut self.0)).await.unwrap()
     }
+}
+
+/// What opens the vault of a test's server.
+fn key() -> api::vault::KeyOffer {
+    let key = api::grants::WireSecret(model::Secret::new("5".repeat(64)));
+    let keys = vec![api::vault::OfferedKey { source: "the test".to_owned(), key }];
+    api::vault::KeyOffer { keys, missing: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! `volary runs`, `log`, `replay`, `cancel`.
+//! `volary runs`, `log`, `replay`, `cancel`, `pause`, `resume`.
 
 use super::transcript::Transcript;
 use super::{platform, show};
@@ -9,6 +9,7 @@ use model::event::Event;
 use model::{Moment, RunId};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 /// A run's id as a person writes it.
 pub fn id(text: &str) -> anyhow::Result<RunId> {
@@ -79,6 +80,53 @@ pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
     let platform = platform::reach_made(home).await?;
     platform.client.cancel(&run).await?;
     println!("{run} is being ended");
+    Ok(0)
+}
+
+/// How long `volary pause` waits for the word that the box stands still.
+const STILL: Duration = Duration::from_secs(60);
+
+/// `volary pause RUN`: returns once its box stands still.
+pub async fn pause(home: &Home, run: &str) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach_made(home).await?;
+    let client = &platform.client;
+    let view = client.pause(&run).await?;
+    // Told from the last word of a box on: it may have stood still before this one came.
+    let mut entries = client.follow(&run, 0).await;
+    let stands = async {
+        let mut still = false;
+        while let Some(entry) = entries.next().await? {
+            match entry.event {
+                Event::Froze => still = true,
+                Event::Thawed { .. } | Event::Attempt { .. } => still = false,
+                _ => {}
+            }
+            if still && entry.n >= view.entries {
+                return Ok(true);
+            }
+        }
+        Ok::<_, anyhow::Error>(false)
+    };
+    if view.attempts == 0 {
+        println!("{run} is paused: it gets no box before `volary resume {run}`");
+        return Ok(0);
+    }
+    match tokio::time::timeout(STILL, stands).await {
+        Ok(Ok(true)) => println!("{run} is paused: its box stands still, and so does its time"),
+        Ok(Ok(false)) => anyhow::bail!("{run} ended before it stood still"),
+        Ok(Err(e)) => return Err(e),
+        Err(_) => println!("{run} is paused; that its box stands still was not heard in {} s", STILL.as_secs()),
+    }
+    Ok(0)
+}
+
+/// `volary resume RUN`
+pub async fn resume(home: &Home, run: &str) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach_made(home).await?;
+    let view = platform.client.resume(&run).await?;
+    println!("{run} goes on: {}", view.state.word());
     Ok(0)
 }
 

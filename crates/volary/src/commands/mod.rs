@@ -1,5 +1,7 @@
 //! What a person does, one file a command.
 
+pub mod backup;
+pub mod connect;
 pub mod demo;
 pub mod doctor;
 pub mod exec;
@@ -16,4 +18,5 @@ pub mod secrets;
 pub mod show;
 pub mod status;
 pub mod transcript;
+pub mod vault;
 pub mod verify;

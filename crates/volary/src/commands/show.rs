@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::event::{Entry, Event, Exit};
+use model::event::{Entry, Event, Exit, OneRead};
 use std::fmt::Write;
 
 /// Longest text of one entry, in characters; the whole of it is in the record.
@@ -99,6 +99,12 @@ pub fn entry(entry: &Entry) -> Option<String> {
             line
         }
         Event::Note { text } => format!("· {}", cut(text)),
+        Event::Paused { person } => format!("‖ {} paused the run", in_line(person)),
+        Event::Resumed { person, .. } => format!("▸ {} let the run go on", in_line(person)),
+        Event::Froze => "‖ its box stands still, and its time with it".to_owned(),
+        Event::Thawed { stood_ms } => {
+            format!("▸ its box goes on, having stood still for {}.{} s", stood_ms / 1000, stood_ms % 1000 / 100)
+        }
         Event::Result { branch, commit, files, diff, diff_cut } => {
             let mut line = format!("◆ {files} file{} changed", if *files == 1 { "" } else { "s" });
             if let (Some(branch), Some(commit)) = (branch, commit) {
@@ -146,6 +152,31 @@ pub fn entry(entry: &Entry) -> Option<String> {
             let cut = if *interrupted { ", interrupted" } else { "" };
             format!("  (status {status}, {sent} bytes out, {received} in{cut})")
         }
+        Event::Reads { reads, unheard, .. } => {
+            let mut lines: Vec<String> = reads.iter().map(read).collect();
+            if *unheard > 0 {
+                lines.push(format!(
+                    "  (the gateway ended: up to {unheard} more may have been made by this allowance, and are not known)"
+                ));
+            }
+            if lines.is_empty() {
+                return None;
+            }
+            lines.join("\n")
+        }
+        Event::Push { repository, reference, paths, paths_count, .. } => {
+            let named: Vec<String> = paths.iter().take(8).map(|path| in_line(path)).collect();
+            let more = if *paths_count > 8 { ", …" } else { "" };
+            format!(
+                "⇧ push to {}: {}, {paths_count} path(s): {}{more}",
+                in_line(repository),
+                in_line(reference),
+                named.join(", ")
+            )
+        }
+        Event::PullRequest { repository, url, .. } => {
+            format!("⇧ proposal opened in {}: {}", in_line(repository), in_line(url))
+        }
         Event::Proposed { profile, toml, opens, .. } => {
             let rows: String = plain(toml).lines().map(|line| format!("    {line}\n")).collect();
             let profile = in_line(profile);
@@ -165,6 +196,14 @@ pub fn entry(entry: &Entry) -> Option<String> {
         }
     };
     Some(text)
+}
+
+/// One request that was made by an allowance.
+fn read(read: &OneRead) -> String {
+    let OneRead { method, target, status, received, interrupted, .. } = read;
+    let cut = if *interrupted { ", interrupted" } else { "" };
+    let came = if *status == 0 { "no answer".to_owned() } else { format!("status {status}, {received} bytes in") };
+    format!("⇄ {} {} ({came}{cut})", plain(method), plain(target))
 }
 
 #[cfg(test)]

@@ -43,14 +43,26 @@ impl Transcript {
                 }
                 out
             }
-            Event::Verdict(_) | Event::Passed { .. } | Event::Proposed { .. } | Event::Settled { .. }
+            Event::Verdict(_)
+            | Event::Passed { .. }
+            | Event::Reads { .. }
+            | Event::Push { .. }
+            | Event::PullRequest { .. }
+            | Event::Proposed { .. }
+            | Event::Settled { .. }
                 if self.mid_line || matches!(self.open, Some(Text::Words(_))) =>
             {
                 self.waiting += &line(entry);
                 String::new()
             }
             // It belongs to no text: the output of a command goes on after it.
-            Event::Verdict(_) | Event::Passed { .. } | Event::Proposed { .. } | Event::Settled { .. } => line(entry),
+            Event::Verdict(_)
+            | Event::Passed { .. }
+            | Event::Reads { .. }
+            | Event::Push { .. }
+            | Event::PullRequest { .. }
+            | Event::Proposed { .. }
+            | Event::Settled { .. } => line(entry),
             _ => self.end() + &line(entry),
         }
     }

@@ -1,6 +1,7 @@
 //! The forward proxy, in a network of the test's own.
 
 mod addresses;
+mod allowances;
 mod bodies;
 mod encoded;
 mod handles;
@@ -12,6 +13,7 @@ mod memory;
 mod names;
 mod origin;
 mod outward;
+mod platform;
 mod reads;
 mod shapes;
 mod tunnels;

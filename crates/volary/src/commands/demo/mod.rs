@@ -131,7 +131,7 @@ async fn demonstrate(
     steps: &Steps,
 ) -> anyhow::Result<i32> {
     let key = canary()?;
-    client.act(Method::PUT, "/api/secrets/model/scripted", &SetSecret { value: WireSecret(key.share()) }).await?;
+    client.act(Method::PUT, "/api/secrets/model/scripted", &SetSecret::of(WireSecret(key.share()))).await?;
     client.act(Method::PUT, "/api/models/scripted", &scripted()).await?;
     let view = client
         .create(&CreateRun {

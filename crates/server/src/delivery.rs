@@ -1,0 +1,90 @@
+//! What a run may bring into its box is looked at before there is a box, on whichever engine it would be: the profile that a
+//! run asks for, with the secrets that it names as they are stored now.
+//!
+//! A refusal is recorded by names only: of the profile, of the row, of the secret. No value is repeated to anyone.
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::{leases, now, profiles, record};
+use model::Profile;
+use model::capability::Variable;
+use policy::Refusal;
+use serde_json::json;
+use std::borrow::Cow;
+use store::StoreError;
+use store::chain::By;
+
+/// The profile that a run is to have, when nothing of it would bring a key into a box, and each capability has its secret.
+///
+/// # Errors
+/// Those of [`profiles::load`], and the refusals of the secret policy, which are recorded; the store's.
+pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, Fault> {
+    let profile = match profiles::load(&app.profiles, name) {
+        Ok(profile) => profile,
+        Err(fault) => {
+            if fault.problem.code.starts_with("delivery.") {
+                refused(app, caller, name, &fault.problem.code, &fault.problem.message).await?;
+            }
+            return Err(fault);
+        }
+    };
+    let said = match holds_a_value(app, &profile) {
+        Err(no) => Err(no),
+        Ok(()) => secrets(app, caller, &profile).await?,
+    };
+    match said {
+        Ok(()) => Ok(profile),
+        Err(no) => {
+            let message = format!("The profile {name:?} is refused: {}", no.why);
+            refused(app, caller, name, no.rule, &message).await?;
+            Err(Fault::bad(no.rule, message))
+        }
+    }
+}
+
+/// Writes a refusal down. What it says was put together from names.
+async fn refused(app: &App, caller: &Caller, profile: &str, rule: &str, why: &str) -> Result<(), Fault> {
+    let why = app.scrubber().scrub_str(why).into_owned();
+    let (who, at) = (caller.person.to_string(), now());
+    let more = record::fields(json!({ "profile": profile, "rule": rule, "why": record::short(&why) }));
+    app.store
+        .write(move |tx| Box::pin(async move { tx.record(By::Server, at, "run.refused", &who, more).await }))
+        .await
+        .map_err(|e: StoreError| Fault::from(e))
+}
+
+/// Whether some text of the profile is, or looks like, a value that is to stay in the vault.
+fn holds_a_value(app: &App, profile: &Profile) -> Result<(), Refusal> {
+    let scrubber = app.scrubber();
+    for (name, variable) in &profile.variables {
+        if let Variable::Literal(text) = variable
+            && matches!(scrubber.scrub_str(text), Cow::Owned(_))
+        {
+            let why = format!(
+                "The literal of the variable {name} is a stored secret, or has the form of a credential. Store it, name it in a \
+                 `[[capability]]`, and write {{ capability = \"…\" }}: the box gets a handle."
+            );
+            return Err(Refusal::new("delivery.literal", why));
+        }
+    }
+    // Everything else of it reaches a box, its agent or its engine, too. There only what is stored is known to be a secret.
+    let whole = serde_json::to_string(profile).unwrap_or_default();
+    match scrubber.values_alone().scrub_str(&whole) {
+        Cow::Owned(_) => {
+            Err(Refusal::new("delivery.literal", "The value of a stored secret stands in it. Take it out."))
+        }
+        Cow::Borrowed(_) => Ok(()),
+    }
+}
+
+async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
+    if profile.capability.is_empty() {
+        return Ok(Ok(()));
+    }
+    let (capabilities, person) = (profile.capability.clone(), caller.person.to_string());
+    app.store
+        .write(move |tx| Box::pin(async move { leases::stored(tx, &capabilities, &person).await }))
+        .await
+        .map_err(|e: StoreError| Fault::from(e))
+}

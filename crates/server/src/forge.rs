@@ -1,0 +1,307 @@
+//! Pull and merge requests: opened by the server alone, for what a run pushed, under the identity of the run's person.
+//!
+//! The secret that opens the repository decides whose identity that is: one that the person set for themselves is theirs;
+//! the workspace's is an app's, and is used only where the profile's row says so, and then the text says so too. Nothing
+//! here merges, approves or changes a proposal: each forge is asked for two things, its default branch and the opening.
+//!
+//! Read [`open`], then [`Api`] (what each forge wants to hear).
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::{git, now, platform, runs, secrets};
+use api::grants::WireSecret;
+use api::platform::{CallCredential, CallLimits, CallWord, CredentialForm, Method, PlatformCall, Purpose};
+use model::{Event, Forge, Repository, RunId, Secret};
+use policy::git::{Place, forge_of};
+use serde_json::{Value, json};
+use store::StoreError;
+use store::runs::RunRow;
+use store::secrets::SecretRow;
+
+/// How long one call to a forge may take, in seconds.
+const SECONDS: u16 = 30;
+/// Longest answer of a forge, in bytes.
+const ANSWER: u32 = 1024 * 1024;
+/// Longest title, in characters.
+const TITLE: usize = 120;
+/// Longest task that a text repeats, in characters.
+const TASK: usize = 4000;
+
+/// A proposal that stands open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where people read it.
+    pub url: String,
+    /// Its number there.
+    pub number: u64,
+    /// It was there already.
+    pub already: bool,
+}
+
+/// What one forge wants to hear.
+struct Api {
+    forge: Forge,
+    /// The repository in the forge's API, without a slash at its end.
+    root: String,
+    host: String,
+    port: u16,
+}
+
+impl Api {
+    fn of(repository: &Repository) -> Result<Self, Fault> {
+        let forge = forge_of(repository);
+        let place = Place::of(&repository.url).map_err(|why| Fault::bad("git.url", format!("The repository's url {why}.")))?;
+        let path = place.path.strip_suffix(".git").unwrap_or(&place.path);
+        let path = path.trim_matches('/');
+        let own = if place.port == 443 { place.host.clone() } else { format!("{}:{}", place.host, place.port) };
+        let (host, port, root) = match forge {
+            Forge::Github if place.host == "github.com" => {
+                ("api.github.com".to_owned(), 443, format!("https://api.github.com/repos/{path}"))
+            }
+            Forge::Github => (place.host, place.port, format!("https://{own}/api/v3/repos/{path}")),
+            Forge::Gitlab => {
+                (place.host, place.port, format!("https://{own}/api/v4/projects/{}", path.replace('/', "%2F")))
+            }
+            Forge::Gitea => (place.host, place.port, format!("https://{own}/api/v1/repos/{path}")),
+            Forge::Plain => {
+                let message = format!(
+                    "The host of the repository {:?} is none of the forges that are known here, so no proposal is opened \
+                     there. Say `forge = \"github\"`, \"gitlab\" or \"gitea\" in its row if it is one.",
+                    repository.id
+                );
+                return Err(Fault::conflict("forge.plain", message));
+            }
+        };
+        Ok(Self { forge, root, host, port })
+    }
+
+    fn call(&self, method: Method, rest: &str, body: Option<&Value>, credential: &Credential) -> PlatformCall {
+        let mut headers = vec![("user-agent".to_owned(), "volary".to_owned())];
+        let accept = match self.forge {
+            Forge::Github => {
+                headers.push(("x-github-api-version".to_owned(), "2022-11-28".to_owned()));
+                "application/vnd.github+json"
+            }
+            _ => "application/json",
+        };
+        headers.push(("accept".to_owned(), accept.to_owned()));
+        if body.is_some() {
+            headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        }
+        let form = match self.forge {
+            Forge::Gitea => CredentialForm::Token,
+            _ => CredentialForm::Bearer,
+        };
+        PlatformCall {
+            purpose: Purpose::Forge,
+            method,
+            url: format!("{}{rest}", self.root),
+            named: api::platform::NamedHost { host: self.host.clone(), port: self.port, internal: false },
+            headers,
+            body: body.map(|body| WireSecret(Secret::new(body.to_string()))),
+            credential: Some(CallCredential {
+                form,
+                value: WireSecret(credential.value.share()),
+                secret: credential.name.clone(),
+            }),
+            limits: CallLimits { seconds: SECONDS, answer_bytes: ANSWER, send_before_ms: None },
+        }
+    }
+
+    /// The path and body that open a proposal.
+    fn opening(&self, branch: &str, into: &str, title: &str, text: &str) -> (&'static str, Value) {
+        match self.forge {
+            Forge::Gitlab => (
+                "/merge_requests",
+                json!({ "source_branch": branch, "target_branch": into, "title": title, "description": text }),
+            ),
+            _ => ("/pulls", json!({ "head": branch, "base": into, "title": title, "body": text })),
+        }
+    }
+
+    /// Number and address of what was opened.
+    fn opened(&self, answer: &Value) -> Option<(u64, String)> {
+        let (number, url) = match self.forge {
+            Forge::Gitlab => ("iid", "web_url"),
+            _ => ("number", "html_url"),
+        };
+        let url = answer.get(url)?.as_str().filter(|url| url.starts_with("https://") && url.len() <= 2000)?;
+        Some((answer.get(number)?.as_u64()?, url.to_owned()))
+    }
+}
+
+/// What opens the forge's API.
+struct Credential {
+    name: String,
+    value: Secret<String>,
+    /// It is not the person's own.
+    as_app: bool,
+}
+
+/// Opens a proposal for what a run pushed last to its own branch; gives the one that is open already, if there is one.
+///
+/// # Errors
+/// 404 and 409 that say what is missing; 502 with the forge's status; the store's.
+pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<Opened, Fault> {
+    let row = app.store.run(run).await?.ok_or_else(|| runs::unknown(run))?;
+    let branch = git::branch_of(&row);
+    let reference = format!("refs/heads/{branch}");
+    let Some(pushed) = git::pushed(app, run).await?.into_iter().rev().find(|push| push.reference == reference) else {
+        let message = format!("The run {run} has pushed nothing to its own branch {branch}, so there is nothing to propose.");
+        return Err(Fault::conflict("forge.nothing", message));
+    };
+    for entry in app.store.events_of_kind(run, "pull-request").await? {
+        if let Event::PullRequest { repository, branch: of, url, number, .. } = entry.event()
+            && repository == pushed.repository
+            && of == branch
+        {
+            return Ok(Opened { url, number, already: true });
+        }
+    }
+    let rows = git::repositories(&row.profile)?;
+    let repository = rows.into_iter().find(|repository| repository.id == pushed.repository);
+    let repository = repository.ok_or_else(|| Fault::conflict("git.repository", "The repository is not in the run's profile."))?;
+    let api = Api::of(&repository)?;
+    let credential = credential(app, &row, &repository, &api.host).await?;
+    let who = caller.person.to_string();
+    let known = ask(app, &who, api.call(Method::Get, "", None, &credential)).await?;
+    let into = known.get("default_branch").and_then(Value::as_str).filter(|name| policy::git::is_reference(name));
+    let Some(into) = into else {
+        return Err(strange("The forge does not say which branch of the repository is the default one."));
+    };
+    let (title, text) = words(&row, &pushed.new, credential.as_app);
+    let (path, body) = api.opening(&branch, into, &title, &text);
+    let answer = ask(app, &who, api.call(Method::Post, path, Some(&body), &credential)).await?;
+    let (number, url) = api.opened(&answer).ok_or_else(|| strange("The forge's answer names no proposal."))?;
+    let event = Event::PullRequest {
+        repository: repository.id,
+        branch,
+        url: url.clone(),
+        number,
+        person: row.person.clone(),
+        as_app: credential.as_app,
+    };
+    let (ours, at, as_app) = (run.clone(), now(), credential.as_app);
+    let n = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let n = tx.append(&ours, at, &event).await?.n;
+                let more = json!({ "run": ours, "number": number, "as_app": as_app });
+                tx.record(store::chain::By::Server, at, "proposal.opened", &who, crate::record::fields(more)).await?;
+                Ok::<_, StoreError>(n)
+            })
+        })
+        .await?;
+    app.live.tell(run, n);
+    Ok(Opened { url, number, already: false })
+}
+
+fn strange(why: &str) -> Fault {
+    Fault::new(http::StatusCode::BAD_GATEWAY, "forge.strange", why)
+}
+
+/// The person's own secret; the workspace's, where the row allows an app's identity.
+async fn credential(app: &App, row: &RunRow, repository: &Repository, host: &str) -> Result<Credential, Fault> {
+    let name = repository.secret.clone().unwrap_or_default();
+    let (wanted, person) = (name.clone(), row.person.clone());
+    let found: Option<SecretRow> = app
+        .store
+        .write(move |tx| Box::pin(async move { tx.secret_for(&wanted, &person).await }))
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    let as_app = found.as_ref().is_none_or(|secret| secret.person.is_empty());
+    let secret = match found {
+        Some(secret) if !as_app || repository.proposals_as_app => secret,
+        Some(_) => {
+            let message = format!(
+                "A proposal is opened under the person's own identity, and {} has set no {name:?} of their own. Set one \
+                 (`volary secret set --personal {name}`), or let an administrator allow an app's identity \
+                 (`proposals-as-app = true` in the repository's row).",
+                row.person
+            );
+            return Err(Fault::conflict("forge.identity", message));
+        }
+        None => return Err(Fault::conflict("secret.missing", format!("The secret {name:?} is not set."))),
+    };
+    secrets::belongs(&secret, host).map_err(|no| Fault::conflict(no.rule, no.why))?;
+    let value = app.keys.open_secret(&secret).map_err(|e| Fault::ours("open the repository's secret", &e))?;
+    Ok(Credential { name: secret.name, value, as_app })
+}
+
+/// What a proposal says of itself. The task is the person's own words.
+fn words(row: &RunRow, commit: &str, as_app: bool) -> (String, String) {
+    let first = row.task.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("A change by an agent");
+    let title: String = first.chars().take(TITLE).collect();
+    let task: String = row.task.chars().take(TASK).collect();
+    let quoted: String = task.lines().map(|line| format!("> {line}\n")).collect();
+    let model = row.model.as_deref().unwrap_or("none");
+    let mut text = format!(
+        "{quoted}\nMade by an agent (model {model}) in the volary run {} for {}, at commit {commit}. A person reviews and \
+         merges it.\n",
+        row.run, row.person
+    );
+    if as_app {
+        text.push_str("\nOpened as an app, not by the person: an administrator allowed that for this repository.\n");
+    }
+    (title, text)
+}
+
+async fn ask(app: &App, who: &str, call: PlatformCall) -> Result<Value, Fault> {
+    match platform::call(app, who, call).await? {
+        CallWord::Answered { status, body, .. } if (200..300).contains(&status) => {
+            serde_json::from_str(body.0.expose()).map_err(|_| strange("The forge's answer is no JSON."))
+        }
+        CallWord::Answered { status, body, .. } => {
+            let said: Value = serde_json::from_str(body.0.expose()).unwrap_or_default();
+            let said = said.get("message").and_then(Value::as_str).unwrap_or_default();
+            let said: String = app.scrubber().scrub_str(said).chars().filter(|c| !c.is_control()).take(300).collect();
+            Err(Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", format!("The forge answered {status}. {said}")))
+        }
+        CallWord::Fault { rule, why, .. } => {
+            Err(Fault::new(http::StatusCode::BAD_GATEWAY, "forge.unreachable", format!("{why} ({rule})")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(url: &str, forge: &str) -> Result<Api, Fault> {
+        let forge = if forge.is_empty() { String::new() } else { format!(r#","forge":"{forge}""#) };
+        Api::of(&serde_json::from_str(&format!(r#"{{"id":"app","url":"{url}"{forge}}}"#)).unwrap())
+    }
+
+    #[test]
+    fn each_forge_is_asked_in_its_own_words() {
+        for (url, forge, root, path, head) in [
+            ("https://github.com/acme/app.git", "", "https://api.github.com/repos/acme/app", "/pulls", "head"),
+            ("https://git.corp.example/acme/app", "github", "https://git.corp.example/api/v3/repos/acme/app", "/pulls", "head"),
+            (
+                "https://gitlab.com/group/sub/app.git",
+                "",
+                "https://gitlab.com/api/v4/projects/group%2Fsub%2Fapp",
+                "/merge_requests",
+                "source_branch",
+            ),
+            ("https://codeberg.org/acme/app", "", "https://codeberg.org/api/v1/repos/acme/app", "/pulls", "head"),
+        ] {
+            let api = api(url, forge).unwrap();
+            assert_eq!(api.root, root);
+            let (to, body) = api.opening("pr/a/b", "main", "t", "x");
+            assert_eq!((to, &body[head]), (path, &json!("pr/a/b")), "{url}");
+        }
+        assert_eq!(api("https://git.example/acme/app", "").err().unwrap().problem.code, "forge.plain");
+    }
+
+    #[test]
+    fn what_was_opened_is_read_and_nothing_that_is_no_address() {
+        let api = api("https://gitlab.com/a/b", "").unwrap();
+        let web = |url: &str| api.opened(&json!({ "iid": 3, "web_url": url }));
+        assert_eq!(web("https://gitlab.com/a/b/-/merge_requests/3"), Some((3, "https://gitlab.com/a/b/-/merge_requests/3".into())));
+        assert_eq!(web("javascript:alert(1)"), None);
+        assert_eq!(api.opened(&json!({ "number": 3 })), None);
+    }
+}

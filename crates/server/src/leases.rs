@@ -1,0 +1,460 @@
+//! Leases: the only way a run may use the secret of a capability.
+//!
+//! What may happen to one is [`vault::lease`]'s word; here its row, its record and the run's transcript are written in one
+//! act, before anything of it takes effect. A lease that was not recorded was never granted. A value is opened for its
+//! one use, and told to the gateway alone.
+//!
+//! Read [`ask`], [`take`], [`ended`], then what else ends one: [`revoke`], [`run_over`], [`end_left`], [`sweep`].
+
+mod judge;
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::guard::Caller;
+use crate::{connections, grants, now, random, record};
+use api::grants::WireSecret;
+use api::leases::{Given, LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, LeaseWord, MAX_REASON, ValueWord};
+use judge::{Fit, Granted};
+pub use judge::{connection_of, shown, stored};
+use model::capability::{Delivery, Kind};
+use model::event::Verdict;
+use model::{LeaseId, Moment, RunId, Secret};
+use policy::Refusal;
+use scrub::Scrubber;
+use serde_json::{Map, Value, json};
+use store::chain::By;
+use store::leases::LeaseRow;
+use store::secrets::SecretRow;
+use store::{StoreError, Tx};
+use vault::lease::{Effect, Happening, State};
+
+/// Leases that a list shows.
+pub const LISTED: u32 = 500;
+
+/// The word on a question for a lease: row, evidence and transcript are one act.
+///
+/// # Errors
+/// When it could not be recorded; then there is no lease.
+pub async fn ask(app: &App, ask: LeaseAsk) -> Result<LeaseWord, Fault> {
+    if let Some(row) = app.store.run(&ask.run).await?
+        && let Some(connection) = judge::connection_of(&row.profile, &ask.capability)
+    {
+        // That its token cannot be fresh is said, and recorded, with the word.
+        drop(connections::refresh::ready(app, &connection).await);
+    }
+    let at = now();
+    let run = ask.run.clone();
+    let scrubber = app.scrubber();
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut row = tx.run(&ask.run).await?;
+                let word = judge::ask(tx, &ask, row.as_ref(), at).await?;
+                let lease = asked(&ask, &word, &scrubber, at);
+                tx.add_lease(&lease)?;
+                let also = record::fields(json!({
+                    "lease": lease.id, "capability": lease.capability, "destination": lease.destination,
+                    "reason": lease.reason, "secret": lease.secret, "expires": lease.expires,
+                }));
+                let said = word.as_ref().map(|_| ("lease.granted", granted_why(&lease))).map_err(Clone::clone);
+                let verdict = verdict("LEASE", &lease, said);
+                let last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, also).await?;
+                let given = word.map(|granted| Given {
+                    lease: lease.id,
+                    expires: lease.expires,
+                    delivery: lease.delivery,
+                    executables: granted.executables,
+                });
+                Ok::<_, StoreError>((given, last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&run, n);
+    }
+    Ok(match word {
+        Ok(given) => LeaseWord::Granted(given),
+        Err(no) => LeaseWord::Denied { rule: no.rule.to_owned(), why: no.why },
+    })
+}
+
+fn granted_why(lease: &LeaseRow) -> String {
+    let seconds = lease.expires.since(lease.made) / 1000;
+    format!("One use within {seconds} s, by {}.", lease.delivery.word())
+}
+
+/// The row of a question that was answered.
+fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, scrubber: &Scrubber, at: Moment) -> LeaseRow {
+    let cut = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
+    let happening = match word {
+        Ok(granted) => Happening::Grant { expires: at.plus_ms(i64::from(granted.seconds) * 1000) },
+        Err(_) => Happening::Deny,
+    };
+    let (state, _) = State::Requested.after(happening, at);
+    let (kind, delivery, secret) = match word {
+        Ok(granted) => (granted.kind, granted.delivery.clone(), granted.secret.clone()),
+        Err(_) => (Kind::Command, Delivery::Proxy, String::new()),
+    };
+    let denied = word.is_err();
+    LeaseRow {
+        id: random::lease_id(),
+        run: ask.run.clone(),
+        capability: cut(&ask.capability, 64),
+        destination: cut(&ask.destination, 256),
+        reason: cut(&ask.reason, MAX_REASON),
+        kind,
+        delivery,
+        secret,
+        state: state.word().to_owned(),
+        made: at,
+        expires: expiry(state).unwrap_or(at),
+        used: None,
+        used_by: String::new(),
+        ended: denied.then_some(at),
+        ended_by: word.as_ref().err().map_or_else(String::new, |no| no.rule.to_owned()),
+        handle_sha256: String::new(),
+        minted: Vec::new(),
+    }
+}
+
+fn expiry(state: State) -> Option<Moment> {
+    match state {
+        State::Granted { expires } | State::Consumed { expires } => Some(expires),
+        _ => None,
+    }
+}
+
+fn verdict(method: &str, lease: &LeaseRow, said: Result<(&'static str, String), Refusal>) -> Verdict {
+    let target: String = format!("{} for {}", lease.capability, lease.destination).chars().take(256).collect();
+    let (allowed, rule, why) = match said {
+        Ok((rule, why)) => (true, rule.to_owned(), why),
+        Err(no) => (false, no.rule.to_owned(), no.why),
+    };
+    Verdict {
+        allowed,
+        rule,
+        method: method.to_owned(),
+        target,
+        why,
+        body_sha256: None,
+        grant: Some(lease.id.to_string()),
+        model: None,
+        reserved: None,
+    }
+}
+
+/// What is to be given for the use of a lease.
+enum Give {
+    /// The secret's own value.
+    Value(Box<SecretRow>),
+    /// The command's own handle; its hash stands in the row.
+    Handle(Secret<String>),
+}
+
+/// The word on the use of a lease: it is consumed, and recorded so, before the value is opened.
+///
+/// # Errors
+/// When it could not be recorded, or the value does not open; then nothing is given.
+pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
+    let at = now();
+    let run = used.run.clone();
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut row = tx.run(&used.run).await?;
+                let found = tx.lease(&used.lease).await?.filter(|lease| lease.run == used.run);
+                let Some(mut lease) = found else {
+                    // Whose it is, if it is anyone's, is not said.
+                    let no = Refusal::new("lease.unknown", "This run has no such lease; ask for one.");
+                    let unknown = verdict("USE", &nobodys(&used, at), Err(no.clone()));
+                    let last = grants::note_with(tx, row.as_mut(), &used.run, at, unknown, Map::new()).await?;
+                    return Ok((Err(no), last));
+                };
+                let by = judge::user(&used.by);
+                let word = match judge::fits(tx, row.as_ref(), &lease, &used.by).await? {
+                    Err(no) => Err(no),
+                    Ok(fit) => begin(&mut lease, &by, at).map(|()| fit),
+                };
+                let word = word.map(|fit| give(&mut lease, fit, &used.by));
+                // Also what was found to be over is kept as that.
+                tx.keep_lease(&lease);
+                if let Ok((Give::Value(secret), _)) = &word {
+                    tx.secret_used(secret, at);
+                }
+                let mut also = record::fields(json!({ "lease": lease.id, "capability": lease.capability, "by": by }));
+                also.extend(digests(&used.by));
+                let said = word.as_ref().map(|_| ("lease.used", format!("By {by}."))).map_err(Clone::clone);
+                let last =
+                    grants::note_with(tx, row.as_mut(), &used.run, at, verdict("USE", &lease, said), also).await?;
+                Ok::<_, StoreError>((word.map(|(give, variables)| (lease, give, variables)), last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&run, n);
+    }
+    let (lease, give, variables) = match word {
+        Ok(given) => given,
+        Err(no) => return Ok(ValueWord::Denied { rule: no.rule.to_owned(), why: no.why }),
+    };
+    let (value, secret) = match give {
+        Give::Handle(handle) => (handle, String::new()),
+        Give::Value(row) => match app.keys.open_secret(&row) {
+            Ok(value) => (value, row.name),
+            Err(e) => {
+                // It was consumed and recorded so; nothing leaves.
+                ended(app, &lease.id, LeaseEnd::Broken).await?;
+                return Err(Fault::ours("open the capability's secret", &e));
+            }
+        },
+    };
+    let LeaseRow { delivery, destination, expires, .. } = lease;
+    Ok(ValueWord::Value { value: WireSecret(value), secret, delivery, variables, destination, expires })
+}
+
+/// The use begins, if it may; the row says so then.
+fn begin(lease: &mut LeaseRow, by: &str, at: Moment) -> Result<(), Refusal> {
+    let effect = change(lease, Happening::Use, at, "time");
+    if effect == Effect::Give {
+        (lease.used, lease.used_by) = (Some(at), by.to_owned());
+        return Ok(());
+    }
+    let (rule, why) = match State::of(&lease.state, lease.expires) {
+        Some(State::Expired) => ("lease.expired", "Its time is over; ask for another one."),
+        Some(State::Revoked) => ("lease.revoked", "It was taken back; ask for another one."),
+        Some(State::Denied) => ("lease.denied", "It was refused."),
+        _ => ("lease.used", "A lease is for one use, and this one has had it; ask for another one."),
+    };
+    Err(Refusal::new(rule, why))
+}
+
+fn give(lease: &mut LeaseRow, fit: Fit, by: &LeaseUser) -> (Give, Vec<String>) {
+    if lease.delivery == Delivery::Proxy && matches!(by, LeaseUser::Command { .. }) {
+        let handle = format!("vh_{}", random::token());
+        lease.handle_sha256 = random::sha256_hex(handle.as_bytes());
+        return (Give::Handle(Secret::new(handle)), fit.variables);
+    }
+    (Give::Value(Box::new(fit.secret)), Vec::new())
+}
+
+fn digests(by: &LeaseUser) -> Map<String, Value> {
+    match by {
+        LeaseUser::Command { executable_sha256, argv_sha256, .. } => {
+            record::fields(json!({ "executable_sha256": executable_sha256, "argv_sha256": argv_sha256 }))
+        }
+        LeaseUser::GitPush { .. } | LeaseUser::Injection { .. } => Map::new(),
+    }
+}
+
+/// A lease that is not there, for the verdict that says so.
+fn nobodys(used: &LeaseUse, at: Moment) -> LeaseRow {
+    LeaseRow {
+        id: used.lease.clone(),
+        run: used.run.clone(),
+        capability: "unknown".into(),
+        destination: "unknown".into(),
+        reason: String::new(),
+        kind: Kind::Command,
+        delivery: Delivery::Proxy,
+        secret: String::new(),
+        state: State::Denied.word().into(),
+        made: at,
+        expires: at,
+        used: None,
+        used_by: String::new(),
+        ended: None,
+        ended_by: String::new(),
+        handle_sha256: String::new(),
+        minted: Vec::new(),
+    }
+}
+
+/// Lets something happen to a lease that was read in this act; says what follows once it is kept. `by` is what ended it, if that did.
+fn change(lease: &mut LeaseRow, happening: Happening, at: Moment, by: &str) -> Effect {
+    let Some(before) = State::of(&lease.state, lease.expires) else { return Effect::Nothing };
+    let (after, effect) = before.after(happening, at);
+    if after != before {
+        lease.state = after.word().to_owned();
+        if !after.is_open() {
+            lease.ended = Some(at);
+            lease.ended_by = if after == State::Expired { "time".to_owned() } else { by.to_owned() };
+            // A handle that is over names nothing.
+            lease.handle_sha256 = String::new();
+        }
+    }
+    effect
+}
+
+/// As [`change`], kept and recorded if it ended the lease. Answers what follows, once the act is committed.
+async fn end_in(
+    tx: &mut Tx,
+    lease: &mut LeaseRow,
+    happening: Happening,
+    at: Moment,
+    (by, who): (&str, &str),
+) -> Result<Effect, StoreError> {
+    let before = lease.state.clone();
+    let effect = change(lease, happening, at, by);
+    if lease.state != before {
+        tx.keep_lease(lease);
+        let more = record::fields(json!({
+            "run": lease.run, "lease": lease.id, "capability": lease.capability, "state": lease.state,
+            "was": before, "by": lease.ended_by,
+        }));
+        tx.record(By::Server, at, "lease.ended", who, more).await?;
+    }
+    Ok(effect)
+}
+
+/// Records how the use of a lease ended. One that is over stays as it ended.
+///
+/// # Errors
+/// The store's.
+pub async fn ended(app: &App, lease: &LeaseId, outcome: LeaseEnd) -> Result<(), Fault> {
+    let (id, at) = (lease.clone(), now());
+    let by = match outcome {
+        LeaseEnd::Completed => "use",
+        LeaseEnd::Failed => "use, which failed",
+        LeaseEnd::Broken => "use, which broke off",
+    };
+    app.store
+        .write(move |tx| {
+            Box::pin(async move {
+                match tx.lease(&id).await? {
+                    Some(mut lease) => end_in(tx, &mut lease, Happening::End, at, (by, "gateway")).await.map(drop),
+                    None => Ok(()),
+                }
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))
+}
+
+/// Ends every open lease but those in use at the gateway that has just connected: of the others nobody will say anything.
+///
+/// # Errors
+/// The store's.
+pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<(), Fault> {
+    let (in_use, at) = (in_use.to_vec(), now());
+    app.store
+        .write(move |tx| {
+            Box::pin(async move {
+                for mut lease in tx.open_leases().await?.into_iter().filter(|lease| !in_use.contains(&lease.id)) {
+                    end_in(tx, &mut lease, Happening::Crash, at, ("crash", "server")).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))
+}
+
+/// Takes back every open lease of a run that ends in this act. The gateway ends their use when it hears of the run's end.
+///
+/// # Errors
+/// The store's.
+pub async fn run_over(tx: &mut Tx, run: &RunId, at: Moment) -> Result<(), StoreError> {
+    for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.run == *run) {
+        end_in(tx, &mut lease, Happening::TakeBack, at, ("run's end", "server")).await?;
+    }
+    Ok(())
+}
+
+/// Keeps as expired what is over by its time. Nothing hangs on it: a lease is dead at its deadline, whoever looks.
+///
+/// # Errors
+/// The store's.
+pub async fn sweep(app: &App) -> Result<(), Fault> {
+    let at = now();
+    let late = move |lease: &LeaseRow| lease.expires <= at;
+    if !app.store.open_leases().await?.iter().any(late) {
+        return Ok(());
+    }
+    let taken_back = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut taken_back = Vec::new();
+                for mut lease in tx.open_leases().await?.into_iter().filter(late) {
+                    if end_in(tx, &mut lease, Happening::Time, at, ("time", "server")).await? == Effect::Withdraw {
+                        taken_back.push(lease.id);
+                    }
+                }
+                Ok(taken_back)
+            })
+        })
+        .await
+        .map_err(|e: StoreError| Fault::from(e))?;
+    withdraw(app, &taken_back);
+    Ok(())
+}
+
+/// Has the gateway end what is in use of these. One that is not connected names them to nobody when it comes back.
+fn withdraw(app: &App, leases: &[LeaseId]) {
+    if let Some(gateway) = app.gateway() {
+        leases.iter().for_each(|lease| gateway.revoke(lease));
+    }
+}
+
+/// A lease as people see it.
+fn view(row: LeaseRow) -> LeaseView {
+    LeaseView {
+        lease: row.id,
+        run: row.run,
+        capability: row.capability,
+        destination: row.destination,
+        reason: row.reason,
+        kind: row.kind.word().to_owned(),
+        delivery: row.delivery.word(),
+        state: row.state,
+        made: row.made,
+        expires: row.expires,
+        used: row.used,
+        used_by: row.used_by,
+        ended: row.ended,
+        ended_by: row.ended_by,
+    }
+}
+
+/// The open leases, oldest first; with `all` the newest of all, at most [`LISTED`].
+///
+/// # Errors
+/// The store's.
+pub async fn list(app: &App, all: bool) -> Result<Vec<LeaseView>, Fault> {
+    let at = now();
+    if all {
+        return Ok(app.store.leases(LISTED).await?.into_iter().map(view).collect());
+    }
+    let open = app.store.open_leases().await?.into_iter().filter(|lease| at < lease.expires);
+    Ok(open.map(view).collect())
+}
+
+/// Takes a lease back, on a person's word. Who uses it is ended by the gateway, which is told at once.
+///
+/// # Errors
+/// 404, 409 for one that is over, the store's.
+pub async fn revoke(app: &App, caller: &Caller, lease: &LeaseId) -> Result<LeaseView, Fault> {
+    let (id, at, who) = (lease.clone(), now(), caller.person.to_string());
+    let row = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let Some(mut lease) = tx.lease(&id).await? else {
+                    let message = format!("There is no lease {id}; `volary lease list --all` lists the last ones.");
+                    return Err(Fault::missing("lease.unknown", message));
+                };
+                let before = lease.state.clone();
+                end_in(tx, &mut lease, Happening::TakeBack, at, (&who, &who)).await?;
+                if lease.state == before {
+                    let message = format!("The lease {id} is over already: {before}.");
+                    return Err(Fault::conflict("lease.over", message));
+                }
+                Ok(lease)
+            })
+        })
+        .await?;
+    withdraw(app, &[row.id.clone()]);
+    Ok(view(row))
+}

@@ -1,0 +1,284 @@
+//! What speaks for or against a lease: the run, its profile, the secret, and how many it had already.
+
+use crate::{connections, grants, now, record, secrets};
+use api::grants::EgressAsk;
+use api::leases::{LeaseAsk, LeaseUser};
+use model::capability::{Capability, Delivery, Kind, Variable};
+use model::{Moment, RunId};
+use policy::lease::Term;
+use policy::{Refusal, delivery};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use store::leases::LeaseRow;
+use store::runs::RunRow;
+use store::secrets::SecretRow;
+use store::{StoreError, Tx};
+
+/// What a question for a lease is granted.
+pub(super) struct Granted {
+    pub(super) kind: Kind,
+    pub(super) delivery: Delivery,
+    pub(super) secret: String,
+    pub(super) seconds: u32,
+    pub(super) executables: Vec<String>,
+}
+
+/// What the use of a lease is given, if it may begin.
+pub(super) struct Fit {
+    pub(super) secret: SecretRow,
+    /// Variables of the profile that hold the capability's handle.
+    pub(super) variables: Vec<String>,
+}
+
+/// What of a run's profile is asked here. A run that was accepted before there were capabilities has none.
+#[derive(Deserialize)]
+struct Bound {
+    #[serde(default)]
+    capability: Vec<Capability>,
+    #[serde(default)]
+    variables: BTreeMap<String, Variable>,
+}
+
+impl Bound {
+    fn of(row: &RunRow) -> Result<Self, StoreError> {
+        Self::read(&row.profile)
+    }
+
+    fn read(profile: &str) -> Result<Self, StoreError> {
+        serde_json::from_str(profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })
+    }
+
+    fn find(&self, name: &str) -> Result<&Capability, Refusal> {
+        self.capability.iter().find(|row| row.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.capability.iter().map(|row| row.name.as_str()).collect();
+            let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let why = format!("This run's profile has no capability {:?}; it has {has}.", record::short(name));
+            Refusal::new("lease.capability", why)
+        })
+    }
+}
+
+/// Whether a run may have the lease that it asks for.
+pub(super) async fn ask(
+    tx: &mut Tx,
+    ask: &LeaseAsk,
+    row: Option<&RunRow>,
+    at: Moment,
+) -> Result<Result<Granted, Refusal>, StoreError> {
+    let row = match grants::standing_run(row) {
+        Ok(row) => row,
+        Err(no) => return Ok(Err(no)),
+    };
+    // A command's own handle is not among these: who has that has its lease already.
+    let handle = tx.handle(&ask.handle_sha256).await?;
+    if let Err(no) = grants::own_handle(handle.as_ref(), &ask.run, at) {
+        return Ok(Err(no));
+    }
+    let bound = Bound::of(row)?;
+    let capability = match bound.find(&ask.capability) {
+        Ok(capability) => capability,
+        Err(no) => return Ok(Err(no)),
+    };
+    if !capability.destinations.contains(&ask.destination) {
+        let why = format!(
+            "The capability {:?} is not for this destination; it is for {}.",
+            capability.name,
+            capability.destinations.join(", ")
+        );
+        return Ok(Err(Refusal::new("lease.destination", why)));
+    }
+    let term = match Term::of(capability) {
+        Ok(term) => term,
+        Err(why) => return Ok(Err(Refusal::new("lease.term", format!("{why}.")))),
+    };
+    if let Err(no) = secret(tx, capability, &row.person).await? {
+        return Ok(Err(no));
+    }
+    let (minute, ever) = tx.leases_granted(&ask.run, &capability.name, at.plus_ms(-60_000)).await?;
+    Ok(within(&term, minute, ever, &ask.run).map(|()| Granted {
+        kind: capability.kind,
+        delivery: capability.delivery.clone(),
+        secret: capability.secret.clone(),
+        seconds: term.seconds,
+        executables: capability.executables.iter().filter_map(|path| path.to_str()).map(str::to_owned).collect(),
+    }))
+}
+
+fn within(term: &Term, minute: u64, ever: u64, run: &RunId) -> Result<(), Refusal> {
+    if ever >= u64::from(term.per_run) {
+        let why = format!("The run {run} has had all {} leases of this capability.", term.per_run);
+        return Err(Refusal::new("lease.per-run", why));
+    }
+    if minute >= u64::from(term.per_minute) {
+        let why = format!("There are {} leases of this capability in a minute, and they are gone.", term.per_minute);
+        return Err(Refusal::new("lease.per-minute", why));
+    }
+    Ok(())
+}
+
+/// The secret of a capability for a person's run, when it is there and may travel as the profile says.
+async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Result<SecretRow, Refusal>, StoreError> {
+    if let Some(connection) = connections::named(&capability.secret) {
+        let current = connections::current(tx, connection, now()).await?;
+        return Ok(
+            current.and_then(|row| delivery::row(capability, delivery::custody(&row.name, &row.kind)).map(|()| row))
+        );
+    }
+    let Some(row) = tx.secret_for(&capability.secret, person).await? else {
+        let why = format!("The secret {:?} of this capability is not set; ask the administrator.", capability.secret);
+        return Ok(Err(Refusal::new("capability.missing", why)));
+    };
+    Ok(delivery::row(capability, delivery::custody(&row.name, &row.kind)).map(|()| row))
+}
+
+/// Whether this is who may use this lease, and what it is given then. Whether it is still open is not asked here.
+pub(super) async fn fits(
+    tx: &mut Tx,
+    row: Option<&RunRow>,
+    lease: &LeaseRow,
+    by: &LeaseUser,
+) -> Result<Result<Fit, Refusal>, StoreError> {
+    let row = match grants::standing_run(row) {
+        Ok(row) => row,
+        Err(no) => return Ok(Err(no)),
+    };
+    let bound = Bound::of(row)?;
+    let capability = match bound.find(&lease.capability) {
+        Ok(capability) => capability,
+        Err(no) => return Ok(Err(no)),
+    };
+    if let Err(no) = may(capability, &lease.destination, by) {
+        return Ok(Err(no));
+    }
+    let variables = bound
+        .variables
+        .iter()
+        .filter(|(_, variable)| matches!(variable, Variable::Handle { capability: of } if *of == capability.name));
+    let variables = variables.map(|(name, _)| name.clone()).collect();
+    Ok(secret(tx, capability, &row.person).await?.map(|secret| Fit { secret, variables }))
+}
+
+/// Whether a lease of this capability, for this destination, is for this user.
+fn may(capability: &Capability, destination: &str, by: &LeaseUser) -> Result<(), Refusal> {
+    match by {
+        LeaseUser::Command { executable, .. } => {
+            if capability.executables.iter().any(|declared| declared.to_str() == Some(executable)) {
+                return Ok(());
+            }
+            let declared: Vec<_> = capability.executables.iter().map(|path| path.display().to_string()).collect();
+            let why = format!(
+                "{:?} is no program that may use the capability {:?}; declared: {}.",
+                record::short(executable),
+                capability.name,
+                if declared.is_empty() { "none".to_owned() } else { declared.join(", ") }
+            );
+            Err(Refusal::new("lease.executable", why))
+        }
+        LeaseUser::GitPush { repository, .. } => {
+            if capability.kind == Kind::GitPush && capability.delivery == Delivery::Proxy && repository == destination {
+                return Ok(());
+            }
+            let why = "This lease is not for a push to this repository through the git gateway.";
+            Err(Refusal::new("lease.destination", why))
+        }
+        LeaseUser::Injection { host, .. } => {
+            if capability.delivery == Delivery::Proxy && host_of(destination) == host {
+                return Ok(());
+            }
+            Err(Refusal::new("lease.destination", "This lease is not for a request to this host."))
+        }
+    }
+}
+
+/// The host of a destination: what stands before its first slash.
+fn host_of(destination: &str) -> &str {
+    destination.split('/').next().unwrap_or_default()
+}
+
+/// Who uses it, for people and for evidence.
+pub(super) fn user(by: &LeaseUser) -> String {
+    let text = match by {
+        LeaseUser::Command { executable, .. } => format!("the command {executable}"),
+        LeaseUser::GitPush { repository, reference } => format!("a push to {repository}, {reference}"),
+        LeaseUser::Injection { host, method } => format!("{method} to {host}"),
+    };
+    text.chars().take(500).collect()
+}
+
+/// The connection whose access token a capability of this profile is, so that it can be fresh before the word on it.
+#[must_use]
+pub fn connection_of(profile: &str, capability: &str) -> Option<String> {
+    let bound = Bound::read(profile).ok()?;
+    let row = bound.capability.iter().find(|row| row.name == capability);
+    connections::named(row.map_or(capability, |row| &row.secret)).map(str::to_owned)
+}
+
+/// The secret that a request to the outside is given, when it shows a handle that may have it: the run's own, or that of a
+/// command which uses a lease of this very capability.
+///
+/// # Errors
+/// The store's.
+pub async fn shown(
+    tx: &mut Tx,
+    ask: &EgressAsk,
+    profile: &str,
+    capability: &str,
+    handle_sha256: &str,
+    at: Moment,
+) -> Result<Result<String, Refusal>, StoreError> {
+    let handle = tx.handle(handle_sha256).await?;
+    let lease = if handle.is_none() { tx.lease_of_handle(handle_sha256).await? } else { None };
+    let word = match &lease {
+        Some(lease) => commands_own(lease, ask, capability, at),
+        None => grants::own_handle(handle.as_ref(), &ask.run, at).map(drop),
+    };
+    if let Err(no) = word {
+        return Ok(Err(no));
+    }
+    let bound = Bound::read(profile)?;
+    let Some(row) = bound.capability.iter().find(|row| row.name == capability) else {
+        let own = connections::named(capability).is_some();
+        return Ok(Ok(if own { capability.to_owned() } else { format!("capability/{capability}") }));
+    };
+    if row.delivery != Delivery::Proxy {
+        let why = format!("The capability {capability:?} travels by {} and goes into no request.", row.delivery.word());
+        return Ok(Err(Refusal::new("delivery.channel", why)));
+    }
+    Ok(Ok(row.secret.clone()))
+}
+
+/// Whether the handle of a command, which this lease is for, may go out with this request.
+fn commands_own(lease: &LeaseRow, ask: &EgressAsk, capability: &str, at: Moment) -> Result<(), Refusal> {
+    let no = |rule, why: &str| Err(Refusal::new(rule, why));
+    if lease.run != ask.run {
+        return no("handle.other-run", "This handle belongs to another run; use the one this command was given.");
+    }
+    if at >= lease.expires {
+        return no("handle.expired", "This handle is over; a command's handle ends with its lease.");
+    }
+    if lease.capability != capability {
+        return no("handle.other-capability", "This command's handle is for another capability.");
+    }
+    if host_of(&lease.destination) != ask.host {
+        return no("lease.destination", "This command's lease is not for a request to this host.");
+    }
+    Ok(())
+}
+
+/// Whether the secrets of a profile's capabilities are set, and may travel as it says, for a person's runs.
+///
+/// # Errors
+/// The first that is not, by name; the store's.
+pub async fn stored(tx: &mut Tx, capabilities: &[Capability], person: &str) -> Result<Result<(), Refusal>, StoreError> {
+    for capability in capabilities {
+        if let Err(no) = secret(tx, capability, person).await? {
+            return Ok(Err(no));
+        }
+        if connections::named(&capability.secret).is_none()
+            && let Err(no) = secrets::check_name(&capability.secret)
+        {
+            return Ok(Err(Refusal::new("capability.secret", no.problem.message)));
+        }
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,357 @@
+//! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
+
+use crate::stage::{Gateway, Stage, soon};
+use api::connections::ConnectionView;
+use api::frame;
+use api::grants::{FromGateway, ToGateway, WireSecret};
+use api::platform::{CallWord, PlatformCall, Purpose};
+use http::{Method, StatusCode};
+use model::Secret;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use tokio::net::unix::OwnedWriteHalf;
+
+/// What the provider does with a refresh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// New tokens, the access token good for so many seconds.
+    Good(u64),
+    /// It acts, and its answer is lost.
+    Lost,
+    /// It was not reached.
+    Unsent,
+    /// It says no.
+    Refused,
+    /// It waits for the test.
+    Held,
+}
+
+#[derive(Default)]
+struct Played {
+    /// Every call: what for, its address, its form.
+    calls: Vec<(Purpose, String, String)>,
+    turns: VecDeque<Turn>,
+    /// The refresh token that is good.
+    good: u64,
+    held: Vec<u64>,
+    /// Ending a token does not work.
+    deaf: bool,
+}
+
+impl Played {
+    fn of(&self, purpose: Purpose) -> usize {
+        self.calls.iter().filter(|call| call.0 == purpose).count()
+    }
+
+    /// What became of a call; none for one that is held.
+    fn answer(&mut self, id: u64, call: &PlatformCall) -> Option<CallWord> {
+        let form = call.body.as_ref().map_or_else(String::new, |body| body.0.expose().clone());
+        self.calls.push((call.purpose, call.url.clone(), form.clone()));
+        let fault = |unsent| CallWord::Fault { unsent, rule: "platform.cut".into(), why: "It broke off.".into() };
+        Some(match call.purpose {
+            Purpose::Device => said(
+                200,
+                &json!({
+                    "device_code": "device-canary-1", "user_code": "AB-CD", "verification_uri": "https://auth.example/device",
+                    "expires_in": 600, "interval": 1,
+                }),
+            ),
+            Purpose::SignIn => self.tokens(1),
+            Purpose::Revoke if self.deaf => fault(false),
+            Purpose::Revoke => said(200, &json!({})),
+            _ => {
+                let shown = format!("refresh_token=refresh-canary-{}&", self.good);
+                match self.turns.pop_front().unwrap_or(Turn::Good(3600)) {
+                    Turn::Unsent => fault(true),
+                    Turn::Held => {
+                        self.held.push(id);
+                        return None;
+                    }
+                    Turn::Refused => said(400, &json!({ "error": "invalid_grant" })),
+                    _ if !form.contains(&shown) => said(400, &json!({ "error": "invalid_grant" })),
+                    Turn::Lost => {
+                        self.good += 1;
+                        fault(false)
+                    }
+                    Turn::Good(lives) => self.tokens(lives),
+                }
+            }
+        })
+    }
+
+    fn tokens(&mut self, lives: u64) -> CallWord {
+        self.good += 1;
+        said(
+            200,
+            &json!({
+                "access_token": format!("access-canary-{}", self.good), "token_type": "Bearer", "expires_in": lives,
+                "refresh_token": format!("refresh-canary-{}", self.good),
+            }),
+        )
+    }
+}
+
+fn said(status: u16, body: &Value) -> CallWord {
+    CallWord::Answered { status, headers: Vec::new(), body: WireSecret(Secret::new(body.to_string())) }
+}
+
+#[derive(Clone, Default)]
+struct Provider(Arc<Mutex<Played>>);
+
+impl Provider {
+    fn look<T>(&self, at: impl FnOnce(&mut Played) -> T) -> T {
+        at(&mut self.0.lock().unwrap())
+    }
+
+    /// Plays a gateway that has this provider behind it, until the server ends.
+    async fn behind(&self, stage: &Stage) -> Arc<tokio::sync::Mutex<OwnedWriteHalf>> {
+        let Gateway(stream, _) = stage.gateway().await;
+        let (mut from, to) = stream.into_split();
+        let to = Arc::new(tokio::sync::Mutex::new(to));
+        let (provider, out) = (self.clone(), to.clone());
+        tokio::spawn(async move {
+            while let Ok(word) = frame::read::<ToGateway>(&mut from).await {
+                if let ToGateway::Call { id, call } = word
+                    && let Some(word) = provider.look(|played| played.answer(id, &call))
+                {
+                    say(&out, id, word).await;
+                }
+            }
+        });
+        to
+    }
+
+    async fn until(&self, what: &str, so: impl Fn(&Played) -> bool) {
+        eventually(what, async || self.look(|played| so(played))).await;
+    }
+}
+
+async fn say(to: &tokio::sync::Mutex<OwnedWriteHalf>, id: u64, word: CallWord) {
+    // A server that has ended by now does not hear it.
+    drop(frame::write(&mut *to.lock().await, &FromGateway::Called { id, word }).await);
+}
+
+async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while !so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("waited in vain for {what}"));
+}
+
+fn settings() -> Value {
+    json!({ "settings": {
+        "device_url": "https://auth.example/device", "token_url": "https://auth.example/token",
+        "revoke_url": "https://auth.example/revoke", "client_id": "volary", "scopes": ["read", "write"],
+    } })
+}
+
+async fn view(stage: &Stage, name: &str) -> ConnectionView {
+    stage.home(Method::GET, &format!("/api/connections/{name}"), None).await.json()
+}
+
+/// A connection that was signed in to with a device's code, and whose access token is over at once.
+async fn signed_in(stage: &Stage, name: &str) {
+    let put = stage.home(Method::PUT, &format!("/api/connections/{name}"), Some(settings())).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+    let begun = stage.home(Method::POST, &format!("/api/connections/{name}/device"), Some(json!({}))).await;
+    assert_eq!(begun.json::<ConnectionView>().device.unwrap().user_code, "AB-CD");
+    eventually("the sign-in", async || view(stage, name).await.state == "live").await;
+}
+
+async fn test(stage: &Stage, name: &str) -> Result<ConnectionView, String> {
+    // The server waits for a token for 25 s; the stage's own patience is shorter than that and is not asked here.
+    let answer = stage.home(Method::POST, &format!("/api/connections/{name}/test"), Some(json!({}))).await;
+    if answer.status == StatusCode::OK { Ok(answer.json()) } else { Err(answer.code()) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_that_need_a_token_at_once_lead_to_one_refresh_and_all_have_it() {
+    let stage = Arc::new(Stage::start());
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    signed_in(&stage, "x").await;
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let stage = stage.clone();
+            tokio::spawn(async move { test(&stage, "x").await })
+        })
+        .collect();
+    for one in all {
+        let view = soon("an answer", one).await.unwrap().unwrap();
+        assert_eq!((view.state.as_str(), view.generation > 0), ("live", true));
+    }
+    // The token of the sign-in was over before they came, or while they did.
+    eventually("the refresh", async || view(&stage, "x").await.generation == 2).await;
+    assert_eq!(provider.look(|played| played.of(Purpose::Refresh)), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_on_one_database_refresh_once_between_them() {
+    let first = Arc::new(Stage::start());
+    let second = Arc::new(Stage::beside(&first));
+    let provider = Provider::default();
+    let _to = (provider.behind(&first).await, provider.behind(&second).await);
+    signed_in(&first, "x").await;
+    let all: Vec<_> = (0..50)
+        .map(|n| {
+            let stage = if n % 2 == 0 { first.clone() } else { second.clone() };
+            tokio::spawn(async move { test(&stage, "x").await })
+        })
+        .collect();
+    for one in all {
+        soon("an answer", one).await.unwrap().unwrap();
+    }
+    eventually("the refresh", async || view(&second, "x").await.generation == 2).await;
+    assert_eq!(provider.look(|played| played.of(Purpose::Refresh)), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_is_asked_for_once_more_with_the_old_token_and_then_the_connection_says_that_it_is_closed()
+ {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Lost, Turn::Good(3600)]));
+    signed_in(&stage, "x").await;
+    // The provider has changed its tokens, and nobody has the new ones.
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    let closed = view(&stage, "x").await;
+    assert_eq!(closed.state, "lapsed");
+    assert!(closed.said.contains("sign in again"), "{}", closed.said);
+    let forms = provider.look(|played| {
+        let refresh = |call: &&(Purpose, String, String)| call.0 == Purpose::Refresh;
+        played.calls.iter().filter(refresh).map(|call| call.2.clone()).collect::<Vec<_>>()
+    });
+    assert_eq!(forms.len(), 2);
+    assert!(forms.iter().all(|form| form.contains("refresh_token=refresh-canary-1&")), "{forms:?}");
+    // Signing in again opens it.
+    signed_in(&stage, "x").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_did_not_reach_the_provider_costs_no_sign_in() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Unsent, Turn::Good(3600)]));
+    signed_in(&stage, "x").await;
+    assert_eq!(test(&stage, "x").await.unwrap().generation, 2);
+    assert_eq!(provider.look(|played| played.of(Purpose::Refresh)), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_that_the_provider_no_longer_takes_closes_the_connection_at_once() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Refused]));
+    signed_in(&stage, "x").await;
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    assert_eq!(view(&stage, "x").await.state, "lapsed");
+    assert_eq!(provider.look(|played| played.of(Purpose::Refresh)), 1, "it is not asked again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_a_refresh_that_was_passed_by_a_sign_in_changes_nothing() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    // Ended while the refresh is under way, and signed in anew.
+    let ended = stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await;
+    assert_eq!(ended.json::<ConnectionView>().state, "revoked");
+    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
+    let id = provider.look(|played| played.held[0]);
+    say(&to, id, said(200, &late)).await;
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    eventually("its record", async || {
+        stage.home(Method::GET, "/api/evidence", None).await.text().contains("connection.answered")
+    })
+    .await;
+    assert!(!evidence.contains("late-canary"));
+    assert_eq!(view(&stage, "x").await.state, "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_ended_here_at_once_and_at_its_provider_and_is_told_so_until_it_answers() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    signed_in(&stage, "x").await;
+    test(&stage, "x").await.unwrap();
+    let revoke = async || stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await;
+    provider.look(|played| played.deaf = true);
+    assert_eq!(revoke().await.json::<ConnectionView>().state, "revoking");
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    provider.look(|played| played.deaf = false);
+    assert_eq!(revoke().await.json::<ConnectionView>().state, "revoked");
+    let ended = provider.look(|played| {
+        let of = |call: &&(Purpose, String, String)| call.0 == Purpose::Revoke;
+        played.calls.iter().filter(of).map(|call| call.2.clone()).collect::<Vec<_>>()
+    });
+    assert!(ended.iter().any(|form| form.contains("token=refresh-canary-2")), "{ended:?}");
+    assert!(ended.iter().any(|form| form.contains("token=access-canary-2")), "{ended:?}");
+    assert_eq!(revoke().await.code(), "connection.over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_is_in_an_answer_a_page_a_record_or_a_file() {
+    let mut stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    let mut with_secret = settings();
+    with_secret["client_secret"] = json!("client-canary-0123");
+    stage.home(Method::PUT, "/api/connections/x", Some(with_secret)).await;
+    stage.home(Method::POST, "/api/connections/x/device", Some(json!({}))).await;
+    eventually("the sign-in", async || view(&stage, "x").await.state == "live").await;
+    test(&stage, "x").await.unwrap();
+    for path in ["/api/connections", "/api/connections/x", "/api/secrets", "/api/evidence", "/connections", "/secrets"]
+    {
+        let answer = stage.home(Method::GET, path, None).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert!(!answer.text().contains("canary"), "{path}: {}", answer.text());
+    }
+    stage.stop();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(stage.dir.path().join("server")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        for canary in ["access-canary", "refresh-canary", "client-canary", "device-canary"] {
+            let canary = canary.as_bytes();
+            assert!(!bytes.windows(canary.len()).any(|part| part == canary), "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 1, "the database");
+}
+
+#[tokio::test]
+async fn a_connection_is_added_with_addresses_that_keep_its_tokens_and_no_others() {
+    let stage = Stage::start();
+    let put = async |change: fn(&mut Value)| {
+        let mut wish = settings();
+        change(&mut wish["settings"]);
+        stage.home(Method::PUT, "/api/connections/x", Some(wish)).await
+    };
+    assert_eq!(put(|s| s["token_url"] = json!("http://auth.example/token")).await.code(), "connection.url");
+    assert_eq!(put(|s| s["token_url"] = json!("https://u:p@auth.example/")).await.code(), "connection.url");
+    assert_eq!(put(|s| s["device_url"] = Value::Null).await.code(), "connection.url");
+    assert_eq!(put(|s| s["client_id"] = json!("")).await.code(), "connection.client");
+    assert_eq!(put(|s| s["provider"] = json!("nobody")).await.code(), "connection.provider");
+    assert_eq!(put(|s| s["scopes"] = json!(["a b"])).await.code(), "connection.scopes");
+    assert_eq!(put(|_| ()).await.json::<ConnectionView>().state, "new");
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    assert_eq!(test(&stage, "y").await.unwrap_err(), "connection.unknown");
+    // Its token is nobody's to set as a secret.
+    let set = stage.home(Method::PUT, "/api/secrets/connection/x", Some(json!({ "value": "0123456789" }))).await;
+    assert_eq!(set.code(), "secret.name");
+    assert_eq!(stage.home(Method::DELETE, "/api/connections/x", None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(stage.home(Method::GET, "/api/connections/x", None).await.code(), "connection.unknown");
+}

@@ -1,0 +1,177 @@
+//! Secrets and the vault over the API: kinds, a person's own, uses; another key, and a copy of everything.
+
+use crate::stage::{KEY, Stage};
+use crate::{egress, grants};
+use api::grants::{Answer, EgressWord};
+use api::http::SecretView;
+use api::vault::{RotationTicket, VaultView};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const OWN: &str = "a-value-of-my-own-0123456789";
+
+async fn put(stage: &Stage, name: &str, body: Value) -> crate::stage::Answer {
+    stage.home(Method::PUT, &format!("/api/secrets/{name}"), Some(body)).await
+}
+
+async fn list(stage: &Stage) -> Vec<SecretView> {
+    stage.home(Method::GET, "/api/secrets", None).await.json()
+}
+
+/// The cookie of a session on the console's port.
+async fn signed_in(stage: &Stage) -> String {
+    let link = stage.home(Method::POST, "/api/sign-in", Some(json!({}))).await.json::<api::http::SignInLink>();
+    let path = link.url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap();
+    let own = format!("http://127.0.0.1:{}", stage.port);
+    let form = [("origin", own.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+    let redeemed = stage.tcp(Method::POST, &path, &form, "").await;
+    redeemed.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+}
+
+/// The credential of a call that is granted.
+async fn carried(gateway: &mut crate::stage::Gateway, call: api::grants::ModelCall) -> String {
+    match grants::ask(gateway, 1, call).await {
+        Answer::Granted { upstream, .. } => upstream.credential.0.expose().clone(),
+        Answer::Denied { rule, why } => panic!("{rule}: {why}"),
+    }
+}
+
+#[tokio::test]
+async fn a_persons_own_value_is_what_their_runs_get_where_the_key_allows_it_and_each_use_is_noted() {
+    let stage = Stage::start();
+    let (_operator, launch) = grants::running(&stage, "").await;
+    let mut gateway = stage.gateway().await;
+    let call = || grants::call(&launch);
+    assert_eq!(list(&stage).await[0].last_used, None);
+    assert_eq!(carried(&mut gateway, call()).await, KEY);
+    assert!(list(&stage).await[0].last_used.is_some());
+
+    assert_eq!(put(&stage, "model/m", json!({ "value": OWN, "mine": true })).await.code(), "secret.personal");
+    let allowed = put(&stage, "model/m", json!({ "value": KEY, "personal": true })).await;
+    assert_eq!(allowed.status, StatusCode::OK, "{}", allowed.text());
+    let own: SecretView = put(&stage, "model/m", json!({ "value": OWN, "mine": true })).await.json();
+    assert_eq!((own.person.as_deref(), own.version), (Some("administrator"), 1));
+    assert_eq!(carried(&mut gateway, call()).await, OWN);
+    let rows = list(&stage).await;
+    assert_eq!(rows.iter().map(|row| row.person.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(rows.iter().map(|row| row.last_used.is_some()).collect::<Vec<_>>(), [false, true]);
+
+    let gone = stage.home(Method::DELETE, "/api/secrets/model/m?mine=true", None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(carried(&mut gateway, call()).await, KEY);
+    let again = stage.home(Method::DELETE, "/api/secrets/model/m?mine=true", None).await;
+    assert_eq!(again.code(), "secret.unknown");
+    assert_eq!(list(&stage).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_managed_key_goes_into_no_request_to_another_host_than_its_providers() {
+    const PROFILE: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
+    let stage = Stage::start();
+    let (_operator, launch) = egress::running(&stage, PROFILE).await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = egress::table(&mut gateway, &launch.run).await;
+    let set = put(&stage, "capability/tracker", json!({ "value": OWN, "kind": "github" })).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    let refused = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    assert_eq!(egress::rule(refused), "secret.other-host");
+    // Set again it stays what it is, until somebody says that it is another.
+    put(&stage, "capability/tracker", json!({ "value": OWN })).await;
+    assert_eq!(list(&stage).await[0].kind.as_deref(), Some("github"));
+    let refused = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    assert_eq!(egress::rule(refused), "secret.other-host");
+    put(&stage, "capability/tracker", json!({ "value": OWN, "kind": "custom" })).await;
+    let word = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    assert!(matches!(word, EgressWord::Granted { credential: Some(_), .. }));
+}
+
+#[tokio::test]
+async fn a_value_is_replaced_where_one_is_set_and_all_else_of_it_stays() {
+    let stage = Stage::start();
+    let replace = async |body: Value| stage.home(Method::POST, "/api/secrets/capability/forge", Some(body)).await;
+    assert_eq!(replace(json!({ "value": OWN })).await.code(), "secret.unknown");
+    put(&stage, "capability/forge", json!({ "value": KEY, "kind": "gitlab", "personal": false })).await;
+    let after: SecretView = replace(json!({ "value": OWN })).await.json();
+    assert_eq!((after.kind.as_deref(), after.personal, after.managed, after.version), (Some("gitlab"), false, true, 2));
+    assert_eq!(replace(json!({ "value": OWN, "mine": true })).await.code(), "secret.unknown");
+    assert_eq!(replace(json!({ "value": "short" })).await.code(), "secret.length");
+    assert_eq!(replace(json!({ "value": OWN, "kind": "custom" })).await.code(), "body.wrong");
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert!(evidence.contains("secret.rotated") && evidence.contains("gitlab"), "{evidence}");
+    assert!(!evidence.contains(OWN) && !evidence.contains(KEY));
+}
+
+#[tokio::test]
+async fn the_key_is_exchanged_once_by_the_last_who_asked_for_a_ticket_and_over_the_homes_socket_alone() {
+    let stage = Stage::start();
+    let view = async || stage.home(Method::GET, "/api/vault", None).await.json::<VaultView>();
+    let ticket =
+        async || stage.home(Method::POST, "/api/vault/rotation", Some(json!({}))).await.json::<RotationTicket>();
+    let exchange = async |ticket: &str, key: &str| {
+        let body = json!({ "ticket": ticket, "source": "a test", "key": key });
+        stage.home(Method::PUT, "/api/vault/rotation", Some(body)).await
+    };
+    let before = view().await;
+    assert_eq!(before.source, "the test");
+    let (first, second) = (ticket().await, ticket().await);
+    assert_eq!(second.key, before.key);
+    let new = "6".repeat(64);
+    assert_eq!(exchange(&first.ticket, &new).await.code(), "vault.ticket");
+    let wrong = exchange(&second.ticket, &new[1..]).await;
+    assert_eq!(wrong.code(), "vault.key");
+    assert!(!wrong.text().contains("666"), "{}", wrong.text());
+    assert_eq!(exchange(&second.ticket, &new).await.code(), "vault.ticket", "a ticket is for one exchange");
+    assert_eq!(view().await, before);
+
+    let after: VaultView = exchange(&ticket().await.ticket, &new).await.json();
+    assert_ne!(after.key, before.key);
+    assert_eq!((view().await, ticket().await.key), (after.clone(), after.key.clone()));
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    for told in ["vault.rotated", &before.key, &after.key] {
+        assert!(evidence.contains(told), "{told}: {evidence}");
+    }
+    assert!(!evidence.contains("6666"));
+}
+
+#[tokio::test]
+async fn a_copy_holds_every_secret_sealed_shows_no_length_and_goes_over_the_homes_socket_alone() {
+    let stage = Stage::start();
+    let long = "v".repeat(900);
+    for (name, value) in [("model/short", "12345678"), ("model/usual", KEY), ("model/long", &long)] {
+        assert_eq!(put(&stage, name, json!({ "value": value })).await.status, StatusCode::OK);
+    }
+    let copy = stage.home(Method::GET, "/api/backup", None).await;
+    assert!(copy.body.starts_with(b"SQLite format 3\0"));
+    for value in ["12345678", KEY, &long] {
+        assert!(!copy.body.windows(value.len()).any(|part| part == value.as_bytes()), "{value}");
+    }
+    let left: Vec<_> = std::fs::read_dir(stage.dir.path().join("server")).unwrap().collect();
+    assert!(left.iter().all(|e| !e.as_ref().unwrap().file_name().to_string_lossy().starts_with("copy-")), "{left:?}");
+
+    let place = stage.dir.path().join("copied.db");
+    std::fs::write(&place, &copy.body).unwrap();
+    let rows = store::Store::open(&place).await.unwrap().secrets().await.unwrap();
+    let lengths: Vec<usize> = rows.iter().map(|row| row.sealed.len()).collect();
+    assert_eq!(lengths, [1024 + 4 + 29; 3]);
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert!(evidence.contains("vault.copied"), "{evidence}");
+}
+
+#[tokio::test]
+async fn what_a_key_or_a_copy_goes_over_is_not_the_consoles_port() {
+    let stage = Stage::start();
+    let cookie = signed_in(&stage).await;
+    let own = format!("http://127.0.0.1:{}", stage.port);
+    let headers = [("cookie", cookie.as_str()), ("origin", own.as_str()), ("content-type", "application/json")];
+    let body = json!({ "ticket": "t", "source": "s", "key": "6".repeat(64) }).to_string();
+    for (method, path, body) in [
+        (Method::GET, "/api/backup", ""),
+        (Method::POST, "/api/vault/rotation", "{}"),
+        (Method::PUT, "/api/vault/rotation", body.as_str()),
+    ] {
+        let answer = stage.tcp(method, path, &headers, body).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    // The same person sees there which key it is.
+    assert_eq!(stage.tcp(Method::GET, "/api/vault", &headers, "").await.status, StatusCode::OK);
+}

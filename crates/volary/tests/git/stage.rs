@@ -1,0 +1,87 @@
+//! A platform with one repository at a git host.
+
+use serde_json::Value;
+use std::sync::Mutex;
+use testkit::{Forge, Outside, Platform, Repo};
+
+const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
+/// What opens the host.
+pub const SECRET: &str = "canary-git-5f1e0c7a9b";
+
+/// The whole stage. Fields end in this order.
+pub struct Stage {
+    platform: Platform,
+    pub forge: Forge,
+    _outside: Outside,
+    last: Mutex<String>,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Done {
+    /// Both outputs.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+impl Stage {
+    /// One with a repository `app` of the failing program, and `more` in its row of the profile.
+    pub fn start(more: &str) -> Self {
+        Self::start_with(more, |_| {})
+    }
+
+    /// As [`Stage::start`]; `before` changes the host's repositories.
+    pub fn start_with(more: &str, before: impl FnOnce(&Forge)) -> Self {
+        let forge = Forge::new("oauth2", SECRET);
+        let repo = Repo::failing();
+        forge.mirror("app", repo.path());
+        forge.mirror("other", repo.path());
+        before(&forge);
+        let outside = Outside::enter_with(&forge);
+        let platform = Platform::start_with(VOLARY, &outside.options());
+        platform.secret("capability/forge", SECRET);
+        let profile = format!(
+            "[[repository]]\nid = \"app\"\nurl = {:?}\nsecret = \"capability/forge\"\n{more}\n",
+            Forge::url("app")
+        );
+        std::fs::write(platform.home().join("profiles/git.toml"), profile).expect("a profile");
+        Self { platform, forge, _outside: outside, last: Mutex::default() }
+    }
+
+    /// Runs a script in a box of its own.
+    pub fn exec(&self, script: &str) -> Done {
+        let done = self.platform.cli(&["exec", "--profile", "git", "--", "sh", "-c", script]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let runs = self.platform.json(&["runs", "--json"]);
+        *self.last.lock().expect("nobody panicked") = runs[0]["run"].as_str().expect("a run").to_owned();
+        Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    /// The events of the last run.
+    pub fn transcript(&self) -> Vec<Value> {
+        let run = self.last.lock().expect("nobody panicked").clone();
+        let lines = self.platform.json_lines(&["logs", &run, "--json"]);
+        lines.into_iter().map(|mut line| line["event"].take()).collect()
+    }
+
+    /// The rules by which the last run was refused.
+    pub fn refused(&self) -> Vec<String> {
+        let all = self.transcript();
+        let refused = all.iter().filter(|event| event["kind"] == "verdict" && event["allowed"] == false);
+        refused.map(|event| event["rule"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Who the runs are for.
+    pub fn person(&self) -> String {
+        let accepted =
+            self.transcript().into_iter().find(|event| event["kind"] == "accepted").expect("it was accepted");
+        accepted["person"].as_str().expect("a name").to_owned()
+    }
+}
