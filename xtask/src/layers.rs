@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("sandbox", &["model", "api"]),
     // In the box: nothing of the host's law, keys or rows is even compiled in.
     ("agent", &["model", "api"]),
-    ("runner", &["model", "api"]),
+    ("runner", &["model", "scrub", "api"]),
     // The processes: they meet only through `api`.
     ("gateway", &["model", "policy", "scrub", "api"]),
     ("operator", &["model", "sandbox", "api"]),
