@@ -253,7 +253,7 @@ async fn put(
     let row = SecretRow { name, person, kind, personal, sealed, set_by, set_at: at, last_used: None, version };
     tx.set_secret(&row).await?;
     let kind = if row.kind.is_empty() { "custom" } else { &row.kind };
-    let more = json!({ "secret": row.name, "person": row.person, "kind": kind, "version": version });
+    let more = json!({ "secret": row.name, "person": row.person, "provider": kind, "version": version });
     tx.record(By::Server, at, act, who, record::fields(more)).await?;
     Ok(row)
 }

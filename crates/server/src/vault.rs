@@ -68,7 +68,7 @@ async fn exchange(app: &App, who: String, wish: RotateVault) -> Result<VaultView
     let before = app.store.workspace_key(Keys::DATA_KEY).await?.unwrap_or_default();
     let from = app.keys.wrapped();
     let to = Wrapped { key: id, source: record::short(&wish.source) };
-    let more = record::fields(json!({ "from": from.key, "to": to.key, "source": to.source }));
+    let more = record::fields(json!({ "from": from.key, "to": to.key, "place": to.source }));
     app.store
         .write(move |tx| {
             Box::pin(async move {
