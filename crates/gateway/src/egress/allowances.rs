@@ -3,7 +3,7 @@
 //! Of one kind are requests GET and HEAD to one host and port by one rule of one table, and requests by one row with one
 //! handle. Each is judged as ever; what an allowance spares is the question to the server, and a record of its own.
 //! The first few of a kind are always asked for one by one. Nobody waits for an allowance: while there is none,
-//! requests are asked for one by one. See decision 0013.
+//! requests are asked for one by one. See decision 0014.
 //!
 //! Read [`Kind`], [`Allowances::take`], then [`Allowances::ask`].
 
