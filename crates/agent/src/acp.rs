@@ -156,6 +156,8 @@ impl Agent {
             root: self.around.root.clone(),
             tools: specs(&task.tools).into_iter().map(|tool| tool.name).collect(),
             command_seconds: task.limits.command_seconds,
+            door: self.around.door.clone(),
+            handle: task.handle.clone(),
             writing: tokio::sync::Mutex::new(()),
         };
         let door = Door {

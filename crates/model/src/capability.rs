@@ -192,6 +192,18 @@ pub fn check(capabilities: &[Capability], variables: &BTreeMap<String, Variable>
     Ok(())
 }
 
+/// What an agent is told of its capabilities; no secret is named.
+#[must_use]
+pub fn told(capabilities: &[Capability]) -> String {
+    let mut text = String::from("Capabilities, each used by a lease (the tool `lease`), one lease for one use:");
+    for row in capabilities {
+        let programs: Vec<_> = row.executables.iter().map(|path| path.display().to_string()).collect();
+        let programs = if programs.is_empty() { String::new() } else { format!("; for {}", programs.join(", ")) };
+        text.push_str(&format!("\n- {} ({}): {}{programs}", row.name, row.kind.word(), row.destinations.join(", ")));
+    }
+    text
+}
+
 fn one(row: &Capability) -> Result<(), String> {
     if !plain(&row.name) {
         return Err("a name takes 1 to 64 characters of a-z, 0-9 and '-', not beginning with '-'".into());
@@ -401,6 +413,15 @@ mod tests {
         assert_eq!(check(&[], &of("REGION", Variable::Literal("eu".into()))), Ok(()));
         assert!(check(&[], &of("REGION", Variable::Literal("e\0u".into()))).is_err());
         assert!(check(&[], &of("PATH", Variable::Literal("/tmp".into()))).is_err());
+    }
+
+    #[test]
+    fn an_agent_is_told_what_it_may_ask_for_and_not_what_it_is_called_in_the_vault() {
+        let told = told(&[row("shop")]);
+        assert!(
+            told.contains("- shop (command): shop; for /usr/bin/curl") && !told.contains("capability/shop"),
+            "{told}"
+        );
     }
 
     #[test]

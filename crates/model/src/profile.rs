@@ -57,6 +57,9 @@ pub enum Engine {
 /// Our agent's tools, all of them.
 pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"];
 
+/// The tool by which our agent asks for leases. It has it where its profile has capabilities, and nowhere else.
+pub const LEASE_TOOL: &str = "lease";
+
 impl Default for Profile {
     fn default() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What the model may do: six tools, each bounded in size and time.
+//! What the model may do: six tools, each bounded in size and time, and `lease` where its profile has capabilities.
 //!
 //! `read`, `write`, `edit` go through the runner's `fs/*`, `shell` through its `terminal/*`, so that each is
 //! recorded by it; `list` and `search` read the worktree directly. Whatever is wrong with a call (no such
@@ -8,6 +8,7 @@
 
 pub mod cut;
 mod files;
+mod lease;
 mod shell;
 mod walk;
 mod words;
@@ -35,6 +36,10 @@ pub struct Bench {
     pub tools: Vec<String>,
     /// Most seconds of one command.
     pub command_seconds: u64,
+    /// Address of the run's own door.
+    pub door: String,
+    /// The run's handle, to ask for leases with.
+    pub handle: String,
     /// Keeps writes in the order of their calls: two edits of one file in one answer must not lose one another.
     pub writing: tokio::sync::Mutex<()>,
 }
@@ -54,6 +59,8 @@ pub enum Request {
     Search(Search),
     /// See [`specs`].
     Shell(Shell),
+    /// See [`specs`].
+    Lease(Lease),
 }
 
 /// Input of `read`.
@@ -111,6 +118,15 @@ pub struct Shell {
     lease: Option<String>,
 }
 
+/// Input of `lease`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    capability: String,
+    destination: String,
+    reason: String,
+}
+
 struct Described {
     name: &'static str,
     description: &'static str,
@@ -151,12 +167,21 @@ const ALL: [Described; 6] = [
     },
 ];
 
-/// The tools of a run as the model is told of them: those that `names` has, all if it is empty. A name that is
-/// no tool is left out.
+/// The tool of a run whose profile has capabilities; see [`model::profile::LEASE_TOOL`].
+const LEASE: Described = Described {
+    name: model::profile::LEASE_TOOL,
+    description: "Asks for a lease: the use of a capability, once and within a short time. Gives its id, never a credential. Ask right before you use it.",
+    schema: r#"{"type":"object","properties":{"capability":{"type":"string","description":"Its name, as the instructions list it."},"destination":{"type":"string","description":"One of its destinations."},"reason":{"type":"string","description":"What you need it for, for the people who own this run."}},"required":["capability","destination","reason"],"additionalProperties":false}"#,
+};
+
+/// The tools of a run as the model is told of them: those that `names` has, all if it is empty (but `lease`, which is
+/// always named). A name that is no tool is left out.
 #[must_use]
 pub fn specs(names: &[String]) -> Vec<ToolSpec> {
+    let named = |tool: &&Described| names.iter().any(|name| name == tool.name);
     ALL.iter()
-        .filter(|tool| names.is_empty() || names.iter().any(|name| name == tool.name))
+        .filter(|tool| names.is_empty() || named(tool))
+        .chain(Some(&LEASE).filter(named))
         .map(|tool| ToolSpec {
             name: tool.name.to_owned(),
             description: tool.description.to_owned(),
@@ -182,6 +207,7 @@ impl Request {
             "list" => Self::List(input(call)?),
             "search" => Self::Search(input(call)?),
             "shell" => Self::Shell(input(call)?),
+            "lease" => Self::Lease(input(call)?),
             _ => return Err(format!("There is no tool {:?}.", call.name)),
         })
     }
@@ -196,6 +222,7 @@ impl Request {
             Self::List(l) => format!("list {}", l.path.as_deref().unwrap_or(".")),
             Self::Search(s) => format!("search {}", s.pattern),
             Self::Shell(s) => s.command.clone(),
+            Self::Lease(l) => format!("lease {} for {}", l.capability, l.destination),
         };
         let line = title.lines().next().unwrap_or_default();
         cut::characters(line, 200)
@@ -209,6 +236,7 @@ impl Request {
             Self::Write(_) | Self::Edit(_) => ToolKind::Edit,
             Self::Search(_) => ToolKind::Search,
             Self::Shell(_) => ToolKind::Execute,
+            Self::Lease(_) => ToolKind::Other,
         }
     }
 }
@@ -264,6 +292,7 @@ async fn carry_out(bench: &Bench, id: &str, request: Request) -> Said {
         Request::List(list) => walk::list(bench, &list).await,
         Request::Search(search) => walk::search(bench, &search).await,
         Request::Shell(shell) => shell::run(bench, id, &shell).await,
+        Request::Lease(lease) => lease::run(bench, &lease).await,
     };
     outcome.unwrap_or_else(|said| said)
 }
@@ -325,8 +354,10 @@ mod tests {
             "integer" => 1.into(),
             _ => serde_json::Value::Bool(true),
         };
-        let names: Vec<String> = model::profile::TOOLS.map(str::to_owned).to_vec();
-        for spec in specs(&[]) {
+        let names: Vec<String> =
+            model::profile::TOOLS.iter().chain([&model::profile::LEASE_TOOL]).map(|name| (*name).to_owned()).collect();
+        assert_eq!(specs(&names).len(), names.len());
+        for spec in specs(&names) {
             let schema: serde_json::Value = serde_json::from_str(&spec.schema).unwrap();
             let fields = schema["properties"].as_object().unwrap();
             let mut input: serde_json::Map<_, _> =

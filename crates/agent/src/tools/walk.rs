@@ -248,7 +248,7 @@ fn contents(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::rpc::Peer;
     use agent_client_protocol_schema::v1::SessionId;
@@ -260,13 +260,15 @@ mod tests {
         runtime.block_on(work)
     }
 
-    fn bench(root: &Path) -> Bench {
+    pub(crate) fn bench(root: &Path) -> Bench {
         Bench {
             peer: Peer::new().0,
             session: SessionId::new("s"),
             root: root.to_owned(),
             tools: Vec::new(),
             command_seconds: 1,
+            door: String::new(),
+            handle: String::new(),
             writing: tokio::sync::Mutex::new(()),
         }
     }
