@@ -17,6 +17,8 @@ pub fn main(dir: &Path) -> anyhow::Result<()> {
         ("scopes.md", policy::access::table()),
         ("limits.md", limits()),
         ("refused-calls.md", refused::page()),
+        ("delivery.md", policy::delivery::page()),
+        ("managed-keys.md", policy::providers::page()),
     ];
     for (name, text) in files {
         fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;

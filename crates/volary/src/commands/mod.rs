@@ -8,6 +8,7 @@ pub mod exec;
 pub mod explain;
 pub mod goldens;
 pub mod kept;
+pub mod leases;
 pub mod log;
 pub mod models;
 pub mod platform;

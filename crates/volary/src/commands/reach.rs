@@ -3,10 +3,13 @@
 mod egress;
 
 use crate::commands::goldens::refused::{self, Who};
+use crate::commands::show;
 use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
+use model::capability::{Capability, Variable};
 use model::profile::{Engine, Folder};
+use policy::lease::Term;
 use sandbox::doctor::landlock_abi;
 use sandbox::harden::{HostFacts, check, image_id};
 use sandbox::oci::{self, Mount};
@@ -157,6 +160,7 @@ fn lines(
                     .to_owned(),
             ],
         ),
+        ("capabilities", capabilities(profile)),
         (
             "our agent's tools",
             vec![
@@ -186,6 +190,40 @@ fn lines(
         ("not enforced here, and why", not),
     ]);
     Ok(all)
+}
+
+/// What a run may use without having it, and the variables that its commands find.
+fn capabilities(profile: &Profile) -> Vec<String> {
+    let mut all: Vec<String> = profile.capability.iter().map(capability).collect();
+    if all.is_empty() {
+        all.push("none: no lease is granted".to_owned());
+    }
+    all.extend(profile.variables.iter().map(|(name, variable)| match variable {
+        Variable::Literal(text) => format!("variable {name}: {}, for every command", show::plain(text)),
+        Variable::Handle { capability } => {
+            format!("variable {name}: a handle of {capability}, for a command under a lease of it; never a value")
+        }
+    }));
+    all
+}
+
+fn capability(row: &Capability) -> String {
+    let programs: Vec<String> = row.executables.iter().map(|path| path.display().to_string()).collect();
+    let who = if programs.is_empty() { String::new() } else { format!("; for {}", programs.join(", ")) };
+    // Checked when the profile was read.
+    let term = Term::of(row).map_or_else(
+        |why| why,
+        |term| format!("{} s, {} a minute, {} a run", term.seconds, term.per_minute, term.per_run),
+    );
+    let inside = if row.delivery.ends_in_the_box() { "; IN the box while it is used" } else { "" };
+    format!(
+        "{}: the secret {}, by {}{inside}; a lease is for one {} on {}{who}; {term}",
+        row.name,
+        row.secret,
+        row.delivery.word(),
+        row.kind.word(),
+        row.destinations.join(" or ")
+    )
 }
 
 /// Whether a run has commands, and whose word that is.
@@ -234,7 +272,7 @@ fn not_enforced(root: bool) -> Vec<String> {
         not.push("memory of unread network packets: cgroup v1 does not count it as the box's".to_owned());
     }
     if !root {
-        not.push("the worktree's size: without root it is a plain folder".to_owned());
+        not.push("the worktree's size at every moment: without root it is a plain folder, weighed once a second".to_owned());
         not.push(
             "a uid of its own for each box: without root all boxes have yours, in user namespaces of their own"
                 .to_owned(),
