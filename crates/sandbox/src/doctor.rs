@@ -119,7 +119,9 @@ fn privilege(root: bool) -> Check {
         "root: every wall".to_owned()
     } else {
         let uid = rustix::process::geteuid().as_raw();
-        format!("uid {uid}: the worktree's size and a uid of its own for each box are not enforced")
+        format!(
+            "uid {uid}: a worktree's size is looked at once a second, and a uid of its own for each box is not enforced"
+        )
     };
     check("privilege", true, found, "")
 }

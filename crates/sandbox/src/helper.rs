@@ -9,6 +9,7 @@ use crate::embedded::{ChangeCount, Ended};
 use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
 use crate::sole::Sole;
+use crate::weigh::{LOOK, Scale};
 use crate::worktree::Worktree;
 use crate::{cable, changes, group, oci, packet};
 use libcontainer::container::Container;
@@ -98,6 +99,10 @@ struct Made {
     /// The tree of its image is not taken away while this is open.
     _image: Option<File>,
     reaped: bool,
+    /// What bounds the worktree where its file system does not.
+    scale: Option<Scale>,
+    /// The limit that this helper ended it at.
+    why: Option<String>,
 }
 
 /// The helper's `main`. Returns its exit status.
@@ -122,6 +127,7 @@ pub fn main() -> i32 {
     }
     let mut made: Option<Made> = None;
     loop {
+        await_order(control.as_fd(), made.as_mut());
         let (body, fds) = match packet::receive(control.as_fd()) {
             Ok((body, fds)) if !body.is_empty() => (body, fds),
             // The operator is gone, or never was: so is the box.
@@ -155,6 +161,24 @@ pub fn main() -> i32 {
                 return i32::from(made.end().is_err());
             }
             return i32::from(failed);
+        }
+    }
+}
+
+/// Waits for an order, or for the operator's end; looks meanwhile at what no file system bounds.
+fn await_order(control: BorrowedFd<'_>, mut made: Option<&mut Made>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let look = Timespec { tv_sec: LOOK.as_secs().cast_signed(), tv_nsec: 0 };
+    while made.as_ref().is_some_and(|made| made.scale.is_some()) {
+        let mut one = [PollFd::from_borrowed_fd(control, PollFlags::IN)];
+        // What fails here is told by receiving.
+        if poll(&mut one, Some(&look)) != Ok(0) {
+            return;
+        }
+        if let Some(made) = &mut made
+            && let Err(e) = made.weigh()
+        {
+            eprintln!("end a box at the limit of its worktree: {e}");
         }
     }
 }
@@ -324,7 +348,9 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     match made {
         Ok((container, pid, listener)) => {
             close_stdio()?;
-            Ok((Made { spec, container, pid, worktree, _sole: sole, _image: image, reaped: false }, listener))
+            let scale = (!spec.host.root).then(|| Scale::of(spec.limits.worktree_mib));
+            let (reaped, why) = (false, None);
+            Ok((Made { spec, container, pid, worktree, _sole: sole, _image: image, reaped, scale, why }, listener))
         }
         Err(e) => {
             worktree.unmount()?;
@@ -392,6 +418,17 @@ impl Made {
         self.worktree.claim(lower, &mounts)
     }
 
+    /// Ends the box if its worktree holds too much.
+    fn weigh(&mut self) -> io::Result<()> {
+        let upper = self.worktree.paths().upper;
+        let heavy = self.scale.as_mut().filter(|_| !self.reaped).and_then(|scale| scale.look(&upper));
+        if heavy.is_none() {
+            return Ok(());
+        }
+        self.why = heavy;
+        self.kill()
+    }
+
     fn kill(&mut self) -> io::Result<()> {
         if self.reaped {
             return Ok(());
@@ -421,7 +458,7 @@ impl Made {
 
     fn end(mut self) -> io::Result<Ended> {
         let killed = self.kill();
-        let why = group::limit_met(&self.spec, &self.spec.cgroup());
+        let why = self.why.take().or_else(|| group::limit_met(&self.spec, &self.spec.cgroup()));
         let deleted = self.container.delete(true).map_err(|e| io::Error::other(whole(&e)));
         let unmounted = self.worktree.unmount();
         killed.and(deleted).and(unmounted)?;

@@ -27,6 +27,7 @@ pub mod rootless;
 mod sole;
 pub mod strays;
 pub mod warm;
+mod weigh;
 pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};

@@ -1,6 +1,6 @@
 //! Boxes without root: a user namespace, and a control group that was delegated to the user.
 //!
-//! What is weaker then is said by `doctor` and `reach`: the worktree is a plain folder without a size, and all boxes
+//! What is weaker then is said by `doctor` and `reach`: the worktree is a plain folder that is weighed once a second, and all boxes
 //! share the user's uid (their other namespaces and Landlock keep them apart).
 
 use std::fs;

@@ -82,7 +82,7 @@ pub fn reserve(image: &Path, blanks: &Path, mib: u64, root: bool) -> Result<(), 
         return Ok(());
     }
     if !root {
-        // No loop device without root: a plain folder, whose size nothing enforces, and `reach` says so.
+        // No loop device without root: a plain folder, which the helper weighs, and `reach` says so.
         for name in ["", "up", "wk"] {
             let path = image.join(name);
             fs::create_dir(&path).map_err(host(format!("make {}", path.display())))?;

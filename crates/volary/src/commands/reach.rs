@@ -238,7 +238,7 @@ fn shell(profile: &Profile) -> &'static str {
 /// The refused calls, a line for each reason; the whole table is a page of the documentation.
 fn calls() -> Vec<String> {
     let mut lines: Vec<(Who, &str, Vec<&str>)> = Vec::new();
-    for row in refused::rows() {
+    for row in refused::rows().chain(refused::rows_of_bearers()) {
         let why = row.why.strip_prefix("as ").map_or(row.why, |of| {
             // "as mount": with the reason that it has itself.
             refused::rows().find(|other| other.call == of).map_or(row.why, |other| other.why)
@@ -249,7 +249,11 @@ fn calls() -> Vec<String> {
             None => lines.push((row.who, why, vec![row.call])),
         }
     }
-    let by = |who: Who| if who == Who::Everyone { "" } else { " (agent and commands)" };
+    let by = |who: Who| match who {
+        Who::Everyone => "",
+        Who::Child => " (agent and commands)",
+        Who::Bearer => " (a command that holds a value)",
+    };
     let lines = lines.into_iter().map(|(who, why, calls)| format!("{}{}: {why}", calls.join(", "), by(who)));
     let agents = "execve, execveat (agent): once it is begun it executes nothing".to_owned();
     let foreign = "every call of another architecture, and of x32: they pass by these numbers".to_owned();
@@ -289,7 +293,7 @@ mod tests {
     #[test]
     fn every_refused_call_is_told_once_for_each_reason_in_few_lines() {
         let told = calls();
-        for row in refused::rows() {
+        for row in refused::rows().chain(refused::rows_of_bearers()) {
             let named = |line: &&String| line.split(&[',', ' ', ':']).any(|word| word == row.call);
             assert!(told.iter().any(|line| named(&line)), "{} is not told", row.call);
         }

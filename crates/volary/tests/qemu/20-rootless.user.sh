@@ -3,6 +3,7 @@
 home=/home/tester/volary
 mkdir -m 0711 $home && mkdir $home/profiles
 printf '[limits]\nmemory-mib = 64\nprocesses = 32\nscratch-mib = 16\nworktree-mib = 64\n' >$home/profiles/small.toml
+printf '[limits]\nmemory-mib = 512\nscratch-mib = 16\nworktree-mib = 64\n' >$home/profiles/disk.toml
 
 claim 'the doctor is green without root' volary doctor
 says 'the doctor says what is weaker' 'not enforced' volary doctor
@@ -27,6 +28,9 @@ claim 'it has no interface but lo, without root' in_box sh -c \
 says 'a 33rd process is refused, without root' 'fork' in_box sh -c \
 	'n=0; while [ $n -lt 40 ]; do sleep 600 & n=$((n + 1)); done'
 refuse '64 MiB of memory are the end of it, without root' in_box sh -c 'head -c 200000000 /dev/zero | tail >/workspace/held'
+# The home lies in memory here: what the box writes to its worktree is its memory, too.
+says 'a worktree that holds too much ends its box, without root' 'killed: worktree limit 64 MiB' \
+	volary --home $home exec --profile disk -- sh -c 'head -c 100000000 /dev/zero >/workspace/big; sleep 600'
 refuse 'the home of the user is not there' in_box sh -c 'ls /home/tester'
 
 # Without root the box's one uid is 0 of its own user namespace: becoming it is no attack there.
