@@ -100,3 +100,15 @@ pub struct GitCredential {
     /// The name of the secret that it is, for the scrubber's placeholder.
     pub secret: String,
 }
+
+/// A pull or merge request that stands open for what a run pushed: `POST /api/runs/{run}/propose`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PullRequestView {
+    /// Where people read it.
+    pub url: String,
+    /// Its number there.
+    pub number: u64,
+    /// It had been opened before.
+    pub already: bool,
+}

@@ -220,6 +220,18 @@ pub struct Launch {
     /// Variables that every command of the box finds: the profile's literals, and what git needs.
     #[serde(default)]
     pub variables: Vec<(String, String)>,
+    /// Where the repository is to be cloned from first; `repo` is none then.
+    #[serde(default)]
+    pub clone: Option<LaunchClone>,
+}
+
+/// A repository at a git host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchClone {
+    /// Its address at the run's own door.
+    pub address: String,
+    /// The handle that is shown there.
+    pub handle: String,
 }
 
 /// The agent's part of a [`Launch`].

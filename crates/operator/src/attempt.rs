@@ -15,26 +15,34 @@ use crate::input::Input;
 use crate::journal::{JournalError, MAX_JOURNAL};
 use crate::keeper::Means;
 use crate::pump::{Over, last_words, pump};
+use crate::repo::Rein;
+use crate::repo::clone::{self, Cloning};
 use crate::runs::{Kept, Run, interrupted};
 use crate::stood::{Stood, wished};
 use crate::tell::{pipes, write};
 use crate::walls::{drift, judge};
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
-use api::link::Launch;
+use api::link::{Launch, LaunchClone};
 use model::event::Exit;
-use model::profile::{Limits, TOOLS};
+use model::profile::{LEASE_TOOL, Limits, TOOLS};
 use model::run::RunKind;
-use model::{Event, Outcome};
+use model::{Event, Outcome, RunId};
 use sandbox::BoxPlan;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long an attempt waits for a gateway.
 const GATEWAY: Duration = Duration::from_secs(60);
+/// The variable in which commands find the branch that is their run's own.
+const BRANCH: &str = "VOLARY_BRANCH";
+/// How long a repository may take to be cloned.
+const CLONE: Duration = Duration::from_secs(600);
 /// How long the runner may take to say hello.
 const HELLO: Duration = Duration::from_secs(60);
 /// How long the runner may take to end in order after a cancel.
@@ -158,6 +166,8 @@ impl Attempt {
         }
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
+        let cloned = self.unless_cancelled(self.cloned()).await??;
+        self.launch.repo = cloned.or_else(|| self.launch.repo.take());
         let checkout = self.unless_cancelled(self.prepare()).await??;
         let mut slot = None;
         let begun = self.begin(checkout.as_ref(), &mut slot).await;
@@ -181,6 +191,26 @@ impl Attempt {
                 Err(ended(Outcome::Cancelled, "cancelled before its box was made", None))
             }
             done = work => Ok(done),
+        }
+    }
+
+    /// The repository of a git host as a bare one on this host: fetched once for the run, through the gateway.
+    async fn cloned(&self) -> Result<Option<PathBuf>, Finish> {
+        let Some(LaunchClone { address, handle }) = self.launch.clone.clone() else { return Ok(None) };
+        let folder = self.means.mirrors().join(self.run.id.as_str());
+        if folder.is_dir() {
+            return Ok(Some(folder));
+        }
+        self.means.cable.ready(GATEWAY).await.map_err(|e| failed(e.to_string()))?;
+        let rein = Pull(Rein::default());
+        let (means, run, runtime) = (Arc::clone(&self.means), self.run.id.clone(), Handle::current());
+        let (held, to) = (rein.0.clone(), folder.clone());
+        // One thread for all of it: the process ends with the thread that started it.
+        let work = move || clone_into(&means, &run, &runtime, &to, &address, &handle, held);
+        match timeout(CLONE, crate::blocking(work)).await {
+            Ok(Ok(())) => Ok(Some(folder)),
+            Ok(Err(why)) => Err(failed(why)),
+            Err(_) => Err(failed(format!("the repository was not cloned within {} s", CLONE.as_secs()))),
         }
     }
 
@@ -314,13 +344,23 @@ impl Attempt {
         let Some(agent) = launch.agent.as_ref().filter(|_| launch.kind == RunKind::Agent) else {
             return ToRunner::Exec { argv: launch.argv.clone(), cwd: WORKSPACE.into(), limits };
         };
-        let all = || TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
+        let profile = &launch.profile;
+        let mut tools = profile.tools.clone();
+        if tools.is_empty() {
+            tools = TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
+        }
+        let mut instructions = profile.instructions.clone();
+        if !profile.capability.is_empty() {
+            tools.push(LEASE_TOOL.to_owned());
+            instructions = format!("{instructions}\n\n{}", model::capability::told(&profile.capability));
+        }
+        instructions.push_str(&of_git(launch));
         ToRunner::Agent(AgentTask {
             task: agent.task.clone(),
             handle: agent.handle.clone(),
             model: agent.model.clone(),
-            tools: if launch.profile.tools.is_empty() { all() } else { launch.profile.tools.clone() },
-            instructions: launch.profile.instructions.clone(),
+            tools,
+            instructions,
             limits,
             history: launch.history.clone(),
             answered: launch.answered.clone(),
@@ -538,6 +578,53 @@ impl Attempt {
         let (run, kept) = (Arc::clone(&self.run), kept.clone());
         crate::blocking(move || run.keep(&kept)).await.map_err(unrecorded)
     }
+}
+
+/// How git is used, where there is a way to a repository.
+fn of_git(launch: &Launch) -> String {
+    let Some((_, branch)) = launch.variables.iter().find(|(name, _)| name == BRANCH) else { return String::new() };
+    format!(
+        "\n\nGit has a remote in this run, origin, which is read and pushed to without any credential of yours. The \
+         worktree begins without history; `git fetch --depth 50 origin HEAD && git reset -q FETCH_HEAD` gives it its own. \
+         Commit what you changed and `git push origin HEAD`: the only branch that may be pushed is {branch}, on which you \
+         are. End each commit's message with a line `Agent: volary/{}`. A person reviews and merges.\n",
+        launch.agent.as_ref().map_or("agent", |agent| agent.model.name.as_str())
+    )
+}
+
+/// Ends a clone that nobody waits for any more.
+struct Pull(Rein);
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        self.0.pull();
+    }
+}
+
+fn clone_into(
+    means: &Means,
+    run: &RunId,
+    runtime: &Handle,
+    folder: &Path,
+    address: &str,
+    handle: &str,
+    rein: Rein,
+) -> Result<(), String> {
+    let act = |act: &str, e: &dyn std::fmt::Display| format!("{act}: {e}");
+    let mirrors = means.mirrors();
+    clone::make_room(&mirrors, |run| means.runs.get(run).is_some()).map_err(|e| act("make room for a clone", &e))?;
+    let draft = folder.with_extension("draft");
+    match std::fs::remove_dir_all(&draft) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(act("remove a half-made clone", &e)),
+        _ => {}
+    }
+    let (cloning, door) = Cloning::start(&means.repo.exe, &draft, address, rein).map_err(|problem| problem.message)?;
+    // The box's own door takes its place later.
+    let served = runtime.block_on(means.cable.attach(run, door)).map_err(|e| e.to_string())?;
+    let done = cloning.finish(handle);
+    drop(served);
+    done.map_err(|problem| problem.message)?;
+    std::fs::rename(&draft, folder).map_err(|e| act("name the clone", &e))
 }
 
 fn describe(exit: &Exit) -> String {

@@ -26,6 +26,7 @@ use api::kept::{KeptAct, KeptAnswer};
 use api::link::{Down, Launch, Up};
 use model::{Event, Moment, Outcome, RunId};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -50,6 +51,13 @@ pub struct Means {
 }
 
 impl Means {
+    /// Where clones lie: beside our own folder, since their own user passes through.
+    #[must_use]
+    pub fn mirrors(&self) -> PathBuf {
+        let own = self.runs.dir().parent().unwrap_or_else(|| self.runs.dir());
+        own.parent().unwrap_or(own).join("mirrors")
+    }
+
     /// Removes kept worktrees whose time is over, or for which there is no room. Blocks.
     pub fn tidy(&self) {
         match crate::rescue::tidy(self.engine.as_ref(), self.runs.dir(), Moment::from(SystemTime::now())) {

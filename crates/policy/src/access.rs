@@ -71,6 +71,7 @@ scopes! {
     RunsCreate "runs.create" "runs" Elevated "Start a run, and write to its standard input.",
     RunsCancel "runs.cancel" "runs" Elevated "End a run.",
     RunsPause "runs.pause" "runs" Elevated "Have a run stand still where it is, and let it go on.",
+    RunsPropose "runs.propose" "runs" Elevated "Open a pull request for what a run pushed, under the identity of its person.",
     SecretsList "secrets.list" "secrets" Low "See the names of secrets, who set them and when; never a value.",
     SecretsSet "secrets.set" "secrets" Elevated "Set or replace a secret.",
     SecretsDelete "secrets.delete" "secrets" Destructive "Delete a secret; its value is lost.",

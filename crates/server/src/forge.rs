@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{git, now, platform, runs, secrets};
+use api::git::PullRequestView;
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CallLimits, CallWord, CredentialForm, Method, PlatformCall, Purpose};
 use model::{Event, Forge, Repository, RunId, Secret};
@@ -28,17 +29,6 @@ const TITLE: usize = 120;
 /// Longest task that a text repeats, in characters.
 const TASK: usize = 4000;
 
-/// A proposal that stands open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// Where people read it.
-    pub url: String,
-    /// Its number there.
-    pub number: u64,
-    /// It was there already.
-    pub already: bool,
-}
-
 /// What one forge wants to hear.
 struct Api {
     forge: Forge,
@@ -51,7 +41,8 @@ struct Api {
 impl Api {
     fn of(repository: &Repository) -> Result<Self, Fault> {
         let forge = forge_of(repository);
-        let place = Place::of(&repository.url).map_err(|why| Fault::bad("git.url", format!("The repository's url {why}.")))?;
+        let place =
+            Place::of(&repository.url).map_err(|why| Fault::bad("git.url", format!("The repository's url {why}.")))?;
         let path = place.path.strip_suffix(".git").unwrap_or(&place.path);
         let path = path.trim_matches('/');
         let own = if place.port == 443 { place.host.clone() } else { format!("{}:{}", place.host, place.port) };
@@ -143,12 +134,13 @@ struct Credential {
 ///
 /// # Errors
 /// 404 and 409 that say what is missing; 502 with the forge's status; the store's.
-pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<Opened, Fault> {
+pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<PullRequestView, Fault> {
     let row = app.store.run(run).await?.ok_or_else(|| runs::unknown(run))?;
     let branch = git::branch_of(&row);
     let reference = format!("refs/heads/{branch}");
     let Some(pushed) = git::pushed(app, run).await?.into_iter().rev().find(|push| push.reference == reference) else {
-        let message = format!("The run {run} has pushed nothing to its own branch {branch}, so there is nothing to propose.");
+        let message =
+            format!("The run {run} has pushed nothing to its own branch {branch}, so there is nothing to propose.");
         return Err(Fault::conflict("forge.nothing", message));
     };
     for entry in app.store.events_of_kind(run, "pull-request").await? {
@@ -156,12 +148,13 @@ pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<Opened, Fau
             && repository == pushed.repository
             && of == branch
         {
-            return Ok(Opened { url, number, already: true });
+            return Ok(PullRequestView { url, number, already: true });
         }
     }
     let rows = git::repositories(&row.profile)?;
     let repository = rows.into_iter().find(|repository| repository.id == pushed.repository);
-    let repository = repository.ok_or_else(|| Fault::conflict("git.repository", "The repository is not in the run's profile."))?;
+    let repository =
+        repository.ok_or_else(|| Fault::conflict("git.repository", "The repository is not in the run's profile."))?;
     let api = Api::of(&repository)?;
     let credential = credential(app, &row, &repository, &api.host).await?;
     let who = caller.person.to_string();
@@ -195,7 +188,7 @@ pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<Opened, Fau
         })
         .await?;
     app.live.tell(run, n);
-    Ok(Opened { url, number, already: false })
+    Ok(PullRequestView { url, number, already: false })
 }
 
 fn strange(why: &str) -> Fault {
@@ -257,7 +250,11 @@ async fn ask(app: &App, who: &str, call: PlatformCall) -> Result<Value, Fault> {
             let said: Value = serde_json::from_str(body.0.expose()).unwrap_or_default();
             let said = said.get("message").and_then(Value::as_str).unwrap_or_default();
             let said: String = app.scrubber().scrub_str(said).chars().filter(|c| !c.is_control()).take(300).collect();
-            Err(Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", format!("The forge answered {status}. {said}")))
+            Err(Fault::new(
+                http::StatusCode::BAD_GATEWAY,
+                "forge.status",
+                format!("The forge answered {status}. {said}"),
+            ))
         }
         CallWord::Fault { rule, why, .. } => {
             Err(Fault::new(http::StatusCode::BAD_GATEWAY, "forge.unreachable", format!("{why} ({rule})")))
@@ -278,7 +275,13 @@ mod tests {
     fn each_forge_is_asked_in_its_own_words() {
         for (url, forge, root, path, head) in [
             ("https://github.com/acme/app.git", "", "https://api.github.com/repos/acme/app", "/pulls", "head"),
-            ("https://git.corp.example/acme/app", "github", "https://git.corp.example/api/v3/repos/acme/app", "/pulls", "head"),
+            (
+                "https://git.corp.example/acme/app",
+                "github",
+                "https://git.corp.example/api/v3/repos/acme/app",
+                "/pulls",
+                "head",
+            ),
             (
                 "https://gitlab.com/group/sub/app.git",
                 "",
@@ -300,7 +303,10 @@ mod tests {
     fn what_was_opened_is_read_and_nothing_that_is_no_address() {
         let api = api("https://gitlab.com/a/b", "").unwrap();
         let web = |url: &str| api.opened(&json!({ "iid": 3, "web_url": url }));
-        assert_eq!(web("https://gitlab.com/a/b/-/merge_requests/3"), Some((3, "https://gitlab.com/a/b/-/merge_requests/3".into())));
+        assert_eq!(
+            web("https://gitlab.com/a/b/-/merge_requests/3"),
+            Some((3, "https://gitlab.com/a/b/-/merge_requests/3".into()))
+        );
         assert_eq!(web("javascript:alert(1)"), None);
         assert_eq!(api.opened(&json!({ "number": 3 })), None);
     }

@@ -65,6 +65,28 @@ pub fn branch_of(row: &RunRow) -> String {
     policy::git::minted(&row.person, row.created)
 }
 
+/// Whether a repository's name is an address of a git host, and no path.
+#[must_use]
+pub fn is_address(repo: &str) -> bool {
+    let short = repo.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    repo.contains("://") || short
+}
+
+/// The repository that has this address among its names.
+#[must_use]
+pub fn find<'r>(rows: &'r [Repository], address: &str) -> Option<&'r Repository> {
+    let address = address.trim_end_matches('/');
+    let same = |row: &&Repository| Place::of(&row.url).is_ok_and(|place| place.names().iter().any(|n| n == address));
+    rows.iter().find(same)
+}
+
+/// Where a run's own repository is at its door, if it is one at a git host.
+#[must_use]
+pub fn address_of(row: &RunRow, rows: &[Repository]) -> Option<String> {
+    let own = find(rows, row.repo.as_deref()?)?;
+    Some(format!("http://{}/git/{}", api::inbox::DOOR, own.id))
+}
+
 /// What commands of a run's box find in their environment, so that git goes the way through the gateway without a flag:
 /// every name of each repository is rewritten to its place there, the handle is shown there and nowhere else, and what is
 /// pushed without a name goes to the run's own branch. Commits are the person's.
@@ -78,11 +100,12 @@ pub fn variables(row: &RunRow, rows: &[Repository], handle: &str) -> Vec<(String
         ("user.name".to_owned(), row.person.clone()),
         ("user.email".to_owned(), format!("{}@localhost", row.person)),
     ];
-    for (n, repository) in rows.iter().enumerate() {
+    let own = row.repo.as_deref().and_then(|repo| find(rows, repo)).or(rows.first()).map(|own| own.id.as_str());
+    for repository in rows {
         let Ok(place) = Place::of(&repository.url) else { continue };
         let key = format!("url.{door}{}.insteadOf", repository.id);
-        // The remote that the box's own repository has is the first of them.
-        let origin = (n == 0 && repository.id != ORIGIN).then(|| format!("{door}{ORIGIN}"));
+        // The remote that the box's own repository has is the run's, or the first of them.
+        let origin = (own == Some(&repository.id) && repository.id != ORIGIN).then(|| format!("{door}{ORIGIN}"));
         settings.extend(place.names().into_iter().chain(origin).map(|name| (key.clone(), name)));
     }
     let mut all = vec![
@@ -262,8 +285,8 @@ async fn judge(
             ),
         },
     };
-    let same = |url: &str| Place::of(&repository.url).is_ok_and(|place| place.names().iter().any(|name| name == url));
-    let base = row.base.clone().filter(|_| row.repo.as_deref().is_some_and(same));
+    let own = row.repo.as_deref().and_then(|repo| find(&rows, repo)).is_some_and(|own| own.id == repository.id);
+    let base = row.base.clone().filter(|_| own);
     let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
     Ok(Ok(Granted { grant, repository, secret, base, branch }))
 }

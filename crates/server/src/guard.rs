@@ -105,7 +105,7 @@ pub mod right {
         )*};
     }
     rights!(
-        RunsRead RunsCreate RunsCancel RunsPause SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage ProfilesEdit EvidenceRead
+        RunsRead RunsCreate RunsCancel RunsPause RunsPropose SecretsList SecretsSet SecretsDelete ModelsRead ModelsManage ProfilesEdit EvidenceRead
         ConsoleSignInLink PlatformStatus LeasesRead LeasesRevoke ConnectionsRead ConnectionsManage VaultRotate VaultBackup
     );
 }

@@ -16,6 +16,7 @@ pub mod desk;
 pub mod doors;
 pub mod egress;
 pub mod fault;
+pub mod forge;
 pub mod gateway;
 pub mod git;
 pub mod grants;

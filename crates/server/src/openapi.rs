@@ -3,6 +3,7 @@
 use crate::routes;
 use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
+use api::git::PullRequestView;
 use api::http::{
     CreateRun, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
 };
@@ -88,6 +89,7 @@ fn schemas() -> Map<String, Value> {
     add::<KeptImported>(&mut all);
     add::<KeptWorktree>(&mut all);
     add::<LeaseView>(&mut all);
+    add::<PullRequestView>(&mut all);
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);
     add::<Proof>(&mut all);

@@ -9,7 +9,7 @@ use crate::link::{LinkHandle, SendError};
 use crate::{delivery, git, models, now, profiles, random, record};
 use api::http::{CreateRun, Input, ModelView, RunView};
 use api::inbox::ModelRoute;
-use api::link::{Down, Launch, LaunchAgent};
+use api::link::{Down, Launch, LaunchAgent, LaunchClone};
 use base64::Engine;
 use model::capability::Variable;
 use model::run::RunKind;
@@ -130,20 +130,25 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
         }
         _ => {}
     }
+    let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
+    let profile = delivery::profile(app, caller, &profile_name).await?;
     if let Some(repo) = &wish.repo {
-        if repo.contains("://") {
-            let message = "A repository is a path on this machine; URLs come with the git gateway. Clone it first.";
-            return Err(Fault::bad("run.repo", message));
-        }
-        if !repo.starts_with('/') || repo.contains('\0') || repo.len() > 4096 {
+        let plain = repo.starts_with('/') && !repo.contains('\0') && repo.len() <= 4096;
+        if git::is_address(repo) {
+            if git::find(&profile.repository, repo).is_none() {
+                let message = format!(
+                    "The profile {profile_name:?} names no repository at {repo}. An administrator adds it there:\n\n\
+                     [[repository]]\nid = \"…\"\nurl = {repo:?}\nsecret = \"…\""
+                );
+                return Err(Fault::bad("run.repo", message));
+            }
+        } else if !plain {
             return Err(Fault::bad(
                 "run.repo",
-                format!("{repo:?} is no absolute path of a repository on this machine."),
+                format!("{repo:?} is neither an absolute path of a repository on this machine nor an address of one."),
             ));
         }
     }
-    let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
-    let profile = delivery::profile(app, caller, &profile_name).await?;
     let model = match wish.kind {
         RunKind::Agent => Some(models::choose(app, wish.model, &profile).await?),
         RunKind::Exec => None,
@@ -291,7 +296,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         Some(model) => (Some(LaunchAgent { task: row.task.clone(), handle: clear, model: route(&model) }), None),
         None => (None, Some(clear)),
     };
-    let variables = variables(app, row, &profile).await?;
+    let (variables, clone) = git_of(app, row, &profile).await?;
     let (history, answered) = if row.launches > 0 {
         (history(app, &row.run).await?, answered(app, &row.run).await?)
     } else {
@@ -302,7 +307,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         box_id: random::box_id(),
         attempt,
         kind: row.kind,
-        repo: row.repo.clone().map(Into::into),
+        repo: row.repo.clone().filter(|_| clone.is_none()).map(Into::into),
         base: row.base.clone(),
         profile,
         import: row.kind == RunKind::Agent && row.repo.is_some(),
@@ -312,26 +317,40 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         history,
         answered,
         variables,
+        clone,
     })
 }
 
-/// What every command of the box finds in its environment: the profile's literals, and the way to its repositories, with
-/// a handle that is for these alone.
-async fn variables(app: &App, row: &RunRow, profile: &Profile) -> Result<Vec<(String, String)>, StoreError> {
+/// What every command of the box finds in its environment (the profile's literals, and the way to its repositories), and
+/// where the run's repository is cloned from, if it is at a git host. The handle is one that is for these alone.
+async fn git_of(
+    app: &App,
+    row: &RunRow,
+    profile: &Profile,
+) -> Result<(Vec<(String, String)>, Option<LaunchClone>), Unfit> {
     let literals = profile.variables.iter().filter_map(|(name, variable)| match variable {
         Variable::Literal(text) => Some((name.clone(), text.clone())),
         Variable::Handle { .. } => None,
     });
     let mut all: Vec<(String, String)> = literals.collect();
-    if !profile.repository.is_empty() {
-        let Handle { clear, sha256 } = Handle::mint();
-        let at = now();
-        let model = git::HANDLE.to_owned();
-        let kept = HandleRow { run: row.run.clone(), model, expires: at.plus_ms(HANDLE_MS), dead: false };
-        app.store.write(move |tx| Box::pin(async move { Ok::<_, StoreError>(tx.add_handle_beside(&sha256, &kept)) })).await?;
-        all.extend(git::variables(row, &profile.repository, &clear));
+    if profile.repository.is_empty() {
+        return Ok((all, None));
     }
-    Ok(all)
+    let Handle { clear, sha256 } = Handle::mint();
+    let at = now();
+    let model = git::HANDLE.to_owned();
+    let kept = HandleRow { run: row.run.clone(), model, expires: at.plus_ms(HANDLE_MS), dead: false };
+    app.store
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.add_handle_beside(&sha256, &kept);
+                Ok::<_, StoreError>(())
+            })
+        })
+        .await?;
+    all.extend(git::variables(row, &profile.repository, &clear));
+    let address = git::address_of(row, &profile.repository);
+    Ok((all, address.map(|address| LaunchClone { address, handle: clear })))
 }
 
 async fn new_handle(app: &App, row: &RunRow, model: &str) -> Result<String, StoreError> {

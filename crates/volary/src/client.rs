@@ -137,6 +137,10 @@ impl Client {
     pub async fn resume(&self, run: &RunId) -> anyhow::Result<RunView> {
         self.post(&format!("/api/runs/{run}/resume"), &serde_json::json!({})).await
     }
+    /// Opens a pull request for what a run pushed; gives it.
+    pub async fn propose(&self, run: &RunId) -> anyhow::Result<api::git::PullRequestView> {
+        self.post(&format!("/api/runs/{run}/propose"), &serde_json::json!({})).await
+    }
     /// Bytes for an exec.
     pub async fn input(&self, run: &RunId, input: &Input) -> anyhow::Result<()> {
         self.act(Method::POST, &format!("/api/runs/{run}/input"), input).await

@@ -127,10 +127,20 @@ enum Command {
         /// The run
         run: String,
     },
+    /// Open a pull request for what a run pushed, under its person's identity
+    Pr {
+        /// The run
+        run: String,
+    },
     /// Keep keys: set, rotate, list, delete; never read back
     Secret {
         #[command(subcommand)]
         act: commands::secrets::Act,
+    },
+    /// Leases: who may use which key once, until when; take one back
+    Lease {
+        #[command(subcommand)]
+        act: commands::leases::Act,
     },
     /// Keep OAuth connections: add, list, sign in, end; tokens are never shown
     Connect {
@@ -256,7 +266,9 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Cancel { run } => commands::log::cancel(home, &run).await,
         Command::Pause { run } => commands::log::pause(home, &run).await,
         Command::Resume { run } => commands::log::resume(home, &run).await,
+        Command::Pr { run } => commands::log::propose(home, &run).await,
         Command::Secret { act } => commands::secrets::main(home, &act).await,
+        Command::Lease { act } => commands::leases::main(home, &act).await,
         Command::Connect { act } => commands::connect::main(home, &act).await,
         Command::Vault { act } => commands::vault::main(home, &act).await,
         Command::Backup { folder } => commands::backup::backup(home, &folder).await,

@@ -9,6 +9,7 @@
 
 use super::rein::{self, Rein};
 use super::{Problem, close};
+use model::RunId;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid};
 use std::ffi::OsString;
@@ -20,11 +21,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 /// The user that clones, when the operator is root: one that no box and no account has.
 const UID: u32 = sandbox::embedded::BOX_UIDS.end;
 /// Longest file that a clone may write, in bytes.
 pub const MAX_FILE: u64 = 4 << 30;
+/// How long a clone that no run needs is kept, for changes that could not be brought into it.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Longest handle.
 const MAX_HANDLE: u64 = 256;
 
@@ -68,7 +72,8 @@ fn alone(root: bool) -> Result<(), Problem> {
     let spaces = if root { UnshareFlags::NEWNET } else { UnshareFlags::NEWNET | UnshareFlags::NEWUSER };
     let (uid, gid) = (geteuid().as_raw(), rustix::process::getegid().as_raw());
     // SAFETY: this process has one thread, and no memory is shared.
-    unsafe { rustix::thread::unshare_unsafe(spaces) }.map_err(|e| Problem::io("have a network of its own")(e.into()))?;
+    unsafe { rustix::thread::unshare_unsafe(spaces) }
+        .map_err(|e| Problem::io("have a network of its own")(e.into()))?;
     if !root {
         let written = std::fs::write("/proc/self/setgroups", "deny")
             .and_then(|()| std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")))
@@ -217,11 +222,23 @@ fn door(socket: &UnixStream) -> Result<OwnedFd, Problem> {
     Err(Problem::new("repo.clone", "the cloning process ended before it had a door"))
 }
 
-/// Makes the folder in which clones lie, through which their own user passes.
+/// Makes the folder in which clones lie, through which their own user passes, and removes those that no run here needs
+/// any more.
 ///
 /// # Errors
 /// The system's own.
-pub fn make_room(mirrors: &Path) -> std::io::Result<()> {
+pub fn make_room(mirrors: &Path, is_known: impl Fn(&RunId) -> bool) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(mirrors)?;
-    std::fs::set_permissions(mirrors, std::fs::Permissions::from_mode(0o711))
+    std::fs::set_permissions(mirrors, std::fs::Permissions::from_mode(0o711))?;
+    for entry in std::fs::read_dir(mirrors)? {
+        let entry = entry?;
+        let run = entry.path().file_stem().and_then(|name| RunId::parse(name.to_str()?).ok());
+        let is_draft = entry.path().extension().is_some();
+        // What a kept worktree was made from is needed as long as that may be brought home.
+        let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEPT);
+        if run.is_none_or(|run| is_old && !is_known(&run)) || (is_draft && is_old) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }

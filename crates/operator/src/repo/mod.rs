@@ -9,6 +9,7 @@
 //! What such a process has to say before or after its stream is one line of JSON; an error is one line of JSON on
 //! its standard error ([`Problem`]), and exit status 1.
 
+pub mod clone;
 pub mod git;
 pub mod import;
 pub mod leftover;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod read;
 pub mod rein;
 
+pub use clone::clone_main;
 pub use import::import_main;
 pub use process::RepoProcess;
 pub use read::read_main;

@@ -386,6 +386,7 @@ pub fn exec() -> Launch {
         history: vec![],
         answered: vec![],
         variables: vec![],
+        clone: None,
     }
 }
 

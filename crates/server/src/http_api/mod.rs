@@ -37,5 +37,5 @@ async fn openapi(_: Public) -> impl IntoResponse {
 type By<S> = Scoped<S>;
 use right::{
     ConnectionsManage, ConnectionsRead, ConsoleSignInLink, EvidenceRead, LeasesRead, LeasesRevoke, ModelsManage, ModelsRead, PlatformStatus, ProfilesEdit, RunsCancel, RunsCreate, RunsPause,
-    RunsRead, SecretsDelete, SecretsList, SecretsSet, VaultBackup, VaultRotate,
+    RunsPropose, RunsRead, SecretsDelete, SecretsList, SecretsSet, VaultBackup, VaultRotate,
 };

@@ -1,10 +1,11 @@
 //! `/api/runs`
 
-use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsRead};
+use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsPropose, RunsRead};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::routes::Routes;
-use crate::{live, pause, runs};
+use crate::{forge, live, pause, runs};
+use api::git::PullRequestView;
 use api::http::{CreateRun, Input, RunView};
 use axum::Json;
 use axum::body::Body as Stream;
@@ -40,6 +41,8 @@ pub fn routes() -> Routes {
         .answers("RunView")
         .add(Method::POST, "/api/runs/{run}/resume", "Let it go on.", go_on)
         .answers("RunView")
+        .add(Method::POST, "/api/runs/{run}/propose", "Open a pull request for what it pushed.", propose)
+        .answers("PullRequestView")
         .add(Method::POST, "/api/runs/{run}/input", "Bytes for a command's standard input.", input)
         .takes("Input")
 }
@@ -70,6 +73,14 @@ async fn hold_still(by: By<RunsPause>, State(app): State<App>, RunIn(run): RunIn
 
 async fn go_on(by: By<RunsPause>, State(app): State<App>, RunIn(run): RunIn) -> Result<Json<RunView>, Fault> {
     pause::resume(&app, &by.caller, &run).await.map(Json)
+}
+
+async fn propose(
+    by: By<RunsPropose>,
+    State(app): State<App>,
+    RunIn(run): RunIn,
+) -> Result<Json<PullRequestView>, Fault> {
+    forge::open(&app, &by.caller, &run).await.map(Json)
 }
 
 // Input belongs to who may start a run: it is part of what the command does.

@@ -12,18 +12,18 @@ use model::event::{Event, Exit, Stream};
 use model::run::RunKind;
 use model::{Outcome, RunId};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
-/// `volary exec [--profile P] [--repo PATH] -- COMMAND …`
+/// `volary exec [--profile P] [--repo PATH|URL] -- COMMAND …`
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Profile to run under
     #[arg(long, default_value = "default")]
     pub profile: String,
-    /// Repository whose HEAD stands in /workspace
-    #[arg(long, value_name = "PATH")]
+    /// Repository whose HEAD stands in /workspace: a path, or the address of one that the profile names
+    #[arg(long, value_name = "PATH|URL")]
     pub repo: Option<PathBuf>,
     /// Program and arguments
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
@@ -44,7 +44,8 @@ const AWAY_PAUSE: Duration = Duration::from_millis(100);
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let platform = platform::reach(home).await?;
     let client = &platform.client;
-    let repo = args.repo.as_deref().map(super::run::absolute).transpose()?;
+    let named = |repo: &Path| repo.to_str().map_or_else(|| super::run::absolute(repo), super::run::named);
+    let repo = args.repo.as_deref().map(named).transpose()?;
     let made = client
         .create(&CreateRun {
             kind: RunKind::Exec,

@@ -83,6 +83,16 @@ pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
     Ok(0)
 }
 
+/// `volary pr RUN`: prints where the pull request is that stands open for what the run pushed.
+pub async fn propose(home: &Home, run: &str) -> anyhow::Result<i32> {
+    let run = id(run)?;
+    let platform = platform::reach_made(home).await?;
+    let opened = platform.client.propose(&run).await?;
+    println!("{}", opened.url);
+    platform.finish().await;
+    Ok(0)
+}
+
 /// How long `volary pause` waits for the word that the box stands still.
 const STILL: Duration = Duration::from_secs(60);
 

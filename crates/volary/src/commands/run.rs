@@ -14,11 +14,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `volary run [--repo PATH] [--model M] [--profile P] [--background] [--json] "task"`
+/// `volary run [--repo PATH|URL] [--model M] [--profile P] [--background] [--json] "task"`
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Repository to work on; its HEAD is where the run starts
-    #[arg(long, value_name = "PATH")]
+    /// Repository to work on, a path or the address of one that the profile names; its HEAD is where the run starts
+    #[arg(long, value_name = "PATH|URL")]
     pub repo: Option<String>,
     /// Model to use; the profile's, or the only one, when absent
     #[arg(long)]
@@ -42,16 +42,15 @@ pub fn absolute(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().with_context(|| format!("the path {} is not UTF-8; move the repository", path.display()))?.into())
 }
 
-/// A URL is not a path, and says so before anything is started.
-pub fn local(repo: &str) -> anyhow::Result<String> {
-    let scp_like = repo.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
-    if repo.contains("://") || scp_like {
-        bail!(
-            "{repo} is a URL; runs work on local repositories for now, because cloning from a forge goes through the git \
-             gateway, which is not built yet. Clone it yourself and give --repo PATH"
-        );
-    }
-    absolute(&PathBuf::from(repo))
+/// A repository as the server takes it: the address of one at a git host as it is, a path from its root.
+pub fn named(repo: &str) -> anyhow::Result<String> {
+    if is_address(repo) { Ok(repo.to_owned()) } else { absolute(&PathBuf::from(repo)) }
+}
+
+/// Whether a repository's name is an address, and no path: `scheme://…`, or the short form of ssh.
+fn is_address(repo: &str) -> bool {
+    let short = repo.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    repo.contains("://") || short
 }
 
 /// What a run without a repository is, said to whoever stands in `folder`.
@@ -68,9 +67,11 @@ fn without_repo(folder: Option<&Path>) -> String {
 
 /// Runs it; returns 0 when the task was done.
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
-    let repo = args.repo.as_deref().map(local).transpose()?;
+    let repo = args.repo.as_deref().map(named).transpose()?;
     match &repo {
-        Some(path) if is_missing(Path::new(path)) => bail!("{path} is not there; give the path of a git repository"),
+        Some(path) if !is_address(path) && is_missing(Path::new(path)) => {
+            bail!("{path} is not there; give the path of a git repository")
+        }
         Some(_) => {}
         None => eprintln!("volary: {}", without_repo(std::env::current_dir().ok().as_deref())),
     }
@@ -189,14 +190,15 @@ fn write(text: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{local, without_repo};
+    use super::{named, without_repo};
 
     #[test]
-    fn a_url_is_refused_with_the_reason_and_a_path_with_a_colon_is_not() {
-        for url in ["https://example.org/x.git", "ssh://git@example.org/x", "git@example.org:x.git", "file:///x"] {
-            assert!(local(url).unwrap_err().to_string().contains("git gateway"), "{url}");
+    fn an_address_of_a_git_host_is_taken_as_it_is_and_a_path_with_a_colon_is_one() {
+        for url in ["https://example.org/x.git", "ssh://git@example.org/x", "git@example.org:x.git"] {
+            assert_eq!(named(url).unwrap(), url);
         }
-        assert_eq!(local("/a:b").unwrap(), "/a:b");
+        assert_eq!(named("/a:b").unwrap(), "/a:b");
+        assert!(named("a").unwrap().starts_with('/'));
     }
 
     #[test]

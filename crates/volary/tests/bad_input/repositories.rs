@@ -53,19 +53,12 @@ fn a_repository_without_a_commit_is_told_to_commit_something() {
 }
 
 #[test]
-fn a_url_is_refused_with_the_reason_and_nothing_starts() {
-    let home = tempfile::tempdir().unwrap();
+fn an_address_that_the_profile_does_not_name_is_refused_with_what_to_write_there() {
+    let platform = platform();
+    worker(&platform, &["true"]);
     for url in ["https://example.org/x.git", "git@example.org:x.git", "ssh://example.org/x"] {
-        let home = home.path().join("never-made");
-        let out = Command::new(crate::support::VOLARY)
-            .arg("--home")
-            .arg(&home)
-            .args(["run", "--repo", url, "work"])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        refused(&out, 1, &[url, "is a URL", "git gateway", "Clone it yourself"]);
-        assert!(!home.exists(), "a refused run made a home");
+        let out = platform.cli(&["run", "--repo", url, "work"]);
+        refused(&out, 1, &[url, "names no repository", "[[repository]]"]);
     }
 }
 

@@ -67,7 +67,7 @@ impl Stage {
     /// The events of the last run.
     pub fn transcript(&self) -> Vec<Value> {
         let run = self.last.lock().expect("nobody panicked").clone();
-        let lines = self.platform.json_lines(&["logs", &run, "--json"]);
+        let lines = self.platform.json_lines(&["log", &run, "--json"]);
         lines.into_iter().map(|mut line| line["event"].take()).collect()
     }
 
