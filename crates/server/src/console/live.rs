@@ -11,7 +11,7 @@ use super::transcript::{How, Piece, Transcript};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::guard::right::RunsRead;
+use crate::guard::right::{LeasesRead, RunsRead};
 use crate::http_api::RunIn;
 use crate::routes::Routes;
 use crate::{now, runs};
@@ -51,6 +51,7 @@ pub(super) fn routes() -> Routes {
         "What a run's page gains after `after`, as it happens.",
         run,
     )
+    .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", leases)
 }
 
 /// Pieces as our script takes them: a template each, with the id of the slot.
@@ -209,22 +210,38 @@ impl Follower {
 }
 
 async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Response, Trouble> {
+    Ok(watch(app, by.caller(), What::Runs))
+}
+
+async fn leases(by: Viewer<LeasesRead>, State(app): State<App>) -> Result<Response, Trouble> {
+    Ok(watch(app, by.caller(), What::Leases))
+}
+
+fn watch(app: App, caller: &Caller, what: What) -> Response {
     let chain = app.store.chain();
-    let watcher = Watcher { app, caller: by.caller().clone(), chain, shown: String::new() };
-    Ok(stream(futures_util::stream::unfold(Some(watcher), |watcher| async {
+    let watcher = Watcher { app, caller: caller.clone(), what, chain, shown: String::new() };
+    stream(futures_util::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         match watcher.next().await {
             Ok(Told::More(event)) => Some((Ok(event), Some(watcher))),
             Ok(Told::Last(event)) => Some((Ok(event), None)),
             Err(fault) => Some((Err(fault), None)),
         }
-    })))
+    }))
 }
 
-/// Every change of a run that its row shows is recorded, so the chain's growth says when to look.
+/// Whose rows a page shows.
+#[derive(Clone, Copy)]
+enum What {
+    Runs,
+    Leases,
+}
+
+/// Every change that a row shows is recorded, so the chain's growth says when to look.
 struct Watcher {
     app: App,
     caller: Caller,
+    what: What,
     chain: watch::Receiver<Chain>,
     shown: String,
 }
@@ -236,10 +253,16 @@ impl Watcher {
                 return Ok(Told::Last(last_event(Vec::new())));
             }
             self.chain.mark_unchanged();
-            let html = rows(&runs::list(&self.app, LISTED).await?);
+            let (slot, html) = match self.what {
+                What::Runs => (ROWS, rows(&runs::list(&self.app, LISTED).await?)),
+                What::Leases => {
+                    let open = crate::leases::list(&self.app, false).await?;
+                    (super::leases::ROWS, super::leases::rows(&open, &self.caller))
+                }
+            };
             if html.0 != self.shown {
                 self.shown.clone_from(&html.0);
-                return Ok(Told::More(Event::default().data(data(vec![Piece::set(ROWS, html)]))));
+                return Ok(Told::More(Event::default().data(data(vec![Piece::set(slot, html)]))));
             }
             tokio::time::sleep(PACE).await;
             if let Ok(Err(_)) = tokio::time::timeout(REST, self.chain.changed()).await {

@@ -18,6 +18,7 @@ mod contrast;
 mod denials;
 mod diff;
 mod form;
+mod leases;
 mod list;
 mod live;
 mod page;
@@ -47,4 +48,5 @@ pub fn routes() -> Routes {
         .and(small::routes())
         .and(secrets::routes())
         .and(connections::routes())
+        .and(leases::routes())
 }

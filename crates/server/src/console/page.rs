@@ -18,14 +18,16 @@ pub enum Place {
     Models,
     Secrets,
     Connections,
+    Leases,
     Evidence,
 }
 
-const NAVIGATION: [(Place, &str, &str); 5] = [
+const NAVIGATION: [(Place, &str, &str); 6] = [
     (Place::Runs, "/", "Runs"),
     (Place::Models, "/models", "Models"),
     (Place::Secrets, "/secrets", "Secrets"),
     (Place::Connections, "/connections", "Connections"),
+    (Place::Leases, "/leases", "Leases"),
     (Place::Evidence, "/evidence", "Evidence"),
 ];
 

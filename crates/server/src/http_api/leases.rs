@@ -16,12 +16,7 @@ use serde::Deserialize;
 
 pub fn routes() -> Routes {
     Routes::default()
-        .add(
-            Method::GET,
-            "/api/leases",
-            "The leases that are open, or with `?all=true` the last ones; no value.",
-            list,
-        )
+        .add(Method::GET, "/api/leases", "The leases that are open, or with `?all=true` the last ones; no value.", list)
         .answers("LeaseView[]")
         .add(Method::POST, "/api/leases/{lease}/revoke", "Take a lease back; who uses it is ended.", revoke)
         .answers("LeaseView")
@@ -34,7 +29,9 @@ pub struct LeaseIn(pub LeaseId);
 impl FromRequestParts<App> for LeaseIn {
     type Rejection = Fault;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fault> {
-        let unknown = || Fault::missing("lease.unknown", "There is no such lease; `volary lease list --all` lists the last ones.");
+        let unknown = || {
+            Fault::missing("lease.unknown", "There is no such lease; `volary lease list --all` lists the last ones.")
+        };
         let Path(lease) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| unknown())?;
         LeaseId::parse(&lease).map(Self).map_err(|_| unknown())
     }

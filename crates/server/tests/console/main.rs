@@ -5,8 +5,10 @@
 mod stage;
 
 mod accounts;
+mod connections;
 mod denials;
 mod forms;
+mod leases;
 mod live;
 mod pages;
 

@@ -39,6 +39,12 @@ method = "POST"
 path = "/v1"
 
 [[egress.write]]
+capability = "tracker"
+host = "api.example.org"
+method = "GET"
+path = "/v1"
+
+[[egress.write]]
 capability = "other"
 host = "api.example.org"
 method = "POST"
@@ -387,6 +393,10 @@ async fn a_command_of_a_proxy_lease_gets_a_handle_of_its_own_that_is_for_this_ca
     };
     assert_eq!(out(write("tracker", "/v1/x")).await, VALUE);
     assert_eq!(out(write("other", "/v2/x")).await, "handle.other-capability");
+    // A lease can be taken back between two requests: there is no allowance by it.
+    let read = |reads| EgressAsk { method: "GET".into(), reads, ..write("tracker", "/v1") };
+    assert_eq!(out(read(0)).await, VALUE);
+    assert_eq!(out(read(2)).await, "reads.no-allowance");
     assert_eq!(revoke(&stage, &lease).await.status, StatusCode::OK);
     assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { .. }));
     let mut out = async |ask: EgressAsk| {
