@@ -270,9 +270,17 @@ fn tell(mut to: TcpStream, state: &(Mutex<State>, Condvar), over: &AtomicBool, s
             let mut state_now = locked(state);
             state_now.held += 1;
             let mine = state_now.held;
+            to.set_nonblocking(true)?;
             while state_now.released < mine && !over.load(Ordering::Relaxed) {
-                state_now = state.1.wait(state_now).unwrap_or_else(PoisonError::into_inner);
+                let waited = state.1.wait_timeout(state_now, Duration::from_millis(50));
+                state_now = waited.unwrap_or_else(PoisonError::into_inner).0;
+                // One who has hung up has no request under way any more.
+                if matches!(to.peek(&mut [0]), Ok(0)) {
+                    state_now.released = state_now.released.max(mine);
+                    return Ok(());
+                }
             }
+            to.set_nonblocking(false)?;
         }
         Mood::Plain | Mood::Garble | Mood::Fail(_) => {}
     }
@@ -327,7 +335,7 @@ fn answer(state: &mut State, request: &OauthRequest, refresh: bool) -> Said {
                 let at = state.codes.iter().position(|(code, _)| Some(code.as_str()) == request.field("code"));
                 // Used once, whatever comes of it.
                 match at.map(|at| state.codes.remove(at)) {
-                    Some((_, challenge)) if request.field("code_verifier").map(challenge_of) == Some(challenge) => {
+                    Some((_, challenge)) if request.field("code_verifier").map(challenge_of) == Some(challenge.clone()) => {
                         given(state, true)
                     }
                     _ => Said::error("invalid_grant"),

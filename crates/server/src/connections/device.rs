@@ -1,6 +1,6 @@
 //! Signing in with a device's code (RFC 8628): a person types it in wherever they have a browser, and we ask now and then.
 
-use super::sign_in::signed_in;
+use super::sign_in::{SignIn, signed_in};
 use super::wire::{self, DeviceCode, Said};
 use super::{Kept, find, locked, unknown};
 use crate::app::App;
@@ -77,6 +77,8 @@ async fn ask(app: &App, mut asking: Asking) {
         let asked = now();
         let word = match once(app, &asking).await {
             Ok(word) => word,
+            // It was not recorded, and so not asked.
+            Err(fault) if fault.status.is_server_error() => continue,
             Err(fault) => break fault.problem.message,
         };
         match wire::said(&word) {
@@ -85,7 +87,10 @@ async fn ask(app: &App, mut asking: Asking) {
                 if !is_mine(app, &asking) {
                     return;
                 }
-                let kept = signed_in(app, &asking.name, asking.set_at, asked, tokens, &asking.who, "device").await;
+                let Asking { name, set_at, who, .. } = &asking;
+                let sign_in =
+                    SignIn { name: name.clone(), set_at: *set_at, asked, tokens, who: who.clone(), by: "device" };
+                let kept = signed_in(app, sign_in).await;
                 match kept {
                     Ok(()) => break "signed in".to_owned(),
                     Err(fault) => break fault.problem.message,

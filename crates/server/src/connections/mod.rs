@@ -212,6 +212,7 @@ impl Kept {
 fn words(standing: &Standing, usable: bool) -> (&'static str, &'static str) {
     match standing.life {
         Life::New => ("new", "Nobody has signed in yet."),
+        Life::Live if standing.locked => ("live", "Signed in; its tokens are being refreshed."),
         Life::Live if usable => ("live", "Signed in."),
         Life::Live => ("live", "Signed in; the access token is over and a new one is being asked for."),
         Life::Lapsed(Lapse::Refused) => ("lapsed", "The provider no longer takes its sign-in; sign in again."),

@@ -31,7 +31,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 const ROUND: Duration = Duration::from_secs(5);
 
 /// How often keeping an answer is tried.
-const KEEPS: u32 = 8;
+pub(super) const KEEPS: u32 = 8;
 
 /// What one look has led to.
 enum Looked {
@@ -158,10 +158,15 @@ async fn finish(app: &App, name: &str, fence: u64, asked: Moment, word: &CallWor
             Err(fault) if n == KEEPS => {
                 tracing::error!("what came of a refresh of {name} is lost: {}", fault.problem.message);
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await,
+            Err(_) => pause(n).await,
         }
     }
     tell(app).await;
+}
+
+/// The wait after the `n`th time that something could not be kept.
+pub(super) async fn pause(n: u32) {
+    tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await;
 }
 
 async fn keep_answer(app: &App, name: &str, fence: u64, asked: Moment, said: &Arc<Said>) -> Result<(), Fault> {

@@ -5,7 +5,7 @@
 //!
 //! Read [`begin`], then [`finish`].
 
-use super::refresh::tell;
+use super::refresh::{KEEPS, pause, tell};
 use super::wire::{self, Said, Tokens};
 use super::{Kept, locked, providers, unknown};
 use crate::app::App;
@@ -137,7 +137,8 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
     let word = platform::call(app, &who, call).await?;
     match wire::said(&word) {
         Said::Tokens(tokens) => {
-            signed_in(app, &name, begun.set_at, asked, tokens, &who, "browser").await.map(|()| name)
+            let sign_in = SignIn { name: name.clone(), set_at: begun.set_at, asked, tokens, who, by: "browser" };
+            signed_in(app, sign_in).await.map(|()| name)
         }
         Said::Pending { .. } => {
             Err(Fault::bad("connection.refused", "The provider says that somebody has yet to decide."))
@@ -148,41 +149,58 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
     }
 }
 
-/// Keeps the tokens of a sign-in.
+/// Tokens that somebody's sign-in gave, and whose they are.
+pub(super) struct SignIn {
+    pub(super) name: String,
+    /// The connection is still the one that it was begun for.
+    pub(super) set_at: Moment,
+    pub(super) asked: Moment,
+    pub(super) tokens: Tokens,
+    pub(super) who: String,
+    /// `browser` or `device`.
+    pub(super) by: &'static str,
+}
+
+/// Keeps the tokens of a sign-in. That they cannot be kept is tried a few times: nobody else has them.
 ///
 /// # Errors
 /// 404, 409 for a connection that was changed meanwhile, the store's.
-pub(super) async fn signed_in(
-    app: &App,
-    name: &str,
-    set_at: Moment,
-    asked: Moment,
-    tokens: Tokens,
-    who: &str,
-    by: &'static str,
-) -> Result<(), Fault> {
-    let (ours, name, who, at) = (app.clone(), name.to_owned(), who.to_owned(), now());
-    let tokens = Arc::new(tokens);
+pub(super) async fn signed_in(app: &App, sign_in: SignIn) -> Result<(), Fault> {
+    let sign_in = Arc::new(sign_in);
+    let mut n = 1;
+    loop {
+        match keep(app, &sign_in).await {
+            Err(fault) if fault.status.is_server_error() && n < KEEPS => pause(n).await,
+            Err(fault) => return Err(fault),
+            Ok(()) => break,
+        }
+        n += 1;
+    }
+    tell(app).await;
+    Ok(())
+}
+
+async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<(), Fault> {
+    let (ours, sign_in, at) = (app.clone(), sign_in.clone(), now());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                let mut kept = Kept::of(tx.connection(&name).await?.ok_or_else(|| unknown(&name))?)?;
-                if kept.row.set_at != set_at {
+                let SignIn { name, set_at, asked, tokens, who, by } = &*sign_in;
+                let mut kept = Kept::of(tx.connection(name).await?.ok_or_else(|| unknown(name))?)?;
+                if kept.row.set_at != *set_at {
                     let message = "The connection was changed meanwhile; begin the sign-in again.";
                     return Err(Fault::conflict("connection.changed", message));
                 }
-                let token = Token::of(asked, tokens.lives, tokens.refresh.is_some());
+                let token = Token::of(*asked, tokens.lives, tokens.refresh.is_some());
                 let standing = kept.standing.signed_in(token);
                 let generation = standing.generation;
-                kept.row.signed_in_by = who.clone();
-                kept.keep_tokens(tx, &ours, &tokens, standing, (&who, at)).await?;
+                kept.row.signed_in_by.clone_from(who);
+                kept.keep_tokens(tx, &ours, tokens, standing, (who, at)).await?;
                 let more = json!({
                     "connection": name, "by": by, "generation": generation, "refreshable": tokens.refresh.is_some(),
                 });
-                Ok(tx.record(By::Server, at, "connection.signed-in", &who, record::fields(more)).await?)
+                Ok(tx.record(By::Server, at, "connection.signed-in", who, record::fields(more)).await?)
             })
         })
-        .await?;
-    tell(app).await;
-    Ok(())
+        .await
 }

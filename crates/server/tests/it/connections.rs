@@ -1,15 +1,17 @@
 //! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
 
-use crate::stage::{Gateway, Stage, soon};
+use crate::egress;
+use crate::stage::{Stage, soon};
 use api::connections::ConnectionView;
 use api::frame;
-use api::grants::{FromGateway, ToGateway, WireSecret};
+use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
 use api::platform::{CallWord, PlatformCall, Purpose};
 use http::{Method, StatusCode};
 use model::Secret;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 
 /// What the provider does with a refresh.
@@ -37,6 +39,8 @@ struct Played {
     held: Vec<u64>,
     /// Ending a token does not work.
     deaf: bool,
+    /// Seconds that the access token of a sign-in is good for.
+    lives: u64,
 }
 
 impl Played {
@@ -57,7 +61,7 @@ impl Played {
                     "expires_in": 600, "interval": 1,
                 }),
             ),
-            Purpose::SignIn => self.tokens(1),
+            Purpose::SignIn => self.tokens(self.lives),
             Purpose::Revoke if self.deaf => fault(false),
             Purpose::Revoke => said(200, &json!({})),
             _ => {
@@ -69,7 +73,7 @@ impl Played {
                         return None;
                     }
                     Turn::Refused => said(400, &json!({ "error": "invalid_grant" })),
-                    _ if !form.contains(&shown) => said(400, &json!({ "error": "invalid_grant" })),
+                    _ if !format!("{form}&").contains(&shown) => said(400, &json!({ "error": "invalid_grant" })),
                     Turn::Lost => {
                         self.good += 1;
                         fault(false)
@@ -106,8 +110,7 @@ impl Provider {
 
     /// Plays a gateway that has this provider behind it, until the server ends.
     async fn behind(&self, stage: &Stage) -> Arc<tokio::sync::Mutex<OwnedWriteHalf>> {
-        let Gateway(stream, _) = stage.gateway().await;
-        let (mut from, to) = stream.into_split();
+        let (mut from, to) = dial(stage).await.into_split();
         let to = Arc::new(tokio::sync::Mutex::new(to));
         let (provider, out) = (self.clone(), to.clone());
         tokio::spawn(async move {
@@ -125,6 +128,22 @@ impl Provider {
     async fn until(&self, what: &str, so: impl Fn(&Played) -> bool) {
         eventually(what, async || self.look(|played| so(played))).await;
     }
+}
+
+/// The connection of a gateway. One that meets what another server on the database wrote is cut, and dials again, as the
+/// real one does.
+async fn dial(stage: &Stage) -> UnixStream {
+    let mut dialled = None;
+    eventually("a gateway's dial", async || {
+        let mut stream = UnixStream::connect(stage.socket("gateway")).await.unwrap();
+        let hello = FromGateway::Hello { open: Vec::new(), leases: Vec::new() };
+        let said = frame::write(&mut stream, &hello).await.is_ok();
+        let heard = said && frame::read::<ToGateway>(&mut stream).await.is_ok();
+        dialled = heard.then_some(stream);
+        heard
+    })
+    .await;
+    dialled.unwrap()
 }
 
 async fn say(to: &tokio::sync::Mutex<OwnedWriteHalf>, id: u64, word: CallWord) {
@@ -153,12 +172,28 @@ async fn view(stage: &Stage, name: &str) -> ConnectionView {
     stage.home(Method::GET, &format!("/api/connections/{name}"), None).await.json()
 }
 
+/// An act that is done at the latest when another server on the database is not in between.
+async fn done(stage: &Stage, method: Method, path: &str, body: Value) -> ConnectionView {
+    let mut view = None;
+    eventually("an act", async || {
+        let answer = stage.home(method.clone(), path, Some(body.clone())).await;
+        assert!(answer.status.is_success() || answer.status.is_server_error(), "{}", answer.text());
+        view = answer.status.is_success().then(|| answer.json());
+        view.is_some()
+    })
+    .await;
+    view.unwrap()
+}
+
 /// A connection that was signed in to with a device's code, and whose access token is over at once.
 async fn signed_in(stage: &Stage, name: &str) {
-    let put = stage.home(Method::PUT, &format!("/api/connections/{name}"), Some(settings())).await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
-    let begun = stage.home(Method::POST, &format!("/api/connections/{name}/device"), Some(json!({}))).await;
-    assert_eq!(begun.json::<ConnectionView>().device.unwrap().user_code, "AB-CD");
+    signed_in_to(stage, name, settings()).await;
+}
+
+async fn signed_in_to(stage: &Stage, name: &str, settings: Value) {
+    done(stage, Method::PUT, &format!("/api/connections/{name}"), settings).await;
+    let begun = done(stage, Method::POST, &format!("/api/connections/{name}/device"), json!({})).await;
+    assert_eq!(begun.device.unwrap().user_code, "AB-CD");
     eventually("the sign-in", async || view(stage, name).await.state == "live").await;
 }
 
@@ -192,6 +227,8 @@ async fn fifty_that_need_a_token_at_once_lead_to_one_refresh_and_all_have_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_on_one_database_refresh_once_between_them() {
     let first = Arc::new(Stage::start());
+    // Its database is there once it answers.
+    assert_eq!(first.home(Method::GET, "/api/health", None).await.status, StatusCode::OK);
     let second = Arc::new(Stage::beside(&first));
     let provider = Provider::default();
     let _to = (provider.behind(&first).await, provider.behind(&second).await);
@@ -270,9 +307,10 @@ async fn an_answer_to_a_refresh_that_was_passed_by_a_sign_in_changes_nothing() {
     let id = provider.look(|played| played.held[0]);
     say(&to, id, said(200, &late)).await;
     assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
-    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    let mut evidence = String::new();
     eventually("its record", async || {
-        stage.home(Method::GET, "/api/evidence", None).await.text().contains("connection.answered")
+        evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+        evidence.contains("connection.answered")
     })
     .await;
     assert!(!evidence.contains("late-canary"));
@@ -330,6 +368,39 @@ async fn no_token_is_in_an_answer_a_page_a_record_or_a_file() {
         seen += 1;
     }
     assert!(seen >= 1, "the database");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and_every_word_is_recorded() {
+    const PROFILE: &str = "[[egress.write]]\ncapability = \"connection/x\"\nhost = \"api.example.org\"\n\
+        method = \"POST\"\npath = \"/v1/issues\"\n";
+    let stage = Stage::start();
+    let (_operator, launch) = egress::running(&stage, PROFILE).await;
+    let provider = Provider::default();
+    {
+        let _to = provider.behind(&stage).await;
+        let mut settings = settings();
+        settings["settings"]["revoke_url"] = Value::Null;
+        provider.look(|played| played.lives = 3600);
+        signed_in_to(&stage, "x", settings).await;
+    }
+    let mut gateway = stage.gateway().await;
+    let (version, _) = egress::table(&mut gateway, &launch.run).await;
+    let write = || EgressAsk { capability: Some("connection/x".into()), ..egress::write(&launch, version) };
+    let EgressWord::Granted { credential: Some(given), .. } = egress::ask(&mut gateway, write()).await else {
+        panic!("no credential")
+    };
+    assert_eq!((given.value.0.expose().as_str(), given.secret.as_str()), ("access-canary-1", "connection/x"));
+    assert_eq!((given.host.as_str(), given.port), ("api.example.org", 443));
+    // A row of the profile for another one gives nothing of this one.
+    let other = EgressAsk { capability: Some("connection/y".into()), ..write() };
+    assert_eq!(egress::rule(egress::ask(&mut gateway, other).await), "write.no-row");
+    let ended = stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await;
+    assert_eq!(ended.json::<ConnectionView>().state, "revoked");
+    assert_eq!(egress::rule(egress::ask(&mut gateway, write()).await), "connection.closed");
+    let rules: Vec<_> = egress::verdicts(&stage, &launch.run).await.into_iter().map(|v| (v.allowed, v.rule)).collect();
+    let expected = [(true, "write.row"), (false, "write.no-row"), (false, "connection.closed")];
+    assert_eq!(rules, expected.map(|(allowed, rule)| (allowed, rule.to_owned())));
 }
 
 #[tokio::test]

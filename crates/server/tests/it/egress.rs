@@ -98,7 +98,7 @@ fn handle(launch: &Launch) -> String {
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
+pub async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
     let lines = stage.transcript(run).await;
     lines.into_iter().filter_map(|line| if let Event::Verdict(v) = line.event { Some(v) } else { None }).collect()
 }
