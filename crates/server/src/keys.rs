@@ -84,37 +84,28 @@ impl Keys {
     /// No key that opens them; the store's.
     pub async fn open(offer: KeyOffer, workspace: &WorkspaceId, store: &Store) -> anyhow::Result<Self> {
         let offered = Offered::of(offer);
-        let (dek, source, key) = match store.workspace_key(DEK_ROW).await? {
-            Some(wrapped) => {
-                let opens = |(source, key): &(String, Kek)| {
-                    Some((key.unwrap(&wrapped, workspace).ok()?, source.clone(), key.id()))
-                };
-                let Some((dek, source, id)) = offered.keys.iter().find_map(opens) else { bail!(offered.none()) };
-                (dek, source, id?)
-            }
-            None => {
-                let Some((source, key)) = offered.keys.first() else { bail!(offered.none()) };
-                let dek = Dek::generate()?;
-                keep(store, DEK_ROW, key.wrap(&dek, workspace)?).await?;
-                (dek, source.clone(), key.id()?)
-            }
+        if store.workspace_key(DEK_ROW).await?.is_none() {
+            let Some((_, key)) = offered.keys.first() else { bail!(offered.none()) };
+            keep(store, DEK_ROW, key.wrap(&Dek::generate()?, workspace)?).await?;
+        }
+        // What is kept, also where another server was faster.
+        let wrapped = store.workspace_key(DEK_ROW).await?.unwrap_or_default();
+        let opens = |(source, key): &(String, Kek)| {
+            let dek = key.unwrap(&wrapped, workspace).ok()?;
+            Some((dek, source.clone(), key.id()))
         };
+        let Some((dek, source, key)) = offered.keys.iter().find_map(opens) else { bail!(offered.none()) };
+        let key = key?;
         drop(offered);
         let name = format!("volary/{workspace}");
-        let signer = match store.workspace_key(SIGNER_ROW).await? {
-            Some(sealed) => {
-                let seed =
-                    vault::open(&dek, &signers_place(workspace), &sealed).context("opening the evidence signer")?;
-                let seed = <[u8; 32]>::try_from(seed.expose().as_slice()).context("the evidence signer's seed")?;
-                Signer::from_seed(&name, &Secret::new(seed))?
-            }
-            None => {
-                let (signer, seed) = Signer::generate(&name)?;
-                let sealed = vault::seal(&dek, &signers_place(workspace), seed.expose())?;
-                keep(store, SIGNER_ROW, sealed).await?;
-                signer
-            }
-        };
+        if store.workspace_key(SIGNER_ROW).await?.is_none() {
+            let (_, seed) = Signer::generate(&name)?;
+            keep(store, SIGNER_ROW, vault::seal(&dek, &signers_place(workspace), seed.expose())?).await?;
+        }
+        let sealed = store.workspace_key(SIGNER_ROW).await?.unwrap_or_default();
+        let seed = vault::open(&dek, &signers_place(workspace), &sealed).context("opening the evidence signer")?;
+        let seed = <[u8; 32]>::try_from(seed.expose().as_slice()).context("the evidence signer's seed")?;
+        let signer = Signer::from_seed(&name, &Secret::new(seed))?;
         // It is no secret: whoever looks at the evidence of a home at rest has no need of a key.
         keep(store, VERIFIER_ROW, signer.verifier_key().into_bytes()).await?;
         let fingerprints = dek.fingerprints(workspace)?;
