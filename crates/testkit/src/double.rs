@@ -23,7 +23,7 @@ pub struct Turn {
     pub text: String,
     /// What it reasoned, encrypted: in Responses, and as Gemini's signature.
     pub reasoning: Option<String>,
-    /// Which tools it asks for: name and input.
+    /// Which tools it asks for: name and input. `{lease 1}` in an input is the first lease that the request tells of, and so on.
     pub tools: Vec<(String, Value)>,
     /// What it reports as used.
     pub usage: Usage,
@@ -204,10 +204,11 @@ async fn answer(
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else {
         return Ok(failure(format, 400, "invalid_request_error", "the body is not JSON", None));
     };
-    let Some(turn) = state.turns.pop_front() else {
+    let Some(mut turn) = state.turns.pop_front() else {
         return Ok(failure(format, 400, "invalid_request_error", "the double has no further turn", None));
     };
     drop(state);
+    fill_leases(&mut turn, &String::from_utf8_lossy(&body));
     if let Some(status) = turn.fail {
         let kind = match status {
             429 => "rate_limit_error",
@@ -232,6 +233,18 @@ async fn answer(
     }
     let pieces = Pieces { cut: turn.cut, pause: Duration::from_millis(turn.pause_ms), ..Pieces::of(events) };
     Ok(respond(200, "text/event-stream; charset=utf-8", pieces))
+}
+
+/// Puts the leases that a request tells of into the tools that are asked for.
+fn fill_leases(turn: &mut Turn, body: &str) {
+    let is_id = |text: &&str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let ids = body.split("lease ").skip(1).filter_map(|rest| rest.get(..26)).filter(is_id);
+    for (n, id) in ids.enumerate() {
+        for (_, input) in &mut turn.tools {
+            let filled = input.to_string().replace(&format!("{{lease {}}}", n + 1), id);
+            *input = serde_json::from_str(&filled).expect("it is JSON still");
+        }
+    }
 }
 
 fn failure(format: Format, status: u16, kind: &str, message: &str, wait: Option<u64>) -> hyper::Response<Pieces> {
@@ -326,6 +339,15 @@ mod tests {
         assert!(whole.contains("\"functionCall\":") && !whole.contains("data: "), "{whole}");
         let streamed = post(&double, "/v1beta/models/m:streamGenerateContent?alt=sse", "k", "{}");
         assert!(streamed.contains("data: ") && streamed.contains("\"finishReason\":\"STOP\""), "{streamed}");
+    }
+
+    #[test]
+    fn a_lease_that_a_request_tells_of_stands_where_a_turn_names_it() {
+        let turn = Turn::calls("shell", serde_json::json!({"command": "x", "lease": "{lease 2}"}));
+        let double = ModelDouble::start("k", vec![turn]);
+        let (one, two) = ("a".repeat(26), "b7".repeat(13));
+        let body = format!(r#"{{"of":"a lease for","one":"lease {one}\nFor one use","two":"lease {two}"}}"#);
+        assert!(post(&double, "/v1/messages", "k", &body).contains(&two));
     }
 
     #[test]

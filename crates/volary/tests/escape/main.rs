@@ -7,7 +7,8 @@
 //! Read [`support`] (how a program gets into the box), [`walls`] and [`musts`] (what a call meets), [`calls`] (that each
 //! row of the table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods
 //! meet), [`told`] (what is said of that), [`siblings`] (what commands of one agent meet), [`side_by_side`] (what two
-//! boxes meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository).
+//! boxes meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository), [`values`] (who
+//! reads what one command is given).
 
 mod calls;
 mod images;
@@ -19,4 +20,5 @@ mod siblings;
 mod side_by_side;
 mod support;
 mod told;
+mod values;
 mod walls;

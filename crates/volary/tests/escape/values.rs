@@ -1,0 +1,106 @@
+//! A value that one command is given, on a whole platform: it is read by nobody else in the box, and kept nowhere.
+
+use crate::support::{all, landlock, platform, text};
+use base64::Engine;
+use serde_json::{Value, json};
+use std::process::Command;
+use testkit::{ModelDouble, Platform, Repo, Turn};
+
+const KEY: &str = "sk-ant-api03-of-this-test";
+
+/// Says what it was given, shows that it is there, and lives until the other one is done.
+const HOLD: &str = r#"sh -c 'echo "given $TOKEN in $REGION"; printf %s "$TOKEN" | wc -c; : > $HOME/ready; i=0; until [ -e /workspace/over ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done; [ -e /workspace/over ] && echo "control at-once 0"'"#;
+
+/// Goes for every process but its own, by number: what `/proc` does not list may still be there. A line for each try.
+const GO: &str = r#"
+i=0; until [ -e "$(echo /run/bearer/*/ready)" ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done
+ls /run/bearer/*/ready >/dev/null && echo "control ready 0"
+n=1; while [ $n -lt 80 ]; do
+  if [ $n != $$ ]; then
+    for f in environ cmdline mem maps auxv fd/0 fd/1 fd/3 fd/10 root/etc/passwd cwd/max.c; do
+      head -c 1 /proc/$n/$f >/dev/null 2>&1; echo "read-$f $?"
+    done
+    ls /proc/$n/fd >/dev/null 2>&1; echo "list $?"
+    kill -0 $n 2>/dev/null; echo "signal $?"
+  fi
+  n=$((n+1))
+done
+cat /run/bearer/*/ready 2>/dev/null; echo "scratch $?"
+(echo x > "$(echo /run/bearer/*/ready)") 2>/dev/null; echo "scratch-write $?"
+head -c 1 /proc/$$/environ >/dev/null; echo "control own 0"
+cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /tmp/* /dev/shm/* 2>/dev/null | tr '\0' '\n'
+echo > /workspace/over
+"#;
+
+/// What is there afterwards.
+const AFTER: &str = "ls -A /run/bearer | wc -l; env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; \
+                     grep -rs TOKEN= /tmp /dev/shm /workspace | head -c 1000; echo control after 0";
+
+fn profile(platform: &Platform, value: &str) {
+    let rows = "[[capability]]\nname = \"shop\"\nsecret = \"capability/shop\"\nkind = \"command\"\ndestinations = [\"shop\"]\n\
+                delivery = { variable = \"TOKEN\" }\nexecutables = [\"/usr/bin/sh\"]\n[variables]\nREGION = \"eu\"\n";
+    let file = platform.home().join("profiles/shop.toml");
+    std::fs::write(file, format!("{}{rows}", platform.engine())).expect("a profile is written");
+    platform.secret("capability/shop", value);
+}
+
+fn shell(command: &str) -> (String, Value) {
+    ("shell".into(), json!({ "command": command }))
+}
+
+#[test]
+fn what_one_command_is_given_no_other_process_of_a_live_box_reads_and_nothing_keeps() {
+    let platform = platform();
+    let value = format!("tok-{:x}-Ab3dE5gH1jK2mN4p", std::process::id());
+    profile(&platform, &value);
+    let hold = ("shell".to_owned(), json!({ "command": HOLD, "lease": "{lease 1}" }));
+    let turns = vec![
+        Turn::calls("lease", json!({ "capability": "shop", "destination": "shop", "reason": "to publish" })),
+        Turn { tools: vec![hold, shell(GO)], ..Turn::says("Both at once.") },
+        Turn::calls("shell", json!({ "command": AFTER })),
+        // It was for one use.
+        Turn::calls("shell", json!({ "command": "sh -c true", "lease": "{lease 1}" })),
+        Turn::says("Done."),
+    ];
+    let double = ModelDouble::start(KEY, turns);
+    platform.secret("model/anthropic", KEY);
+    let base = ["--base", &double.url(), "--internal", "--price", "3,15"];
+    drop(platform.ok(&[&["model", "add", "m", "--provider", "anthropic", "--id", "claude-test"], &base[..]].concat()));
+    let repo = Repo::failing();
+    let args = ["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "--json", "publish it"];
+    let out = platform.cli(&args);
+    assert!(out.status.success(), "{}", all(&out));
+    let (mut said, mut results) = (Vec::new(), Vec::new());
+    for line in text(&out.stdout).lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        if entry["event"]["kind"] == "output" {
+            let data = entry["event"]["data_b64"].as_str().unwrap();
+            said.extend(base64::engine::general_purpose::STANDARD.decode(data).unwrap());
+        }
+        if entry["event"]["kind"] == "tool-result" {
+            results.push(entry["event"]["text"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    let said = text(&said);
+    for control in ["ready 0", "own 0", "at-once 0", "after 0"] {
+        assert!(said.contains(&format!("control {control}")), "{control}: {said}\n{}", all(&out));
+    }
+    assert!(said.contains("given [scrubbed:capability/shop"), "{said}");
+    assert!(said.contains(" in eu\n") && said.contains(&format!("{}\n", value.len())), "{said}");
+    let signals = landlock(&platform) >= 6;
+    let numbers = |line: &&str| line.split_once(' ').is_some_and(|(_, met)| met.parse::<u8>().is_ok());
+    let tried: Vec<&str> = said.lines().filter(|line| !line.starts_with("control")).filter(numbers).collect();
+    assert!(tried.len() > 900, "{} tries: {said}", tried.len());
+    for line in tried {
+        // Before level 6 one uid may signal itself.
+        assert!(!line.ends_with(" 0") || line.starts_with("signal") && !signals, "WENT THROUGH: {line}\n{said}");
+    }
+    let spent = results.last().expect("results");
+    assert!(spent.contains("the command was not started"), "a lease is for one use: {results:?}");
+    // The agent and its model, the record, and every file of the home.
+    let shown = format!("{}{:?}", all(&out), double.requests());
+    assert!(!shown.contains(&value) && !said.contains(&value));
+    assert!(double.requests().iter().all(|request| !text(&request.body).contains(&value)));
+    let kept = Command::new("grep").args(["-rlaF", &value]).arg(platform.home()).output().expect("grep runs");
+    assert_eq!(text(&kept.stdout), "", "kept in a file");
+}
