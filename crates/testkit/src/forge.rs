@@ -74,6 +74,14 @@ impl Forge {
         path
     }
 
+    /// Takes a repository away.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_dir_all(self.0.folder.path().join(format!("{name}.git"))).expect("it was there");
+    }
+
     /// Sets one value of a repository's configuration.
     ///
     /// # Panics

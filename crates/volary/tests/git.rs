@@ -8,6 +8,7 @@ mod attacks;
 mod stage;
 
 use stage::Stage;
+use testkit::Forge;
 
 #[test]
 fn a_box_fetches_and_pushes_its_own_branch_with_a_credential_that_it_never_has() {
@@ -38,6 +39,39 @@ fn a_box_fetches_and_pushes_its_own_branch_with_a_credential_that_it_never_has()
     let push = transcript.iter().find(|event| event["kind"] == "push").expect("the push is recorded");
     assert_eq!((&push["paths"], &push["paths_count"]), (&serde_json::json!(["README.md"]), &1.into()), "{push}");
     assert_eq!(push["reference"], format!("refs/heads/{branch}"));
+}
+
+#[test]
+fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made() {
+    let stage = Stage::start("");
+    let url = Forge::url("app");
+    let cat = stage.cli(&["exec", "--profile", "git", "--repo", &url, "--", "sh", "-c", "cat max.c; ls -a"]);
+    assert!(cat.out.contains("a < b") && cat.out.contains("test.sh"), "{cat:?}");
+    let script = "git fetch -q --depth 50 origin HEAD && git reset -q FETCH_HEAD && git log --oneline && \
+                  sed -i 's/a < b/a > b/' max.c && git commit -q -a -m 'max is the larger one' && git push origin HEAD";
+    stage.worker(script);
+    let run = stage.cli(&["run", "--profile", "git", "--model", "worker", "--repo", &url, "Mend max"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let transcript = stage.transcript();
+    let of =
+        |kind: &str| transcript.iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {run:?}"));
+    assert!(run.all().contains("A faulty max"), "its log has the commit that it started from: {run:?}");
+    assert_eq!(of("base")["commit"], stage.forge.git("app", &["rev-parse", "main"]));
+    // What it changed is known here too, and is what it pushed.
+    assert!(of("result")["diff"].as_str().expect("a diff").contains("+    return a > b"), "{run:?}");
+    assert_eq!(of("push")["paths"], serde_json::json!(["max.c"]));
+    let branch = of("push")["reference"].as_str().expect("a name").to_owned();
+    assert!(stage.forge.git("app", &["show", &branch]).contains("+    return a > b"));
+    assert!(!run.all().contains(stage::SECRET), "{run:?}");
+}
+
+#[test]
+fn an_address_that_is_gone_is_told_by_the_run_that_wanted_it() {
+    let stage = Stage::start("");
+    stage.forge.remove("app");
+    let done = stage.cli(&["exec", "--profile", "git", "--repo", &Forge::url("app"), "--", "true"]);
+    assert_ne!(done.code, Some(0), "{done:?}");
+    assert!(done.all().contains("could not be cloned"), "{done:?}");
 }
 
 #[test]

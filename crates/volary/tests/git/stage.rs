@@ -57,7 +57,21 @@ impl Stage {
 
     /// Runs a script in a box of its own.
     pub fn exec(&self, script: &str) -> Done {
-        let done = self.platform.cli(&["exec", "--profile", "git", "--", "sh", "-c", script]);
+        self.cli(&["exec", "--profile", "git", "--", "sh", "-c", script])
+    }
+
+    /// A model `worker` whose one tool call is this command.
+    pub fn worker(&self, command: &str) {
+        let turns = serde_json::json!([
+            { "tools": [{ "name": "shell", "input": { "command": command } }] },
+            { "text": "It is done." },
+        ]);
+        self.platform.script("worker", &turns, "canary-model-key");
+    }
+
+    /// Runs the command line; what it started is the last run.
+    pub fn cli(&self, args: &[&str]) -> Done {
+        let done = self.platform.cli(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let runs = self.platform.json(&["runs", "--json"]);
         *self.last.lock().expect("nobody panicked") = runs[0]["run"].as_str().expect("a run").to_owned();
