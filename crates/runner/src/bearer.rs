@@ -23,9 +23,10 @@ use model::capability::Delivery;
 use model::{LeaseId, Secret};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use scrub::Scrubber;
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ pub struct Bearer {
     /// What is executed.
     pub executable: Declared,
     /// Its whole environment.
-    pub environment: EnvVars,
+    pub environment: Vec<(String, Secret<String>)>,
     /// A file that stays open in its tree.
     pub open: Option<OwnedFd>,
     /// Its standard input.
@@ -92,10 +93,21 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+        if let Err(error) = remove(&self.0) {
             eprintln!("runner: {}: {error}", self.0.display());
         }
     }
+}
+
+/// Removes a folder of the box's own uid and all beneath it, whatever modes its files have: others of the box may change
+/// those, and nothing else.
+fn remove(folder: &Path) -> io::Result<()> {
+    std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove(&entry.path())? } else { std::fs::remove_file(entry.path())? }
+    }
+    std::fs::remove_dir(folder)
 }
 
 /// Opens what a command names, asks for what its lease gives it, and makes that ready. The word on it is recorded.
@@ -120,19 +132,19 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
     let named = if secret.is_empty() { "handle".to_owned() } else { secret };
     let scrubber = Scrubber::new([(named, value.share())]);
     if delivery == Delivery::Proxy {
-        let mut environment = process::environment(context);
         let names = variables.into_iter().chain([api::inbox::HANDLE.to_owned()]);
-        environment.extend(names.map(|name| (name, value.expose().clone())));
+        let handles = names.map(|name| (name, value.share()));
+        let environment = kept(process::environment(context)).chain(handles).collect();
         let (open, stdin, walls, scratch) = (None, None, None, None);
         return Ok(Bearer { executable, environment, open, stdin, walls, scrubber, scratch, used });
     }
     let scratch = Scratch::make(id)?;
     let walls = Arc::new(walls::bearer(context.walls, &scratch.0).map_err(io::Error::other)?);
     let mut environment = clean(context, &scratch.0)?;
-    let (mut open, mut stdin, mut git) =
-        (None, None, GIT.map(|(name, set)| (name.to_owned(), set.to_owned())).to_vec());
+    let mut git = GIT.map(|(name, set)| (name.to_owned(), set.to_owned())).to_vec();
+    let (mut in_variable, mut open, mut stdin) = (None, None, None);
     match &delivery {
-        Delivery::Variable(name) => environment.push((name.clone(), value.expose().clone())),
+        Delivery::Variable(name) => in_variable = Some((name.clone(), value)),
         Delivery::File(name) => {
             let file = sealed(value.expose())?;
             environment.push((name.clone(), path_of(&file)));
@@ -150,7 +162,13 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
     for (n, (name, set)) in git.into_iter().enumerate() {
         environment.extend([(format!("GIT_CONFIG_KEY_{n}"), name), (format!("GIT_CONFIG_VALUE_{n}"), set)]);
     }
+    let environment = kept(environment).chain(in_variable).collect();
     Ok(Bearer { executable, environment, open, stdin, walls: Some(walls), scrubber, scratch: Some(scratch), used })
+}
+
+/// Variables that hold no secret, to stand beside one that does.
+fn kept(variables: EnvVars) -> impl Iterator<Item = (String, Secret<String>)> {
+    variables.into_iter().map(|(name, text)| (name, Secret::new(text)))
 }
 
 /// The environment of a command with a value, but for the value: ours, the profile's literals, and nothing of the run's.
@@ -223,6 +241,19 @@ mod tests {
         assert!(std::fs::File::from(file.try_clone().unwrap()).write_all(b"x").is_err());
         let anew = std::fs::OpenOptions::new().write(true).open(path_of(&file));
         assert!(anew.and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+
+    #[test]
+    fn a_folder_whose_modes_somebody_changed_is_removed_all_the_same() {
+        let folder = std::env::temp_dir().join(format!("runner-bearer-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::fs::write(folder.join("a/b/c"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
+        for shut in ["a/b", "a", ""] {
+            std::fs::set_permissions(folder.join(shut), Permissions::from_mode(0o000)).unwrap();
+        }
+        remove(&folder).unwrap();
+        assert!(!folder.exists() && Path::new("/etc/passwd").exists());
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Execution {
         };
         // Of two of one name the later one counts, as everywhere here.
         let environment: BTreeMap<&str, &str> =
-            bearer.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            bearer.environment.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect();
         let mut made = Self::new(how, what, environment.into_iter())?;
         made.program = CString::new(bearer.executable.path.as_os_str().as_bytes())?;
         Ok(made)

@@ -3,18 +3,27 @@
 use crate::support::{all, landlock, platform, text};
 use base64::Engine;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::Command;
 use testkit::{ModelDouble, Platform, Repo, Turn};
 
 const KEY: &str = "sk-ant-api03-of-this-test";
 
-/// Says what it was given, shows that it is there, and lives until the other one is done.
-const HOLD: &str = r#"sh -c 'echo "given $TOKEN in $REGION"; printf %s "$TOKEN" | wc -c; : > $HOME/ready; i=0; until [ -e /workspace/over ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done; [ -e /workspace/over ] && echo "control at-once 0"'"#;
+/// Capabilities, each with its way.
+const WAYS: [(&str, &str); 4] = [
+    ("in-variable", "{ variable = \"TOKEN\" }"),
+    ("in-file", "{ file = \"TOKEN_FILE\" }"),
+    ("on-input", "\"stdin\""),
+    ("by-git", "\"git-helper\""),
+];
+
+/// Says what it was given, in whichever way, shows that it is there, and lives until the other one is done.
+const HOLD: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; [ -n "$v" ] || v=$(printf "protocol=https\nhost=git.example\n\n" | git credential fill | sed -n s/password=//p); echo "given $v in $REGION"; printf %s "$v" | wc -c; : > $HOME/ready; i=0; until [ -e /workspace/over ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done; [ -e /workspace/over ] && echo "control at-once 0"'"#;
 
 /// Goes for every process but its own, by number: what `/proc` does not list may still be there. A line for each try.
 const GO: &str = r#"
-i=0; until [ -e "$(echo /run/bearer/*/ready)" ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done
-ls /run/bearer/*/ready >/dev/null && echo "control ready 0"
+i=0; until [ "$(echo /run/bearer/*/ready | wc -w)" = 4 ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done
+[ "$(ls /run/bearer/*/ready | wc -l)" = 4 ] && echo "control ready 0"
 n=1; while [ $n -lt 80 ]; do
   if [ $n != $$ ]; then
     for f in environ cmdline mem maps auxv fd/0 fd/1 fd/3 fd/10 root/etc/passwd cwd/max.c; do
@@ -25,8 +34,10 @@ n=1; while [ $n -lt 80 ]; do
   fi
   n=$((n+1))
 done
-cat /run/bearer/*/ready 2>/dev/null; echo "scratch $?"
-(echo x > "$(echo /run/bearer/*/ready)") 2>/dev/null; echo "scratch-write $?"
+for f in /run/bearer/*/ready; do
+  cat $f 2>/dev/null; echo "scratch $?"
+  (echo x > $f) 2>/dev/null; echo "scratch-write $?"
+done
 head -c 1 /proc/$$/environ >/dev/null; echo "control own 0"
 cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /tmp/* /dev/shm/* 2>/dev/null | tr '\0' '\n'
 echo > /workspace/over
@@ -37,10 +48,15 @@ const AFTER: &str = "ls -A /run/bearer | wc -l; env; cat /proc/[0-9]*/environ 2>
                      grep -rs TOKEN= /tmp /dev/shm /workspace | head -c 1000; echo control after 0";
 
 fn profile(platform: &Platform, value: &str) {
-    let rows = "[[capability]]\nname = \"shop\"\nsecret = \"capability/shop\"\nkind = \"command\"\ndestinations = [\"shop\"]\n\
-                delivery = { variable = \"TOKEN\" }\nexecutables = [\"/usr/bin/sh\"]\n[variables]\nREGION = \"eu\"\n";
+    let rows = WAYS.map(|(name, delivery)| {
+        format!(
+            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
+             destinations = [\"git.example/shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\n"
+        )
+    });
     let file = platform.home().join("profiles/shop.toml");
-    std::fs::write(file, format!("{}{rows}", platform.engine())).expect("a profile is written");
+    let text = format!("{}{}[variables]\nREGION = \"eu\"\n", platform.engine(), rows.concat());
+    std::fs::write(file, text).expect("a profile is written");
     platform.secret("capability/shop", value);
 }
 
@@ -53,10 +69,12 @@ fn what_one_command_is_given_no_other_process_of_a_live_box_reads_and_nothing_ke
     let platform = platform();
     let value = format!("tok-{:x}-Ab3dE5gH1jK2mN4p", std::process::id());
     profile(&platform, &value);
-    let hold = ("shell".to_owned(), json!({ "command": HOLD, "lease": "{lease 1}" }));
+    let wish = |name| json!({ "capability": name, "destination": "git.example/shop", "reason": "to publish" });
+    let wishes = WAYS.map(|(name, _)| ("lease".to_owned(), wish(name))).to_vec();
+    let hold = |n: usize| ("shell".to_owned(), json!({ "command": HOLD, "lease": format!("{{lease {n}}}") }));
     let turns = vec![
-        Turn::calls("lease", json!({ "capability": "shop", "destination": "shop", "reason": "to publish" })),
-        Turn { tools: vec![hold, shell(GO)], ..Turn::says("Both at once.") },
+        Turn { tools: wishes, ..Turn::says("I ask first.") },
+        Turn { tools: vec![hold(1), hold(2), hold(3), hold(4), shell(GO)], ..Turn::says("All at once.") },
         Turn::calls("shell", json!({ "command": AFTER })),
         // It was for one use.
         Turn::calls("shell", json!({ "command": "sh -c true", "lease": "{lease 1}" })),
@@ -70,23 +88,27 @@ fn what_one_command_is_given_no_other_process_of_a_live_box_reads_and_nothing_ke
     let args = ["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "--json", "publish it"];
     let out = platform.cli(&args);
     assert!(out.status.success(), "{}", all(&out));
-    let (mut said, mut results) = (Vec::new(), Vec::new());
+    // What several commands say at once is put together by command.
+    let (mut outputs, mut results) = (BTreeMap::<String, Vec<u8>>::new(), Vec::new());
     for line in text(&out.stdout).lines() {
         let entry: Value = serde_json::from_str(line).unwrap();
         if entry["event"]["kind"] == "output" {
             let data = entry["event"]["data_b64"].as_str().unwrap();
-            said.extend(base64::engine::general_purpose::STANDARD.decode(data).unwrap());
+            let of = outputs.entry(entry["event"]["id"].to_string()).or_default();
+            of.extend(base64::engine::general_purpose::STANDARD.decode(data).unwrap());
         }
         if entry["event"]["kind"] == "tool-result" {
             results.push(entry["event"]["text"].as_str().unwrap_or_default().to_owned());
         }
     }
-    let said = text(&said);
+    let said: String = outputs.values().map(|output| text(output)).collect();
     for control in ["ready 0", "own 0", "at-once 0", "after 0"] {
         assert!(said.contains(&format!("control {control}")), "{control}: {said}\n{}", all(&out));
     }
-    assert!(said.contains("given [scrubbed:capability/shop"), "{said}");
-    assert!(said.contains(" in eu\n") && said.contains(&format!("{}\n", value.len())), "{said}");
+    let given =
+        said.lines().filter(|line| line.starts_with("given [scrubbed:capability/shop") && line.ends_with(" in eu"));
+    assert_eq!(given.count(), WAYS.len(), "{said}");
+    assert_eq!(said.lines().filter(|line| **line == value.len().to_string()).count(), WAYS.len(), "{said}");
     let signals = landlock(&platform) >= 6;
     let numbers = |line: &&str| line.split_once(' ').is_some_and(|(_, met)| met.parse::<u8>().is_ok());
     let tried: Vec<&str> = said.lines().filter(|line| !line.starts_with("control")).filter(numbers).collect();
