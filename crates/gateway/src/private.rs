@@ -59,7 +59,9 @@ pub(crate) async fn serve(gate: &Arc<Gate>, run: &RunId, mut stream: TcpStream) 
                 }
                 Ok(FromRunner::End { id, outcome }) => {
                     // A use that is over without the runner's word has nobody who waits for it.
-                    drop(open.remove(&id).map(|end| end.send(outcome)));
+                    if let Some(end) = open.remove(&id) {
+                        end.send(outcome).ok();
+                    }
                 }
                 Err(end) => return end,
             }

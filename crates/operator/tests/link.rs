@@ -69,6 +69,8 @@ fn launch(run: &str) -> Launch {
         handle: None,
         history: vec![],
         answered: vec![],
+        variables: vec![],
+        clone: None,
     }
 }
 
