@@ -10,7 +10,6 @@
 
 pub(crate) mod egress;
 pub(crate) mod git;
-#[allow(dead_code, reason = "the use of a lease is begun by the runner's connection and the git gateway")]
 pub(crate) mod leases;
 
 use crate::meter::Meter;

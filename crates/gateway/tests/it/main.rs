@@ -7,6 +7,7 @@ mod cable;
 mod egress;
 mod formats;
 mod house;
+mod leases;
 mod limits;
 mod private;
 mod provider;
