@@ -120,7 +120,14 @@ impl Home {
 
     /// Starts the server. Its sockets stay ours, so it can be started again.
     pub fn server(&self) -> Result<Process> {
-        self.start("server", &[self.tcp.as_fd(), self.api.as_fd(), self.operator.as_fd(), self.gateway.as_fd()])
+        // As the process that obtains the vault's key hands it over; always the same one, for a home that is opened again.
+        let (key, mut give) = std::io::pipe()?;
+        let key_of_64_digits = "5a".repeat(32);
+        let offer = json!({ "keys": [{ "source": "the benchmark", "key": key_of_64_digits }], "missing": [] });
+        give.write_all(offer.to_string().as_bytes())?;
+        drop(give);
+        let sockets = [self.tcp.as_fd(), self.api.as_fd(), self.operator.as_fd(), self.gateway.as_fd(), key.as_fd()];
+        self.start("server", &sockets)
     }
 
     /// Starts the gateway.

@@ -8,7 +8,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{connections, grants, leases, now, random, record, runs, secrets};
+use crate::{connections, git, grants, leases, now, random, record, runs, secrets};
 use api::grants::{
     EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, READS_AT_ONCE, READS_MS, READS_TOLD, WireSecret,
 };
@@ -20,12 +20,12 @@ use policy::Refusal;
 use policy::egress::{Law, Name, Proposal, target};
 use serde::Deserialize;
 use serde_json::{Map, json};
-use std::collections::HashSet;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use store::chain::By;
 use store::grants::GrantRow;
-use store::secrets::SecretRow;
 use store::runs::RunRow;
+use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 
 /// Longest target that a verdict holds whole, in characters; the gateway cuts there.
@@ -34,13 +34,22 @@ pub(crate) const TARGET_CHARS: usize = 256;
 /// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
 const REMEMBERED: usize = 4096;
 
+/// Tables that are kept as they were read.
+const REMEMBERED_TABLES: usize = 256;
+
 /// The table of a run, and its version: a number of its text, never 0.
 struct Table {
     /// The profile that it was read from.
     profile: String,
     egress: Egress,
     version: u64,
+    /// Checked; none when it is wrong.
+    law: Option<Law>,
 }
+
+/// The tables of runs that were asked about lately. What is kept is what was read; whether it holds still is decided by
+/// the profile's text, in each act.
+static TABLES: LazyLock<Mutex<HashMap<RunId, Arc<Table>>>> = LazyLock::new(Mutex::default);
 
 impl Table {
     /// Reads it. What was accepted before there were tables lets nothing out.
@@ -55,7 +64,28 @@ impl Table {
         let text = serde_json::to_vec(&egress).map_err(corrupt)?;
         let mut head = [0; 8];
         head.copy_from_slice(&digest::digest(&digest::SHA256, &text).as_ref()[..8]);
-        Ok(Self { profile: profile.to_owned(), egress, version: u64::from_be_bytes(head).max(1) })
+        let law = Law::of(&egress).ok();
+        Ok(Self { profile: profile.to_owned(), egress, version: u64::from_be_bytes(head).max(1), law })
+    }
+
+    /// The table of a run as it was read lately, or as it is read now; none for a run that there is not.
+    async fn lately(app: &App, run: &RunId) -> Result<Option<Arc<Self>>, StoreError> {
+        let kept = || TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = kept().get(run) {
+            return Ok(Some(table.clone()));
+        }
+        let Some(row) = app.store.run(run).await? else { return Ok(None) };
+        Ok(Some(Self::keep(run, Self::of(&row.profile)?)))
+    }
+
+    fn keep(run: &RunId, table: Self) -> Arc<Self> {
+        let mut kept = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= REMEMBERED_TABLES {
+            kept.clear();
+        }
+        let table = Arc::new(table);
+        kept.insert(run.clone(), table.clone());
+        table
     }
 }
 
@@ -108,9 +138,9 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     let run = ask.run.clone();
     let scrubber = app.scrubber();
     // A long table is read here, and not while everybody else's records wait.
-    let known = app.store.run(&run).await?.map(|row| Table::of(&row.profile)).transpose()?;
+    let known = Table::lately(app, &run).await?;
     if let (Some(capability), Some(table)) = (&ask.capability, &known)
-        && names_row(&table.egress, &ask, capability)
+        && names_row(table, &ask, capability)
         && let Some(connection) = leases::connection_of(&table.profile, capability)
     {
         // A token that is over is refreshed before the word; that it cannot be is said, and recorded, with it.
@@ -178,19 +208,19 @@ async fn judge(
     tx: &mut Tx,
     ask: &EgressAsk,
     row: Option<&RunRow>,
-    known: Option<Table>,
+    known: Option<Arc<Table>>,
     at: Moment,
 ) -> Result<Word, StoreError> {
     let row = match grants::standing_run(row) {
         Ok(row) => row,
         Err(no) => return Ok(Word::Denied(no)),
     };
-    let Table { egress, version, .. } = match known.filter(|known| known.profile == row.profile) {
+    let table = match known.filter(|known| known.profile == row.profile) {
         Some(known) => known,
-        None => Table::of(&row.profile)?,
+        None => Table::keep(&row.run, Table::of(&row.profile)?),
     };
-    if ask.law != version {
-        return Ok(Word::Newer { version, egress });
+    if ask.law != table.version {
+        return Ok(Word::Newer { version: table.version, egress: table.egress.clone() });
     }
     let reads = matches!(ask.kind, EgressKind::Read | EgressKind::Write) && matches!(&*ask.method, "GET" | "HEAD");
     if ask.reads > READS_AT_ONCE || (ask.reads > 0 && !reads) {
@@ -201,7 +231,7 @@ async fn judge(
     let credential = match (ask.kind, &ask.capability, &ask.handle_sha256) {
         (EgressKind::Read | EgressKind::Tunnel, None, None) => None,
         (EgressKind::Write | EgressKind::Upgrade, Some(capability), Some(handle)) => {
-            match credential(tx, ask, row, &egress, capability, handle, at).await? {
+            match credential(tx, ask, row, &table, capability, handle, at).await? {
                 Ok(secret) => Some((secret, ask.host.clone(), ask.port)),
                 Err(no) => return Ok(Word::Denied(no)),
             }
@@ -211,7 +241,8 @@ async fn judge(
             return Ok(Word::Denied(Refusal::new("write.handle", why)));
         }
     };
-    let inside = egress
+    let inside = table
+        .egress
         .internal
         .iter()
         .any(|row| row.port == ask.port && Name::parse(&row.host).is_ok_and(|named| named.as_str() == ask.host));
@@ -223,7 +254,7 @@ async fn credential(
     tx: &mut Tx,
     ask: &EgressAsk,
     row: &RunRow,
-    egress: &Egress,
+    table: &Table,
     capability: &str,
     handle_sha256: &str,
     at: Moment,
@@ -231,13 +262,20 @@ async fn credential(
     macro_rules! refuse {
         ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
     }
-    if !names_row(egress, ask, capability) {
+    if !names_row(table, ask, capability) {
         refuse!("write.no-row", "The profile has no row for this host, method and path with this capability.");
+    }
+    if tx.handle(handle_sha256).await?.is_some_and(|handle| handle.model == git::HANDLE) {
+        refuse!("handle.git", "This handle is for the run's git address alone.");
     }
     let name = match leases::shown(tx, ask, &row.profile, capability, handle_sha256, at).await? {
         Ok(name) => name,
         Err(no) => return Ok(Err(no)),
     };
+    if ask.reads > 0 && tx.handle(handle_sha256).await?.is_none() {
+        // A lease can be taken back at any moment, and holds for each request at its own.
+        refuse!("reads.no-allowance", "What a command is given for its lease is asked for one by one.");
+    }
     if let Some(connection) = connections::named(&name) {
         return connections::current(tx, connection, at).await;
     }
@@ -251,18 +289,18 @@ async fn credential(
 
 /// Whether a row of the table has this capability, host, port, method and path. Of a target that was cut the path is
 /// the gateway's to judge.
-fn names_row(egress: &Egress, ask: &EgressAsk, capability: &str) -> bool {
+fn names_row(table: &Table, ask: &EgressAsk, capability: &str) -> bool {
     let method = if ask.kind == EgressKind::Upgrade { "UPGRADE" } else { ask.method.as_str() };
     let Ok(host) = Name::parse(&ask.host) else { return false };
     if ask.target.chars().count() >= TARGET_CHARS {
-        return egress.write.iter().any(|row| {
+        return table.egress.write.iter().any(|row| {
             row.capability == capability
                 && row.method == method
                 && row.port.unwrap_or(443) == ask.port
                 && Name::parse(&row.host).is_ok_and(|named| named == host)
         });
     }
-    let Ok(law) = Law::of(egress) else { return false };
+    let Some(law) = &table.law else { return false };
     let Ok(url) = target::absolute(&ask.target) else { return false };
     url.host == host
         && url.port == ask.port
@@ -331,8 +369,7 @@ pub async fn settle(app: &App, grant: &GrantId, outcome: EgressOutcome) -> Resul
             Box::pin(async move {
                 let Some((mut grant, mut run)) = tx.grant(&id).await? else { return Ok(None) };
                 // An allowance whose end is told so was not used.
-                let outcome =
-                    EgressOutcome { interrupted: outcome.interrupted && grant.reads == 0, ..outcome };
+                let outcome = EgressOutcome { interrupted: outcome.interrupted && grant.reads == 0, ..outcome };
                 settle_in(tx, &mut grant, run.as_mut(), at, outcome).await
             })
         })
@@ -384,7 +421,10 @@ pub async fn reads(app: &App, told: Told) -> Result<(), Fault> {
                 let reads = reads.split_off(known);
                 let room = usize::try_from(grant.reads.saturating_sub(grant.told)).unwrap_or(usize::MAX);
                 if before > grant.told || reads.len() > room.min(READS_TOLD) {
-                    return Err(StoreError::Corrupt { what: "allowance", why: format!("{} of {}", before, grant.reads) });
+                    return Err(StoreError::Corrupt {
+                        what: "allowance",
+                        why: format!("{} of {}", before, grant.reads),
+                    });
                 }
                 tell(tx, &mut grant, &mut run, at, reads, over, 0).await
             })
