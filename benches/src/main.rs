@@ -17,6 +17,7 @@ mod egress;
 mod evidence_rate;
 mod idle;
 mod proxy;
+mod refresh;
 mod rivals;
 mod scrubbing;
 mod stage;
@@ -28,7 +29,7 @@ use anyhow::{Result, bail};
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 11] = [
+const ALL: [Bench; 12] = [
     ("box", "box start: from create to the first output", box_start::run),
     ("warm", "a box that waited: from its claim to the first output", warm::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
@@ -39,6 +40,7 @@ const ALL: [Bench; 11] = [
     ("check", "one permission check", check::run),
     ("proxy", "the way out beside squid, tinyproxy and mitmproxy", proxy::run),
     ("egress", "one word of the egress policy, 1,000 rules", egress::run),
+    ("refresh", "one refresh of a token for 50 clients that race for it", refresh::run),
     ("changes", "finding 10 changes in a large tree", changes::run),
 ];
 

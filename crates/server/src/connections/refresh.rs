@@ -2,7 +2,7 @@
 //!
 //! A refresh is three acts: the lock, the journal and the call's record are kept; the gateway makes the call; what came of
 //! it is kept, if the lock is still ours. Whatever is lost between two of them, the next one who looks decides by what is
-//! written down ([`Standing::next`]).
+//! written down ([`vault::refresh::Standing::next`]).
 //!
 //! Read [`ready`], [`look`], [`finish`], then [`keep`].
 
