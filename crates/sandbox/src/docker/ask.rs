@@ -3,7 +3,7 @@
 use super::{BOX_LABEL, LABEL, trouble};
 use crate::harden::HardenedSpec;
 use crate::image::Image;
-use crate::image::content::Content;
+use crate::image::content::{Content, without_keys};
 use crate::oci::{self, Mount};
 use crate::read_back::reading;
 use bollard::Docker;
@@ -190,7 +190,12 @@ async fn load(docker: &Docker, path: &Path, local: Content) -> io::Result<String
 /// The id of an image, if the daemon has it.
 async fn held(docker: &Docker, name: &str) -> io::Result<Option<String>> {
     match docker.inspect_image(name).await {
-        Ok(image) => Ok(image.id),
+        Ok(image) => {
+            let variables = image.config.and_then(|config| config.env).unwrap_or_default();
+            without_keys(variables.iter().map(String::as_str))
+                .map_err(|why| io::Error::other(format!("the image {name}: {why}")))?;
+            Ok(image.id)
+        }
         Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
         Err(e) => Err(trouble(&format!("look for the image {name}"))(e)),
     }

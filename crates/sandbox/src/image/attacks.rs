@@ -586,3 +586,26 @@ fn a_tar_is_known_by_the_digest_it_names_and_one_of_two_images_is_refused() {
         assert!(said.contains(why), "{said}");
     }
 }
+
+#[test]
+fn an_image_that_sets_a_key_is_refused_by_the_keys_name_for_every_engine_before_there_is_a_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.tar");
+    let layer = digest(b"layer");
+    let said = |variables: &[&str]| {
+        let config = json!({"config": {"Env": variables}, "rootfs": {"diff_ids": [layer]}}).to_string();
+        let name = format!("{}.json", &digest(config.as_bytes())["sha256:".len()..]);
+        let manifest = json!([{"Config": name, "Layers": ["layer.tar"]}]).to_string();
+        fs::write(&path, tar(&[file("manifest.json", &manifest), file(&name, &config)])).unwrap();
+        // What both engines read of an image of this host, and first.
+        Content::read(&Image::Tar(path.clone(), None)).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(said(&["PATH=/usr/bin", "MY_GITHUB_TOKEN_FILE=/x"]), Ok(()));
+    let refused = said(&["PATH=/usr/bin", "GITHUB_TOKEN=the-very-value", "OPENAI_API_KEY"]).unwrap_err();
+    assert!(
+        refused.contains("it sets GITHUB_TOKEN, OPENAI_API_KEY") && !refused.contains("the-very-value"),
+        "{refused}"
+    );
+    // What the daemon says of one that it has by itself.
+    assert!(super::content::without_keys(["AWS_SECRET_ACCESS_KEY=x"]).is_err());
+}

@@ -272,12 +272,28 @@ fn diffs(files: &Files, config: &[u8], layers: usize) -> io::Result<Vec<String>>
     if !is_for_us(&config) {
         return Err(wrong(files.place(), "it is for another processor or system"));
     }
+    let variables = config["config"]["Env"].as_array().map_or(&[][..], Vec::as_slice);
+    without_keys(variables.iter().filter_map(Value::as_str)).map_err(|why| wrong(files.place(), why))?;
     let diffs = config["rootfs"]["diff_ids"].as_array().map_or(&[][..], Vec::as_slice);
     let diffs: Vec<String> = diffs.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
     if diffs.len() != layers || diffs.len() > MAX_FILES || !diffs.iter().all(|one| is_digest(one)) {
         return Err(wrong(files.place(), "its configuration does not name each layer by digest"));
     }
     Ok(diffs)
+}
+
+/// Refuses an image whose variables, `NAME=value` each, set what programs look for a key in. No box would get them; but an
+/// image with a key in it is one that everybody who has it has the key of.
+///
+/// # Errors
+/// A sentence with their names, and no value.
+pub fn without_keys<'v>(variables: impl IntoIterator<Item = &'v str>) -> Result<(), String> {
+    let names = variables.into_iter().map(|variable| variable.split('=').next().unwrap_or_default());
+    let names = model::capability::keys_among(names);
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(format!("it sets {}, where programs look for a key, and no key is part of an image", names.join(", ")))
 }
 
 /// Whether a platform, as images write it, is this one. What is not said does not differ.
