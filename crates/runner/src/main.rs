@@ -2,7 +2,7 @@
 //!
 //! It has no flags: what it does comes as frames on its standard input ([`api::inbox`]), and frames are all it writes to its
 //! standard output. It reaches no network but for one connection, made before its walls, to the gateway at its box's
-//! door ([`line`]): on it a command that has a lease is given what that is of. When the operator's end of
+//! door ([`mod@line`]): on it a command that has a lease is given what that is of. When the operator's end of
 //! the standard input closes, everything in the box dies.
 //!
 //! Read [`walls`] (what it takes before anything else), [`process`] and [`reaper`] (how a child is born and
