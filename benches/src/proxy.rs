@@ -33,6 +33,8 @@ struct Proxy {
     intercepted: Option<Way>,
     /// Intercepted, with a handle that a credential takes the place of.
     injected: Option<Way>,
+    /// The same by POST: each is asked for and recorded by itself.
+    written: Option<Way>,
     /// Ends with this.
     _runs: Box<dyn std::any::Any>,
 }
@@ -44,6 +46,7 @@ struct Measured {
     tunnel: Option<f64>,
     kept: Option<(Spread, f64)>,
     injected: Option<(Spread, f64)>,
+    written: Option<(Spread, f64)>,
     new: Option<f64>,
 }
 
@@ -101,6 +104,9 @@ async fn measure(proxy: &Proxy) -> Result<Measured> {
     if let Some(way) = &proxy.injected {
         measured.injected = Some(many(way).await.context("injected")?);
     }
+    if let Some(way) = &proxy.written {
+        measured.written = Some(many(way).await.context("written")?);
+    }
     Ok(measured)
 }
 
@@ -130,6 +136,8 @@ fn print(direct: &Measured, found: &[(String, Measured)], absent: &[(&str, Strin
         "p99 ms",
         "with a credential",
         "p99 ms",
+        "writes",
+        "p99 ms",
         "intercepted, new",
     ]);
     let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), figure);
@@ -144,6 +152,8 @@ fn print(direct: &Measured, found: &[(String, Measured)], absent: &[(&str, Strin
             cell(m.kept.map(|(all, _)| all.p99 / 1e3)),
             cell(m.injected.map(|(_, rate)| rate)),
             cell(m.injected.map(|(all, _)| all.p99 / 1e3)),
+            cell(m.written.map(|(_, rate)| rate)),
+            cell(m.written.map(|(all, _)| all.p99 / 1e3)),
             cell(m.new),
         ]);
     }

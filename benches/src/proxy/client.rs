@@ -58,6 +58,7 @@ pub fn direct(world: &World) -> Result<Proxy> {
         tunnel: None,
         intercepted: Some(secure),
         injected: None,
+        written: None,
         _runs: Box::new(()),
     })
 }

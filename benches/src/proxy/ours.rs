@@ -9,7 +9,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// What the run may: read anything, reach one registry blindly, and read with a credential below one path.
+/// What the run may: read anything, reach one registry blindly, and read and write with a credential below one path each.
 const PROFILE: &str = r#"
 [[egress.tunnel]]
 packages = "bench"
@@ -21,6 +21,12 @@ capability = "bench"
 host = "a.example"
 method = "GET"
 path = "/with"
+
+[[egress.write]]
+capability = "bench"
+host = "a.example"
+method = "POST"
+path = "/write"
 "#;
 
 /// Starts it with its home below `parent`.
@@ -35,12 +41,15 @@ pub async fn start(name: &str, parent: &Path, world: &World) -> Result<Proxy> {
     let handle = format!("Authorization: Bearer {}\r\n", running.handle);
     let mut injected = client::secure(door, HOST, &authority, &handle)?;
     injected.request = injected.request.replace("GET /x ", "GET /with/x ").into();
+    let mut written = client::secure(door, HOST, &authority, &format!("{handle}Content-Length: 0\r\n"))?;
+    written.request = written.request.replace("GET /x ", "POST /write/x ").into();
     Ok(Proxy {
         name: name.to_owned(),
         plain: Some(client::plain(door)),
         tunnel: Some(client::secure(door, REGISTRY, &world.pem, "")?),
         intercepted: Some(client::secure(door, HOST, &authority, "")?),
         injected: Some(injected),
+        written: Some(written),
         _runs: Box::new((running, home)),
     })
 }

@@ -107,6 +107,7 @@ fn squid(dir: &Path, world: &World) -> Result<Proxy> {
         tunnel: Some(client::secure(plain, REGISTRY, &world.pem, "")?),
         intercepted: bump.map(|bump| client::secure(bump, HOST, &world.proxy_pem, "")).transpose()?,
         injected: None,
+        written: None,
         _runs: Box::new(running),
     })
 }
@@ -127,6 +128,7 @@ fn tinyproxy(dir: &Path, world: &World) -> Result<Proxy> {
         tunnel: Some(client::secure(at, REGISTRY, &world.pem, "")?),
         intercepted: None,
         injected: None,
+        written: None,
         _runs: Box::new(running),
     })
 }
@@ -156,6 +158,7 @@ fn mitmproxy(dir: &Path, world: &World) -> Result<Proxy> {
         tunnel: Some(client::secure(blind, REGISTRY, &world.pem, "")?),
         intercepted: Some(client::secure(opens, HOST, &pem, "")?),
         injected: None,
+        written: None,
         _runs: Box::new(running),
     })
 }
