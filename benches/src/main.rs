@@ -22,6 +22,7 @@ mod rivals;
 mod scrubbing;
 mod stage;
 mod table;
+mod vault;
 mod warm;
 
 use anyhow::{Result, bail};
@@ -29,7 +30,7 @@ use anyhow::{Result, bail};
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 12] = [
+const ALL: [Bench; 13] = [
     ("box", "box start: from create to the first output", box_start::run),
     ("warm", "a box that waited: from its claim to the first output", warm::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
@@ -38,6 +39,7 @@ const ALL: [Bench; 12] = [
     ("idle", "memory when idle and start time, process by process", idle::run),
     ("scrub", "scrubber: throughput on clean and dirty text, recall, false alarms", scrubbing::run),
     ("check", "one permission check", check::run),
+    ("vault", "a secret sealed and opened", vault::run),
     ("proxy", "the way out beside squid, tinyproxy and mitmproxy", proxy::run),
     ("egress", "one word of the egress policy, 1,000 rules", egress::run),
     ("refresh", "one refresh of a token for 50 clients that race for it", refresh::run),

@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     // A whole platform in a test, started as a child: it links none of it.
     ("testkit", &["model", "api"]),
     // Measures the parts by themselves, and the processes as children of its own.
-    ("benches", &["model", "policy", "scrub", "store", "sandbox", "api"]),
+    ("benches", &["model", "policy", "scrub", "vault", "store", "sandbox", "api"]),
     ("xtask", &[]),
 ];
 
@@ -75,7 +75,8 @@ const RIGHTS: [Right; 5] = [
     Right {
         power: "configure TLS",
         crates: &["rustls"],
-        // volary installs the process-wide crypto provider first thing in `main`; it connects nowhere. benches: see above.
+        // volary installs the process-wide crypto provider first thing in `main`; and the process
+        // that obtains the vault's key asks the one KMS that an administrator wrote down, before the server starts. benches: see above.
         holders: &["gateway", "volary", "benches"],
     },
     Right {

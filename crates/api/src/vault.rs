@@ -1,7 +1,7 @@
 //! The key-encryption key: how the server gets it, and what is told of it.
 //!
 //! The server reads no key file, runs no command and asks no KMS: it is confined. A process that is not obtains the key and
-//! writes a [`KeyOffer`] into a pipe, which is the server's alone (decision 0013). Nobody is ever told the key; what is told is its
+//! writes a [`KeyOffer`] into a pipe, which is the server's alone (decision 0019). Nobody is ever told the key; what is told is its
 //! id, which opens nothing.
 
 use crate::grants::WireSecret;

@@ -239,7 +239,7 @@ fn start(cli: Cli) -> anyhow::Result<i32> {
             commands::doctor::refuse_unless_able()?;
             up::main(&up::Options { home, port, json, outside, quiet, warm: warm.into() }).map(|()| 0)
         }
-        Command::Doctor { json } => commands::doctor::main(json),
+        Command::Doctor { json } => commands::doctor::main(&home, json),
         Command::Goldens { dir } => commands::goldens::main(&dir).map(|()| 0),
         Command::Restore { folder } => commands::backup::restore(&folder, &home),
         Command::Verify { file, key, json } => commands::verify::main(&home, file.as_deref(), key.as_deref(), json),

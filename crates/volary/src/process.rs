@@ -70,12 +70,15 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
     if parent != config.up {
         bail!("`volary up`, which started this process, is gone");
     }
+    if name == "key" {
+        // It logs nothing: what goes wrong is told through its pipe.
+        return crate::keys::give(&Home::resolve(Some(&config.home))?, config.up);
+    }
     crate::logs::begin()?;
     match name {
         "server" => server(&config),
         "gateway" => gateway(&config),
         "operator" => operator(&config),
-        "key" => crate::keys::give(&Home::resolve(Some(&config.home))?, config.up),
         other => bail!("there is no process {other:?}"),
     }
 }

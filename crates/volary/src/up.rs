@@ -54,6 +54,8 @@ struct Part {
     pid: Option<Pid>,
     started: Instant,
     quick_deaths: u32,
+    /// How often it died at all.
+    deaths: u32,
     next_start: Instant,
 }
 
@@ -107,7 +109,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
     };
     let config = serde_json::to_string(&config)?;
     let now = Instant::now();
-    let part = |name, fds| Part { name, fds, pid: None, started: now, quick_deaths: 0, next_start: now };
+    let part = |name, fds| Part { name, fds, pid: None, started: now, quick_deaths: 0, deaths: 0, next_start: now };
     let mut parts = [
         part("server", vec![tcp.into(), api.into(), link.into(), grants.into()]),
         part("gateway", vec![cable]),
@@ -260,6 +262,7 @@ impl Part {
     /// It died: when it may be started again. Longer each time it dies young, 5 s at most.
     fn died(&mut self) {
         self.pid = None;
+        self.deaths += 1;
         let young = self.started.elapsed() < Duration::from_secs(5);
         self.quick_deaths = if young { (self.quick_deaths + 1).min(6) } else { 0 };
         let wait = if self.quick_deaths <= 1 { 0 } else { 100u64 << self.quick_deaths };
@@ -297,14 +300,21 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
         if changed {
             write_state(home, state, parts)?;
         }
-        if !told && ready(&client).await {
+        // Whoever ends meanwhile is collected at once: how young it was decides whether it is hopeless.
+        let is_ready = !told
+            && tokio::select! {
+                is_ready = ready(&client) => is_ready,
+                _ = child.recv() => false,
+            };
+        if is_ready {
             told = true;
             tick = tokio::time::interval(Duration::from_secs(1));
             settle(home, &client).await;
             tell_ready(options, &state.url, &client).await?;
         }
         if !told {
-            let hopeless = parts.iter().find(|part| part.quick_deaths >= 4);
+            // However long each of its lives was: a loaded machine takes its time to say no.
+            let hopeless = parts.iter().find(|part| part.deaths >= 4);
             if let Some(part) = hopeless {
                 bail!("the {} does not start; its last words:\n{}", part.name, last_words(home, part.name));
             }

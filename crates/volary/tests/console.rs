@@ -5,6 +5,8 @@
 mod denials;
 #[path = "console/keyboard.rs"]
 mod keyboard;
+#[path = "console/secrets.rs"]
+mod secrets;
 
 use serde_json::{Value, json};
 use std::fs::{File, Permissions};

@@ -1,11 +1,16 @@
 //! `volary doctor`.
 
+use crate::home::Home;
+use crate::keys::Config;
 use anyhow::bail;
 use sandbox::doctor::{Check, checks, install};
 
 /// Prints every check; status 1 when one fails that every box needs.
-pub fn main(json: bool) -> anyhow::Result<i32> {
-    let all = checks();
+pub fn main(home: &Home, json: bool) -> anyhow::Result<i32> {
+    let mut all = checks();
+    if home.is_there().is_ok() {
+        all.push(vault_key(home));
+    }
     let missing = all.iter().any(|check| !check.ok && check.only_for.is_none());
     if json {
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -28,6 +33,20 @@ pub fn main(json: bool) -> anyhow::Result<i32> {
         }
     }
     Ok(i32::from(missing))
+}
+
+/// Where the home's vault gets its key, and whether a start would find it there. The key itself is not looked at.
+fn vault_key(home: &Home) -> Check {
+    let looked = Config::read(home).and_then(|config| {
+        config.key.source.look(home)?;
+        Ok(config.key.source.words(home))
+    });
+    let (ok, found) = match looked {
+        Ok(words) => (true, format!("from {words}")),
+        Err(e) => (false, format!("{e:#}")),
+    };
+    let fix = "bring the key back to where vault.toml of the home says, or put vault.toml right".to_owned();
+    Check { name: "vault key", found, ok, fix, only_for: None, packages: "" }
 }
 
 /// Boxes need all of it; without one of them nothing is started, and the one thing to do is said.

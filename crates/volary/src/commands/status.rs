@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::home::Home;
 use crate::walls::{Fact, Process, Promise, facts, holds, proved};
 use crate::{confine, process};
+use api::vault::VaultView;
 use api::walls::Walls;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     };
     // Not every wall shows in /proc: each process proves its own by being refused.
     let walls: Option<Walls> = client.get("/api/walls").await.ok();
+    let vault: Option<VaultView> = client.get("/api/vault").await.ok();
     let processes = platform(home, &state, walls.as_ref());
     let boxes = settled_boxes(state["cgroup"].as_str().unwrap_or("/")).await;
     let all_hold = health.operator
@@ -47,7 +49,7 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
             boxes.iter().map(|(name, found)| (name.clone(), found.json())).collect();
         let value = json!({"up": true, "home": home.path(), "url": state["url"], "processes": processes,
             "operator_linked": health.operator, "gateway_connected": health.gateway,
-            "live_runs": health.live_runs, "boxes": boxes, "all_hold": all_hold});
+            "live_runs": health.live_runs, "vault": vault, "boxes": boxes, "all_hold": all_hold});
         println!("{}", serde_json::to_string_pretty(&value)?);
         return Ok(i32::from(!all_hold));
     }
@@ -68,6 +70,10 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
         connected(health.gateway),
         counted(health.live_runs, "live run", "live runs")
     );
+    match &vault {
+        Some(vault) => println!("vault: its key is {}, from {}", vault.key, vault.source),
+        None => println!("✗ the server does not say which key its vault is wrapped with"),
+    }
     for (name, found) in &boxes {
         let waits = if found.waits { "; it waits for a run, and has no worktree yet" } else { "" };
         println!("box {name}: {}{waits}", counted(found.processes.len() as u64, "process", "processes"));

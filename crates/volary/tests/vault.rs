@@ -1,0 +1,430 @@
+//! The vault's key, as a person and an attacker see it: where it is while the platform runs, another in its place while
+//! everything goes on and whoever is killed, and a backup that is worth nothing without it.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use testkit::{Platform, eventually};
+
+const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
+
+/// A value that is looked for; whether the vault is open shows in whether it is scrubbed.
+const VALUE: &str = "a-canary-of-the-vault-0123456789";
+
+fn platform() -> Platform {
+    let platform = Platform::start(VOLARY);
+    platform.secret("capability/canary", VALUE);
+    platform
+}
+
+/// That the server opens what was sealed.
+fn is_open(platform: &Platform) {
+    let out = platform.cli_with_input(&["scrub"], format!("<{VALUE}>").as_bytes());
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.starts_with("<[scrubbed:capability/canary#"), "{said}{:?}", out.stderr);
+}
+
+/// The id of the key that is in use.
+fn key(platform: &Platform) -> String {
+    platform.json(&["vault", "show", "--json"])["key"].as_str().expect("an id").to_owned()
+}
+
+fn said(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// Whether any of these stands in there.
+fn holds(bytes: &[u8], needles: &[Vec<u8>]) -> bool {
+    needles.iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle))
+}
+
+/// A key in the forms in which it could lie somewhere.
+fn forms(digits: &str) -> Vec<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits");
+    let raw = (0..digits.len()).step_by(2).map(byte).collect();
+    vec![digits.as_bytes().to_vec(), digits.to_uppercase().into_bytes(), raw]
+}
+
+/// The memory of a process, as root sees it, searched piece by piece.
+fn memory_holds(pid: u32, needles: &[Vec<u8>]) -> bool {
+    const PIECE: usize = 1 << 20;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root reads the maps of any process");
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).expect("root reads the memory of any process");
+    let mut piece = vec![0; PIECE];
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let hex = |text| u64::from_str_radix(text, 16).expect("an address");
+        let (mut at, end) = (hex(from), hex(to));
+        while at < end {
+            let wanted = usize::try_from((end - at).min(PIECE as u64)).expect("it fits");
+            // Pages that were never touched, and those of devices, are not there to be read.
+            let read = memory.seek(SeekFrom::Start(at)).and_then(|_| memory.read(&mut piece[..wanted]));
+            let Ok(got @ 1..) = read else { break };
+            if holds(&piece[..got], needles) {
+                return true;
+            }
+            // Where two pieces meet nothing is missed.
+            at += if at + got as u64 >= end { got as u64 } else { got.saturating_sub(128).max(1) as u64 };
+        }
+    }
+    false
+}
+
+/// Every file of a home, with what it holds.
+fn files(folder: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the home can be read") {
+        let path = entry.expect("an entry").path();
+        let kind = path.symlink_metadata().expect("an entry has a kind").file_type();
+        if kind.is_dir() {
+            files(&path, all);
+        } else if kind.is_file() {
+            all.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_key_of_the_vault_is_in_no_process_that_runs_and_in_no_file_but_its_own() {
+    let platform = platform();
+    let own = platform.home().join("keys/kek");
+    let digits = fs::read_to_string(&own).unwrap();
+    let needles = forms(&digits);
+    let looked = |when: &str| {
+        // What is searched for would be found: it is in this very test's memory.
+        assert!(memory_holds(std::process::id(), &needles), "the search finds nothing at all");
+        let state: serde_json::Value =
+            serde_json::from_slice(&fs::read(platform.home().join("run/up.json")).unwrap()).unwrap();
+        let up = u32::try_from(state["pid"].as_u64().unwrap()).unwrap();
+        let parts = ["server", "gateway", "operator"].map(|name| platform.pid_of(name).expect("it runs"));
+        for pid in parts.into_iter().chain([up]) {
+            for file in ["cmdline", "environ"] {
+                let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+                assert!(!holds(&bytes, &needles), "{when}: the {file} of {pid} holds the key");
+            }
+            assert!(!memory_holds(pid, &needles), "{when}: the memory of {pid} holds the key");
+        }
+        let mut all = Vec::new();
+        files(platform.home(), &mut all);
+        for path in all.iter().filter(|path| **path != own) {
+            // The engine takes its side files away as it likes.
+            let Ok(bytes) = fs::read(path) else { continue };
+            assert!(!holds(&bytes, &needles), "{when}: {} holds the key", path.display());
+        }
+    };
+    is_open(&platform);
+    looked("after the start");
+
+    let server = platform.pid_of("server").expect("the server's pid");
+    let pid = rustix::process::Pid::from_raw(server.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually("another server", || platform.pid_of("server").filter(|pid| *pid != server));
+    eventually("its answer", || platform.cli(&["vault", "show"]).status.success().then_some(()));
+    is_open(&platform);
+    looked("after a restart of the server");
+    platform.stop();
+}
+
+/// A program that gives a key, writes down that it was asked, and waits while a file says so.
+struct Giver(tempfile::TempDir);
+
+impl Giver {
+    fn new(digits: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("volary-k-").tempdir_in("/tmp").unwrap();
+        let at = dir.path().display();
+        let script = format!(
+            "#!/bin/sh\necho asked >> {at}/asked\nn=$(wc -l < {at}/asked)\nwhile [ -e {at}/hold$n ]; do sleep 0.05; done\necho {digits}\n"
+        );
+        fs::write(dir.path().join("give"), script).unwrap();
+        fs::set_permissions(dir.path().join("give"), fs::Permissions::from_mode(0o700)).unwrap();
+        Self(dir)
+    }
+
+    fn source(&self) -> String {
+        format!("command = [{:?}]", self.0.path().join("give"))
+    }
+
+    fn asked(&self) -> usize {
+        fs::read_to_string(self.0.path().join("asked")).unwrap_or_default().lines().count()
+    }
+
+    /// Has it wait when it is asked for the n-th time from now; gives the file that says so.
+    fn hold(&self, n: usize) -> PathBuf {
+        let hold = self.0.path().join(format!("hold{}", self.asked() + n));
+        fs::write(&hold, "").unwrap();
+        hold
+    }
+}
+
+fn spawn(platform: &Platform, args: &[&str]) -> Child {
+    platform.command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("volary starts")
+}
+
+fn kill(mut child: Child) {
+    // It may have ended by itself.
+    drop(child.kill());
+    child.wait().expect("its status can be read");
+}
+
+#[test]
+fn a_rotation_that_is_killed_at_any_step_leaves_one_key_that_opens_and_the_platform_starts_with_it() {
+    let mut platform = platform();
+    let old = key(&platform);
+    let giver = Giver::new(&"ab".repeat(32));
+    let config = platform.home().join("vault.toml");
+
+    // Before anything was written: the new key is just being obtained.
+    let asked = giver.asked();
+    let hold = giver.hold(1);
+    let rotation = spawn(&platform, &["vault", "rotate", "--to", &giver.source()]);
+    eventually("the first question", || (giver.asked() > asked).then_some(()));
+    assert!(!config.exists());
+    kill(rotation);
+    fs::remove_file(hold).unwrap();
+    platform.kill();
+    platform.up(&[]);
+    is_open(&platform);
+    assert_eq!(key(&platform), old);
+
+    // Both are offered, and the server has not exchanged them yet.
+    let asked = giver.asked();
+    let hold = giver.hold(2);
+    let rotation = spawn(&platform, &["vault", "rotate", "--to", &giver.source()]);
+    eventually("the second question", || (giver.asked() > asked + 1).then_some(()));
+    let between = fs::read_to_string(&config).unwrap();
+    assert!(between.contains("[next]"), "{between}");
+    kill(rotation);
+    fs::remove_file(hold).unwrap();
+    platform.kill();
+    platform.up(&[]);
+    is_open(&platform);
+    assert_eq!(key(&platform), old);
+    assert!(!fs::read_to_string(&config).unwrap().contains("[next]"), "the start brought it to its end");
+
+    // The server has exchanged them, and nothing was written since.
+    drop(platform.ok(&["vault", "rotate", "--to", &giver.source()]));
+    let new = key(&platform);
+    assert_ne!(new, old);
+    platform.kill();
+    fs::write(&config, &between).unwrap();
+    platform.up(&[]);
+    is_open(&platform);
+    assert_eq!(key(&platform), new);
+    let after = fs::read_to_string(&config).unwrap();
+    assert!(!after.contains("[next]") && after.contains(&new), "{after}");
+
+    // And that one alone: what the old key opened it opens no more.
+    platform.down();
+    fs::write(&config, "[key]\nfile = \"keys/kek\"\n").unwrap();
+    let refused = platform.cli(&["up", "--port", "0", "--warm", "0"]);
+    assert!(!refused.status.success() && said(&refused).contains("does not open"), "{}", said(&refused));
+    fs::write(&config, after).unwrap();
+    platform.up(&[]);
+    is_open(&platform);
+    let evidence = platform.ok(&["verify"]);
+    assert!(evidence.contains("every link holds"), "{evidence}");
+    platform.stop();
+}
+
+#[test]
+fn rotations_and_servers_that_are_killed_at_random_never_close_the_vault() {
+    let mut platform = platform();
+    let mut keys = std::collections::BTreeSet::from([key(&platform)]);
+    for round in 0..4u64 {
+        let rotation = spawn(&platform, &["vault", "rotate"]);
+        // Where it falls decides which step is cut, and nothing else.
+        std::thread::sleep(std::time::Duration::from_millis(15 * round));
+        if round % 2 == 1 {
+            let server = platform.pid_of("server").and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+            // It may be down between two lives.
+            if let Some(server) = server
+                && let Err(e) = rustix::process::kill_process(server, rustix::process::Signal::KILL)
+            {
+                assert_eq!(e, rustix::io::Errno::SRCH);
+            }
+        }
+        kill(rotation);
+        eventually("the server's answer", || platform.cli(&["vault", "show"]).status.success().then_some(()));
+        is_open(&platform);
+        keys.insert(key(&platform));
+    }
+    drop(platform.ok(&["vault", "rotate"]));
+    keys.insert(key(&platform));
+    assert!(keys.len() > 1);
+    platform.down();
+    platform.up(&[]);
+    is_open(&platform);
+    assert!(keys.contains(&key(&platform)));
+    platform.stop();
+}
+
+#[test]
+fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
+    let platform = platform();
+    let before = key(&platform);
+    let digits = fs::read_to_string(platform.home().join("keys/kek")).unwrap();
+    let count = platform.home().join("run/count");
+    let each_time = format!(
+        "command = [\"/bin/sh\", \"-c\", \"echo x >> {0}; wc -l < {0} | md5sum | cut -c1-32 | sed 's/.*/&&/'\"]",
+        count.display()
+    );
+    for (to, why) in [
+        ("nothing", "--to takes"),
+        ("env = \"VOLARY_NO_SUCH_VARIABLE\"", "is not set where `volary up` runs"),
+        ("file = \"/nonexistent/key\"", "is missing"),
+        ("file = \"keys/kek\"", "is the one in use"),
+        ("command = [\"/bin/false\"]", "ended with"),
+        (&each_time, "does not give the same key again"),
+    ] {
+        let refused = platform.cli(&["vault", "rotate", "--to", to]);
+        assert!(!refused.status.success() && said(&refused).contains(why), "{to}: {}", said(&refused));
+        assert!(!said(&refused).contains(&digits));
+        assert_eq!(key(&platform), before, "{to}");
+    }
+    is_open(&platform);
+    let config = fs::read_to_string(platform.home().join("vault.toml")).unwrap();
+    assert!(!config.contains("[next]") && config.contains("keys/kek"), "{config}");
+    platform.stop();
+}
+
+/// A KMS on loopback: what it encrypts is turned around, and it answers to one token.
+fn kms(token: &'static str, asked: Arc<AtomicU64>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+            // One request is all in a few pieces; its body is whole when it ends in a brace.
+            while !request.ends_with(b"}") {
+                match stream.read(&mut piece) {
+                    Ok(0) | Err(_) => break,
+                    Ok(got) => request.extend_from_slice(&piece[..got]),
+                }
+            }
+            let request = String::from_utf8(request).expect("a request in UTF-8");
+            let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+            let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            let turned = |text: &str| text.chars().rev().collect::<String>();
+            let answer = match request.split(' ').nth(1) {
+                _ if !request.to_lowercase().contains(&format!("x-vault-token: {token}\r\n")) => None,
+                Some("/v1/transit/encrypt/volary") => body["plaintext"]
+                    .as_str()
+                    .map(|text| serde_json::json!({ "data": { "ciphertext": format!("vault:v1:{}", turned(text)) } })),
+                Some("/v1/transit/decrypt/volary") => body["ciphertext"]
+                    .as_str()
+                    .and_then(|text| text.strip_prefix("vault:v1:"))
+                    .map(|text| serde_json::json!({ "data": { "plaintext": turned(text) } })),
+                _ => None,
+            };
+            asked.fetch_add(1, Ordering::SeqCst);
+            let (status, body) = match answer {
+                Some(answer) => ("200 OK", answer.to_string()),
+                None => ("403 Forbidden", "{\"errors\":[\"permission denied\"]}".to_owned()),
+            };
+            let head = format!(
+                "HTTP/1.0 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            // Who asked may be gone.
+            drop(stream.write_all(format!("{head}{body}").as_bytes()));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_kms_encrypts_the_key_gives_it_back_at_each_start_and_without_it_the_vault_stays_closed() {
+    let mut platform = platform();
+    let asked = Arc::new(AtomicU64::new(0));
+    let address = kms("the-token-of-the-kms", asked.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    fs::write(&token, "the-token-of-the-kms\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let to = format!("transit = {{ address = {address:?}, key = \"volary\", token-file = {token:?} }}");
+    let rotated = platform.ok(&["vault", "rotate", "--to", &to]);
+    assert!(rotated.contains("the KMS at http://127.0.0.1"), "{rotated}");
+    let config = fs::read_to_string(platform.home().join("vault.toml")).unwrap();
+    assert!(config.contains("vault:v1:") && !config.contains("the-token-of"), "{config}");
+    let (first, before) = (key(&platform), asked.load(Ordering::SeqCst));
+    // Another key under the same KMS.
+    drop(platform.ok(&["vault", "rotate"]));
+    assert_ne!(key(&platform), first);
+    platform.down();
+    platform.up(&[]);
+    is_open(&platform);
+    assert!(asked.load(Ordering::SeqCst) > before + 2);
+
+    platform.down();
+    fs::write(&token, "another-token").unwrap();
+    let refused = platform.cli(&["up", "--port", "0", "--warm", "0"]);
+    let words = said(&refused);
+    assert!(!refused.status.success() && words.contains("refused the token (403)"), "{words}");
+    assert!(!words.contains("another-token"), "{words}");
+    fs::write(&token, "the-token-of-the-kms").unwrap();
+    platform.up(&[]);
+    is_open(&platform);
+    platform.stop();
+}
+
+#[test]
+fn a_backup_is_sealed_and_opens_in_a_new_home_once_its_key_is_brought() {
+    let platform = platform();
+    drop(platform.ok(&["exec", "--", "true"]));
+    let digits = fs::read_to_string(platform.home().join("keys/kek")).unwrap();
+    let place = tempfile::Builder::new().prefix("volary-b-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let backup = place.path().join("backup");
+    let told = platform.ok(&["backup", backup.to_str().unwrap()]);
+    assert!(told.contains(&key(&platform)) && told.contains("is not in it"), "{told}");
+    let again = platform.cli(&["backup", backup.to_str().unwrap()]);
+    assert!(!again.status.success() && said(&again).contains("make the folder"), "{}", said(&again));
+
+    let mut all = Vec::new();
+    files(&backup, &mut all);
+    assert!(all.iter().any(|path| path.ends_with("volary.db")) && all.iter().any(|path| path.ends_with("backup.toml")));
+    let mut needles = forms(&digits);
+    needles.push(VALUE.as_bytes().to_vec());
+    for path in &all {
+        assert!(!holds(&fs::read(path).unwrap(), &needles), "{}", path.display());
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
+    }
+    platform.stop();
+
+    let home = place.path().join("home");
+    let volary = |args: &[&str], input: &str| {
+        let mut child = Command::new(VOLARY)
+            .arg("--home")
+            .arg(&home)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let restored = volary(&["restore", backup.to_str().unwrap()], "");
+    assert!(restored.status.success(), "{}", said(&restored));
+    let own = home.join("keys/kek");
+    assert!(said(&restored).contains(own.to_str().unwrap()), "{}", said(&restored));
+    let twice = volary(&["restore", backup.to_str().unwrap()], "");
+    assert!(!twice.status.success() && said(&twice).contains("is not empty"), "{}", said(&twice));
+
+    let text = format!("<{VALUE}>");
+    let closed = volary(&["scrub"], &text);
+    assert!(!closed.status.success() && said(&closed).contains("keys/kek"), "{}", said(&closed));
+    assert!(!own.exists(), "no key is made beside a database that has one");
+    fs::write(&own, &digits).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).unwrap();
+    let open = volary(&["scrub"], &text);
+    assert!(said(&open).starts_with("<[scrubbed:capability/canary#"), "{}", said(&open));
+    let verified = volary(&["verify"], "");
+    assert!(verified.status.success(), "{}", said(&verified));
+}
