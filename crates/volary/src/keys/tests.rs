@@ -136,7 +136,7 @@ fn a_key_file_that_others_may_read_or_that_holds_no_key_is_refused_by_name_and_n
     assert_eq!(read(&format!(" {KEY}\n"), 0o400).as_deref(), Ok(KEY));
     for mode in [0o640, 0o604, 0o660, 0o610, 0o602] {
         let said = read(KEY, mode).unwrap_err();
-        assert!(said.contains("chmod 600") && said.contains("/k "), "{mode:o}: {said}");
+        assert!(said.contains("chmod 600") && said.contains("/k: "), "{mode:o}: {said}");
     }
     for text in ["", &KEY[1..], &format!("{KEY}0"), &KEY.replace('0', "x"), &"5".repeat(2000)] {
         let said = read(text, 0o600).unwrap_err();

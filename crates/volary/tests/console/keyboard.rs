@@ -83,7 +83,15 @@ fn house(platform: &Platform, gate: &Gate, repo: &Repo) -> (String, Vec<String>)
         json!([{ "text": "I mend it.", "tools": fix }, { "text": "I wait.", "tools": talk }, { "text": "So." }]);
     platform.script("scripted", &turns, KEY);
     let run = start(platform, repo, "Mend the function that takes the larger of two numbers, and wait for me then");
-    let pages = ["/", "/runs/new", "/models", "/secrets", "/secrets/delete?name=model/scripted", "/evidence"];
+    let pages = [
+        "/",
+        "/runs/new",
+        "/models",
+        "/secrets",
+        "/secrets/rotate?name=model/scripted",
+        "/secrets/delete?name=model/scripted",
+        "/evidence",
+    ];
     let mut pages: Vec<String> = pages.iter().map(|page| (*page).to_owned()).collect();
     let refusal = format!("/runs/{run}/denials/1");
     pages.extend([format!("/runs/{run}"), format!("/runs/{run}/cancel"), format!("{refusal}/allow"), refusal]);
