@@ -4,8 +4,8 @@ use crate::support::{all, landlock, platform, text};
 use base64::Engine;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::process::Command;
-use testkit::{ModelDouble, Platform, Repo, Turn};
+use std::process::{Command, Stdio};
+use testkit::{ModelDouble, Platform, Repo, Turn, eventually};
 
 const KEY: &str = "sk-ant-api03-of-this-test";
 
@@ -18,11 +18,11 @@ const WAYS: [(&str, &str); 4] = [
 ];
 
 /// Says what it was given, in whichever way, shows that it is there, and lives until the other one is done.
-const HOLD: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; [ -n "$v" ] || v=$(printf "protocol=https\nhost=git.example\n\n" | git credential fill | sed -n s/password=//p); echo "given $v in $REGION"; printf %s "$v" | wc -c; : > $HOME/ready; i=0; until [ -e /workspace/over ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done; [ -e /workspace/over ] && echo "control at-once 0"'"#;
+const HOLD: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; [ -n "$v" ] || v=$(printf "protocol=https\nhost=git.example\n\n" | git credential fill | sed -n s/password=//p); echo "given $v in $REGION"; printf %s "$v" | wc -c; : > $HOME/ready; i=0; until [ -e /workspace/over ] || [ $i -gt 4000 ]; do sleep 0.1; i=$((i+1)); done; [ -e /workspace/over ] && echo "control at-once 0"'"#;
 
 /// Goes for every process but its own, by number: what `/proc` does not list may still be there. A line for each try.
 const GO: &str = r#"
-i=0; until [ "$(echo /run/bearer/*/ready | wc -w)" = 4 ] || [ $i -gt 900 ]; do sleep 0.1; i=$((i+1)); done
+i=0; until [ "$(echo /run/bearer/*/ready | wc -w)" = 4 ] || [ $i -gt 4000 ]; do sleep 0.1; i=$((i+1)); done
 [ "$(ls /run/bearer/*/ready | wc -l)" = 4 ] && echo "control ready 0"
 n=1; while [ $n -lt 80 ]; do
   if [ $n != $$ ]; then
@@ -51,7 +51,7 @@ fn profile(platform: &Platform, value: &str) {
     let rows = WAYS.map(|(name, delivery)| {
         format!(
             "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
-             destinations = [\"git.example/shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\n"
+             destinations = [\"git.example/shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
         )
     });
     let file = platform.home().join("profiles/shop.toml");
@@ -60,8 +60,58 @@ fn profile(platform: &Platform, value: &str) {
     platform.secret("capability/shop", value);
 }
 
+/// As long as a loaded machine may want.
+const SECONDS: u64 = 500;
+
 fn shell(command: &str) -> (String, Value) {
-    ("shell".into(), json!({ "command": command }))
+    ("shell".into(), json!({ "command": command, "timeout": SECONDS }))
+}
+
+fn under_lease(command: &str, lease: usize) -> (String, Value) {
+    ("shell".into(), json!({ "command": command, "timeout": SECONDS, "lease": format!("{{lease {lease}}}") }))
+}
+
+fn wish(capability: &str) -> (String, Value) {
+    let wish = json!({ "capability": capability, "destination": "git.example/shop", "reason": "to publish" });
+    ("lease".into(), wish)
+}
+
+/// A model that does so, and the arguments of a run with it.
+fn model(platform: &Platform, turns: Vec<Turn>, repo: &Repo) -> (ModelDouble, Vec<String>) {
+    let double = ModelDouble::start(KEY, turns);
+    platform.secret("model/anthropic", KEY);
+    let base = ["--base", &double.url(), "--internal", "--price", "3,15"];
+    drop(platform.ok(&[&["model", "add", "m", "--provider", "anthropic", "--id", "claude-test"], &base[..]].concat()));
+    let args = ["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "--json", "publish it"];
+    (double, args.map(str::to_owned).to_vec())
+}
+
+#[test]
+fn a_lease_that_a_person_takes_back_ends_its_command_and_all_that_it_started() {
+    let platform = platform();
+    profile(&platform, "tok-Ab3dE5gH1jK2mN4p-of-revocation");
+    let turns = vec![
+        Turn { tools: vec![wish("in-variable")], ..Turn::says("I ask.") },
+        Turn { tools: vec![under_lease("sh -c 'sleep 1000 & sleep 1000'", 1)], ..Turn::says("I go.") },
+        Turn {
+            tools: vec![shell("ls -A /run/bearer | wc -l; cat /proc/[0-9]*/comm | grep -c sleep")],
+            ..Turn::says("And?")
+        },
+        Turn::says("Done."),
+    ];
+    let repo = Repo::failing();
+    let (_double, args) = model(&platform, turns, &repo);
+    let run =
+        platform.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    let in_use = eventually("a lease in use", || {
+        let leases = platform.json(&["lease", "list", "--json"]);
+        leases.as_array()?.iter().find(|lease| !lease["used"].is_null())?["lease"].as_str().map(str::to_owned)
+    });
+    drop(platform.ok(&["lease", "revoke", &in_use]));
+    let out = run.wait_with_output().expect("volary ends");
+    let said = all(&out);
+    assert!(out.status.success() && said.contains("its lease was taken back"), "{said}");
+    assert!(said.contains("0\\n0\\n[exit status 1]"), "its scratch and its processes are gone: {said}");
 }
 
 #[test]
@@ -69,24 +119,18 @@ fn what_one_command_is_given_no_other_process_of_a_live_box_reads_and_nothing_ke
     let platform = platform();
     let value = format!("tok-{:x}-Ab3dE5gH1jK2mN4p", std::process::id());
     profile(&platform, &value);
-    let wish = |name| json!({ "capability": name, "destination": "git.example/shop", "reason": "to publish" });
-    let wishes = WAYS.map(|(name, _)| ("lease".to_owned(), wish(name))).to_vec();
-    let hold = |n: usize| ("shell".to_owned(), json!({ "command": HOLD, "lease": format!("{{lease {n}}}") }));
+    let holds = (1..=WAYS.len()).map(|lease| under_lease(HOLD, lease));
     let turns = vec![
-        Turn { tools: wishes, ..Turn::says("I ask first.") },
-        Turn { tools: vec![hold(1), hold(2), hold(3), hold(4), shell(GO)], ..Turn::says("All at once.") },
-        Turn::calls("shell", json!({ "command": AFTER })),
+        Turn { tools: WAYS.map(|(name, _)| wish(name)).to_vec(), ..Turn::says("I ask first.") },
+        Turn { tools: holds.chain([shell(GO)]).collect(), ..Turn::says("All at once.") },
+        Turn { tools: vec![shell(AFTER)], ..Turn::says("And after.") },
         // It was for one use.
-        Turn::calls("shell", json!({ "command": "sh -c true", "lease": "{lease 1}" })),
+        Turn { tools: vec![under_lease("sh -c true", 1)], ..Turn::says("Once more.") },
         Turn::says("Done."),
     ];
-    let double = ModelDouble::start(KEY, turns);
-    platform.secret("model/anthropic", KEY);
-    let base = ["--base", &double.url(), "--internal", "--price", "3,15"];
-    drop(platform.ok(&[&["model", "add", "m", "--provider", "anthropic", "--id", "claude-test"], &base[..]].concat()));
     let repo = Repo::failing();
-    let args = ["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "--json", "publish it"];
-    let out = platform.cli(&args);
+    let (double, args) = model(&platform, turns, &repo);
+    let out = platform.cli(&args.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(out.status.success(), "{}", all(&out));
     // What several commands say at once is put together by command.
     let (mut outputs, mut results) = (BTreeMap::<String, Vec<u8>>::new(), Vec::new());
