@@ -9,7 +9,7 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{git, now, platform, runs, secrets};
+use crate::{connections, git, now, platform, runs};
 use api::git::PullRequestView;
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CallLimits, CallWord, CredentialForm, Method, PlatformCall, Purpose};
@@ -18,7 +18,6 @@ use policy::git::{Place, forge_of};
 use serde_json::{Value, json};
 use store::StoreError;
 use store::runs::RunRow;
-use store::secrets::SecretRow;
 
 /// How long one call to a forge may take, in seconds.
 const SECONDS: u16 = 30;
@@ -195,32 +194,46 @@ fn strange(why: &str) -> Fault {
     Fault::new(http::StatusCode::BAD_GATEWAY, "forge.strange", why)
 }
 
-/// The person's own secret; the workspace's, where the row allows an app's identity.
+/// The person's own secret, or a connection that they signed in to; the workspace's, or one that somebody else signed in
+/// to, where the row allows an app's identity.
 async fn credential(app: &App, row: &RunRow, repository: &Repository, host: &str) -> Result<Credential, Fault> {
+    git::freshen(app, repository).await;
     let name = repository.secret.clone().unwrap_or_default();
-    let (wanted, person) = (name.clone(), row.person.clone());
-    let found: Option<SecretRow> = app
+    let (of, person, at, to) = (repository.clone(), row.person.clone(), now(), host.to_owned());
+    let (found, own) = app
         .store
-        .write(move |tx| Box::pin(async move { tx.secret_for(&wanted, &person).await }))
-        .await
-        .map_err(|e: StoreError| Fault::from(e))?;
-    let as_app = found.as_ref().is_none_or(|secret| secret.person.is_empty());
+        .write(move |tx| {
+            Box::pin(async move {
+                let found = git::opener(tx, &of, &person, &to, at).await?;
+                let connection = of.secret.as_deref().and_then(connections::named);
+                let own = match (connection, &found) {
+                    (Some(name), _) => tx.connection(name).await?.is_some_and(|row| row.signed_in_by == person),
+                    (None, Ok(Some(secret))) => secret.person == person,
+                    _ => false,
+                };
+                Ok::<_, StoreError>((found, own))
+            })
+        })
+        .await?;
     let secret = match found {
-        Some(secret) if !as_app || repository.proposals_as_app => secret,
-        Some(_) => {
+        Ok(Some(secret)) if own || repository.proposals_as_app => secret,
+        Ok(Some(_)) => {
             let message = format!(
-                "A proposal is opened under the person's own identity, and {} has set no {name:?} of their own. Set one \
-                 (`volary secret set --personal {name}`), or let an administrator allow an app's identity \
-                 (`proposals-as-app = true` in the repository's row).",
+                "A proposal is opened under the person's own identity, and {} has none for {name:?}. Let them have one \
+                 (`volary secret set --mine {name}`, or a connection that they sign in to), or let an administrator \
+                 allow an app's identity (`proposals-as-app = true` in the repository's row).",
                 row.person
             );
             return Err(Fault::conflict("forge.identity", message));
         }
-        None => return Err(Fault::conflict("secret.missing", format!("The secret {name:?} is not set."))),
+        Ok(None) => {
+            let message = "The repository is one to read: nothing is proposed to it.";
+            return Err(Fault::conflict("git.read-only", message));
+        }
+        Err(no) => return Err(Fault::conflict(no.rule, no.why)),
     };
-    secrets::belongs(&secret, host).map_err(|no| Fault::conflict(no.rule, no.why))?;
     let value = app.keys.open_secret(&secret).map_err(|e| Fault::ours("open the repository's secret", &e))?;
-    Ok(Credential { name: secret.name, value, as_app })
+    Ok(Credential { name: secret.name, value, as_app: !own })
 }
 
 /// What a proposal says of itself. The task is the person's own words.

@@ -8,7 +8,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{grants, now, random, record, runs, secrets};
+use crate::{connections, grants, now, random, record, runs, secrets};
 use api::git::{GitAct, GitAsk, GitCredential, GitPush, GitWord};
 use api::grants::{EgressOutcome, WireSecret};
 use model::event::Verdict;
@@ -161,9 +161,14 @@ pub struct Pushed {
 /// # Errors
 /// When it could not be recorded; then it is not granted.
 pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
-    let at = now();
     let run = ask.run.clone();
     let scrubber = app.scrubber();
+    if let Some(row) = app.store.run(&run).await?
+        && let Some(repository) = repositories(&row.profile)?.iter().find(|row| row.id == ask.repository)
+    {
+        freshen(app, repository).await;
+    }
+    let at = now();
     let before = match &ask.act {
         GitAct::Push(_) => pushed(app, &run).await?,
         _ => Vec::new(),
@@ -271,24 +276,46 @@ async fn judge(
         }
     }
     let host = Place::of(&repository.url).map(|place| place.host).unwrap_or_default();
-    let secret = match &repository.secret {
-        None => None,
-        Some(name) => match tx.secret_for(name, &row.person).await? {
-            Some(secret) => match secrets::belongs(&secret, &host) {
-                Ok(()) => Some(secret),
-                Err(no) => return Ok(Err(no)),
-            },
-            None => refuse!(
-                "secret.missing",
-                "The secret {name:?} of the repository {:?} is not set; ask the administrator.",
-                repository.id
-            ),
-        },
+    let secret = match opener(tx, &repository, &row.person, &host, at).await? {
+        Ok(secret) => secret,
+        Err(no) => return Ok(Err(no)),
     };
     let own = row.repo.as_deref().and_then(|repo| find(&rows, repo)).is_some_and(|own| own.id == repository.id);
     let base = row.base.clone().filter(|_| own);
     let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
     Ok(Ok(Granted { grant, repository, secret, base, branch }))
+}
+
+/// What opens a repository for a person, at `host`: their own value or the workspace's, or a connection's token. None for
+/// what everybody may read.
+///
+/// # Errors
+/// The store's.
+pub async fn opener(
+    tx: &mut Tx,
+    repository: &Repository,
+    person: &str,
+    host: &str,
+    at: Moment,
+) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
+    let Some(name) = &repository.secret else { return Ok(Ok(None)) };
+    if let Some(connection) = connections::named(name) {
+        return Ok(connections::current(tx, connection, at).await?.map(Some));
+    }
+    let Some(secret) = tx.secret_for(name, person).await? else {
+        let why =
+            format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
+        return Ok(Err(Refusal::new("secret.missing", why)));
+    };
+    Ok(secrets::belongs(&secret, host).map(|()| Some(secret)))
+}
+
+/// Refreshes what opens a repository, where that is a connection's token that is over. That it cannot be is said, and
+/// recorded, with the word on what it was for.
+pub async fn freshen(app: &App, repository: &Repository) {
+    if let Some(connection) = repository.secret.as_deref().and_then(connections::named) {
+        drop(connections::refresh::ready(app, connection).await);
+    }
 }
 
 /// A push by the repository's row, the run's own branch, and what the run pushed before.

@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the repositories of a forge begin.
 pub(crate) const PREFIX: &str = "/forge/";
+/// Where its API begins.
+pub(crate) const API: &str = "/api/v";
 
 /// A folder of bare repositories, and who may use them.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ struct Held {
     folder: tempfile::TempDir,
     user: String,
     password: String,
+    /// What was asked of its API beside reads: target and body.
+    proposals: Mutex<Vec<(String, Value)>>,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
 }
@@ -46,7 +51,8 @@ impl Forge {
     #[must_use]
     pub fn new(user: &str, password: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("volary-f-").tempdir().expect("a folder");
-        Self(Arc::new(Held { folder, user: user.into(), password: password.into(), seen: Mutex::default() }))
+        let (user, password) = (user.into(), password.into());
+        Self(Arc::new(Held { folder, user, password, proposals: Mutex::default(), seen: Mutex::default() }))
     }
 
     /// Where a repository of it is, in the outside.
@@ -116,8 +122,43 @@ impl Forge {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What its API was asked to make: target and body.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn proposals(&self) -> Vec<(String, Value)> {
+        self.0.proposals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The API, in the form of the answers that GitHub, GitLab and Gitea give.
+    fn api(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
+        let said = |status: &str, body: Value| {
+            let kind = ("content-type".to_owned(), "application/json; charset=utf-8".to_owned());
+            (status.to_owned(), vec![kind], body.to_string().into_bytes())
+        };
+        let shown = asked.header("authorization");
+        if shown != format!("token {}", self.0.password) && shown != format!("Bearer {}", self.0.password) {
+            return said("401 Unauthorized", json!({ "message": "Bad credentials" }));
+        }
+        if asked.method == "GET" {
+            return said("200 OK", json!({ "id": 1, "name": "app", "default_branch": "main" }));
+        }
+        let body = serde_json::from_slice(asked.body).unwrap_or_default();
+        let mut proposals = self.0.proposals.lock().unwrap_or_else(PoisonError::into_inner);
+        proposals.push((asked.target.to_owned(), body));
+        let number = proposals.len();
+        let url = format!("https://forge.example/proposals/{number}");
+        let named =
+            json!({ "id": 77, "number": number, "iid": number, "html_url": url, "web_url": url, "state": "open" });
+        said("201 Created", named)
+    }
+
     /// Answers one request: status, headers, body.
     pub(crate) fn answer(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
+        if asked.target.starts_with(API) {
+            return self.api(asked);
+        }
         let pair = asked.header("authorization").strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
         let signed_in = pair.is_some_and(|pair| pair == format!("{}:{}", self.0.user, self.0.password).as_bytes());
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);

@@ -155,7 +155,10 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<For
         let head = String::from_utf8_lossy(&head).into_owned();
         let line = head.lines().next().unwrap_or_default();
         if let Some(forge) = &forge
-            && line.split(' ').nth(1).is_some_and(|target| target.starts_with(forge::PREFIX))
+            && line
+                .split(' ')
+                .nth(1)
+                .is_some_and(|target| target.starts_with(forge::PREFIX) || target.starts_with(forge::API))
         {
             if of_forge(&mut stream, &head, forge).await.is_err() {
                 return;

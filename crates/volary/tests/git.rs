@@ -65,6 +65,46 @@ fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made
     assert!(!run.all().contains(stage::SECRET), "{run:?}");
 }
 
+/// Pushes one commit to the run's own branch.
+const PUSH: &str = "git fetch -q origin && git reset -q --mixed origin/main && git checkout -q -- . && \
+                    echo more >>README.md && git commit -q -a -m more && git push -q";
+
+#[test]
+fn a_proposal_is_opened_by_the_server_under_the_persons_own_identity_or_not_at_all() {
+    // The host takes one user, whatever it is.
+    let stage = Stage::start("forge = \"gitlab\"\nuser = \"oauth2\"");
+    let early = stage.exec("true");
+    assert!(stage.propose().all().contains("has pushed nothing"), "{early:?}");
+    let pushed = stage.exec(PUSH);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let no = stage.propose();
+    assert!(no.all().contains("own identity") && stage.forge.proposals().is_empty(), "{no:?}");
+    stage.own_secret();
+    let opened = stage.propose();
+    assert_eq!(opened.out.trim(), "https://forge.example/proposals/1", "{opened:?}");
+    assert_eq!(stage.propose().out, opened.out, "once");
+    let proposals = stage.forge.proposals();
+    let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
+    assert_eq!(target, "/api/v4/projects/forge%2Fapp/merge_requests");
+    assert_eq!(body["target_branch"], "main", "{body}");
+    assert!(body["source_branch"].as_str().is_some_and(|branch| branch.starts_with("pr/")), "{body}");
+    let linked = stage.transcript().into_iter().find(|event| event["kind"] == "pull-request").expect("it is linked");
+    assert_eq!((&linked["url"], &linked["as_app"]), (&"https://forge.example/proposals/1".into(), &false.into()));
+}
+
+#[test]
+fn a_proposal_is_opened_as_an_app_where_the_row_allows_it_and_says_so() {
+    let stage = Stage::start("forge = \"gitea\"\nproposals-as-app = true");
+    let pushed = stage.exec(PUSH);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let opened = stage.propose();
+    assert_eq!(opened.code, Some(0), "{opened:?}");
+    let proposals = stage.forge.proposals();
+    let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
+    assert_eq!(target, "/api/v1/repos/forge/app/pulls");
+    assert!(body["body"].as_str().is_some_and(|text| text.contains("Opened as an app, not by the person")), "{body}");
+}
+
 #[test]
 fn an_address_that_is_gone_is_told_by_the_run_that_wanted_it() {
     let stage = Stage::start("");

@@ -363,7 +363,7 @@ mod tests {
                     prop_assert!(!report(&asked, "r", "w").is_empty());
                     prop_assert!(Asked::read(&asked.written(&asked.updates[0])).is_ok());
                 }
-                let _ = offered(bytes);
+                drop(offered(bytes));
             }
         }
     }

@@ -137,8 +137,7 @@ pub fn refused(host: &str, method: &str, target: &str) -> Option<(&'static str, 
     Some(("forge.never", format!("No run does this at a forge, whatever its profile allows: {what}.")))
 }
 
-/// The forge that a row of the table is of, for those who list it.
-#[must_use]
+/// The table, for those who list it: the forge, the path, and why.
 pub fn rows() -> impl Iterator<Item = (Forge, &'static str, &'static str)> {
     NEVER.iter().map(|row| (row.forge, row.path, row.what))
 }
@@ -209,6 +208,14 @@ mod tests {
         ] {
             assert!(never(method, target).is_some(), "{method} {target}");
         }
+    }
+
+    #[test]
+    fn each_forge_that_has_an_api_has_its_merges_in_the_table() {
+        for forge in [Forge::Github, Forge::Gitlab, Forge::Gitea] {
+            assert!(rows().any(|(of, path, _)| of == forge && path.ends_with("/merge")), "{forge:?}");
+        }
+        assert!(rows().all(|(forge, path, why)| forge != Forge::Plain && !path.starts_with('/') && !why.is_empty()));
     }
 
     #[test]

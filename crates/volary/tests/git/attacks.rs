@@ -34,7 +34,8 @@ fn no_other_reference_is_pushed_and_none_deleted() {
 
 #[test]
 fn no_other_repository_handle_or_service_is_reached() {
-    let stage = Stage::start("");
+    let write = "[[egress.write]]\ncapability = \"forge\"\nhost = \"a.example\"\nmethod = \"POST\"\npath = \"/x\"";
+    let stage = Stage::start(write);
     let door = "http://127.0.0.1:8080/git";
     let header = r#"Authorization: Bearer $(git config --get-urlmatch http.extraHeader http://127.0.0.1:8080/git/ | sed 's/.*Bearer //')"#;
     for (what, command, rule) in [
@@ -47,6 +48,11 @@ fn no_other_repository_handle_or_service_is_reached() {
                 "a".repeat(52)
             ),
             "handle.unknown",
+        ),
+        (
+            "a write that a row allows, with the handle that is for git",
+            format!("curl -sS -X POST -H \"{header}\" https://a.example/x"),
+            "handle.git",
         ),
         ("a file of the repository", format!("curl -sS -H \"{header}\" {door}/app/HEAD"), "git.form"),
         (
@@ -76,19 +82,22 @@ fn no_other_repository_handle_or_service_is_reached() {
 
 #[test]
 fn a_push_that_changes_pipeline_files_is_held_unless_the_profile_lets_it() {
-    let script = format!(
-        "{READY} mkdir -p .github/workflows && echo 'on: push' >.github/workflows/x.yml && git add . && git commit -q -m ci && git push"
+    let other = format!(
+        "[[repository]]\nid = \"other\"\nurl = {:?}\nsecret = \"capability/forge\"\npipelines-without-secrets = true",
+        Forge::url("other")
     );
-    let stage = Stage::start("");
-    let done = stage.exec(&script);
+    let stage = Stage::start(&other);
+    let ready = format!(
+        "{READY} mkdir -p .github/workflows && echo 'on: push' >.github/workflows/x.yml && git add . && git commit -q -m ci && "
+    );
+    let done = stage.exec(&format!("{ready} git push"));
     assert_ne!(done.code, Some(0), "{done:?}");
     assert!(done.err.contains("git.pipelines") && done.err.contains(".github/workflows/x.yml"), "{done:?}");
     assert_eq!(stage.forge.git("app", &["for-each-ref"]).lines().count(), 1);
-    drop(stage);
-    let stage = Stage::start("pipelines-without-secrets = true");
-    let done = stage.exec(&script);
+    let url = Forge::url("other");
+    let done = stage.exec(&format!("{ready} git push {url} HEAD:refs/heads/$VOLARY_BRANCH"));
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(stage.forge.git("app", &["for-each-ref"]).lines().count(), 2);
+    assert_eq!(stage.forge.git("other", &["for-each-ref"]).lines().count(), 2);
 }
 
 #[test]

@@ -78,6 +78,23 @@ impl Stage {
         Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
     }
 
+    /// Opens a proposal for what the last run pushed.
+    pub fn propose(&self) -> Done {
+        let run = self.last.lock().expect("nobody panicked").clone();
+        let done = self.platform.cli(&["pr", &run]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    /// The person keeps a secret of their own for the host.
+    pub fn own_secret(&self) {
+        for more in [&["--personal", "yes"][..], &["--mine"]] {
+            let set = [&["secret", "set"], more, &["capability/forge"]].concat();
+            let done = self.platform.cli_with_input(&set, SECRET.as_bytes());
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+
     /// The events of the last run.
     pub fn transcript(&self) -> Vec<Value> {
         let run = self.last.lock().expect("nobody panicked").clone();

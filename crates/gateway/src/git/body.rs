@@ -1,0 +1,175 @@
+//! What a box shows and sends: its handle, and a body, whole, bounded and out of gzip.
+
+use super::pkt::Lines;
+use crate::decide::sha256_hex;
+use crate::egress::wire;
+use crate::refusal::Refusal;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use flate2::bufread::GzDecoder;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use policy::egress::signs;
+use std::io::Read as _;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Longest body of a fetch, unpacked, in bytes.
+pub(crate) const MAX_FETCH: usize = 8 << 20;
+/// How long a box may take for a body. It comes over loopback.
+const BODY: Duration = Duration::from_secs(120);
+/// How long a body may stand still.
+const STILL: Duration = Duration::from_secs(30);
+/// Bodies of all runs that are held at once, in MiB.
+static HELD: Semaphore = Semaphore::const_new(512);
+
+/// The SHA-256 of the handle that a request shows, as a bearer or as either part of basic auth; no other credential beside it.
+pub(super) fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
+    let no = |rule, why| Err(Refusal::policy(rule, why));
+    let foreign = "The request carries a credential that is not this run's handle.";
+    let others = ["cookie", "proxy-authorization", "x-api-key", "private-token", "x-auth-token"];
+    if others.iter().any(|name| headers.contains_key(*name)) {
+        return no("handle.foreign", foreign);
+    }
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (all.next(), all.next()) else {
+        let why =
+            "The request must show this run's handle in one Authorization header; git's configuration in the box does.";
+        return no("handle.missing", why);
+    };
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return no("handle.foreign", foreign);
+    };
+    let shown = if scheme.eq_ignore_ascii_case("bearer") {
+        rest.to_owned()
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let pair = STANDARD.decode(rest.trim()).ok().and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
+        let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
+        if signs::holds_handle(user.as_bytes()) { user.to_owned() } else { password.to_owned() }
+    } else {
+        return no("handle.foreign", foreign);
+    };
+    let shown = model::Secret::new(shown);
+    let whole = shown.expose().strip_prefix("vh_").is_some_and(|rest| rest.len() == 52);
+    if !whole || !signs::holds_handle(shown.expose().as_bytes()) {
+        return no("handle.foreign", foreign);
+    }
+    Ok(sha256_hex(shown.expose().as_bytes()))
+}
+
+/// Reads a body whole and takes gzip off it.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    most: usize,
+) -> Result<(Bytes, tokio::sync::SemaphorePermit<'static>), Refusal> {
+    let too_long = || {
+        let why = format!("This is longer than {} MiB, which is the most that git may send at once.", most >> 20);
+        Refusal::policy("git.too-long", why).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    let bad = |why: &'static str| Refusal::policy("body.cut", why).with_status(StatusCode::BAD_REQUEST);
+    let slow = || {
+        let why = "The request's body stood still for 30 seconds, or took longer than two minutes.";
+        Refusal::policy("body.slow", why).with_status(StatusCode::REQUEST_TIMEOUT)
+    };
+    let full = || {
+        Refusal::fault("git.full", "The gateway holds all the pushes that it can.")
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
+    };
+    let mut held = HELD.try_acquire().map_err(|_| full())?;
+    let (mut out, ends) = (Vec::new(), Instant::now() + BODY);
+    loop {
+        let next = tokio::time::timeout(STILL.min(ends.saturating_duration_since(Instant::now())), body.frame());
+        let frame = match next.await {
+            Err(_) => return Err(slow()),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                return Err(match wire::broken(&error) {
+                    Some(fault) => bad(fault.why()),
+                    None => bad("The request's body broke off."),
+                });
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if out.len() + data.len() > most {
+            return Err(too_long());
+        }
+        out.extend_from_slice(&data);
+        while held.num_permits() <= out.len() >> 20 {
+            held.merge(HELD.try_acquire().map_err(|_| full())?);
+        }
+    }
+    let encodings: Vec<_> = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
+    match encodings[..] {
+        [] | [b"identity"] => {}
+        [b"gzip" | b"x-gzip"] => {
+            let mut plain = Vec::new();
+            let mut decoder = GzDecoder::new(&out[..]).take(most as u64 + 1);
+            decoder.read_to_end(&mut plain).map_err(|_| bad("The request's body is not the gzip that it says."))?;
+            if !decoder.into_inner().into_inner().is_empty() && plain.len() <= most {
+                return Err(bad("Something follows the gzip of the request's body."));
+            }
+            if plain.len() > most {
+                return Err(too_long());
+            }
+            out = plain;
+        }
+        _ => return Err(bad("The request's body is in an encoding that is not taken.")),
+    }
+    Ok((out.into(), held))
+}
+
+/// The body of a fetch: git's lines and nothing else.
+pub(super) async fn fetch_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
+    let (body, _held) = read(headers, body, MAX_FETCH).await?;
+    if signs::hides_handle(&body) {
+        return Err(Refusal::policy("handle.misplaced", "A handle stands in what git asks for."));
+    }
+    let mut lines = Lines::of(&body);
+    loop {
+        match lines.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(body),
+            Err(wrong) => return Err(Refusal::policy("git.form", format!("This is not what git asks: {wrong}."))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handle_is_shown_once_and_alone() {
+        let shown = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            handle(&headers).map_err(|no| no.rule)
+        };
+        let handle = format!("vh_{}", "a".repeat(52));
+        let digest = Ok(sha256_hex(handle.as_bytes()));
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        assert_eq!(shown(&[("authorization", &format!("Bearer {handle}"))]), digest);
+        assert_eq!(shown(&[("authorization", &basic(&format!("{handle}:")))]), digest);
+        assert_eq!(shown(&[("authorization", &basic(&format!("git:{handle}")))]), digest);
+        assert_eq!(shown(&[]), Err("handle.missing".into()));
+        let bearer = format!("Bearer {handle}");
+        assert_eq!(shown(&[("authorization", &bearer), ("authorization", &bearer)]), Err("handle.missing".into()));
+        for pairs in [
+            [("authorization", "Bearer ghp_x"), ("accept", "*/*")],
+            [("authorization", &format!("Bearer {handle}b")), ("accept", "*/*")],
+            [("authorization", &format!("Bearer x{handle}")), ("accept", "*/*")],
+            [("authorization", &format!("token {handle}")), ("accept", "*/*")],
+            [("authorization", &bearer), ("cookie", "a=b")],
+            [("authorization", &bearer), ("private-token", "x")],
+        ] {
+            assert_eq!(shown(&pairs), Err("handle.foreign".into()), "{pairs:?}");
+        }
+    }
+}
