@@ -455,6 +455,6 @@ pub async fn revoke(app: &App, caller: &Caller, lease: &LeaseId) -> Result<Lease
             })
         })
         .await?;
-    withdraw(app, &[row.id.clone()]);
+    withdraw(app, std::slice::from_ref(&row.id));
     Ok(view(row))
 }

@@ -268,6 +268,7 @@ mod tests {
     #[test]
     fn a_model_s_key_and_a_key_of_a_known_provider_are_managed_and_only_injected() {
         assert_eq!(custody("model/anthropic", ""), Custody::Managed);
+        assert_eq!(custody("connection/forge", ""), Custody::Managed);
         assert_eq!(custody("capability/forge", "github"), Custody::Managed);
         assert_eq!(custody("capability/shop", ""), Custody::Custom);
         for delivery in deliveries() {

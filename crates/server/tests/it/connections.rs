@@ -1,10 +1,11 @@
 //! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
 
-use crate::egress;
-use crate::stage::{Stage, soon};
+use crate::stage::{Stage, agent, soon};
+use crate::{egress, leases};
 use api::connections::ConnectionView;
 use api::frame;
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
+use api::leases::{LeaseAsk, LeaseUser, ValueWord};
 use api::platform::{CallWord, PlatformCall, Purpose};
 use http::{Method, StatusCode};
 use model::Secret;
@@ -401,6 +402,57 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     let rules: Vec<_> = egress::verdicts(&stage, &launch.run).await.into_iter().map(|v| (v.allowed, v.rule)).collect();
     let expected = [(true, "write.row"), (false, "write.no-row"), (false, "connection.closed")];
     assert_eq!(rules, expected.map(|(allowed, rule)| (allowed, rule.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_a_connections_token_is_for_the_gateway_alone_and_is_over_with_the_connection() {
+    let profile = |delivery: &str| {
+        format!(
+            "[[capability]]\nname = \"forge\"\nsecret = \"connection/x\"\nkind = \"tool\"\n\
+             destinations = [\"api.example.org\"]\nexecutables = [\"/usr/bin/curl\"]\n{delivery}"
+        )
+    };
+    let stage = Stage::start();
+    let provider = Provider::default();
+    {
+        let _to = provider.behind(&stage).await;
+        let mut settings = settings();
+        settings["settings"]["revoke_url"] = Value::Null;
+        provider.look(|played| played.lives = 3600);
+        signed_in_to(&stage, "x", settings).await;
+    }
+    stage.model("m", "model-1").await;
+    let wish = || {
+        let mut wish = agent("x");
+        wish.profile = Some("p".into());
+        Some(serde_json::to_value(&wish).unwrap())
+    };
+    let path = stage.dir.path().join("profiles/p.toml");
+    // A channel that ends in a box is for no token of a connection.
+    std::fs::write(&path, profile("delivery = { variable = \"FORGE\" }\n")).unwrap();
+    let refused = stage.home(Method::POST, "/api/runs", wish()).await;
+    assert!(refused.status.is_client_error(), "{}", refused.text());
+    assert!(refused.text().contains("connection/x"), "{}", refused.text());
+
+    let (_operator, launch) = egress::running(&stage, &profile("")).await;
+    let mut gateway = stage.gateway().await;
+    let ask =
+        || LeaseAsk { capability: "forge".into(), destination: "api.example.org".into(), ..leases::wish(&launch) };
+    let given = leases::granted(&mut gateway, ask()).await;
+    let by = LeaseUser::Injection { host: "api.example.org".into(), method: "POST".into() };
+    let ValueWord::Value { value, secret, .. } = leases::take(&mut gateway, &launch, &given.lease, by.clone()).await
+    else {
+        panic!("no value")
+    };
+    assert_eq!((value.0.expose().as_str(), secret.as_str()), ("access-canary-1", "connection/x"));
+    let open = leases::granted(&mut gateway, ask()).await;
+    let ended = stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await;
+    assert_eq!(ended.json::<ConnectionView>().state, "revoked");
+    assert_eq!(leases::denied(leases::ask(&mut gateway, ask()).await), "connection.closed");
+    match leases::take(&mut gateway, &launch, &open.lease, by).await {
+        ValueWord::Denied { rule, .. } => assert_eq!(rule, "connection.closed"),
+        ValueWord::Value { .. } => panic!("a value of a connection that is ended"),
+    }
 }
 
 #[tokio::test]

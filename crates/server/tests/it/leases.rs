@@ -77,7 +77,7 @@ fn sha256(text: &str) -> String {
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn wish(launch: &Launch) -> LeaseAsk {
+pub fn wish(launch: &Launch) -> LeaseAsk {
     LeaseAsk {
         run: launch.run.clone(),
         handle_sha256: sha256(&launch.agent.as_ref().unwrap().handle),
@@ -87,7 +87,7 @@ fn wish(launch: &Launch) -> LeaseAsk {
     }
 }
 
-async fn ask(gateway: &mut Gateway, ask: LeaseAsk) -> LeaseWord {
+pub async fn ask(gateway: &mut Gateway, ask: LeaseAsk) -> LeaseWord {
     gateway.say(&FromGateway::AskLease { id: 4, ask }).await;
     match gateway.hear().await {
         ToGateway::LeaseAnswer { id: 4, word } => word,
@@ -95,14 +95,14 @@ async fn ask(gateway: &mut Gateway, ask: LeaseAsk) -> LeaseWord {
     }
 }
 
-async fn granted(gateway: &mut Gateway, wish: LeaseAsk) -> Given {
+pub async fn granted(gateway: &mut Gateway, wish: LeaseAsk) -> Given {
     match ask(gateway, wish).await {
         LeaseWord::Granted(given) => given,
         other @ LeaseWord::Denied { .. } => panic!("{other:?}"),
     }
 }
 
-fn denied(word: LeaseWord) -> String {
+pub fn denied(word: LeaseWord) -> String {
     match word {
         LeaseWord::Granted(_) => "granted".into(),
         LeaseWord::Denied { rule, .. } => rule,
@@ -117,7 +117,7 @@ fn curl() -> LeaseUser {
     }
 }
 
-async fn take(gateway: &mut Gateway, launch: &Launch, lease: &LeaseId, by: LeaseUser) -> ValueWord {
+pub async fn take(gateway: &mut Gateway, launch: &Launch, lease: &LeaseId, by: LeaseUser) -> ValueWord {
     let used = LeaseUse { run: launch.run.clone(), lease: lease.clone(), by };
     gateway.say(&FromGateway::UseLease { id: 5, used }).await;
     match gateway.hear().await {

@@ -1,5 +1,6 @@
 //! A company's way out: its own proxy, told the checked address; or one that takes names only.
 
+use crate::egress::platform;
 use crate::egress::world::{PUBLIC, TOKEN, World, any, writes};
 use crate::house::HANDLE;
 use base64::Engine as _;
@@ -88,6 +89,18 @@ async fn a_proxy_is_told_the_checked_address_and_the_host_keeps_its_name() {
             .iter()
             .all(|seen| seen.target.contains("a.example") || seen.header("host") == Some("a.example"))
     );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_call_of_the_platforms_own_goes_through_the_proxy_to_the_checked_address() {
+    let (mut world, proxy) = world(false, "200 OK", any()).await;
+    let word = platform::made(&mut world, platform::call("https://a.example/x")).await;
+    assert!(matches!(word, api::platform::CallWord::Answered { status: 200, .. }), "{word:?}");
+    assert_eq!(proxy.told(), [format!("CONNECT {PUBLIC}:443 HTTP/1.1")]);
+    world.names.set("a.example", &[&["10.0.0.1"]]);
+    let word = platform::made(&mut world, platform::call("https://a.example/x")).await;
+    assert!(matches!(word, api::platform::CallWord::Fault { unsent: true, .. }), "{word:?}");
+    assert!(proxy.told().is_empty());
 }
 
 #[tokio::test(flavor = "current_thread")]

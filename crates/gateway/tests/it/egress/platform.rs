@@ -16,7 +16,7 @@ fn secret(value: &str) -> WireSecret {
     WireSecret(Secret::new(value.to_owned()))
 }
 
-fn call(url: &str) -> PlatformCall {
+pub(super) fn call(url: &str) -> PlatformCall {
     PlatformCall {
         purpose: Purpose::Refresh,
         method: Method::Post,
@@ -33,7 +33,7 @@ fn call(url: &str) -> PlatformCall {
     }
 }
 
-async fn made(world: &mut World, call: PlatformCall) -> CallWord {
+pub(super) async fn made(world: &mut World, call: PlatformCall) -> CallWord {
     world.house.say.send(ToGateway::Call { id: 5, call: Box::new(call) }).unwrap();
     heard(world).await
 }
