@@ -108,3 +108,32 @@ impl Spares {
         kept.push((spare, now));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn of_a_runs_unused_connections_eight_are_kept_and_the_oldest_goes() {
+        let (spares, now) = (Spares::default(), Instant::now());
+        let mut far = Vec::new();
+        let to = |name: &str| {
+            let place = api::grants::Place::Url { base: format!("http://{name}.example"), internal: false };
+            let to = Target::of(&place).expect("an address");
+            Key { to, internal: false }
+        };
+        for n in 0..KEPT_AT_MOST + 1 {
+            let (near, other) = tokio::io::duplex(64);
+            far.push(other);
+            let mut spare = Connection::open(Box::new(near), Some(to(&format!("h{n}")))).await.unwrap();
+            spare.sender.ready().await.unwrap();
+            spares.keep(spare, now);
+        }
+        assert_eq!(KEPT_AT_MOST, 8);
+        assert!(spares.take(&to("h0"), now).is_none(), "the oldest gave way");
+        for n in 1..=KEPT_AT_MOST {
+            assert!(spares.take(&to(&format!("h{n}")), now).is_some(), "{n}");
+        }
+        assert!(spares.take(&to("h8"), now).is_none(), "each is taken once");
+    }
+}

@@ -107,6 +107,12 @@ impl Line {
             Sender::One(sender) => sender.try_send_request(request).await,
             Sender::Two(sender) => sender.try_send_request(request).await,
         };
+        if let (Ok(response), Sender::One(_)) = (&sent, &self.sender)
+            && is_too_long(response)
+        {
+            tracing::debug!("a host's head is too long");
+            return Err(Unanswered::Cut);
+        }
         sent.map_err(|mut failed| match failed.take_message().filter(|_| self.used) {
             Some(request) => Unanswered::Stale(Box::new(request)),
             None => {
@@ -141,6 +147,22 @@ impl Line {
             carrier: self.carrier.clone(),
         })
     }
+}
+
+/// The length of an answer's head on a wire of HTTP/1.1, in bytes, with no more white space than there has to be. What hyper
+/// reads at once may be up to twice as long as its buffer.
+fn head_bytes<B>(response: &Response<B>) -> usize {
+    let reason = match response.extensions().get::<hyper::ext::ReasonPhrase>() {
+        Some(reason) => reason.as_bytes().len(),
+        None => response.status().canonical_reason().unwrap_or_default().len(),
+    };
+    let line = "HTTP/1.1 200 \r\n".len() + reason;
+    let headers: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    line + headers + "\r\n".len()
+}
+
+fn is_too_long<B>(response: &Response<B>) -> bool {
+    head_bytes(response) > ANSWER_HEAD
 }
 
 /// The connections of one run.
@@ -199,5 +221,48 @@ impl Lines {
             kept.remove(0);
         }
         kept.push((line, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[test]
+    fn a_head_of_64_kib_passes_and_one_of_a_byte_more_does_not() {
+        let with = |length: usize| {
+            let value = http::HeaderValue::from_bytes(&vec![b'x'; length]).unwrap();
+            Response::builder().header("x-long", value).body(()).unwrap()
+        };
+        let without = head_bytes(&with(0));
+        assert!(!is_too_long(&with(ANSWER_HEAD - without)));
+        assert!(is_too_long(&with(ANSWER_HEAD - without + 1)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_head_of_an_answer_is_as_long_as_on_its_wire() {
+        for (line, more) in [
+            ("HTTP/1.1 200 OK", ""),
+            ("HTTP/1.1 200 Fine by me", "x: y\r\nx: z\r\n"),
+            ("HTTP/1.1 404 Not Found", "a: b\r\n"),
+        ] {
+            let head = format!("{line}\r\ncontent-length: 0\r\n{more}\r\n");
+            let (near, mut far) = tokio::io::duplex(4096);
+            let (mut sender, connection) = http1::handshake(TokioIo::new(near)).await.unwrap();
+            let carried = tokio::spawn(connection);
+            let answered = sender.send_request(Request::new(Empty::<bytes::Bytes>::new()));
+            let host = async {
+                let mut asked = [0; 1024];
+                assert!(far.read(&mut asked).await.unwrap() > 0);
+                far.write_all(head.as_bytes()).await.unwrap();
+            };
+            let (response, ()) = tokio::join!(answered, host);
+            let response = response.unwrap();
+            assert_eq!(head_bytes(&response), head.len(), "{head}");
+            response.into_body().collect().await.unwrap();
+            carried.abort();
+        }
     }
 }
