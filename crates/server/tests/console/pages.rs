@@ -127,6 +127,35 @@ async fn a_long_transcript_comes_in_pages_the_last_first() {
 }
 
 #[tokio::test]
+async fn a_run_is_paused_and_resumed_by_the_buttons_of_its_page() {
+    let stage = Stage::start();
+    let run = stage.create(&exec(&["sleep", "9"])).await.run;
+    let cookie = sign_in(&stage).await;
+    let signed_in = [("cookie", cookie.as_str())];
+    let page = async || stage.tcp(Method::GET, &format!("/runs/{run}"), &signed_in, "").await.text();
+    for (act, other, state) in [("pause", "resume", RunState::Paused), ("resume", "pause", RunState::Queued)] {
+        let path = format!("/runs/{run}/{act}");
+        let before = page().await;
+        assert!(before.contains(&path) && !before.contains(&format!("/runs/{run}/{other}")), "{before}");
+        // Nothing changes by looking, nor from elsewhere.
+        assert_eq!(stage.tcp(Method::GET, &path, &signed_in, "").await.status, StatusCode::METHOD_NOT_ALLOWED);
+        let evil = [("cookie", cookie.as_str()), ("origin", "https://evil.example")];
+        assert_eq!(stage.tcp(Method::POST, &path, &evil, "").await.status, StatusCode::FORBIDDEN);
+        let done = stage.tcp(Method::POST, &path, &signed_in, "").await;
+        assert_eq!(done.status, StatusCode::SEE_OTHER);
+        assert_eq!(done.headers["location"], format!("/runs/{run}#end"));
+        assert_eq!(stage.get(&run).await.state, state);
+    }
+    assert!(page().await.contains("paused the run") && page().await.contains("let the run go on"));
+    stage.tcp(Method::POST, &format!("/runs/{run}/cancel"), &signed_in, "").await;
+    let over = page().await;
+    assert!(!over.contains(&format!("/runs/{run}/pause")) && !over.contains(&format!("/runs/{run}/resume")), "{over}");
+    // A press that comes too late finds the page as it is.
+    let late = stage.tcp(Method::POST, &format!("/runs/{run}/pause"), &signed_in, "").await;
+    assert_eq!(late.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
 async fn a_run_is_cancelled_by_its_form_and_not_by_looking_at_the_question() {
     let stage = Stage::start();
     let run = stage.create(&exec(&["sleep", "9"])).await.run;
