@@ -183,6 +183,9 @@ fn a_rotation_that_is_killed_at_any_step_leaves_one_key_that_opens_and_the_platf
     let rotation = spawn(&platform, &["vault", "rotate", "--to", &giver.source()]);
     eventually("the first question", || (giver.asked() > asked).then_some(()));
     assert!(!config.exists());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", rotation.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "a core would hold the key");
     kill(rotation);
     fs::remove_file(hold).unwrap();
     platform.kill();

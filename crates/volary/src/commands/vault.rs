@@ -2,7 +2,7 @@
 
 use super::platform;
 use crate::home::Home;
-use crate::keys::rotate;
+use crate::keys::{rotate, shut_memory};
 use api::vault::VaultView;
 use clap::Subcommand;
 
@@ -37,6 +37,8 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             }
         }
         Act::Rotate { to } => {
+            // It holds the new key until the server has it.
+            shut_memory()?;
             let done = rotate::rotate(home, &platform.client, to.as_deref()).await?;
             println!("The vault is wrapped with the key {}, from {}.", done.now.0, done.now.1);
             println!(

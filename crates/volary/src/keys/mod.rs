@@ -269,16 +269,24 @@ pub fn give(home: &Home, up: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody of this uid reads this process, no core of it is kept, and it ends with `up`.
-fn guard_memory(up: u32) -> anyhow::Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()) != Some(up) {
-        bail!("the process that started this one is gone");
-    }
+/// Nobody of this uid reads this process, and no core of it is kept: for whatever holds a key for a moment.
+///
+/// # Errors
+/// The system's.
+pub fn shut_memory() -> anyhow::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit};
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// The same, and this process ends with `up`.
+fn guard_memory(up: u32) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()) != Some(up) {
+        bail!("the process that started this one is gone");
+    }
+    shut_memory()
 }
 
 /// Reads what [`give`] wrote, to its end. Whoever reads is confined by now.
