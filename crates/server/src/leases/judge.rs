@@ -1,6 +1,6 @@
 //! What speaks for or against a lease: the run, its profile, the secret, and how many it had already.
 
-use crate::{connections, grants, now, record, secrets};
+use crate::{connections, git, grants, now, record, secrets};
 use api::grants::EgressAsk;
 use api::leases::{LeaseAsk, LeaseUser};
 use model::capability::{Capability, Delivery, Kind, Variable};
@@ -73,6 +73,10 @@ pub(super) async fn ask(
     let handle = tx.handle(&ask.handle_sha256).await?;
     if let Err(no) = grants::own_handle(handle.as_ref(), &ask.run, at) {
         return Ok(Err(no));
+    }
+    if handle.is_some_and(|handle| handle.model == git::HANDLE) {
+        let why = "This handle is for the run's repositories; a lease is asked for with the run's own.";
+        return Ok(Err(Refusal::new("handle.other-capability", why)));
     }
     let bound = Bound::of(row)?;
     let capability = match bound.find(&ask.capability) {
