@@ -289,6 +289,12 @@ fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
         assert_eq!(key(&platform), before, "{to}");
     }
     is_open(&platform);
+    // Which key it is, and where from, is told to whoever looks at the platform; the key is not.
+    let status = platform.json(&["status", "--json"]);
+    assert_eq!(status["vault"]["key"], before.as_str(), "{status}");
+    for told in [said(&platform.cli(&["status"])), said(&platform.cli(&["doctor"]))] {
+        assert!(told.contains("keys/kek") && !told.contains(&digits), "{told}");
+    }
     let config = fs::read_to_string(platform.home().join("vault.toml")).unwrap();
     assert!(!config.contains("[next]") && config.contains("keys/kek"), "{config}");
     platform.stop();
