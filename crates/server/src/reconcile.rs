@@ -245,9 +245,8 @@ mod tests {
 
     #[test]
     fn a_run_whose_box_lives_is_left_to_it() {
-        let steps = |paused, still| {
-            reconcile(&[Held { paused, ..held() }], &[Known { still, ..known(5, true, false) }])
-        };
+        let steps =
+            |paused, still| reconcile(&[Held { paused, ..held() }], &[Known { still, ..known(5, true, false) }]);
         for still in [false, true] {
             assert_eq!(steps(still, still), []);
             assert_eq!(steps(still, !still), [Step::Hold { run: "r".parse().unwrap(), still }]);
@@ -327,13 +326,15 @@ mod tests {
     }
 
     fn any_known() -> impl Strategy<Value = Known> {
-        (0u8..8, 0u64..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(run, last_seq, live, ended, still)| Known {
-            run: format!("r{run}").parse().unwrap(),
-            last_seq,
-            live: live && !ended,
-            ended,
-            still,
-        })
+        (0u8..8, 0u64..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(run, last_seq, live, ended, still)| Known {
+                run: format!("r{run}").parse().unwrap(),
+                last_seq,
+                live: live && !ended,
+                ended,
+                still,
+            },
+        )
     }
 
     fn of<'a>(steps: &'a [Step], run: &RunId) -> Vec<&'a Step> {

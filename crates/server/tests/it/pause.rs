@@ -33,9 +33,13 @@ async fn a_pause_is_a_persons_word_that_their_host_is_told_once_and_their_transc
     operator.event(&run, 3, &Event::Thawed { stood_ms: 7 }).await;
     assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 3 });
     let is_of_it = |event: &Event| {
-        matches!(event, Event::Paused { .. } | Event::Resumed { queued: false, .. } | Event::Froze | Event::Thawed { .. })
+        matches!(
+            event,
+            Event::Paused { .. } | Event::Resumed { queued: false, .. } | Event::Froze | Event::Thawed { .. }
+        )
     };
-    let events: Vec<Event> = stage.transcript(&run).await.into_iter().map(|entry| entry.event).filter(is_of_it).collect();
+    let events: Vec<Event> =
+        stage.transcript(&run).await.into_iter().map(|entry| entry.event).filter(is_of_it).collect();
     assert_eq!(events.len(), 4, "{events:?}");
     operator.event(&run, 4, &Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: None }).await;
     assert_eq!(operator.hear().await, Down::Ack { run: run.clone(), seq: 4 });
