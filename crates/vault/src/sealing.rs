@@ -100,7 +100,9 @@ impl Kek {
     /// [`SealError::Library`].
     pub fn id(&self) -> Result<String, SealError> {
         let mut id = [0; 8];
-        derive(&self.0, &place(&[b"volary key id 1"]), &mut id).map_err(|_| SealError::Library)?;
+        let derived = derive(&self.0, &place(&[b"volary key id 1"]), &mut id);
+        clean_stack();
+        derived.map_err(|_| SealError::Library)?;
         Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -109,7 +111,9 @@ impl Kek {
     /// # Errors
     /// [`SealError::Library`].
     pub fn wrap(&self, dek: &Dek, workspace: &WorkspaceId) -> Result<Vec<u8>, SealError> {
-        encrypt(&self.0, BARE, &wrap_place(workspace), dek.0.expose())
+        let wrapped = encrypt(&self.0, BARE, &wrap_place(workspace), dek.0.expose());
+        clean_stack();
+        wrapped
     }
 
     /// Opens what [`Kek::wrap`] made with the same key for the same workspace.
@@ -121,7 +125,9 @@ impl Kek {
         if form != BARE {
             return Err(OpenError::Form);
         }
-        let plain = decrypt(&self.0, &wrap_place(workspace), sealed)?;
+        let plain = decrypt(&self.0, &wrap_place(workspace), sealed);
+        clean_stack();
+        let plain = plain?;
         if plain.expose().len() != 32 {
             return Err(OpenError::Form);
         }
@@ -224,6 +230,14 @@ fn place(parts: &[&[u8]]) -> Vec<u8> {
         out.extend_from_slice(part);
     }
     out
+}
+
+/// Writes over what the calls before left on the stack: the cipher's library lays a key's schedule there, which begins with the
+/// key itself, and does not take it away. A key-encryption key is to be gone once it was used.
+#[inline(never)]
+fn clean_stack() {
+    let mut room = [0u8; 32 * 1024];
+    std::hint::black_box(&mut room);
 }
 
 fn derive(key: &Secret<Box<[u8]>>, place: &[u8], to: &mut [u8]) -> Result<(), aws_lc_rs::error::Unspecified> {
