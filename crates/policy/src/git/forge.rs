@@ -3,7 +3,7 @@
 //! Merging, approving, writing references, and everything that one endpoint can be talked into (GraphQL) are never a
 //! handle's, whatever a profile's row says: proposals are opened by the server, and merged by a person.
 //!
-//! Read [`never`].
+//! Read [`never()`].
 
 use model::Forge;
 

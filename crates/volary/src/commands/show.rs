@@ -209,6 +209,36 @@ fn read(read: &OneRead) -> String {
 #[cfg(test)]
 mod tests {
     use super::plain;
+    use model::event::{Entry, Event, OneRead};
+
+    #[test]
+    fn reads_by_an_allowance_are_shown_one_by_one_and_what_nobody_told_of_is_said() {
+        let read = |target: &str, status, interrupted| OneRead {
+            at: model::Moment(1),
+            method: "GET".into(),
+            target: target.into(),
+            status,
+            received: 7,
+            interrupted,
+        };
+        let shown = |reads, unheard| {
+            super::entry(&Entry {
+                run: "r".parse().unwrap(),
+                n: 1,
+                at: model::Moment(1),
+                source: model::event::Source::Server,
+                source_seq: 1,
+                event: Event::Reads { grant: "g".into(), before: 0, reads, over: true, unheard },
+            })
+        };
+        let two = vec![read("https://a.example/x", 200, true), read("https://a.example/y", 0, false)];
+        assert_eq!(
+            shown(two, 0).unwrap(),
+            "⇄ GET https://a.example/x (status 200, 7 bytes in, interrupted)\n⇄ GET https://a.example/y (no answer)"
+        );
+        assert!(shown(vec![], 3).unwrap().contains("up to 3 more may have been made"));
+        assert_eq!(shown(vec![], 0), None, "an allowance that ends in order has nothing more to say");
+    }
 
     #[test]
     fn a_task_in_a_list_is_one_line_that_says_when_it_is_cut() {
