@@ -17,7 +17,8 @@ async fn post(stage: &Stage, cookie: &str, path: &str, fields: &[(&str, &str)]) 
     stage.tcp(Method::POST, path, &[("cookie", cookie), FORM], &body).await
 }
 
-async fn added(stage: &Stage) {
+/// A connection `x`, to which nobody has signed in.
+pub async fn added(stage: &Stage) {
     let settings = json!({ "settings": {
         "authorize_url": "https://auth.example/authorize?tenant=a", "token_url": "https://auth.example/token",
         "client_id": "volary", "scopes": ["read"],

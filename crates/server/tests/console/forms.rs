@@ -39,8 +39,8 @@ async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
     let cookie = sign_in(&stage).await;
     for (body, at, says) in [
         ("task=+&repo=&model=&profile=", "task-wrong", "A task takes"),
-        ("task=keep+%3Cme%3E&repo=a%2Fb&model=m&profile=default", "repo-wrong", "no absolute path"),
-        ("task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=", "repo-wrong", "path on this machine"),
+        ("task=keep+%3Cme%3E&repo=a%2Fb&model=m&profile=default", "repo-wrong", "neither an absolute path"),
+        ("task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=", "repo-wrong", "names no repository at https://x/y"),
         ("task=keep+%3Cme%3E&model=gone", "model-wrong", "There is no model"),
         ("task=keep+%3Cme%3E&profile=..%2Fx", "profile-wrong", "is no profile"),
         ("task=keep+%3Cme%3E&profile=gone", "profile-wrong", "There is no profile"),
@@ -107,7 +107,10 @@ async fn a_managed_key_is_set_from_the_form_and_replaced_and_ones_own_stands_bes
     assert!(page.contains("managed") && page.contains("api.github.com") && page.contains("never"), "{page}");
     assert_eq!(set("", "mine", "value-of-my-own").await.status, StatusCode::SEE_OTHER);
     let page = get(&stage, &cookie, "/secrets").await;
-    assert!(page.contains("your own") && page.contains("/secrets/rotate?name=capability/forge&amp;mine=true"), "{page}");
+    assert!(
+        page.contains("your own") && page.contains("/secrets/rotate?name=capability/forge&amp;mine=true"),
+        "{page}"
+    );
 
     let form = get(&stage, &cookie, "/secrets/rotate?name=capability/forge").await;
     assert!(form.contains("Replace this secret") && !form.contains("value-of"), "{form}");

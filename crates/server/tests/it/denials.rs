@@ -41,9 +41,13 @@ async fn refuse(gateway: &mut Gateway, run: &RunId, rule: &str, method: &str, ta
 
 async fn table(gateway: &mut Gateway, run: &RunId) -> Egress {
     gateway.say(&FromGateway::AskLaw { id: 1, run: run.clone() }).await;
-    match gateway.hear().await {
-        ToGateway::EgressAnswer { answer: EgressWord::Law { egress, .. }, .. } => egress,
-        other => panic!("{other:?}"),
+    loop {
+        match gateway.hear().await {
+            ToGateway::EgressAnswer { answer: EgressWord::Law { egress, .. }, .. } => return egress,
+            // A table that was changed ends what was allowed by the one before.
+            ToGateway::EndReads { run: ended } => assert_eq!(ended, *run),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
