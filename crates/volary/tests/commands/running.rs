@@ -189,7 +189,7 @@ fn a_repository_that_is_none_is_refused_with_the_way_out() {
     anthropic(&platform, "claude", &double.url(), KEY);
     for url in ["https://example.org/x.git", "git@example.org:x.git"] {
         let out = platform.cli(&["run", "--repo", url, "x"]);
-        assert!(!out.status.success() && all(&out).contains("git gateway"), "{}", all(&out));
+        assert!(!out.status.success() && all(&out).contains("names no repository at"), "{}", all(&out));
     }
     let empty = tempfile::tempdir().unwrap();
     for (path, word) in [(empty.path(), "repository"), (Path::new("/no/such/folder"), "/no/such/folder")] {

@@ -122,7 +122,7 @@ fn every_page_has_names_order_and_landmarks_and_fits_a_phone() {
         browser.fill("#task", "x");
         browser.fill("#repo", "not/absolute");
         browser.click("main form button");
-        browser.wait_for_text("#repo-wrong", "no absolute path");
+        browser.wait_for_text("#repo-wrong", "neither an absolute path");
         assert_eq!(browser.script("return document.querySelector('#task').value"), json!("x"));
         assert_eq!(faults(browser), Vec::<String>::new(), "the form with a fault");
     }
