@@ -1,9 +1,9 @@
 //! Handles (what an agent holds instead of a key) and grants (one permission for one model call).
 
 use crate::keep::ModelRow;
-use crate::secrets::{self, SecretRow};
 use crate::runs::RunRow;
 use crate::script::Statement;
+use crate::secrets::{self, SecretRow};
 use crate::{Store, StoreError, Tx, from_row, keep, runs, to_row};
 use model::provider::Price;
 use model::{GrantId, MicroDollars, Moment, RunId, Usage};

@@ -152,14 +152,8 @@ fn kind_word(kind: RunKind) -> &'static str {
     }
 }
 
-const STATES: [RunState; 6] = [
-    RunState::Queued,
-    RunState::Running,
-    RunState::Paused,
-    RunState::Done,
-    RunState::Failed,
-    RunState::Cancelled,
-];
+const STATES: [RunState; 6] =
+    [RunState::Queued, RunState::Running, RunState::Paused, RunState::Done, RunState::Failed, RunState::Cancelled];
 
 fn state(text: &str) -> Result<RunState, StoreError> {
     STATES

@@ -276,7 +276,9 @@ fn not_enforced(root: bool) -> Vec<String> {
         not.push("memory of unread network packets: cgroup v1 does not count it as the box's".to_owned());
     }
     if !root {
-        not.push("the worktree's size at every moment: without root it is a plain folder, weighed once a second".to_owned());
+        not.push(
+            "the worktree's size at every moment: without root it is a plain folder, weighed once a second".to_owned(),
+        );
         not.push(
             "a uid of its own for each box: without root all boxes have yours, in user namespaces of their own"
                 .to_owned(),
