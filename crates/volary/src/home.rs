@@ -144,7 +144,7 @@ impl Home {
 
     /// Refuses a folder that holds anything but a home's own: its modes and owners would be changed.
     fn is_ours(&self) -> anyhow::Result<()> {
-        const OURS: [&str; 7] = ["server", "operator", "profiles", "run", "log", "keys", crate::keys::FILE];
+        const OURS: [&str; 8] = ["server", "operator", "mirrors", "profiles", "run", "log", "keys", crate::keys::FILE];
         for entry in fs::read_dir(&self.0).with_context(|| format!("look into the home {}", self.0.display()))? {
             let name = entry?.file_name();
             if !OURS.iter().any(|ours| name == *ours) {

@@ -43,7 +43,7 @@ fn a_box_fetches_and_pushes_its_own_branch_with_a_credential_that_it_never_has()
 
 #[test]
 fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made() {
-    let stage = Stage::start("");
+    let mut stage = Stage::start("");
     let url = Forge::url("app");
     let cat = stage.cli(&["exec", "--profile", "git", "--repo", &url, "--", "sh", "-c", "cat max.c; ls -a"]);
     assert!(cat.out.contains("a < b") && cat.out.contains("test.sh"), "{cat:?}");
@@ -63,6 +63,9 @@ fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made
     let branch = of("push")["reference"].as_str().expect("a name").to_owned();
     assert!(stage.forge.git("app", &["show", &branch]).contains("+    return a > b"));
     assert!(!run.all().contains(stage::SECRET), "{run:?}");
+    // A home that holds a clone is a home still.
+    stage.restart();
+    assert_eq!(stage.exec("true").code, Some(0));
 }
 
 /// Pushes one commit to the run's own branch.

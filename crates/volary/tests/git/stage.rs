@@ -12,7 +12,7 @@ pub const SECRET: &str = "canary-git-5f1e0c7a9b";
 pub struct Stage {
     platform: Platform,
     pub forge: Forge,
-    _outside: Outside,
+    outside: Outside,
     last: Mutex<String>,
 }
 
@@ -52,7 +52,7 @@ impl Stage {
             Forge::url("app")
         );
         std::fs::write(platform.home().join("profiles/git.toml"), profile).expect("a profile");
-        Self { platform, forge, _outside: outside, last: Mutex::default() }
+        Self { platform, forge, outside, last: Mutex::default() }
     }
 
     /// Runs a script in a box of its own.
@@ -76,6 +76,12 @@ impl Stage {
         let runs = self.platform.json(&["runs", "--json"]);
         *self.last.lock().expect("nobody panicked") = runs[0]["run"].as_str().expect("a run").to_owned();
         Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    /// Ends the platform and starts it again on its home.
+    pub fn restart(&mut self) {
+        self.platform.down();
+        self.platform.up(&self.outside.options());
     }
 
     /// Opens a proposal for what the last run pushed.
