@@ -208,7 +208,10 @@ impl Box {
 
     /// Sends one message.
     pub async fn send(&mut self, message: &ToRunner) {
-        frame::write(self.stdin.as_mut().unwrap(), message).await.unwrap();
+        if let Err(error) = frame::write(self.stdin.as_mut().unwrap(), message).await {
+            let ended = tokio::time::timeout(HANG, self.child.wait()).await;
+            panic!("the runner takes nothing: {error}; it ended: {ended:?}");
+        }
     }
 
     /// Sends one message, unless the runner is gone.
