@@ -16,11 +16,14 @@ pub(crate) const PREFIX: &str = "/forge/";
 pub(crate) const API: &str = "/api/v";
 
 /// A folder of bare repositories, and who may use them.
-#[derive(Clone)]
-pub struct Forge(Arc<Held>);
+pub struct Forge {
+    held: Arc<Held>,
+    // Held for its drop.
+    _folder: Option<tempfile::TempDir>,
+}
 
 struct Held {
-    folder: tempfile::TempDir,
+    path: PathBuf,
     user: String,
     password: String,
     /// What was asked of its API beside reads: target and body.
@@ -52,7 +55,14 @@ impl Forge {
     pub fn new(user: &str, password: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("volary-f-").tempdir().expect("a folder");
         let (user, password) = (user.into(), password.into());
-        Self(Arc::new(Held { folder, user, password, proposals: Mutex::default(), seen: Mutex::default() }))
+        let path = folder.path().to_owned();
+        let held = Held { path, user, password, proposals: Mutex::default(), seen: Mutex::default() };
+        Self { held: Arc::new(held), _folder: Some(folder) }
+    }
+
+    /// The same, for who serves it: its folder goes with the one that a test holds, and not with this.
+    pub(crate) fn served(&self) -> Self {
+        Self { held: Arc::clone(&self.held), _folder: None }
     }
 
     /// Where a repository of it is, in the outside.
@@ -66,7 +76,7 @@ impl Forge {
     /// # Panics
     /// When git fails.
     pub fn mirror(&self, name: &str, from: &Path) -> PathBuf {
-        let path = self.0.folder.path().join(format!("{name}.git"));
+        let path = self.held.path.join(format!("{name}.git"));
         let done = Command::new("git")
             .args(["clone", "--quiet", "--bare"])
             .arg(from)
@@ -85,7 +95,7 @@ impl Forge {
     /// # Panics
     /// When it is not there.
     pub fn remove(&self, name: &str) {
-        std::fs::remove_dir_all(self.0.folder.path().join(format!("{name}.git"))).expect("it was there");
+        std::fs::remove_dir_all(self.held.path.join(format!("{name}.git"))).expect("it was there");
     }
 
     /// Sets one value of a repository's configuration.
@@ -108,7 +118,7 @@ impl Forge {
 
     fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut git = Command::new("git");
-        git.arg("-C").arg(self.0.folder.path().join(format!("{name}.git"))).args(args);
+        git.arg("-C").arg(self.held.path.join(format!("{name}.git"))).args(args);
         git.env("GIT_CONFIG_GLOBAL", "/dev/null");
         git
     }
@@ -119,7 +129,7 @@ impl Forge {
     /// Never.
     #[must_use]
     pub fn seen(&self) -> Vec<(String, String, bool)> {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What its API was asked to make: target and body.
@@ -128,7 +138,7 @@ impl Forge {
     /// Never.
     #[must_use]
     pub fn proposals(&self) -> Vec<(String, Value)> {
-        self.0.proposals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The API, in the form of the answers that GitHub, GitLab and Gitea give.
@@ -138,14 +148,14 @@ impl Forge {
             (status.to_owned(), vec![kind], body.to_string().into_bytes())
         };
         let shown = asked.header("authorization");
-        if shown != format!("token {}", self.0.password) && shown != format!("Bearer {}", self.0.password) {
+        if shown != format!("token {}", self.held.password) && shown != format!("Bearer {}", self.held.password) {
             return said("401 Unauthorized", json!({ "message": "Bad credentials" }));
         }
         if asked.method == "GET" {
             return said("200 OK", json!({ "id": 1, "name": "app", "default_branch": "main" }));
         }
         let body = serde_json::from_slice(asked.body).unwrap_or_default();
-        let mut proposals = self.0.proposals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proposals = self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner);
         proposals.push((asked.target.to_owned(), body));
         let number = proposals.len();
         let url = format!("https://forge.example/proposals/{number}");
@@ -160,9 +170,10 @@ impl Forge {
             return self.api(asked);
         }
         let pair = asked.header("authorization").strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
-        let signed_in = pair.is_some_and(|pair| pair == format!("{}:{}", self.0.user, self.0.password).as_bytes());
+        let signed_in =
+            pair.is_some_and(|pair| pair == format!("{}:{}", self.held.user, self.held.password).as_bytes());
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
         if !signed_in {
             let header = ("www-authenticate".to_owned(), "Basic realm=\"forge\"".to_owned());
             return ("401 Unauthorized".into(), vec![header], b"sign in\n".to_vec());
@@ -171,13 +182,13 @@ impl Forge {
         let mut backend = Command::new("git");
         backend
             .arg("http-backend")
-            .env("GIT_PROJECT_ROOT", self.0.folder.path())
+            .env("GIT_PROJECT_ROOT", &self.held.path)
             .env("GIT_HTTP_EXPORT_ALL", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("PATH_INFO", path.strip_prefix(PREFIX).map(|rest| format!("/{rest}")).unwrap_or_default())
             .env("QUERY_STRING", query)
             .env("REQUEST_METHOD", asked.method)
-            .env("REMOTE_USER", &self.0.user)
+            .env("REMOTE_USER", &self.held.user)
             .env("CONTENT_TYPE", asked.header("content-type"))
             .env("CONTENT_LENGTH", asked.body.len().to_string())
             .env("GIT_PROTOCOL", asked.header("git-protocol"));

@@ -45,7 +45,7 @@ impl Outside {
     /// As of it.
     #[must_use]
     pub fn enter_with(forge: &Forge) -> Self {
-        Self::enter_beside(Some(forge.clone()))
+        Self::enter_beside(Some(forge.served()))
     }
 
     fn enter_beside(forge: Option<Forge>) -> Self {
@@ -116,7 +116,7 @@ async fn name(socket: UdpSocket) {
 
 async fn serve(listener: TcpListener, issuer: Option<Issuer>, forge: Option<Forge>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (issuer, forge) = (issuer.clone(), forge.clone());
+        let (issuer, forge) = (issuer.clone(), forge.as_ref().map(Forge::served));
         tokio::spawn(async move {
             match issuer {
                 None => talk(stream, forge).await,
@@ -202,7 +202,7 @@ async fn of_forge(
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
     stream.read_exact(&mut body).await?;
-    let forge = forge.clone();
+    let forge = forge.served();
     let answered = tokio::task::spawn_blocking(move || {
         forge.answer(&forge::Asked { method: &method, target: &target, headers: &headers, body: &body })
     });
