@@ -126,7 +126,13 @@ impl Run {
     #[must_use]
     pub fn known(&self) -> Known {
         let journal = locked(&self.journal);
-        Known { run: self.id.clone(), last_seq: journal.last_seq(), live: self.is_live(), ended: journal.ended(), still: self.still.load(Ordering::Acquire) }
+        Known {
+            run: self.id.clone(),
+            last_seq: journal.last_seq(),
+            live: self.is_live(),
+            ended: journal.ended(),
+            still: self.still.load(Ordering::Acquire),
+        }
     }
     /// Durable bytes of the journal.
     #[must_use]

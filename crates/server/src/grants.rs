@@ -15,8 +15,8 @@ use scrub::Scrubber;
 use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::grants::{GrantRow, HandleRow, Spent, Standing};
-use store::secrets::SecretRow;
 use store::runs::RunRow;
+use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 
 /// What a call is granted, before the key is opened.

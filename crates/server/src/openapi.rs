@@ -5,7 +5,8 @@ use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceVie
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
 use api::git::PullRequestView;
 use api::http::{
-    CreateRun, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink, Tested, schema,
+    CreateRun, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink, Tested,
+    schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
 use api::leases::LeaseView;

@@ -426,7 +426,12 @@ pub async fn end(app: &App, run: &RunId, outcome: Outcome, reason: &str) -> Resu
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn end_in(tx: &mut store::Tx, row: &RunRow, at: Moment, ended: &Event) -> Result<RawEntry, StoreError> {
+pub(crate) async fn end_in(
+    tx: &mut store::Tx,
+    row: &RunRow,
+    at: Moment,
+    ended: &Event,
+) -> Result<RawEntry, StoreError> {
     let entry = tx.append(&row.run, at, ended).await?;
     tx.end_handles(&row.run).await?;
     crate::leases::run_over(tx, &row.run, at).await?;

@@ -280,7 +280,11 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
             println!("{}", if json { serde_json::to_string_pretty(&link)? } else { link.url });
             Ok(0)
         }
-        Command::Up { .. } | Command::Doctor { .. } | Command::Goldens { .. } | Command::Verify { .. } | Command::Restore { .. } => {
+        Command::Up { .. }
+        | Command::Doctor { .. }
+        | Command::Goldens { .. }
+        | Command::Verify { .. }
+        | Command::Restore { .. } => {
             unreachable!("handled by `start`")
         }
     }

@@ -82,7 +82,13 @@ fn a_paused_run_on_dockers_engine_stands_still_and_its_time_with_it_and_goes_on(
 }
 
 fn is_cancelled_where_it_stands(platform: Platform) {
-    let mut child = platform.command().args(["exec", "--", "sh", "-c", COUNTS]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = platform
+        .command()
+        .args(["exec", "--", "sh", "-c", COUNTS])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     eventually("a box that counts", || first(&platform).filter(|pid| count(*pid) > 0));
     let id = run(&platform)["run"].as_str().unwrap().to_owned();
     drop(platform.ok(&["pause", &id]));

@@ -3,7 +3,7 @@
 //! A cell says yes or no, and why; a phase and a channel that nobody thought of do not exist. It speaks of credentials. What
 //! a box has instead, a handle, works at its own door only, and is no credential to anyone.
 //!
-//! Read [`Custody`] (whose key it is), [`cell`] (the table), [`row`] (what of it holds for a capability), then [`page`].
+//! Read [`Custody`] (whose key it is), [`cell`] (the table), [`row`] (what of it holds for a capability), then [`page()`].
 
 mod page;
 mod table;

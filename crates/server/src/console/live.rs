@@ -45,13 +45,10 @@ const PACE: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_secs(15);
 
 pub(super) fn routes() -> Routes {
-    Routes::default().add(Method::GET, "/live", "What changes on the page of all runs, as it changes.", list).add(
-        Method::GET,
-        "/runs/{run}/live",
-        "What a run's page gains after `after`, as it happens.",
-        run,
-    )
-    .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", leases)
+    Routes::default()
+        .add(Method::GET, "/live", "What changes on the page of all runs, as it changes.", list)
+        .add(Method::GET, "/runs/{run}/live", "What a run's page gains after `after`, as it happens.", run)
+        .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", leases)
 }
 
 /// Pieces as our script takes them: a template each, with the id of the slot.

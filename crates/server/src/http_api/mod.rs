@@ -15,18 +15,21 @@ use crate::routes::Routes;
 use axum::response::IntoResponse;
 pub use denials::DenialIn;
 pub use extract::{Body, RunIn};
-pub use leases::LeaseIn;
 use http::{Method, header};
+pub use leases::LeaseIn;
 
 /// The API's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    runs::routes().and(denials::routes()).and(kept::routes()).and(connections::routes()).and(leases::routes()).and(small::routes()).and(scrub::routes()).and(vault::routes()).add(
-        Method::GET,
-        "/api/openapi.json",
-        "This list, for programs (OpenAPI 3.1).",
-        openapi,
-    )
+    runs::routes()
+        .and(denials::routes())
+        .and(kept::routes())
+        .and(connections::routes())
+        .and(leases::routes())
+        .and(small::routes())
+        .and(scrub::routes())
+        .and(vault::routes())
+        .add(Method::GET, "/api/openapi.json", "This list, for programs (OpenAPI 3.1).", openapi)
 }
 
 async fn openapi(_: Public) -> impl IntoResponse {
@@ -36,6 +39,7 @@ async fn openapi(_: Public) -> impl IntoResponse {
 /// Shorthand for the handlers' first argument.
 type By<S> = Scoped<S>;
 use right::{
-    ConnectionsManage, ConnectionsRead, ConsoleSignInLink, EvidenceRead, LeasesRead, LeasesRevoke, ModelsManage, ModelsRead, PlatformStatus, ProfilesEdit, RunsCancel, RunsCreate, RunsPause,
-    RunsPropose, RunsRead, SecretsDelete, SecretsList, SecretsSet, VaultBackup, VaultRotate,
+    ConnectionsManage, ConnectionsRead, ConsoleSignInLink, EvidenceRead, LeasesRead, LeasesRevoke, ModelsManage,
+    ModelsRead, PlatformStatus, ProfilesEdit, RunsCancel, RunsCreate, RunsPause, RunsPropose, RunsRead, SecretsDelete,
+    SecretsList, SecretsSet, VaultBackup, VaultRotate,
 };

@@ -40,7 +40,11 @@ async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
     for (body, at, says) in [
         ("task=+&repo=&model=&profile=", "task-wrong", "A task takes"),
         ("task=keep+%3Cme%3E&repo=a%2Fb&model=m&profile=default", "repo-wrong", "neither an absolute path"),
-        ("task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=", "repo-wrong", "names no repository at https://x/y"),
+        (
+            "task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=",
+            "repo-wrong",
+            "names no repository at https://x/y",
+        ),
         ("task=keep+%3Cme%3E&model=gone", "model-wrong", "There is no model"),
         ("task=keep+%3Cme%3E&profile=..%2Fx", "profile-wrong", "is no profile"),
         ("task=keep+%3Cme%3E&profile=gone", "profile-wrong", "There is no profile"),

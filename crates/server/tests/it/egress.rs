@@ -427,7 +427,9 @@ async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() 
     let (version, _) = table(&mut gateway, &launch.run).await;
     let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 5, ..read(&launch, version) };
     let EgressWord::Granted { grant, .. } = ask(&mut gateway, many).await else { panic!("denied") };
-    gateway.say(&FromGateway::Reads { grant, before: 0, reads: vec![one("https://docs.example.org/a")], over: false }).await;
+    gateway
+        .say(&FromGateway::Reads { grant, before: 0, reads: vec![one("https://docs.example.org/a")], over: false })
+        .await;
     while told(&stage, &launch.run).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
