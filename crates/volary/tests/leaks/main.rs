@@ -6,9 +6,10 @@ mod search;
 
 use everything::Said;
 use search::{Canary, Search};
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Read as _;
-use testkit::{Outside, Platform, mirror};
+use testkit::{ModelDouble, OauthDouble, Outside, Platform, Repo, Tokens, Turn, mirror};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
@@ -76,6 +77,136 @@ fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere(
         said.of(&format!("exec --profile {name}"), &out);
     }
     let mut search = Search::new(vec![Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    everything::look(&platform, &said, &mut search);
+    search.verdict();
+    platform.stop();
+}
+
+#[test]
+fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_shown_nowhere() {
+    let outside = Outside::enter();
+    let platform = Platform::start_with(VOLARY, &outside.options());
+    let (odd, plain) = (odd(), plain());
+    let mut said = Said::default();
+    for (name, value) in [("odd", &odd), ("plain", &plain)] {
+        platform.secret(&format!("capability/{name}"), value);
+        let rows = mirror::WAYS.map(|way| {
+            let url = format!("https://{}/{way}/r", mirror::HOST);
+            format!("[[repository]]\nid = \"{way}\"\nurl = \"{url}\"\nsecret = \"capability/{name}\"\n")
+        });
+        std::fs::write(platform.home().join(format!("profiles/{name}.toml")), rows.concat()).expect("it is written");
+        let ask = mirror::WAYS
+            .map(|way| format!("GIT_TRACE_CURL=1 git ls-remote https://{}/{way}/r 2>&1 | cat; ", mirror::HOST))
+            .concat();
+        let out = platform.cli(&["exec", "--profile", name, "--", "sh", "-c", &ask]);
+        // The control: the gateway refused what is no answer of a git host; it had asked.
+        let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(shown.contains("/git/") && !shown.contains("you sent nothing"), "{shown}");
+        said.of(&format!("git by {name}"), &out);
+    }
+    let granted = platform.json(&["runs", "--json"]);
+    let runs = granted.as_array().expect("a list");
+    let log = |run: &Value| platform.ok(&["log", run["run"].as_str().expect("an id"), "--json"]);
+    assert!(runs.iter().all(|run| log(run).contains(mirror::HOST)), "the host was not asked");
+    let mut search = Search::new(vec![Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    everything::look(&platform, &said, &mut search);
+    search.verdict();
+    platform.stop();
+}
+
+/// A command's ways to tell what it was given: to the terminal in each form, as an error, in names, in files.
+const TELLS: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; echo "given: $v"; echo "error: bad token $v" >&2; printf %s "$v" | base64 -w 0; echo; printf "x%s" "$v" | base64 -w 0; echo; printf "xx%s" "$v" | base64 -w 0; echo; printf %s "$v" | od -An -v -tx1 | tr -d " \n"; echo; printf %s "$v" | rev; echo; cd $HOME; : > "named-$(printf %s "$v" | tr / _)"; echo "$v" > log; ls -l; cat log; (echo "$v" > /workspace/left) 2>&1; exit 3'"#;
+
+#[test]
+fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor_told_to_the_model() {
+    const MODEL_KEY: &str = "sk-ant-api03-of-the-leak-hunt-itself";
+    let platform = Platform::start(VOLARY);
+    let value = odd().replace('"', "'").replace('\\', "_");
+    platform.secret("capability/shop", &value);
+    let ways = [
+        ("in-variable", "{ variable = \"TOKEN\" }"),
+        ("in-file", "{ file = \"TOKEN_FILE\" }"),
+        ("on-input", "\"stdin\""),
+    ];
+    let rows = ways.map(|(name, delivery)| {
+        format!(
+            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
+             destinations = [\"shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
+        )
+    });
+    std::fs::write(platform.home().join("profiles/shop.toml"), rows.concat()).expect("it is written");
+    let wish =
+        |name: &str| ("lease".to_owned(), json!({ "capability": name, "destination": "shop", "reason": "to publish" }));
+    let tell = |lease: usize| {
+        ("shell".to_owned(), json!({ "command": TELLS, "timeout": 500, "lease": format!("{{lease {lease}}}") }))
+    };
+    let turns = vec![
+        Turn { tools: ways.map(|(name, _)| wish(name)).to_vec(), ..Turn::says("I ask.") },
+        Turn { tools: (1..=ways.len()).map(tell).collect(), ..Turn::says("I go.") },
+        Turn::says("Done."),
+    ];
+    let double = ModelDouble::start(MODEL_KEY, turns);
+    platform.secret("model/anthropic", MODEL_KEY);
+    let add = ["model", "add", "m", "--provider", "anthropic", "--id", "claude-test", "--base"];
+    drop(platform.ok(&[&add[..], &[&double.url(), "--internal", "--price", "3,15"]].concat()));
+    let repo = Repo::failing();
+    let mut said = Said::default();
+    let out = platform.cli(&["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "publish it"]);
+    said.of("run", &out);
+    let mut search =
+        Search::new(vec![Canary::new("the command's secret", &value), Canary::new("the model's key", MODEL_KEY)]);
+    let told: Vec<String> =
+        double.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    let last = told.last().expect("the model was asked");
+    // The control: each of the three told, and what it told was taken out.
+    assert!(last.matches("given: [scrubbed:capability/shop").count() >= ways.len(), "{last}\n{:?}", out.status);
+    told.iter().for_each(|body| search.through("a request to the model", body.as_bytes()));
+    everything::look(&platform, &said, &mut search);
+    search.below(repo.path());
+    search.verdict();
+    platform.stop();
+}
+
+#[test]
+fn a_connections_tokens_are_kept_sealed_and_shown_nowhere() {
+    let platform = Platform::start(VOLARY);
+    let provider = OauthDouble::start(Tokens::Once, Some(1));
+    let urls = ["/authorize", "/token", "/device", "/revoke"].map(|path| provider.url(path));
+    let [authorize, token, device, revoke] = urls.each_ref().map(String::as_str);
+    let secret = plain();
+    let mut said = Said::default();
+    let add = [
+        "connect",
+        "add",
+        "x",
+        "--client-id",
+        "volary",
+        "--internal",
+        "--authorize-url",
+        authorize,
+        "--token-url",
+        token,
+    ];
+    let add = [&add[..], &["--device-url", device, "--revoke-url", revoke, "--scopes", "read"]].concat();
+    for line in [
+        &add[..],
+        &["connect", "sign-in", "x"],
+        &["connect", "test", "x"],
+        &["connect", "list"],
+        &["connect", "list", "--json"],
+    ] {
+        said.of(&line.join(" "), &platform.cli(line));
+    }
+    platform.secret("capability/beside", &secret);
+    drop(platform.cli(&["exec", "--", "true"]));
+    assert!(provider.refreshes() >= 1, "nothing was refreshed");
+    // The provider's tokens are numbered; what begins so is one.
+    let mut search = Search::new(vec![
+        Canary::new("a refresh token", "refresh-canary-1"),
+        Canary::new("the next refresh token", "refresh-canary-2"),
+        Canary::new("an access token", "access-canary-1"),
+        Canary::new("the secret beside", &secret),
+    ]);
     everything::look(&platform, &said, &mut search);
     search.verdict();
     platform.stop();

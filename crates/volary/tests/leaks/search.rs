@@ -15,9 +15,9 @@ pub struct Canary {
 }
 
 impl Canary {
-    /// Of a value of 16 bytes or more.
+    /// Of a value of 12 bytes or more.
     pub fn new(what: &str, value: &str) -> Self {
-        assert!(value.len() >= 16, "{what} is too short to be told from chance");
+        assert!(value.len() >= 12, "{what} is too short to be told from chance");
         let hex = |upper: bool| {
             value.bytes().map(|b| if upper { format!("{b:02X}") } else { format!("{b:02x}") }).collect::<String>()
         };
