@@ -25,6 +25,7 @@ pub(crate) mod authority;
 pub(crate) mod body;
 mod decode;
 mod fault;
+mod frames;
 #[cfg(test)]
 mod fuzz;
 mod hello;
@@ -163,7 +164,7 @@ async fn through(
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
         let host = hyper::upgrade::on(&mut response);
-        next.set(After::Socket { on, host, line, leave, scrubber });
+        next.set(After::Socket { on, host, line, leave, scrubber, trace: std::mem::take(trace) });
         return Ok(switch_protocols(headers));
     }
     if status.is_informational() {

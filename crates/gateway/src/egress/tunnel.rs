@@ -4,6 +4,7 @@
 //!
 //! Read [`After`], [`follow`], [`intercept`], then [`pipe`].
 
+use super::frames::{self, Frames};
 use super::hello::{self, Look};
 use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS};
 use super::line::Line;
@@ -45,7 +46,7 @@ pub(crate) enum After {
     /// Bytes that are not looked into, but for the first message.
     Tunnel { on: OnUpgrade, host: Name, stream: TcpStream, budget: Budget, leave: Leave },
     /// A WebSocket.
-    Socket { on: OnUpgrade, host: OnUpgrade, line: Line, leave: Leave, scrubber: Option<Scrubber> },
+    Socket { on: OnUpgrade, host: OnUpgrade, line: Line, leave: Leave, scrubber: Option<Scrubber>, trace: Trace },
 }
 
 /// Where a request leaves what is to follow on its connection.
@@ -83,14 +84,17 @@ pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After)
                 Err(Ended::Broken(error)) => tracing::debug!(%error, %run, "a tunnel ended"),
             }
         }
-        After::Socket { on, host, line, leave, scrubber } => {
+        After::Socket { on, host, line, leave, scrubber, trace } => {
             let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
             let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
-            let piped =
-                pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, scrubber.as_ref());
+            let looks = Looks { frames: Some(Frames::default()), scrubber: scrubber.as_ref() };
+            let piped = pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, looks);
             match piped.await {
                 Ok(()) => leave.is_whole(),
-                Err(error) => tracing::debug!(%error, %run, "a WebSocket ended"),
+                Err(error) => match error.get_ref().and_then(|why| why.downcast_ref::<frames::Fault>()) {
+                    Some(fault) => record(caller, &fault.refusal(), &trace).await,
+                    None => tracing::debug!(%error, %run, "a WebSocket ended"),
+                },
             }
             drop(line);
         }
@@ -303,13 +307,22 @@ async fn tunnel(
     stream.write_all(&first).await?;
     let bounds =
         Bounds { bytes: budget.bytes.saturating_sub(first.len() as u64), time: Duration::from_secs(budget.seconds) };
-    match pipe(client, stream, bounds, leave, spent, None).await {
+    match pipe(client, stream, bounds, leave, spent, Looks::default()).await {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
             refused("tunnel.budget", "The tunnel has carried all that it may, or stood as long as it may.")
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What is looked at on the way, each direction: nothing, unless said.
+#[derive(Default)]
+struct Looks<'a> {
+    /// What the box says, before it is passed on.
+    frames: Option<Frames>,
+    /// What comes back.
+    scrubber: Option<&'a Scrubber>,
 }
 
 /// How much, and how long.
@@ -324,15 +337,16 @@ struct Bounds {
 /// that is not known here does not survive a change.
 ///
 /// # Errors
-/// `QuotaExceeded` beyond the bounds; a side's own error.
+/// `QuotaExceeded` beyond the bounds; a [`frames::Fault`] in what the box says; a side's own error.
 async fn pipe(
     client: impl AsyncRead + AsyncWrite + Unpin,
     host: impl AsyncRead + AsyncWrite + Unpin,
     bounds: Bounds,
     leave: &Leave,
     spent: &Spent,
-    scrubber: Option<&Scrubber>,
+    looks: Looks<'_>,
 ) -> io::Result<()> {
+    let Looks { mut frames, scrubber } = looks;
     let left = AtomicU64::new(bounds.bytes);
     let take = |bytes: usize| {
         let enough = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| l.checked_sub(bytes as u64)).is_ok();
@@ -348,6 +362,9 @@ async fn pipe(
                 return to_host.shutdown().await;
             }
             take(bytes)?;
+            if let Some(frames) = &mut frames {
+                frames.look(&piece[..bytes]).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
+            }
             leave.sent(bytes);
             idle(to_host.write_all(&piece[..bytes])).await?;
         }

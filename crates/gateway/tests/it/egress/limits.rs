@@ -344,7 +344,7 @@ async fn a_websocket_that_pauses_for_a_minute_is_cut_and_none_is_longer_than_600
         );
         tls.write_all(head.as_bytes()).await.unwrap();
         until(&mut tls, "\r\n\r\n").await;
-        let long = vec![b'a'; 4096];
+        let long = super::writes::frame(&[b'a'; 4096]);
         let mut echoes = 0;
         loop {
             // The scrubber holds the end of it back, and gives it out with the next one.

@@ -266,7 +266,8 @@ impl Origin {
                         let mut stream = TokioIo::new(stream);
                         let mut piece = [0; 1024];
                         while let Ok(length @ 1..) = stream.read(&mut piece).await {
-                            let said = if &piece[..length] == b"who" { shown.as_bytes() } else { &piece[..length] };
+                            let said =
+                                if piece[..length].ends_with(b"who") { shown.as_bytes() } else { &piece[..length] };
                             if stream.write_all(said).await.is_err() {
                                 return;
                             }

@@ -239,6 +239,50 @@ async fn what_would_hide_a_part_of_an_answer_is_dropped_from_a_request_with_a_cr
     assert_eq!((seen.header("range"), seen.header("accept-encoding")), (Some("bytes=0-1"), Some("gzip")));
 }
 
+/// A binary message of a client's, masked with nothing, in one frame.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("a short one").to_be_bytes();
+    [&[0x82, 0x80 | 126][..], &length, &[0; 4], payload].concat()
+}
+
+/// A WebSocket through the door to `/socket`.
+async fn socket(world: &World) -> impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + use<> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+    let head = format!(
+        "GET /socket HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    tls.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    crate::house::soon("an answer", async {
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(tls.read_u8().await.expect("an answer"));
+        }
+    })
+    .await;
+    tls
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_handle_in_a_masked_message_of_a_websocket_and_what_is_no_frame_end_it_and_are_recorded() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mask = [0x5a, 0xc3, 0x17, 0x88];
+    let mut hidden = frame(format!("take {HANDLE}").as_bytes());
+    hidden[4..8].copy_from_slice(&mask);
+    for (n, byte) in hidden[8..].iter_mut().enumerate() {
+        *byte ^= mask[n % 4];
+    }
+    for (what, rule) in [(hidden, "handle.websocket"), (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "websocket.frame")] {
+        let mut world = world("UPGRADE", "/socket").await;
+        let mut tls = socket(&world).await;
+        tls.write_all(&what).await.unwrap();
+        let mut rest = Vec::new();
+        drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
+        assert_eq!(rest, b"", "the host heard it and said it back");
+        assert_eq!(world.refusal().await.rule, rule);
+    }
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_websocket_that_a_row_allows_passes_both_ways_and_is_cut_before_it_says_the_credential() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -261,12 +305,12 @@ async fn a_websocket_that_a_row_allows_passes_both_ways_and_is_cut_before_it_say
     assert_eq!(seen.header("sec-websocket-extensions"), None);
     assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
     // Long enough that the scrubber holds none of it back.
-    let long = vec![b'a'; 4096];
+    let long = frame(&[b'a'; 4096]);
     tls.write_all(&long).await.unwrap();
     let mut back = vec![0; 1024];
     crate::house::soon("an echo", tls.read_exact(&mut back)).await.unwrap();
-    assert!(back.iter().all(|b| *b == b'a'));
-    tls.write_all(b"who").await.unwrap();
+    assert_eq!(back, long[..1024]);
+    tls.write_all(&frame(b"who")).await.unwrap();
     let mut rest = Vec::new();
     drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
     assert!(!String::from_utf8_lossy(&rest).contains(TOKEN));

@@ -1,0 +1,186 @@
+//! What a box says over a WebSocket (RFC 6455), taken apart as it passes: the frames are masked, and what stands in them
+//! is looked through for handles as every body is.
+//!
+//! No extension is ever agreed on (the header that offers one is taken off), so a payload is what it says. What is no
+//! frame of a client's is not passed on: a host that reads it otherwise would be told what was not looked at.
+
+use super::body::Watch;
+use crate::refusal::Refusal;
+use std::fmt;
+
+/// Longest payload of a control frame, in bytes.
+const MAX_CONTROL: u64 = 125;
+
+/// Why a WebSocket is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is no frame as a client sends them.
+    Frame,
+    /// A handle stands in it.
+    Handle,
+}
+
+impl Fault {
+    /// The refusal that tells it.
+    pub(crate) fn refusal(self) -> Refusal {
+        match self {
+            Self::Frame => Refusal::policy("websocket.frame", self.why()),
+            Self::Handle => Refusal::policy("handle.websocket", self.why()),
+        }
+    }
+
+    fn why(self) -> &'static str {
+        match self {
+            Self::Frame => "What was sent over the WebSocket is no masked frame of RFC 6455 without extensions.",
+            Self::Handle => "A handle stood in a message over the WebSocket; it is replaced in its one header alone.",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A client's frames, in pieces as they come.
+#[derive(Default)]
+pub(crate) struct Frames {
+    /// The head of the frame that begins, 14 bytes at most.
+    head: Vec<u8>,
+    /// What is still to come of the frame's payload.
+    left: u64,
+    mask: [u8; 4],
+    at: usize,
+    control: bool,
+    /// Messages and control frames each by themselves: one may stand in the middle of the other.
+    said: Watch,
+    beside: Watch,
+}
+
+impl Frames {
+    /// Looks at the next piece, which is passed on only after that.
+    ///
+    /// # Errors
+    /// [`Fault`]; then nothing more may be passed on.
+    pub(crate) fn look(&mut self, mut piece: &[u8]) -> Result<(), Fault> {
+        while !piece.is_empty() {
+            if self.left == 0 {
+                self.head.push(piece[0]);
+                piece = &piece[1..];
+                self.begin()?;
+                continue;
+            }
+            let bytes = piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let plain: Vec<u8> =
+                piece[..bytes].iter().enumerate().map(|(n, byte)| byte ^ self.mask[(self.at + n) % 4]).collect();
+            self.at = (self.at + bytes) % 4;
+            self.left -= bytes as u64;
+            piece = &piece[bytes..];
+            let watch = if self.control { &mut self.beside } else { &mut self.said };
+            if watch.meets_handle(&plain) {
+                return Err(Fault::Handle);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the head, once all of it is there.
+    fn begin(&mut self) -> Result<(), Fault> {
+        let (first, second) = match self.head[..] {
+            [first, second, ..] => (first, second),
+            _ => return Ok(()),
+        };
+        let (last, extended, kind) = (first & 0x80 != 0, first & 0x70 != 0, first & 0x0f);
+        if extended || !matches!(kind, 0..=2 | 8..=10) || second & 0x80 == 0 {
+            return Err(Fault::Frame);
+        }
+        let long = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        if self.head.len() < 2 + long + 4 {
+            return Ok(());
+        }
+        let length = match long {
+            0 => u64::from(second & 0x7f),
+            _ => self.head[2..2 + long].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        self.control = kind >= 8;
+        if length >> 63 != 0 || self.control && (length > MAX_CONTROL || !last) {
+            return Err(Fault::Frame);
+        }
+        self.mask.copy_from_slice(&self.head[2 + long..2 + long + 4]);
+        (self.left, self.at) = (length, 0);
+        self.head.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANDLE: &str = "vh_q7w3e5r2t4abcdefghijklmnopqrstuvwxyz234567abcdefghij";
+
+    fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(0x80 | length as u8),
+            length @ 126..=65535 => {
+                frame.push(0x80 | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(mask);
+        frame.extend(payload.iter().enumerate().map(|(n, byte)| byte ^ mask[n % 4]));
+        frame
+    }
+
+    fn looked(bytes: &[u8], piece: usize) -> Result<(), Fault> {
+        let mut frames = Frames::default();
+        bytes.chunks(piece).try_for_each(|piece| frames.look(piece))
+    }
+
+    #[test]
+    fn a_handle_in_masked_frames_is_met_however_they_and_their_bytes_are_cut() {
+        let mask = [0x5a, 0xc3, 0x17, 0x88];
+        for length in [0, 10, 200, 70_000] {
+            let text = [vec![b'-'; length], HANDLE.as_bytes().to_vec(), b" end".to_vec()].concat();
+            for piece in if length < 1000 { [1, 7, 4096] } else { [1021, 4096, usize::MAX] } {
+                assert_eq!(looked(&frame(0x82, &text, mask), piece), Err(Fault::Handle), "{length} {piece}");
+                let (one, two) = text.split_at(length + 9);
+                // A message in two frames, a ping between them.
+                let parts =
+                    [frame(0x01, one, mask), frame(0x89, b"are you there", mask), frame(0x80, two, [1, 2, 3, 4])];
+                assert_eq!(looked(&parts.concat(), piece), Err(Fault::Handle), "{length} {piece}, in two");
+            }
+        }
+        assert_eq!(looked(&frame(0x89, HANDLE.as_bytes(), mask), 3), Err(Fault::Handle), "in a ping");
+    }
+
+    #[test]
+    fn what_holds_none_passes_and_what_is_no_clients_frame_does_not() {
+        let mask = [9, 8, 7, 6];
+        let good = [frame(0x81, b"hello", mask), frame(0x82, &vec![7; 70_000], mask), frame(0x88, b"", mask)].concat();
+        for piece in [61, 1021, usize::MAX] {
+            assert_eq!(looked(&good, piece), Ok(()));
+        }
+        let unmasked = [0x81, 5, b'h', b'e', b'l', b'l', b'o'];
+        let long_ping = frame(0x89, &[0; 126], mask);
+        for bad in
+            [&unmasked[..], b"GET / HTTP/1.1\r\n", &frame(0xc1, b"x", mask), &frame(0x83, b"x", mask), &long_ping]
+        {
+            assert_eq!(looked(bad, 1), Err(Fault::Frame), "{bad:?}");
+        }
+        assert_eq!(looked(&frame(0x09, b"x", mask), 1), Err(Fault::Frame), "a ping in parts");
+        assert_eq!(looked(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1), Err(Fault::Frame), "too long");
+    }
+}
