@@ -164,7 +164,7 @@ async fn through(
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
         let host = hyper::upgrade::on(&mut response);
-        next.set(After::Socket { on, host, line, leave, scrubber, trace: std::mem::take(trace) });
+        next.set(After::Socket { on, host, line: Box::new(line), leave, scrubber, trace: std::mem::take(trace) });
         return Ok(switch_protocols(headers));
     }
     if status.is_informational() {

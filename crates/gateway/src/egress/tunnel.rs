@@ -46,7 +46,7 @@ pub(crate) enum After {
     /// Bytes that are not looked into, but for the first message.
     Tunnel { on: OnUpgrade, host: Name, stream: TcpStream, budget: Budget, leave: Leave },
     /// A WebSocket.
-    Socket { on: OnUpgrade, host: OnUpgrade, line: Line, leave: Leave, scrubber: Option<Scrubber>, trace: Trace },
+    Socket { on: OnUpgrade, host: OnUpgrade, line: Box<Line>, leave: Leave, scrubber: Option<Scrubber>, trace: Trace },
 }
 
 /// Where a request leaves what is to follow on its connection.
