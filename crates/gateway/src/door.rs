@@ -167,7 +167,7 @@ async fn serve(gate: Arc<Gate>, caller: Arc<Caller>, listener: TcpListener, cut:
         connections.spawn(async move {
             if may_be_runner && private::is_runner(&stream, Duration::from_secs(HEAD_SECS)).await {
                 drop((seat, own));
-                return private::serve(&gate, &caller.run, stream).await;
+                return private::serve(&gate, &caller, stream).await;
             }
             connection(&gate, &caller, stream, cut).await;
             drop((seat, own));

@@ -10,12 +10,15 @@
 //! Read [`is_runner`], [`serve`], then [`one_use`].
 
 use crate::Gate;
+use crate::call::Caller;
+use crate::refusal::{Refusal, Trace};
+use crate::server::Lost;
 use crate::server::leases::Taken;
 use api::delivery::{FromRunner, MAX_USES, RUNNER, ToRunner};
 use api::frame;
 use api::grants::WireSecret;
 use api::leases::{LeaseEnd, LeaseUse, LeaseUser};
-use model::{LeaseId, RunId};
+use model::LeaseId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +35,8 @@ pub(crate) async fn is_runner(stream: &TcpStream, patience: Duration) -> bool {
 }
 
 /// Serves the runner until it hangs up or the door is shut. What it had under way is broken off then.
-pub(crate) async fn serve(gate: &Arc<Gate>, run: &RunId, mut stream: TcpStream) {
+pub(crate) async fn serve(gate: &Arc<Gate>, caller: &Arc<Caller>, mut stream: TcpStream) {
+    let run = &caller.run;
     if let Err(error) = stream.set_nodelay(true).and(stream.read_u8().await.map(drop)) {
         tracing::debug!(%error, %run, "a runner was gone before it was served");
         return;
@@ -54,7 +58,7 @@ pub(crate) async fn serve(gate: &Arc<Gate>, run: &RunId, mut stream: TcpStream) 
                     }
                     let (end, ended) = oneshot::channel();
                     open.insert(id, end);
-                    let used = (run.clone(), lease, by);
+                    let used = (caller.clone(), lease, by);
                     uses.spawn(one_use(gate.clone(), id, used, ended, answer.clone()));
                 }
                 Ok(FromRunner::End { id, outcome }) => {
@@ -86,13 +90,29 @@ pub(crate) async fn serve(gate: &Arc<Gate>, run: &RunId, mut stream: TcpStream) 
 async fn one_use(
     gate: Arc<Gate>,
     id: u64,
-    (run, lease, by): (RunId, LeaseId, LeaseUser),
+    (caller, lease, by): (Arc<Caller>, LeaseId, LeaseUser),
     mut ended: oneshot::Receiver<LeaseEnd>,
     answer: mpsc::Sender<ToRunner>,
 ) {
-    let mut held = match gate.server.use_lease(LeaseUse { run, lease, by }).await {
-        Ok(Taken::Value(held)) => held,
+    // A box asks for as many uses as it likes, and each denial of the server's is a record.
+    if let Err(no) = caller.tally.may_ask() {
+        let denied = match caller.tally.record(Trace::default().refused(&no)).await {
+            Ok(()) => no,
+            Err(Lost) => Refusal::record_lost(),
+        };
+        drop(answer.send(ToRunner::Denied { id, rule: denied.rule, why: denied.why }).await);
+        return;
+    }
+    let mut held = match gate.server.use_lease(LeaseUse { run: caller.run.clone(), lease, by }).await {
+        Ok(Taken::Value(held)) => {
+            caller.tally.granted();
+            held
+        }
         Ok(Taken::Denied { rule, why }) => {
+            // What the server could not record is no record.
+            if rule != "server.failed" {
+                caller.tally.denied();
+            }
             drop(answer.send(ToRunner::Denied { id, rule, why }).await);
             return;
         }

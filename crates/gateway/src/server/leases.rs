@@ -30,6 +30,8 @@ pub(super) struct Use {
     run: RunId,
     lease: LeaseId,
     asker: oneshot::Sender<Taken>,
+    /// The run is over since it was asked for.
+    is_over: bool,
 }
 
 impl Leases {
@@ -143,7 +145,7 @@ impl Server {
             }
             shared.last_id += 1;
             let id = shared.last_id;
-            let of = Use { run: used.run.clone(), lease: used.lease.clone(), asker: answered };
+            let of = Use { run: used.run.clone(), lease: used.lease.clone(), asker: answered, is_over: false };
             shared.leases.uses.insert(id, of);
             shared.queue.push_back(Queued { message: FromGateway::UseLease { id, used }, written: None });
         }
@@ -159,7 +161,7 @@ impl Server {
     }
 
     pub(super) fn lease_value(self: &Arc<Self>, id: u64, word: ValueWord) {
-        let Some(Use { run, lease, asker }) = self.shared().leases.uses.remove(&id) else {
+        let Some(Use { run, lease, asker, is_over }) = self.shared().leases.uses.remove(&id) else {
             // The connection that it was asked on is gone, and with it whoever asked; the server ends what is not named to it.
             return;
         };
@@ -171,7 +173,15 @@ impl Server {
                     self.recent.note(&secret, &value.0, Instant::now());
                 }
                 let mut shared = self.shared();
-                let (tell, revoked) = watch::channel(shared.leases.revoked.contains(&lease));
+                if is_over || shared.leases.revoked.contains(&lease) {
+                    drop(shared);
+                    // The server has begun this use, and it is never made.
+                    self.post(FromGateway::EndLease { lease, outcome: LeaseEnd::Broken });
+                    let why = "It was taken back; ask for another one.".to_owned();
+                    drop(asker.send(Taken::Denied { rule: "lease.revoked".into(), why }));
+                    return;
+                }
+                let (tell, revoked) = watch::channel(false);
                 shared.leases.held.insert(lease.clone(), (run, tell));
                 drop(shared);
                 let outcome = LeaseEnd::Broken;
@@ -194,12 +204,16 @@ impl Server {
         drop(asker.send(taken));
     }
 
-    /// A run is over, and with it whatever uses a lease of it.
+    /// A run is over, and with it whatever uses a lease of it, or is about to.
     pub(crate) fn revoke_all(&self, run: &RunId) {
-        for (of, held) in self.shared().leases.held.values() {
+        let mut shared = self.shared();
+        for (of, held) in shared.leases.held.values() {
             if of == run {
                 held.send_replace(true);
             }
+        }
+        for of in shared.leases.uses.values_mut().filter(|of| of.run == *run) {
+            of.is_over = true;
         }
     }
 

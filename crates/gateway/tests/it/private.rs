@@ -157,6 +157,47 @@ async fn a_use_whose_lease_is_taken_back_or_whose_time_is_over_is_ended_and_coun
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_value_that_comes_after_its_lease_was_taken_back_or_its_run_is_over_goes_into_no_box() {
+    let mut house = house().await;
+    let (door, _) = house.another_run("run3").await;
+    let mut line = runner(door).await;
+    for (number, letter) in [(1, 'a'), (2, 'b')] {
+        wants(&mut line, number, letter).await;
+        let id = asked(&mut house, "run3", letter).await;
+        let over = match letter {
+            'a' => ToGateway::RevokeLease { lease: lease('a') },
+            _ => ToGateway::Close { run: RunId::parse("run3").expect("an id") },
+        };
+        house.say.send(over).expect("the server lives");
+        // A run's end is carried out beside what is read.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        give(&house, id, 600);
+        assert!(
+            matches!(told(&mut line).await, ToRunner::Denied { id, rule, .. } if id == number && rule == "lease.revoked")
+        );
+        assert_eq!(ended(&mut house, letter).await, LeaseEnd::Broken, "{letter}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_box_whose_uses_are_denied_again_and_again_asks_the_server_no_more() {
+    let mut house = house().await;
+    let (door, _) = house.another_run("run3").await;
+    let mut line = runner(door).await;
+    for number in 1..=1000 {
+        wants(&mut line, number, 'a').await;
+        let id = asked(&mut house, "run3", 'a').await;
+        let word = ValueWord::Denied { rule: "lease.unknown".into(), why: "There is none.".into() };
+        house.say.send(ToGateway::LeaseValue { id, word }).expect("the server lives");
+        assert!(matches!(told(&mut line).await, ToRunner::Denied { rule, .. } if rule == "lease.unknown"));
+    }
+    wants(&mut line, 1001, 'a').await;
+    assert!(matches!(told(&mut line).await, ToRunner::Denied { id: 1001, rule, .. } if rule == "door.flood"));
+    let FromGateway::Refused { verdict, .. } = house.hear().await else { panic!("it is not recorded") };
+    assert_eq!(verdict.rule, "door.flood");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_runner_that_is_gone_ends_what_it_used() {
     let mut house = house().await;
     let (door, _) = house.another_run("run3").await;
