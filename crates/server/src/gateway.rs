@@ -220,7 +220,6 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     let FromGateway::Hello { open, leases } = hello else { bail!("its first word is no hello") };
     // It also names calls that it settles again, in case that was not heard; most of those are settled.
     let (under_way, left) = grants::settle_left(app, &open).await?;
-    leases::end_left(app, &leases).await?;
     tracing::info!(
         "a gateway is connected; {under_way} calls are under way, {left} of an earlier one were settled at their reservation"
     );
@@ -230,6 +229,8 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     // First of all; there is room for one.
     out.try_send(ToGateway::Hello { fingerprints: WireSecret::of_key(app.keys.fingerprints()) })?;
     app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone() }));
+    // Only now: a lease that is taken back from here on is told to this gateway, and one that was before, below.
+    let taken_back = leases::end_left(app, &leases).await?;
 
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(async move {
@@ -240,6 +241,9 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
             }
         }
     });
+    for lease in taken_back {
+        out.send(ToGateway::RevokeLease { lease }).await?;
+    }
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let message = match frame::read::<FromGateway>(&mut from).await {
@@ -248,6 +252,11 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
             Err(e) => return Err(e.into()),
         };
         while tasks.try_join_next().is_some() {}
+        // At once, and in nobody's place: those who have all the places may be the ones that wait for it.
+        if matches!(message, FromGateway::Probed { .. } | FromGateway::Called { .. } | FromGateway::Walls { .. }) {
+            answer(app, message, &out, &asked).await;
+            continue;
+        }
         let permit = at_once.clone().acquire_owned().await?;
         let (app, out, asked) = (app.clone(), out.clone(), asked.clone());
         tasks.spawn(async move {

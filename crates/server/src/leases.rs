@@ -20,7 +20,6 @@ use model::capability::{Delivery, Kind};
 use model::event::Verdict;
 use model::{LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
-use scrub::Scrubber;
 use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::leases::LeaseRow;
@@ -35,9 +34,9 @@ pub const LISTED: u32 = 500;
 ///
 /// # Errors
 /// When it could not be recorded; then there is no lease.
-pub async fn ask(app: &App, ask: LeaseAsk) -> Result<LeaseWord, Fault> {
+pub async fn ask(app: &App, mut ask: LeaseAsk) -> Result<LeaseWord, Fault> {
     if let Some(row) = app.store.run(&ask.run).await?
-        && let Some(connection) = judge::connection_of(&row.profile, &ask.capability)
+        && let Some(connection) = judge::connection_of_row(&row.profile, &ask.capability)
     {
         // That its token cannot be fresh is said, and recorded, with the word.
         drop(connections::refresh::ready(app, &connection).await);
@@ -45,13 +44,17 @@ pub async fn ask(app: &App, ask: LeaseAsk) -> Result<LeaseWord, Fault> {
     let at = now();
     let run = ask.run.clone();
     let scrubber = app.scrubber();
+    // Before anything is cut from it: what is said of the question repeats it, and goes on record.
+    for text in [&mut ask.capability, &mut ask.destination, &mut ask.reason] {
+        *text = scrubber.scrub_str(text).into_owned();
+    }
     let (word, last) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let mut row = tx.run(&ask.run).await?;
                 let word = judge::ask(tx, &ask, row.as_ref(), at).await?;
-                let lease = asked(&ask, &word, &scrubber, at);
+                let lease = asked(&ask, &word, at);
                 tx.add_lease(&lease)?;
                 let also = record::fields(json!({
                     "lease": lease.id, "capability": lease.capability, "destination": lease.destination,
@@ -84,9 +87,9 @@ fn granted_why(lease: &LeaseRow) -> String {
     format!("One use within {seconds} s, by {}.", lease.delivery.word())
 }
 
-/// The row of a question that was answered.
-fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, scrubber: &Scrubber, at: Moment) -> LeaseRow {
-    let cut = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
+/// The row of a question that was answered, and scrubbed before.
+fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, at: Moment) -> LeaseRow {
+    let cut = |text: &str, most| text.chars().take(most).collect::<String>();
     let happening = match word {
         Ok(granted) => Happening::Grant { expires: at.plus_ms(i64::from(granted.seconds) * 1000) },
         Err(_) => Happening::Deny,
@@ -333,18 +336,22 @@ pub async fn ended(app: &App, lease: &LeaseId, outcome: LeaseEnd) -> Result<(), 
 }
 
 /// Ends every open lease but those in use at the gateway that has just connected: of the others nobody will say anything.
+/// Gives those that it has in use and that are not open any more: nobody told it, while it was away.
 ///
 /// # Errors
 /// The store's.
-pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<(), Fault> {
+pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<Vec<LeaseId>, Fault> {
     let (in_use, at) = (in_use.to_vec(), now());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                for mut lease in tx.open_leases().await?.into_iter().filter(|lease| !in_use.contains(&lease.id)) {
+                let open = tx.open_leases().await?;
+                let is_open = |id: &LeaseId| open.iter().any(|lease| lease.id == *id);
+                let over: Vec<LeaseId> = in_use.iter().filter(|id| !is_open(id)).cloned().collect();
+                for mut lease in open.into_iter().filter(|lease| !in_use.contains(&lease.id)) {
                     end_in(tx, &mut lease, Happening::Crash, at, ("crash", "server")).await?;
                 }
-                Ok(())
+                Ok(over)
             })
         })
         .await
@@ -391,7 +398,8 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Has the gateway end what is in use of these. One that is not connected names them to nobody when it comes back.
+/// Has the gateway end what is in use of these. One that is not connected is told when it is back, of those that it still
+/// uses: [`end_left`].
 fn withdraw(app: &App, leases: &[LeaseId]) {
     if let Some(gateway) = app.gateway() {
         leases.iter().for_each(|lease| gateway.revoke(lease));

@@ -270,6 +270,7 @@ fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
     let platform = platform();
     let before = key(&platform);
     let digits = fs::read_to_string(platform.home().join("keys/kek")).unwrap();
+    let in_use = format!("file = {:?}", platform.home().join("keys/kek"));
     let count = platform.home().join("run/count");
     let each_time = format!(
         "command = [\"/bin/sh\", \"-c\", \"echo x >> {0}; wc -l < {0} | md5sum | cut -c1-32 | sed 's/.*/&&/'\"]",
@@ -279,7 +280,8 @@ fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
         ("nothing", "--to takes"),
         ("env = \"VOLARY_NO_SUCH_VARIABLE\"", "is not set where `volary up` runs"),
         ("file = \"/nonexistent/key\"", "is missing"),
-        ("file = \"keys/kek\"", "is the one in use"),
+        ("file = \"keys/kek\"", "a key of the home's own is made, not named"),
+        (&in_use, "is the one in use"),
         ("command = [\"/bin/false\"]", "ended with"),
         (&each_time, "does not give the same key again"),
     ] {
@@ -297,6 +299,26 @@ fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
     }
     let config = fs::read_to_string(platform.home().join("vault.toml")).unwrap();
     assert!(!config.contains("[next]") && config.contains("keys/kek"), "{config}");
+    platform.stop();
+}
+
+#[test]
+fn a_key_of_before_is_named_by_its_absolute_path_and_never_deleted() {
+    let platform = platform();
+    let before = key(&platform);
+    let old = platform.home().join("keys/kek");
+    let digits = fs::read_to_string(&old).unwrap();
+    drop(platform.ok(&["vault", "rotate"]));
+    let made = format!("keys/kek-{}", key(&platform));
+    drop(platform.ok(&["vault", "rotate"]));
+    for name in ["keys/kek", made.as_str()] {
+        let refused = platform.cli(&["vault", "rotate", "--to", &format!("file = {name:?}")]);
+        assert!(!refused.status.success() && said(&refused).contains("absolute path"), "{}", said(&refused));
+        assert!(platform.home().join(name).exists(), "{name} was deleted");
+    }
+    drop(platform.ok(&["vault", "rotate", "--to", &format!("file = {old:?}")]));
+    assert_eq!((key(&platform), fs::read_to_string(&old).unwrap()), (before, digits));
+    is_open(&platform);
     platform.stop();
 }
 

@@ -98,6 +98,8 @@ async fn ask(app: &App, mut asking: Asking) {
             }
             // RFC 8628 §3.5: no connection is no end.
             Said::Untouched(_) => {}
+            // Nor is one that is busy: a code that was used up meanwhile is refused the next time.
+            Said::Unknown(_) if matches!(word, CallWord::Answered { status: 503, .. }) => {}
             Said::Refused(why) | Said::Unknown(why) => break why,
         }
     };

@@ -29,12 +29,15 @@ use store::chain::By;
 use store::connections::ConnectionRow;
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use vault::refresh::{Lapse, Life, Standing};
 use wire::{Client, Tokens};
 
 /// Most scopes of a connection, and longest of one, in bytes.
 const SCOPES: (usize, usize) = (64, 256);
+
+/// How many may wait for a token at a time, whichever connection it is of.
+const WAITING: usize = 64;
 
 /// What this process knows of connections beyond their rows; all of it may be lost.
 #[derive(Default)]
@@ -47,6 +50,18 @@ pub struct Desk {
     devices: Mutex<HashMap<String, (u64, DeviceView)>>,
     /// Something about a connection has changed.
     changed: Notify,
+    /// For those who wait for a change.
+    waiting: Seats,
+}
+
+/// Places for those who wait for a token. Each may hold the place of one of the gateway's questions; most of those places
+/// are for the ones that wait for nothing.
+struct Seats(Semaphore);
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self(Semaphore::new(WAITING))
+    }
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

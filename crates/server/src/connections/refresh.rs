@@ -57,6 +57,7 @@ struct Ticket {
 /// A refusal, for one that is closed, or does not become fresh in time.
 pub async fn ready(app: &App, name: &str) -> Result<(), Refusal> {
     let end = Instant::now() + PATIENCE;
+    let mut seat = None;
     loop {
         let changed = app.connections.changed.notified();
         match look(app, name).await {
@@ -65,6 +66,12 @@ pub async fn ready(app: &App, name: &str) -> Result<(), Refusal> {
             Ok(Looked::Later) => {}
             // Another server was faster with its record; what it did is seen at the next look.
             Err(fault) => tracing::warn!("the connection {name} could not be looked at: {}", fault.problem.message),
+        }
+        if seat.is_none() {
+            let Ok(taken) = app.connections.waiting.0.try_acquire() else {
+                return Err(Refusal::new("connection.stale", "Too many wait for this connection's token; try again."));
+            };
+            seat = Some(taken);
         }
         if Instant::now() >= end {
             let why = format!("The access token of the connection {name:?} is over, and no new one has come yet.");

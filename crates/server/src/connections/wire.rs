@@ -142,7 +142,8 @@ pub(super) fn said(word: &CallWord) -> Said {
             Some(tokens) => Said::Tokens(tokens),
             None => Said::Unknown("The provider's answer holds no token that can be used.".into()),
         },
-        429 | 503 => Said::Untouched(format!("The provider is busy (status {status}).")),
+        429 => Said::Untouched(format!("The provider is busy (status {status}).")),
+        // Also a 503: what stands before the provider says that as well, and it may have acted behind it.
         500..=599 => Said::Unknown(format!("The provider failed (status {status}).")),
         _ => Said::Refused(format!("The provider answered with status {status}.")),
     }
@@ -267,7 +268,7 @@ mod tests {
             (302, "", "refused"),
             (404, "<html>", "refused"),
             (429, "", "untouched"),
-            (503, "later", "untouched"),
+            (503, "later", "unknown"),
             (503, r#"{"error":"temporarily_unavailable"}"#, "untouched"),
             (500, "", "unknown"),
             (502, "<html>", "unknown"),

@@ -217,6 +217,12 @@ pub fn connection_of(profile: &str, capability: &str) -> Option<String> {
     connections::named(row.map_or(capability, |row| &row.secret)).map(str::to_owned)
 }
 
+/// As [`connection_of`], for a lease: there is none of what has no row of its own, and so nothing is refreshed for it.
+pub(super) fn connection_of_row(profile: &str, capability: &str) -> Option<String> {
+    let bound = Bound::read(profile).ok()?;
+    connections::named(&bound.find(capability).ok()?.secret).map(str::to_owned)
+}
+
 /// The secret that a request to the outside is given, when it shows a handle that may have it: the run's own, or that of a
 /// command which uses a lease of this very capability.
 ///

@@ -226,6 +226,51 @@ async fn fifty_that_need_a_token_at_once_lead_to_one_refresh_and_all_have_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_wait_for_a_token_and_whoever_comes_then_is_told_at_once() {
+    let stage = Arc::new(Stage::start());
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..70 {
+        let stage = stage.clone();
+        all.spawn(async move { test(&stage, "x").await });
+    }
+    for _ in 64..70 {
+        let one = soon("a refusal", all.join_next()).await.unwrap().unwrap();
+        assert_eq!(one.unwrap_err(), "connection.stale");
+    }
+    let (id, tokens) = provider.look(|played| (played.held[0], played.tokens(3600)));
+    say(&to, id, tokens).await;
+    while let Some(one) = soon("an answer", all.join_next()).await {
+        assert_eq!(one.unwrap().unwrap().generation, 2);
+    }
+    // Their places are free again.
+    test(&stage, "x").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_what_the_profile_has_no_row_of_waits_for_no_connections_token() {
+    let stage = Stage::start();
+    let (_operator, launch) = egress::running(&stage, "").await;
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    let ask = LeaseAsk { capability: "connection/x".into(), ..leases::wish(&launch) };
+    frame::write(&mut *to.lock().await, &FromGateway::AskLease { id: 1, ask }).await.unwrap();
+    // One that waits is answered after 25 s.
+    let told = eventually("the word", async || {
+        let verdicts = egress::verdicts(&stage, &launch.run).await;
+        verdicts.iter().any(|verdict| verdict.rule == "lease.capability")
+    });
+    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.expect("it does not wait");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_on_one_database_refresh_once_between_them() {
     let first = Arc::new(Stage::start());
     // Its database is there once it answers.

@@ -266,6 +266,15 @@ async fn what_a_run_was_not_bound_to_at_its_launch_it_gets_no_lease_of() {
     granted(&mut gateway, wish(&launch)).await;
     // A reason is text: what is a secret in it is not kept.
     granted(&mut gateway, with(&|ask| ask.reason = format!("because {VALUE}"))).await;
+    // Nor in what else is asked, which a denial repeats, and cuts.
+    let long = format!("{}{VALUE}", "x".repeat(50));
+    for value in [VALUE, &long] {
+        assert_eq!(denied(ask(&mut gateway, with(&|ask| ask.capability = value.into())).await), "lease.capability");
+        assert_eq!(denied(ask(&mut gateway, with(&|ask| ask.destination = value.into())).await), "lease.destination");
+    }
+    let said = evidence(&stage).await;
+    assert!(said.contains("scrubbed:capability/"), "{said}");
+    assert!(!said.contains(&VALUE[..12]), "{said}");
     told_nowhere(&stage, &launch).await;
 }
 
@@ -346,6 +355,25 @@ async fn a_lost_gateway_or_server_closes_what_was_open_but_for_what_the_next_one
     }
     assert_eq!(rule(take(&mut gateway, &launch, &ids[0], curl()).await), "lease.revoked");
     assert_eq!(rule(take(&mut gateway, &launch, &ids[2], curl()).await), "lease.used");
+}
+
+#[tokio::test]
+async fn a_lease_that_was_taken_back_while_the_gateway_was_away_is_taken_back_when_it_returns() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (one, other) =
+        (granted(&mut gateway, wish(&launch)).await.lease, granted(&mut gateway, wish(&launch)).await.lease);
+    for lease in [&one, &other] {
+        assert_eq!(rule(take(&mut gateway, &launch, lease, curl()).await), "value");
+    }
+    drop(gateway);
+    assert_eq!(revoke(&stage, &one).await.status, StatusCode::OK);
+    let mut gateway = stage.gateway_with_leases(vec![one.clone(), other.clone()]).await;
+    let told = crate::stage::soon("what was taken back", gateway.hear()).await;
+    assert!(matches!(&told, ToGateway::RevokeLease { lease } if *lease == one), "{told:?}");
+    // The other one is in use as before, and nothing was said of it.
+    assert_eq!(rule(take(&mut gateway, &launch, &other, curl()).await), "lease.used");
+    assert_eq!(state(&stage, &other).await.state, "consumed");
 }
 
 #[tokio::test]

@@ -157,7 +157,14 @@ fn following(home: &Home, now: &Source, to: Option<&str>) -> anyhow::Result<(Sou
                     plain(text, &e)
                 )
             })?;
-            row.entry("--to")?.source
+            let source = row.entry("--to")?.source;
+            // A relative file is one that a rotation made, and that goes again when the rotation does not come about.
+            if matches!(&source, Source::File(path) if path.is_relative()) {
+                bail!(
+                    "a key of the home's own is made, not named: --to file; one that is there is named by its absolute path"
+                );
+            }
+            source
         }
         (None, Source::File(path)) if path.is_relative() || *path == home.server().join("kek") => {
             Source::File(PathBuf::new())
