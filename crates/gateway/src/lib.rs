@@ -102,8 +102,8 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
     Ok(roots)
 }
 
-/// Serves until the process is killed, on one thread of its own runtime (names are looked up, bodies judged and
-/// what boxes say is scrubbed beside it).
+/// Serves until the process is killed, on one thread of its own runtime (names are looked up, bodies judged, pushes
+/// read and what boxes say is scrubbed beside it).
 ///
 /// # Errors
 /// When the runtime cannot start or `cable` is no listening socket. Nothing that a box, an upstream or a
@@ -111,7 +111,7 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
 pub fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES + turns::SCRUBBERS)
+        .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES + turns::SCRUBBERS + git::READING)
         .build()
         .context("the gateway's runtime could not start")?
         .block_on(serve(config))

@@ -120,31 +120,40 @@ pub fn variables(row: &RunRow, rows: &[Repository], handle: &str) -> Vec<(String
     all
 }
 
-/// The last push of a run that its upstream made, if there was one: of all its repositories.
+/// The pushes of a run that its upstream is known to have made: of all its repositories, in order.
 ///
 /// # Errors
 /// The store's.
 pub async fn pushed(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
+    let mut all = let_through(app, run).await?;
+    all.retain(|push| push.end == End::Made);
+    Ok(all)
+}
+
+/// The pushes of a run that were let through, whatever came of them.
+async fn let_through(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
     let mut all = Vec::new();
     for entry in app.store.events_of_kind(run, "push").await? {
         if let Event::Push { grant, repository, reference, new, .. } = entry.event() {
-            all.push(Pushed { grant, repository, reference, new });
+            all.push(Pushed { grant, repository, reference, new, end: End::Unknown });
         }
     }
     if all.is_empty() {
         return Ok(all);
     }
-    let mut made = std::collections::HashSet::new();
+    let mut ends = std::collections::HashMap::new();
     for entry in app.store.events_of_kind(run, "passed").await? {
-        if let Event::Passed { grant, status: 200, .. } = entry.event() {
-            made.insert(grant);
+        if let Event::Passed { grant, status, interrupted, .. } = entry.event() {
+            ends.insert(grant, End::of(status, interrupted));
         }
     }
-    all.retain(|push| made.contains(&push.grant));
+    for push in &mut all {
+        push.end = ends.get(&push.grant).copied().unwrap_or(End::Unknown);
+    }
     Ok(all)
 }
 
-/// A push that was made.
+/// A push that was let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
     grant: String,
@@ -152,8 +161,30 @@ pub struct Pushed {
     pub repository: String,
     /// The reference, whole.
     pub reference: String,
-    /// What it became.
+    /// What it became, or was to become.
     pub new: String,
+    end: End,
+}
+
+/// What is known to have come of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The upstream said so, to the end of its report.
+    Made,
+    /// The upstream refused it.
+    Refused,
+    /// The upstream's word was lost: it may have been made.
+    Unknown,
+}
+
+impl End {
+    const fn of(status: u16, interrupted: bool) -> Self {
+        match status {
+            200 if !interrupted => Self::Made,
+            400..=499 => Self::Refused,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Judges one request, records the word and keeps the grant: all in one act.
@@ -170,7 +201,7 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
     }
     let at = now();
     let before = match &ask.act {
-        GitAct::Push(_) => pushed(app, &run).await?,
+        GitAct::Push(_) => let_through(app, &run).await?,
         _ => Vec::new(),
     };
     let (word, last) = app
@@ -323,7 +354,13 @@ fn may_push(repository: &Repository, branch: &str, push: &GitPush, before: &[Pus
     let update = Update { reference: &push.reference, old: &push.old, new: &push.new };
     policy::git::may_push(repository, branch, &update)?;
     let own = push.reference.strip_prefix("refs/heads/") == Some(branch);
-    let was_pushed = before.iter().any(|p| p.repository == repository.id && p.reference == push.reference);
+    // A push whose answer was lost may have been made: then the branch stands where that push was to set it.
+    let was_pushed =
+        before.iter().filter(|p| p.repository == repository.id && p.reference == push.reference).any(|p| match p.end {
+            End::Made => true,
+            End::Unknown => p.new == push.old,
+            End::Refused => false,
+        });
     if own && push.old != ZERO && !was_pushed {
         let why = format!("A branch {branch} is there already, and this run did not make it. Start another run.");
         return Err(Refusal::new("git.taken", why));
@@ -432,11 +469,32 @@ mod tests {
             repository: repository.into(),
             reference: mine.into(),
             new: A.into(),
+            end: End::Made,
         };
         assert_eq!(rule("", mine, ZERO, &["a"], &[]), "");
         assert_eq!(rule("", mine, A, &["a"], &[]), "git.taken");
         assert_eq!(rule("", mine, A, &["a"], &[before("other")]), "git.taken");
         assert_eq!(rule("", mine, A, &["a"], &[before("app")]), "");
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_branch_after_a_push_whose_answer_was_lost_and_not_after_a_refused_one() {
+        let mine = "refs/heads/pr/tess/t";
+        let after = |status, interrupted, new: &str| {
+            let end = End::of(status, interrupted);
+            let before =
+                Pushed { grant: "g".into(), repository: "app".into(), reference: mine.into(), new: new.into(), end };
+            rule("", mine, A, &["a"], &[before])
+        };
+        let other = "2222222222222222222222222222222222222222";
+        assert_eq!(after(0, true, A), "", "no answer came");
+        assert_eq!(after(200, true, A), "", "the report broke off");
+        assert_eq!(after(502, true, A), "", "a proxy before the host lost it");
+        assert_eq!(after(0, true, other), "git.taken", "the branch is not where the run would have set it");
+        assert_eq!(after(200, true, other), "git.taken");
+        assert_eq!(after(200, false, other), "", "it is the run's own, whoever moved it on");
+        assert_eq!(after(422, false, A), "git.taken", "the branch was there before");
+        assert_eq!(after(403, true, A), "git.taken");
     }
 
     #[test]

@@ -63,6 +63,9 @@ fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made
     let branch = of("push")["reference"].as_str().expect("a name").to_owned();
     assert!(stage.forge.git("app", &["show", &branch]).contains("+    return a > b"));
     assert!(!run.all().contains(stage::SECRET), "{run:?}");
+    // The clone may be of a private repository: no other account of the host enters it.
+    let clones = stage.clones();
+    assert!(!clones.is_empty() && clones.iter().all(|mode| mode & 0o077 == 0), "{clones:?}");
     // A home that holds a clone is a home still.
     stage.restart();
     assert_eq!(stage.exec("true").code, Some(0));

@@ -1,6 +1,7 @@
 //! What a box shows and sends: its handle, and a body, whole, bounded and out of gzip.
 
 use super::pkt::Lines;
+use super::{INLINE, beside};
 use crate::decide::sha256_hex;
 use crate::egress::wire;
 use crate::refusal::Refusal;
@@ -23,6 +24,8 @@ pub(crate) const MAX_FETCH: usize = 8 << 20;
 const BODY: Duration = Duration::from_secs(120);
 /// How long a body may stand still.
 const STILL: Duration = Duration::from_secs(30);
+/// Longest body that is taken out of gzip by the thread that serves, in bytes as it comes.
+const GZIP_INLINE: usize = 8 << 10;
 /// Bodies of all runs that are held at once, in MiB.
 static HELD: Semaphore = Semaphore::const_new(512);
 
@@ -107,26 +110,58 @@ pub(super) async fn read(
     match encodings[..] {
         [] | [b"identity"] => {}
         [b"gzip" | b"x-gzip"] => {
-            let mut plain = Vec::new();
-            let mut decoder = GzDecoder::new(&out[..]).take(most as u64 + 1);
-            decoder.read_to_end(&mut plain).map_err(|_| bad("The request's body is not the gzip that it says."))?;
-            if !decoder.into_inner().into_inner().is_empty() && plain.len() <= most {
-                return Err(bad("Something follows the gzip of the request's body."));
-            }
-            if plain.len() > most {
-                return Err(too_long());
-            }
-            out = plain;
+            let plain = if out.len() > GZIP_INLINE {
+                // The room goes along: the work goes on also when its box has hung up.
+                let work = move || (gunzipped(&out, most), held);
+                let gone = || Refusal::fault("git.body", "The request's body could not be read.");
+                let (plain, room) = beside((), work).await.ok_or_else(gone)?;
+                held = room;
+                plain
+            } else {
+                gunzipped(&out, most)
+            };
+            out = plain.map_err(|no| match no {
+                NoGzip::TooLong => too_long(),
+                NoGzip::Wrong(why) => bad(why),
+            })?;
         }
         _ => return Err(bad("The request's body is in an encoding that is not taken.")),
     }
     Ok((out.into(), held))
 }
 
+/// Why a body does not come out of its gzip.
+enum NoGzip {
+    TooLong,
+    Wrong(&'static str),
+}
+
+/// A body without its gzip, at most `most` bytes.
+fn gunzipped(body: &[u8], most: usize) -> Result<Vec<u8>, NoGzip> {
+    let mut plain = Vec::new();
+    let mut decoder = GzDecoder::new(body).take(most as u64 + 1);
+    let wrong = |_| NoGzip::Wrong("The request's body is not the gzip that it says.");
+    decoder.read_to_end(&mut plain).map_err(wrong)?;
+    if plain.len() > most {
+        return Err(NoGzip::TooLong);
+    }
+    if !decoder.into_inner().into_inner().is_empty() {
+        return Err(NoGzip::Wrong("Something follows the gzip of the request's body."));
+    }
+    Ok(plain)
+}
+
 /// The body of a fetch: git's lines and nothing else.
 pub(super) async fn fetch_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
-    let (body, _held) = read(headers, body, MAX_FETCH).await?;
-    if signs::hides_handle(&body) {
+    let (body, held) = read(headers, body, MAX_FETCH).await?;
+    let hides = if body.len() > INLINE {
+        let looked = body.clone();
+        let gone = || Refusal::fault("git.body", "The request's body could not be read.");
+        beside(held, move || signs::hides_handle(&looked)).await.ok_or_else(gone)?
+    } else {
+        signs::hides_handle(&body)
+    };
+    if hides {
         return Err(Refusal::policy("handle.misplaced", "A handle stands in what git asks for."));
     }
     let mut lines = Lines::of(&body);

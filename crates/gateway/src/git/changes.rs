@@ -9,7 +9,7 @@
 //! Read [`between`].
 
 use super::pkt::Oid;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Entries that are looked at for one list.
 const MAX_ENTRIES: usize = 2_000_000;
@@ -19,6 +19,10 @@ pub(crate) const MAX_PATHS: usize = 100_000;
 const MAX_DEPTH: usize = 200;
 /// Longest path, in bytes.
 const MAX_PATH: usize = 4096;
+/// What the paths of one list, and of the folders that are still to be looked at, take together, in bytes.
+const MAX_HELD: usize = 64 << 20;
+/// What a path takes beside its own bytes, in bytes: what it is kept with.
+const BESIDE: usize = 128;
 
 /// Why there is no list, as the end of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +41,7 @@ struct Entry<'t> {
     oid: Oid,
 }
 
-/// Reads a tree. Of two entries with one name both are given.
+/// Reads a tree. Of two entries with one name both are given; of what is pushed that is refused after.
 fn entries(mut tree: &[u8]) -> Result<Vec<(&[u8], Entry<'_>)>, Unlisted> {
     let wrong = || Unlisted::Wrong("a folder in it cannot be read");
     let mut all = Vec::new();
@@ -48,8 +52,10 @@ fn entries(mut tree: &[u8]) -> Result<Vec<(&[u8], Entry<'_>)>, Unlisted> {
         let end = rest.iter().position(|b| *b == 0).ok_or_else(wrong)?;
         let name = &rest[..end];
         let oid = rest.get(end + 1..end + 21).and_then(|oid| oid.try_into().ok()).map(Oid).ok_or_else(wrong)?;
-        if !mode.iter().all(|b| (b'0'..=b'7').contains(b)) {
-            return Err(wrong());
+        // git takes every mode of a kind for that kind, and a folder taken for a file here would never be looked into:
+        // so none but those that git itself writes.
+        if !matches!(mode, b"40000" | b"040000" | b"100644" | b"100755" | b"100664" | b"120000" | b"160000") {
+            return Err(Unlisted::Wrong("it holds an entry of a kind that is none"));
         }
         if name.is_empty()
             || name.contains(&b'/')
@@ -73,13 +79,43 @@ struct Folder {
     theirs: Vec<Option<Oid>>,
 }
 
+/// What is listed so far.
+#[derive(Default)]
+struct List {
+    changed: BTreeSet<Vec<u8>>,
+    /// What its paths, and those of the folders that are still to be looked at, take, in bytes.
+    held: usize,
+}
+
+impl List {
+    /// Before a path is kept, whatever for: folders are paths too, and little makes very many of them.
+    fn hold(&mut self, path: &[u8]) -> Result<(), Unlisted> {
+        self.held += path.len() + BESIDE;
+        if self.held > MAX_HELD {
+            return Err(Unlisted::Wrong(TOO_MUCH));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: Vec<u8>) -> Result<(), Unlisted> {
+        if path.len() > MAX_PATH || self.changed.len() >= MAX_PATHS {
+            return Err(Unlisted::Wrong(TOO_MUCH));
+        }
+        self.hold(&path)?;
+        self.changed.insert(path);
+        Ok(())
+    }
+}
+
+const TOO_MUCH: &str = "it changes more, or longer, paths than can be listed";
+
 /// The paths that differ in `tip` from each of `bases`, in order. A folder that is gone whole stands with a slash at its
 /// end. Without any base everything differs.
 ///
 /// # Errors
 /// [`Unlisted`].
 pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) -> Result<BTreeSet<Vec<u8>>, Unlisted> {
-    let mut changed = BTreeSet::new();
+    let mut list = List::default();
     let mut looked = 0;
     let known = |oid: &Oid| trees.get(oid).map(Vec::as_slice).ok_or(Unlisted::Unknown(*oid));
     let mut folders = Vec::new();
@@ -88,6 +124,7 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
         folders.push(Folder { path: Vec::new(), depth: 0, ours: tip, theirs });
     }
     while let Some(Folder { path, depth, ours, theirs }) = folders.pop() {
+        list.held = list.held.saturating_sub(path.len() + BESIDE);
         let ours = entries(known(&ours)?)?;
         let theirs = theirs.iter().map(|tree| match tree {
             Some(tree) => Ok(entries(known(tree)?)?.into_iter().collect()),
@@ -99,27 +136,25 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
             return Err(Unlisted::Wrong("there is more in it than can be looked at"));
         }
         let at = |name: &[u8]| {
-            let mut whole = path.clone();
+            let mut whole = Vec::with_capacity(path.len() + 1 + name.len());
+            whole.extend_from_slice(&path);
             if !whole.is_empty() {
                 whole.push(b'/');
             }
             whole.extend_from_slice(name);
             whole
         };
-        let mut add = |path: Vec<u8>| {
-            if path.len() > MAX_PATH || changed.len() >= MAX_PATHS {
-                return Err(Unlisted::Wrong("it changes more, or longer, paths than can be listed"));
-            }
-            changed.insert(path);
-            Ok(())
-        };
+        let mut names = HashSet::with_capacity(ours.len());
+        if !ours.iter().all(|(name, _)| names.insert(*name)) {
+            return Err(Unlisted::Wrong("a folder in it holds one name twice"));
+        }
         for (name, entry) in &ours {
             if theirs.iter().any(|base| base.get(name).is_some_and(|other| other == entry)) {
                 continue;
             }
             let whole = at(name);
             if !entry.is_tree {
-                add(whole)?;
+                list.add(whole)?;
                 continue;
             }
             if depth >= MAX_DEPTH || whole.len() > MAX_PATH {
@@ -127,25 +162,26 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
             }
             // What was a file and is a folder now has changed at its own name too.
             if theirs.iter().any(|base| base.get(name).is_some_and(|other| !other.is_tree)) {
-                add(whole.clone())?;
+                list.add(whole.clone())?;
             }
             let theirs = theirs.iter().map(|base| base.get(name).filter(|e| e.is_tree).map(|e| e.oid)).collect();
+            list.hold(&whole)?;
             folders.push(Folder { path: whole, depth: depth + 1, ours: entry.oid, theirs });
         }
         // Gone is what every base has.
         let Some((first, others)) = theirs.split_first() else { continue };
         for (name, entry) in first {
-            let is_gone = others.iter().all(|base| base.contains_key(name)) && !ours.iter().any(|(n, _)| n == name);
+            let is_gone = others.iter().all(|base| base.contains_key(name)) && !names.contains(name);
             if is_gone {
                 let mut whole = at(name);
                 if entry.is_tree {
                     whole.push(b'/');
                 }
-                add(whole)?;
+                list.add(whole)?;
             }
         }
     }
-    Ok(changed)
+    Ok(list.changed)
 }
 
 #[cfg(test)]
@@ -226,6 +262,35 @@ mod tests {
             below = trees.put(&all);
         }
         assert!(matches!(trees.between(below, &[]), Err(Unlisted::Wrong(_))));
+    }
+
+    #[test]
+    fn a_folder_under_a_mode_that_git_never_writes_does_not_pass_for_a_file() {
+        let mut trees = Trees::default();
+        let flows = trees.put(&[(FILE, "ci.yml", B)]);
+        for mode in ["40755", "040755", "47777", "100777", "160001", "000000"] {
+            let odd = trees.put(&[(mode, "deploy", flows)]);
+            let no = Unlisted::Wrong("it holds an entry of a kind that is none");
+            assert_eq!(trees.between(odd, &[]), Err(no), "{mode}");
+        }
+        let old = trees.put(&[("040000", "deploy", flows), ("100664", "b", A), ("160000", "c", A)]);
+        assert_eq!(trees.between(old, &[]).unwrap(), ["b", "c", "deploy/ci.yml"]);
+    }
+
+    #[test]
+    fn a_little_that_makes_very_many_folders_is_refused_by_what_they_take() {
+        let mut trees = Trees::default();
+        let (long, below) = ("x".repeat(4000), trees.put(&[]));
+        let same = trees.put(&vec![(DIR, "a", below); (16 << 20) / 28]);
+        let tip = trees.put(&[(DIR, &long, same)]);
+        assert_eq!(trees.between(tip, &[]), Err(Unlisted::Wrong("a folder in it holds one name twice")));
+        let fits = MAX_HELD / (4000 + 1 + 5 + BESIDE);
+        let names: Vec<String> = (0..=fits).map(|n| format!("{n:05}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (DIR, name.as_str(), below)).collect();
+        let (many, fewer) = (trees.put(&all), trees.put(&all[..fits]));
+        let (many, fewer) = (trees.put(&[(DIR, &long, many)]), trees.put(&[(DIR, &long, fewer)]));
+        assert_eq!(trees.between(many, &[]), Err(Unlisted::Wrong(TOO_MUCH)));
+        assert_eq!(trees.between(fewer, &[]).unwrap(), [""; 0]);
     }
 
     proptest! {

@@ -5,7 +5,9 @@
 
 use super::pack::{self, Packed};
 use super::pkt::{self, Line, Lines, Oid};
+use super::push::Update;
 use super::upstream::{Upstream, Wanted};
+use super::{Turn, beside};
 use crate::Gate;
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -34,7 +36,7 @@ fn unlisted(why: impl std::fmt::Display) -> Refusal {
     Refusal::policy("git.unlisted", why)
 }
 
-/// Asks the upstream for what `packed` stands on, so that the change at `tip` can be listed.
+/// Asks the upstream for what `packed` stands on, so that the change that `update` makes can be listed.
 ///
 /// # Errors
 /// `git.unlisted`, and those of [`Upstream::ask`].
@@ -42,15 +44,15 @@ pub(super) async fn look(
     gate: &Gate,
     upstream: &mut Upstream,
     packed: Packed,
-    tip: Oid,
-    old: Oid,
+    update: &Update,
     base: Option<Oid>,
+    turn: &Turn,
 ) -> Result<Looked, Refusal> {
     let can_filter = features(gate, upstream).await?;
     let head = head(gate, upstream).await?;
     let Packed { mut commits, mut trees, tags, .. } = packed;
     // An annotated tag stands for what it names.
-    let tip = tags.get(&tip).copied().unwrap_or(tip);
+    let (tip, old) = (tags.get(&update.new).copied().unwrap_or(update.new), update.old);
     let compared: Vec<Oid> = head.into_iter().chain(base).collect();
     let mut wanted: Vec<Oid> = compared.clone();
     wanted.extend((old != Oid::ZERO).then_some(old));
@@ -62,7 +64,7 @@ pub(super) async fn look(
         return Err(unlisted("its commits stand on too many others"));
     }
     if !wanted.is_empty() {
-        let theirs = fetched(gate, upstream, &wanted, can_filter).await?;
+        let theirs = fetched(gate, upstream, &wanted, can_filter, turn).await?;
         commits.extend(theirs.commits);
         trees.extend(theirs.trees);
     }
@@ -139,7 +141,13 @@ async fn head(gate: &Gate, upstream: &mut Upstream) -> Result<Option<Oid>, Refus
 }
 
 /// The commits that are wanted, with their trees.
-async fn fetched(gate: &Gate, upstream: &mut Upstream, wanted: &[Oid], can_filter: bool) -> Result<Packed, Refusal> {
+async fn fetched(
+    gate: &Gate,
+    upstream: &mut Upstream,
+    wanted: &[Oid],
+    can_filter: bool,
+    turn: &Turn,
+) -> Result<Packed, Refusal> {
     let mut body = Vec::new();
     pkt::line(&mut body, b"command=fetch");
     pkt::line(&mut body, b"agent=volary");
@@ -163,14 +171,13 @@ async fn fetched(gate: &Gate, upstream: &mut Upstream, wanted: &[Oid], can_filte
         "git.too-long" => unlisted("the upstream's folders are too many"),
         _ => no,
     })?;
-    let pack = packed(&said)?;
-    let read = tokio::task::spawn_blocking(move || pack::read(&pack)).await;
-    match read {
-        Ok(Ok(packed)) => Ok(packed),
-        Ok(Err(wrong)) => {
+    let read = beside(turn.clone(), move || packed(&said).map(|pack| pack::read(&pack))).await;
+    match read.transpose()? {
+        Some(Ok(packed)) => Ok(packed),
+        Some(Err(wrong)) => {
             Err(unlisted(format_args!("of the upstream's pack, {}", wrong.0)).with_status(StatusCode::BAD_GATEWAY))
         }
-        Err(_) => Err(unlisted("the upstream's pack could not be read")),
+        None => Err(unlisted("the upstream's pack could not be read")),
     }
 }
 

@@ -47,7 +47,8 @@ use pack::Packed;
 use pkt::Oid;
 use push::{Asked, Update};
 use std::collections::BTreeSet;
-use tokio::sync::Semaphore;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use upstream::{Upstream, Wanted};
 
 /// Longest push: updates and pack, in bytes.
@@ -56,8 +57,29 @@ pub(crate) const MAX_PUSH: usize = 64 << 20;
 const MAX_OFFER: usize = 32 << 20;
 /// Longest report on a push, in bytes.
 const MAX_REPORT: usize = 1 << 20;
-/// Packs that are read at once, over all runs.
-static READERS: Semaphore = Semaphore::const_new(2);
+/// Longest text that is looked through or scrubbed by the thread that serves, in bytes.
+const INLINE: usize = 256 << 10;
+/// Packs and lists that are worked on at once, over all runs.
+pub(crate) const READING: usize = 2;
+static READERS: Semaphore = Semaphore::const_new(READING);
+
+/// What a push takes of this gateway: its run's turn, and the room of its body. Held by whatever works for the push.
+#[derive(Debug, Clone)]
+struct Turn(#[expect(dead_code, reason = "held, not looked at")] Arc<(OwnedSemaphorePermit, SemaphorePermit<'static>)>);
+
+/// Does `work` beside the thread that serves, in one of the seats for that.
+///
+/// The seat and `held` go along and end with the work: a box that hangs up ends its request, but not what was begun for
+/// it, and would otherwise have a free seat for the next.
+async fn beside<T: Send + 'static>(held: impl Send + 'static, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let seat = READERS.acquire().await.ok()?;
+    let work = move || {
+        let done = work();
+        drop((seat, held));
+        done
+    };
+    tokio::task::spawn_blocking(work).await.ok()
+}
 
 /// Whether a request is for a repository.
 pub(crate) fn is_for<B>(request: &Request<B>) -> bool {
@@ -186,12 +208,12 @@ async fn through(
         }
         What::PushList => offer(&asking).await,
         What::Push => {
-            let Ok(_turn) = caller.pushes.clone().try_acquire_owned() else {
+            let Ok(turn) = caller.pushes.clone().try_acquire_owned() else {
                 return Err(Refusal::fault("git.busy", "This run is pushing already; one push at a time.")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE));
             };
-            let (body, _held) = read(&head.headers, body, MAX_PUSH).await?;
-            push_held(&asking, body).await
+            let (body, held) = read(&head.headers, body, MAX_PUSH).await?;
+            push_held(&asking, body, &Turn(Arc::new((turn, held)))).await
         }
     }
 }
@@ -280,14 +302,20 @@ async fn offer(asking: &Asking<'_>) -> Result<Answer, Refusal> {
     let response = upstream.ask(asking.gate, wanted).await?;
     let list = upstream.whole(response, MAX_OFFER).await?;
     upstream.leave.is_whole();
-    let offered = push::offered(&list).map_err(|wrong| {
+    let gone = || Refusal::fault("git.offer", "The upstream's references could not be read.");
+    let offered = if list.len() > INLINE {
+        beside((), move || push::offered(&list)).await.ok_or_else(gone)?
+    } else {
+        push::offered(&list)
+    };
+    let offered = offered.map_err(|wrong| {
         Refusal::policy("git.offer", format!("The upstream's references cannot be pushed to from here: {}.", wrong.0))
     })?;
     Ok(own(What::PushList.kind(), offered))
 }
 
 /// A push, whole. What is refused of it is refused in a report, which git shows.
-async fn push_held(asking: &Asking<'_>, body: Bytes) -> Result<Answer, Refusal> {
+async fn push_held(asking: &Asking<'_>, body: Bytes, turn: &Turn) -> Result<Answer, Refusal> {
     let wrong =
         |wrong: push::Wrong| Refusal::policy("git.form", format!("This is no push that can be taken: {}.", wrong.0));
     let Some(asked) = Asked::read(&body).map_err(wrong)? else {
@@ -298,7 +326,7 @@ async fn push_held(asking: &Asking<'_>, body: Bytes) -> Result<Answer, Refusal> 
     if let [update] = &asked.updates[..] {
         trace.target = format!("/git/{} {}", asking.id, update.shown());
     }
-    match pushed(asking, &body, &asked).await {
+    match pushed(asking, &body, &asked, turn).await {
         Ok(report) => Ok(own(What::Push.kind(), report)),
         Err(no) => {
             let no = match no.kind {
@@ -314,7 +342,7 @@ async fn push_held(asking: &Asking<'_>, body: Bytes) -> Result<Answer, Refusal> 
 }
 
 /// Judges a push, lists what it changes, has that granted and recorded, and sends it on. Gives the upstream's report.
-async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked<'_>) -> Result<Vec<u8>, Refusal> {
+async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked<'_>, turn: &Turn) -> Result<Vec<u8>, Refusal> {
     let [update] = &asked.updates[..] else {
         return Err(Refusal::policy("git.one", "A push sets one reference; push the run's own branch alone."));
     };
@@ -328,14 +356,15 @@ async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked<'_>) -> Result<
     let judged = policy::git::Update { reference, old: &old, new: &new };
     policy::git::may_push(&look.repository, &look.branch, &judged).map_err(|no| Refusal::policy(no.rule, no.why))?;
     let base = look.base.as_deref().and_then(|base| Oid::parse(base.as_bytes()));
-    let (packed, objects) = read_pack(body, asked.pack.len()).await?;
-    let changed = {
+    let (packed, objects) = read_pack(body, asked.pack.len(), turn).await?;
+    let push = {
         let mut upstream = asking.upstream(look).await?;
-        let looked = look::look(asking.gate, &mut upstream, packed, update.new, update.old, base).await?;
+        let looked = look::look(asking.gate, &mut upstream, packed, update, base, turn).await?;
         upstream.leave.is_whole();
-        list(looked).await?
+        let (reference, update, bytes) = (reference.to_owned(), update.clone(), asked.pack.len());
+        list(looked, turn, move |changed| listed(&reference, &update, bytes, objects, changed)).await?
     };
-    let granted = asking.grant(GitAct::Push(listed(reference, update, asked.pack.len(), objects, &changed))).await?;
+    let granted = asking.grant(GitAct::Push(push)).await?;
     let mut upstream = asking.upstream(granted).await?;
     let wanted = Wanted {
         method: Method::POST,
@@ -355,33 +384,34 @@ async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked<'_>) -> Result<
 }
 
 /// Reads the pack at the end of a push, beside the thread that serves. None of a push that needs none.
-async fn read_pack(body: &Bytes, length: usize) -> Result<(Packed, u32), Refusal> {
+async fn read_pack(body: &Bytes, length: usize, turn: &Turn) -> Result<(Packed, u32), Refusal> {
     if length == 0 {
         return Ok((Packed::default(), 0));
     }
     let pack = body.slice(body.len() - length..);
     let gone = || Refusal::fault("git.pack", "The push's pack could not be read.");
-    let seat = READERS.acquire().await.map_err(|_| gone())?;
-    let read = tokio::task::spawn_blocking(move || pack::read(&pack)).await.map_err(|_| gone())?;
-    drop(seat);
+    let read = beside(turn.clone(), move || pack::read(&pack)).await.ok_or_else(gone)?;
     let packed =
         read.map_err(|wrong| Refusal::policy("git.pack", format!("The push's pack is not taken: {}.", wrong.0)))?;
     let objects = packed.objects;
     Ok((packed, objects))
 }
 
-/// What a push changes.
-async fn list(looked: look::Looked) -> Result<BTreeSet<Vec<u8>>, Refusal> {
-    let listing = move || changes::between(&looked.trees, looked.tip, &looked.bases);
-    let listed = tokio::task::spawn_blocking(listing).await;
-    let why = match listed {
-        Ok(Ok(changed)) => return Ok(changed),
-        Ok(Err(Unlisted::Wrong(why))) => why.to_owned(),
-        Ok(Err(Unlisted::Unknown(tree))) => format!(
+/// What a push changes, as `told` tells it.
+async fn list(
+    looked: look::Looked,
+    turn: &Turn,
+    told: impl FnOnce(&BTreeSet<Vec<u8>>) -> GitPush + Send + 'static,
+) -> Result<GitPush, Refusal> {
+    let listing = move || changes::between(&looked.trees, looked.tip, &looked.bases).map(|changed| told(&changed));
+    let why = match beside(turn.clone(), listing).await {
+        Some(Ok(push)) => return Ok(push),
+        Some(Err(Unlisted::Wrong(why))) => why.to_owned(),
+        Some(Err(Unlisted::Unknown(tree))) => format!(
             "neither the pack nor the upstream's commits beneath it hold the folder {tree}; fetch the default branch, \
              put your change on top of it, and push again"
         ),
-        Err(_) => "it could not be walked".to_owned(),
+        None => "it could not be walked".to_owned(),
     };
     Err(Refusal::policy(
         "git.unlisted",
@@ -450,6 +480,28 @@ mod tests {
         ] {
             assert_eq!(of(method, target), Err("git.form".to_owned()), "{target}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_for_a_push_keeps_its_seat_and_its_turn_when_the_box_hangs_up() {
+        let (turns, room) = (Arc::new(Semaphore::new(1)), Box::leak(Box::new(Semaphore::new(1))));
+        let room: &'static Semaphore = room;
+        let turn = Turn(Arc::new((turns.clone().acquire_owned().await.unwrap(), room.acquire().await.unwrap())));
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let request = tokio::spawn(beside(turn, move || {
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+        }));
+        has_begun.await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        let free = || (turns.available_permits(), room.available_permits(), READERS.available_permits());
+        assert_eq!(free(), (0, 0, READING - 1));
+        end.send(()).unwrap();
+        drop(tokio::time::timeout(std::time::Duration::from_secs(30), turns.acquire()).await.unwrap());
+        // The seat was given back before the turn.
+        assert_eq!(READERS.available_permits(), READING);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! Read [`Upstream::open`], then [`Upstream::ask`].
 
+use super::{INLINE, beside};
 use crate::Gate;
 use crate::call::Caller;
 use crate::egress::limits::{ANSWER_HEAD, FIRST_BYTE, IDLE, REQUEST};
@@ -176,7 +177,11 @@ impl Upstream {
             }
             out.extend_from_slice(&bytes);
         }
-        match &self.scrubber {
+        match self.scrubber.clone() {
+            Some(scrubber) if out.len() > INLINE => {
+                let gone = || Refusal::fault("git.scrub", "The repository's host's answer could not be scrubbed.");
+                beside((), move || scrubber.scrub(&out).into_owned()).await.ok_or_else(gone)
+            }
             Some(scrubber) => Ok(scrubber.scrub(&out).into_owned()),
             None => Ok(out),
         }

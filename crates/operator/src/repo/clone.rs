@@ -54,7 +54,8 @@ fn clone(folder: &Path, address: &str) -> Result<(), Problem> {
     if handle.is_empty() {
         return Err(Problem::new("repo.clone", "the gateway does not serve the clone"));
     }
-    std::fs::DirBuilder::new().mode(0o711).create(folder).map_err(Problem::io("make the clone's folder"))?;
+    // It may be private at its host: no other account of this one reads it. Who works on it becomes its owner first.
+    std::fs::DirBuilder::new().mode(0o700).create(folder).map_err(Problem::io("make the clone's folder"))?;
     if root {
         become_nobody(folder)?;
         rein::tie_again(parent)?;

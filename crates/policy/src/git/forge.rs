@@ -53,6 +53,13 @@ const NEVER: &[Never] = &[
     never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules", "it changes who approves"),
     never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules/**", "it changes who approves"),
     never_on(Forge::Gitlab, "projects/*/merge_requests/*/rebase", "it writes a branch"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/notes", "a comment there may be an order to merge"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/notes/**", "a comment there may be an order to merge"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/discussions", "a comment there may be an order to merge"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/discussions/**", "a comment there may be an order to merge"),
+    never_on(Forge::Gitlab, "projects/*/merge_requests/*/pipelines", "it runs pipelines"),
+    never_on(Forge::Gitlab, "suggestions/batch_apply", "it writes a branch"),
+    never_on(Forge::Gitlab, "suggestions/*/apply", "it writes a branch"),
     never_on(Forge::Gitlab, "projects/*/merge_trains/**", "it merges"),
     never_on(Forge::Gitlab, "projects/*/approvals", "it changes who approves"),
     never_on(Forge::Gitlab, "projects/*/repository/**", "it writes branches, tags and commits past the pack's look"),
@@ -64,12 +71,17 @@ const NEVER: &[Never] = &[
     never_on(Forge::Gitlab, "projects/*/pipelines/**", "it runs pipelines"),
     never_on(Forge::Gitlab, "projects/*/jobs/**", "it runs pipelines"),
     never_on(Forge::Gitlab, "projects/*/trigger/**", "it runs pipelines"),
+    never_on(Forge::Gitlab, "projects/*/ref/**", "it runs pipelines"),
     never_on(Forge::Gitlab, "projects/*/variables", "it reads and writes pipelines' secrets"),
     never_on(Forge::Gitlab, "projects/*/variables/**", "it reads and writes pipelines' secrets"),
     never_on(Forge::Gitlab, "projects/*/releases", "it makes tags"),
     never_on(Forge::Gitlab, "projects/*/releases/**", "it makes tags"),
     never_on(Forge::Gitlab, "projects/*/deploy_keys", "it gives others access"),
     never_on(Forge::Gitlab, "projects/*/deploy_keys/**", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/access_tokens", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/access_tokens/**", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/deploy_tokens", "it gives others access"),
+    never_on(Forge::Gitlab, "projects/*/deploy_tokens/**", "it gives others access"),
     never_on(Forge::Gitlab, "projects/*/hooks", "it sends what happens elsewhere"),
     never_on(Forge::Gitlab, "projects/*/hooks/**", "it sends what happens elsewhere"),
     never_on(Forge::Gitlab, "projects/*/members", "it gives others access"),
@@ -105,16 +117,26 @@ const NEVER: &[Never] = &[
 /// not looked at. Reads (`GET`, `HEAD`) may, except of GraphQL.
 ///
 /// Matched on every part of a path whose end fits, so that no prefix of a forge that lives below another path hides it.
+/// A format at the path's end (`.json`) is none of its words, and GitHub's repositories by number are those by name.
 #[must_use]
 pub fn never(method: &str, target: &str) -> Option<&'static str> {
     let path = target.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
     let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(plain).collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let mut parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if let Some(last) = parts.last_mut() {
+        *last = last.strip_suffix(".json").unwrap_or(last);
+    }
+    let by_number = |(at, part): (usize, &&str)| (*part == "repositories").then(|| parts.get(at + 2..)).flatten();
+    let numbered = parts.iter().enumerate().filter_map(by_number);
+    let numbered: Vec<Vec<&str>> = numbered.map(|rest| [&["repos", "x", "x"], rest].concat()).collect();
     let reads = matches!(method, "GET" | "HEAD");
     NEVER
         .iter()
         .filter(|row| !reads || row.path == "graphql")
-        .find(|row| (0..parts.len()).any(|from| fits(row.path, &parts[from..])))
+        .find(|row| {
+            let fits = |parts: &[&str]| fits(row.path, parts);
+            (0..parts.len()).any(|from| fits(&parts[from..])) || numbered.iter().any(|parts| fits(parts))
+        })
         .map(|row| row.what)
 }
 
@@ -205,6 +227,25 @@ mod tests {
             ("POST", "/api/v1/repos/acme/app/branches"),
             ("POST", "/api/v1/repos/acme/app/contents/x"),
             ("POST", "/api/v1//repos/acme/app/pulls/3/merge/"),
+            ("PUT", "/repositories/1296269/pulls/3/merge"),
+            ("PUT", "/api/v3/repositories/1296269/contents/x"),
+            ("PATCH", "/repositories/12%396269/git/refs/heads/main"),
+            ("PUT", "/repositories/1/repositories/1296269/pulls/3/merge"),
+            ("PUT", "/api/v4/projects/7/merge_requests/3/merge.json"),
+            ("PUT", "/api/v4/projects/7/merge_requests/3/merge%2Ejson?x=1"),
+            ("POST", "/api/graphql.json"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/notes"),
+            ("PUT", "/api/v4/projects/7/merge_requests/3/notes/5"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/discussions"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/discussions/a/notes"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/pipelines"),
+            ("PUT", "/api/v4/suggestions/5/apply"),
+            ("PUT", "/api/v4/suggestions/batch_apply"),
+            ("POST", "/api/v4/projects/7/ref/main/trigger/pipeline"),
+            ("POST", "/api/v4/projects/7/access_tokens"),
+            ("POST", "/api/v4/projects/7/access_tokens/5/rotate"),
+            ("POST", "/api/v4/projects/7/deploy_tokens"),
+            ("DELETE", "/api/v4/projects/7/deploy_tokens/5"),
         ] {
             assert!(never(method, target).is_some(), "{method} {target}");
         }
@@ -241,6 +282,10 @@ mod tests {
             ("GET", "/repos/acme/app/pulls/3/reviews"),
             ("GET", "/repos/acme/app/contents/x"),
             ("POST", "/api/v4/projects/7/issues"),
+            ("GET", "/api/v4/projects/7/merge_requests/3/notes"),
+            ("POST", "/api/v4/projects/7/issues/3/notes"),
+            ("POST", "/repositories/1296269/issues"),
+            ("POST", "/repositories"),
             ("POST", "/v1/issues"),
             ("POST", "/v1/charges/git"),
         ] {

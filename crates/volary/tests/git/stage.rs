@@ -1,6 +1,7 @@
 //! A platform with one repository at a git host.
 
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use testkit::{Forge, Outside, Platform, Repo};
 
@@ -76,6 +77,15 @@ impl Stage {
         let runs = self.platform.json(&["runs", "--json"]);
         *self.last.lock().expect("nobody panicked") = runs[0]["run"].as_str().expect("a run").to_owned();
         Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    /// The modes of the clones that lie on this host.
+    pub fn clones(&self) -> Vec<u32> {
+        let all = std::fs::read_dir(self.platform.home().join("mirrors")).expect("there are clones");
+        let mode = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.expect("an entry").metadata().expect("it is there").permissions().mode()
+        };
+        all.map(mode).collect()
     }
 
     /// Ends the platform and starts it again on its home.
