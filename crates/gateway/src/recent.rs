@@ -125,8 +125,9 @@ impl Kept {
     }
 }
 
+/// Looks for each value, and for the password of one that is `user:password`.
 fn of<'a>(key: Option<&Key>, values: impl IntoIterator<Item = (&'a str, &'a Secret<String>)>) -> Scrubber {
-    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.share()));
+    let values = scrub::with_passwords(values.into_iter().map(|(name, value)| (name.to_owned(), value.share())));
     match key {
         Some(key) => Scrubber::keyed(key, values),
         None => Scrubber::new(values),
@@ -149,6 +150,16 @@ mod tests {
         assert!(!recent.note("model/m", &key, start + KEPT / 2).is_empty());
         assert!(hidden(start + KEPT / 2 + KEPT));
         assert!(!hidden(start + KEPT / 2 + KEPT + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn of_a_user_and_a_password_the_password_alone_is_found() {
+        let recent = Recent::new().unwrap();
+        let now = Instant::now();
+        let one = recent.note("capability/forge", &Secret::new("robot:tok-0123456789\n".to_owned()), now);
+        for scrubber in [one, recent.scrubber(now)] {
+            assert_eq!(scrubber.scrub_str("of robot: tok-0123456789."), "of robot: [scrubbed:capability/forge].");
+        }
     }
 
     #[test]

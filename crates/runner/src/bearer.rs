@@ -21,8 +21,10 @@ use api::inbox::BEARERS;
 use api::leases::{LeaseEnd, LeaseUser};
 use model::capability::Delivery;
 use model::{LeaseId, Secret};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{AtFlags, Dir, FileType, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 use scrub::Scrubber;
+use std::ffi::CString;
 use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -100,14 +102,54 @@ impl Drop for Scratch {
 }
 
 /// Removes a folder of the box's own uid and all beneath it, whatever modes its files have: others of the box may change
-/// those, and nothing else.
+/// those, and nothing else. What lies deeper is moved up first: a path down to it may be longer than the system takes, and
+/// a descriptor for each level more than this process may have.
 fn remove(folder: &Path) -> io::Result<()> {
     std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { remove(&entry.path())? } else { std::fs::remove_file(entry.path())? }
+    let top = rustix::fs::open(folder, FOLDER, Mode::empty())?;
+    let mut moved = 0_u64;
+    loop {
+        let folders = clear(&top)?;
+        if folders.is_empty() {
+            break;
+        }
+        for name in folders {
+            let below = rustix::fs::openat(&top, &name, FOLDER, Mode::empty())?;
+            for inner in clear(&below)? {
+                // A name that is taken is passed over, and there is an end to those.
+                loop {
+                    moved += 1;
+                    match rustix::fs::renameat(&below, &inner, &top, moved.to_string()) {
+                        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                        done => break done?,
+                    }
+                }
+            }
+            rustix::fs::unlinkat(&top, &name, AtFlags::REMOVEDIR)?;
+        }
     }
     std::fs::remove_dir(folder)
+}
+
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Removes all that is in a folder but folders, which it opens to this process and gives the names of.
+fn clear(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut folders = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory {
+            rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
+            folders.push(name.to_owned());
+        } else {
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+        }
+    }
+    Ok(folders)
 }
 
 /// Opens what a command names, asks for what its lease gives it, and makes that ready. The word on it is recorded.
@@ -130,7 +172,13 @@ pub async fn prepare(context: &Context, lease: &str, argv: &[String], id: &str) 
 fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::Result<Bearer> {
     let Given { value, secret, delivery, variables, destination, used } = given;
     let named = if secret.is_empty() { "handle".to_owned() } else { secret };
-    let scrubber = Scrubber::new([(named, value.share())]);
+    // Git is told the two parts of `user:password`, and a command may say the second alone.
+    let password = match (&delivery, scrub::password(value.expose())) {
+        (Delivery::GitHelper, Some(password)) => Some(long_enough(password)?),
+        _ => None,
+    };
+    let known = std::iter::once(value.share()).chain(password);
+    let scrubber = Scrubber::new(known.map(|value| (named.clone(), value)));
     if delivery == Delivery::Proxy {
         let names = variables.into_iter().chain([api::inbox::HANDLE.to_owned()]);
         let handles = names.map(|name| (name, value.share()));
@@ -198,6 +246,18 @@ fn path_of(file: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// A password that the scrubber finds by itself.
+fn long_enough(password: &str) -> io::Result<Secret<String>> {
+    if password.len() < scrub::MIN_BYTES {
+        let why = format!(
+            "the password of this `user:password` is shorter than {} bytes, and would not be found in what the command says",
+            scrub::MIN_BYTES
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    Ok(Secret::new(password.to_owned()))
+}
+
 /// What git's credential helper says, for a value that is a token, or `user:token`.
 fn answer(value: &str) -> Secret<String> {
     let value = value.trim_end_matches(['\r', '\n']);
@@ -254,6 +314,22 @@ mod tests {
         }
         remove(&folder).unwrap();
         assert!(!folder.exists() && Path::new("/etc/passwd").exists());
+    }
+
+    #[test]
+    fn a_folder_deeper_than_any_path_is_removed_whatever_is_named_as_what_was_moved() {
+        let folder = std::env::temp_dir().join(format!("runner-bearer-deep-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("1/x")).unwrap();
+        let mut at = rustix::fs::open(&folder, FOLDER, Mode::empty()).unwrap();
+        for _ in 0..100 {
+            let name = "d".repeat(100);
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&at, "2", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, &name, FOLDER, Mode::empty()).unwrap();
+        }
+        rustix::fs::fchmod(&at, Mode::empty()).unwrap();
+        remove(&folder).unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The cable: the one door of a box, bound from outside.
 //!
 //! The helper, single-threaded, enters the box's network namespace between create and start, brings `lo` up and
-//! binds `127.0.0.1:8080` there. Bound without `SO_REUSEADDR`, on purpose: together with the operator's kept
-//! duplicate, which is shut down when the gateway dies, it makes that the port can never be taken by a rival.
+//! binds port 8080 of every IPv4 address there. All of them are the box's own, since `lo` is its only interface; who
+//! lives in the box connects to `127.0.0.1:8080`. Bound to that one alone, the port of `127.0.0.2` would be free for a
+//! rival, and Landlock's rules know ports and no addresses. Bound without `SO_REUSEADDR`, on purpose: together with the
+//! operator's kept duplicate, which is shut down when the gateway dies, it makes that the port can never be taken by
+//! a rival. `[::1]` stays free: what holds a value has no IPv6.
 
 use rustix::net::{AddressFamily, Protocol, SocketAddrV4, SocketFlags, SocketType};
 use std::fs::File;
@@ -37,8 +40,8 @@ pub fn listen() -> io::Result<OwnedFd> {
         Some(rustix::net::ipproto::TCP),
     )
     .map_err(|e| io::Error::other(format!("socket: {e}")))?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT))
-        .map_err(|e| io::Error::other(format!("bind 127.0.0.1:{PORT}: {e}")))?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))
+        .map_err(|e| io::Error::other(format!("bind 0.0.0.0:{PORT}: {e}")))?;
     rustix::net::listen(&socket, 128)?;
     Ok(socket)
 }

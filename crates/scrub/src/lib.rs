@@ -32,5 +32,26 @@ pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;
 pub use text::Text;
+
+use model::Secret;
+
+/// The password of a value that is `user:password`, without the line's end that a file brings along: who is given the
+/// value may say this part alone, as git and basic sign-ins do.
+#[must_use]
+pub fn password(value: &str) -> Option<&str> {
+    Some(value.split_once(':')?.1.trim())
+}
+
+/// Named values, each with its [`password`] beside it, if it has one. An address (`https://…`) has none.
+pub fn with_passwords(
+    values: impl IntoIterator<Item = (String, Secret<String>)>,
+) -> impl Iterator<Item = (String, Secret<String>)> {
+    values.into_iter().flat_map(|(name, value)| {
+        let password = password(value.expose()).filter(|password| !password.starts_with("//"));
+        let password = password.map(|password| (name.clone(), Secret::new(password.to_owned())));
+        std::iter::once((name, value)).chain(password)
+    })
+}
+
 #[cfg(test)]
 mod tests;

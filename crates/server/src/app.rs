@@ -154,6 +154,7 @@ impl App {
             }
         }
         values.extend(crate::connections::values(self).await?);
+        let values = scrub::with_passwords(values);
         *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
             Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
         Ok(())

@@ -312,6 +312,16 @@ mod tests {
         assert_eq!(ask(&held, libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOW);
         assert_eq!(ask(&held, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), EPERM);
         assert_eq!(ask(&held, libc::AF_UNIX, libc::SOCK_STREAM), EPERM);
+        assert_eq!(ask(&held, libc::AF_INET6, libc::SOCK_STREAM), EPERM);
+        for (call, at) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            let send = |flags: i32| {
+                let mut args = [3, 0, 0, 0, 0, 0];
+                args[at] = flags as u64;
+                (verdict(&held, call, args), verdict_of_all(call, args))
+            };
+            assert_eq!(send(libc::MSG_NOSIGNAL), (ALLOW, ALLOW), "call {call}");
+            assert_eq!(send(libc::MSG_FASTOPEN | libc::MSG_NOSIGNAL), (EPERM, ALLOW), "call {call}");
+        }
         assert_eq!(ask(&free, libc::AF_INET, libc::SOCK_STREAM), EPERM);
         assert!(refused::rows_of_bearers().all(|row| row.why.len() > 5));
         for row in refused::rows_of_bearers().filter(|row| matches!(row.when, When::Always)) {

@@ -191,6 +191,7 @@ const RAW: i64 = libc::SOCK_RAW as i64;
 /// `SOCK_PACKET`.
 const PACKET: i64 = 10;
 const DATAGRAMS: i64 = libc::SOCK_DGRAM as i64;
+const FASTOPEN: i64 = libc::MSG_FASTOPEN as i64;
 const TCP: i64 = libc::IPPROTO_TCP as i64;
 const UDP: i64 = libc::IPPROTO_UDP as i64;
 
@@ -330,6 +331,7 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
 ];
 
 const HANDS_ON: &str = "what holds a value hands it to no other process of its box";
+const UNSEEN: &str = "connects by sending, to any port: Landlock's rules see a call of connect alone";
 const STAYS: &str = "what holds a value ends with its command, wherever its parent is: its group is killed whole";
 
 /// What a command that holds a value may not, beside all of the above. TCP is held to the door by Landlock; on a kernel
@@ -339,6 +341,11 @@ static BEARER: &[Refusal] = table![Bearer is told Forbidden:
     SYS_setpgid Always, STAYS;
     SYS_socket All(&[(0, Is(UNIX))]), HANDS_ON;
     SYS_socket All(&[(1, Bits(TYPE, DATAGRAMS))]), "no rule on ports holds a datagram, and others of the box may listen";
+    SYS_socket All(&[(0, Is(INET6))]), "the door is on IPv4: others of the box may listen on its port of [::1]";
+    SYS_listen Always, "takes a port of the kernel's choice where none was bound, which no rule on ports sees";
+    SYS_sendto All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
+    SYS_sendmsg All(&[(2, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
+    SYS_sendmmsg All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
     SYS_shmget Always, HANDS_ON;
     SYS_shmat Always, HANDS_ON;
     SYS_semget Always, HANDS_ON;

@@ -14,8 +14,18 @@ pub const VALUE: &str = "tok-Ab3dE5gH1jK2mN4p";
 
 /// One command after the other, each with its lease, in a box whose gateway knows these ways.
 pub async fn play(ways: &[Delivery], take_back: bool, commands: &[(Option<String>, &[&str])]) -> (Story, Told) {
+    play_with(VALUE, ways, take_back, commands).await
+}
+
+/// As [`play`], with another value.
+async fn play_with(
+    value: &str,
+    ways: &[Delivery],
+    take_back: bool,
+    commands: &[(Option<String>, &[&str])],
+) -> (Story, Told) {
     let mut made = Box::start_with_agent().await;
-    let told = serve(&mut made, VALUE, ways.to_vec(), take_back).await;
+    let told = serve(&mut made, value, ways.to_vec(), take_back).await;
     made.send(&ToRunner::Variables { variables: vec![("REGION".into(), "eu".into())] }).await;
     let mut acts = Vec::new();
     for (n, (lease, argv)) in commands.iter().enumerate() {
@@ -86,6 +96,18 @@ async fn each_way_of_delivery_reaches_the_command_and_what_it_says_of_it_is_scru
     assert!(!everything.contains(VALUE) && !everything.contains("dG9rLUFiM2"), "{everything}");
     // And no piece of it in base 64, which is how outputs are kept.
     assert!(!story.text(Stream::Stdout).contains(VALUE));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn of_a_user_and_a_password_for_git_the_password_alone_is_scrubbed_and_a_short_one_is_not_given() {
+    let ask = "printf 'protocol=https\\nhost=git.example\\n\\n' | git credential fill | tail -2; echo ended";
+    let (story, _) =
+        play_with("robot:tok-0123456789\n", &[Delivery::GitHelper], false, &[(Some(lease(0)), &sh(ask))]).await;
+    assert_eq!(shown(&story, 0).0, "username=robot\npassword=[scrubbed:custom/shop]\nended\n");
+    let (story, told) = play_with("robot:tok-123", &[Delivery::GitHelper], false, &[(Some(lease(0)), &sh(ask))]).await;
+    let (said, _) = shown(&story, 0);
+    assert!(said.contains("is shorter than 8 bytes") && !said.contains("tok-123"), "{said}");
+    assert_eq!(told.ends(), [LeaseEnd::Broken]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -115,7 +115,7 @@ fn bind_door(unshare: u32) -> TcpListener {
             libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &lo)
         };
         assert_eq!(raised, 0, "{}", std::io::Error::last_os_error());
-        TcpListener::bind("127.0.0.1:8080").unwrap()
+        TcpListener::bind("0.0.0.0:8080").unwrap()
     });
     bound.join().unwrap()
 }

@@ -82,7 +82,12 @@ pub fn of_the_network() -> Vec<Must> {
             "icmp raw raw-any raw-ipv6 packet packet-old netlink-route netlink-audit vsock alg bluetooth xdp can tipc \
              mptcp sctp pair-netlink",
         ),
-        Must("the door's port is taken", &[EADDRINUSE], "rival rival-reuse-port rival-reuse-address rival-ipv6"),
+        Must(
+            "the door's port is taken",
+            &[EADDRINUSE],
+            "rival rival-reuse-port rival-reuse-address rival-elsewhere rival-elsewhere-reuse-port \
+             rival-elsewhere-reuse-address rival-ipv6",
+        ),
         Must("no capabilities", &[EPERM], "interface-up route-add"),
     ]
 }

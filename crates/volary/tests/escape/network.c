@@ -36,12 +36,13 @@ static int dial_fast(const char *address, int port) {
     return done;
 }
 
-static int rival(int family, int option, int port) {
+/* `number` is that of an address of the loopback: 127.0.0.1 is the first. */
+static int rival(int family, int option, int port, int number) {
     int s = socket(family, SOCK_STREAM, 0), on = 1, done;
     if (s < 0) return -1;
     if (option) setsockopt(s, SOL_SOCKET, option, &on, sizeof on);
     if (family == AF_INET) {
-        struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000000 + number)};
         done = bind(s, (void *)&at, sizeof at);
     } else {
         struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
@@ -70,7 +71,7 @@ int main(int argc, char **argv) {
 
     TRY("control-door", dial(AF_INET, "127.0.0.1", 8080, SOCK_STREAM));
     TRY("control-local-pair", ({ int pair[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, pair); }));
-    TRY("control-listen", rival(AF_INET, 0, 8081));
+    TRY("control-listen", rival(AF_INET, 0, 8081, 1));
 
     TRY("host-loopback", dial(AF_INET, "127.0.0.1", 22, SOCK_STREAM));
     TRY("metadata", dial(AF_INET, "169.254.169.254", 80, SOCK_STREAM));
@@ -114,10 +115,13 @@ int main(int argc, char **argv) {
     TRY("sctp", socket(AF_INET, SOCK_STREAM, 132));
     TRY("pair-netlink", ({ int pair[2]; socketpair(AF_NETLINK, SOCK_RAW, 0, pair); }));
 
-    TRY("rival", rival(AF_INET, 0, 8080));
-    TRY("rival-reuse-port", rival(AF_INET, SO_REUSEPORT, 8080));
-    TRY("rival-reuse-address", rival(AF_INET, SO_REUSEADDR, 8080));
-    TRY("rival-ipv6", rival(AF_INET6, 0, 8080));
+    TRY("rival", rival(AF_INET, 0, 8080, 1));
+    TRY("rival-reuse-port", rival(AF_INET, SO_REUSEPORT, 8080, 1));
+    TRY("rival-reuse-address", rival(AF_INET, SO_REUSEADDR, 8080, 1));
+    TRY("rival-elsewhere", rival(AF_INET, 0, 8080, 2));
+    TRY("rival-elsewhere-reuse-port", rival(AF_INET, SO_REUSEPORT, 8080, 2));
+    TRY("rival-elsewhere-reuse-address", rival(AF_INET, SO_REUSEADDR, 8080, 2));
+    TRY("rival-ipv6", rival(AF_INET6, 0, 8080, 0));
     int interfaces = socket(AF_INET, SOCK_DGRAM, 0);
     TRY("interface-up", ({
         struct { char name[16]; short flags; char rest[22]; } ask = {"lo", 0x41, {0}};

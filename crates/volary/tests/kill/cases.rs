@@ -314,6 +314,7 @@ int main(void) {
     fork();
     for (time_t end = time(0) + 100; time(0) < end;) {
         int s = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+        door.sin_addr.s_addr ^= htonl(3); /* 127.0.0.1 and 127.0.0.2 in turn. */
         setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
         setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
         if (bind(s, (struct sockaddr *)&door, sizeof door) == 0) {
