@@ -169,7 +169,7 @@ pub enum Event {
         #[serde(default)]
         unheard: u32,
     },
-    /// A push of a run was let through, by the verdict with this grant; it is made when [`Event::Passed`] of this grant says 200. `paths` are those that differ from what the upstream has, at most 200 of `paths_count`. (server)
+    /// A push of a run was let through, by the verdict with this grant; it is made when [`Event::Passed`] of this grant says 200 and was not interrupted. `paths` are those that differ from what the upstream has, at most 200 of `paths_count`. (server)
     Push {
         grant: String,
         repository: String,
