@@ -23,6 +23,9 @@ pub fn system(task: &AgentTask) -> String {
          ever a write. Nothing else is there: no DNS, no other port. Git has no remote.\n\
          - A command runs under /bin/sh, without a terminal, for at most {} seconds; the whole run for at most {} \
          seconds and {} of your turns.\n\
+         - Credentials in files, outputs and pages are not shown to you: `[redacted: KIND#…]` or `[scrubbed:KIND#…]` stands in \
+         their place, and the files hold the real thing. Never write such a text into a file; leave its line as it is and \
+         edit around it.\n\
          - A refusal (permission denied, network unreachable, a 403 from the gateway) is policy and recorded. Do not \
          try to get round it; work without, or say what is missing.\n\
          \n\

@@ -45,7 +45,9 @@ pub fn read(path: &Path, line: Option<u32>, limit: Option<u32>) -> Result<String
     read_in(&root, &rest, line, limit).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Writes text, making the file and its folders where they are missing.
+/// Writes text, making the file and its folders where they are missing. A text that holds a placeholder of the platform's
+/// which the file did not hold is not written: whoever wrote it was shown that in the place of a credential, which would
+/// be lost.
 ///
 /// # Errors
 /// A sentence for the agent. The file may have been emptied when the disk is full.
@@ -140,16 +142,24 @@ fn write_in(root: &OwnedFd, path: &Path, shown: &Path, text: &str) -> Result<Wri
     if text.len() as u64 > MAX_TEXT {
         return Err(format!("{} bytes are more than the {MAX_TEXT} that are written at once", text.len()));
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_folders(root, parent)?;
-    }
-    let (mut file, before) = match open(root, path, OFlags::RDWR) {
-        Ok(file) => {
-            let size = regular(&file)?;
-            (file.try_clone().map_err(|e| e.to_string())?, Some(before(file, size)?))
-        }
-        Err(Errno::NOENT) => (open(root, path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(words)?, None),
+    let there = match open(root, path, OFlags::RDWR) {
+        Ok(file) => Some((regular(&file)?, file)),
+        Err(Errno::NOENT) => None,
         Err(error) => return Err(words(error)),
+    };
+    let before = there.as_ref().map(|(size, file)| before(file, *size)).transpose()?;
+    let held = before.as_ref().map_or(&[][..], Vec::as_slice);
+    if let Some(placeholder) = scrub::brought_in(held, text) {
+        return Err(not_shown(placeholder));
+    }
+    let mut file = match there {
+        Some((_, file)) => file,
+        None => {
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                make_folders(root, parent)?;
+            }
+            open(root, path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(words)?
+        }
     };
     use std::io::Seek;
     file.rewind()
@@ -157,21 +167,28 @@ fn write_in(root: &OwnedFd, path: &Path, shown: &Path, text: &str) -> Result<Wri
         .and_then(|()| file.write_all(text.as_bytes()))
         .map_err(|e| e.to_string())?;
     let created = before.is_none();
-    let (diff, cut) = match before.unwrap_or(Some(String::new())) {
-        Some(old) if text.len() <= MAX_DIFFED => diff(&old, text, shown, created),
+    let before = before.unwrap_or_default();
+    let (diff, cut) = match str::from_utf8(&before) {
+        Ok(old) if old.len() <= MAX_DIFFED && text.len() <= MAX_DIFFED => diff(old, text, shown, created),
         _ => (String::new(), true),
     };
     Ok(Written { created, diff, cut })
 }
 
-/// What stood in a file, where it can be compared.
-fn before(file: File, size: u64) -> Result<Option<String>, String> {
-    if size > MAX_DIFFED as u64 {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_DIFFED as u64).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    Ok(String::from_utf8(bytes).ok())
+/// The first bytes of a file, as many as are written at once.
+fn before(file: &File, size: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(size.min(MAX_TEXT) as usize);
+    file.take(MAX_TEXT).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// What an agent is told that would write a placeholder into a file.
+fn not_shown(placeholder: &str) -> String {
+    format!(
+        "nothing was written: {placeholder} stands for a credential that you are not shown, and would take its place. \
+         Leave the line that holds the credential as it is and edit around it; in a new file leave it out, and say that \
+         a person has to put it there"
+    )
 }
 
 fn make_folders(root: &OwnedFd, path: &Path) -> Result<(), String> {
@@ -276,6 +293,26 @@ mod tests {
             }
         );
         assert_eq!(std::fs::read_to_string(path.join("a/b/c.txt")).unwrap(), "one\n");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_text_with_a_placeholder_that_the_file_did_not_hold_is_refused_and_the_file_stays() {
+        let (path, root) = folder("placeholders");
+        let shown = "[redacted: npm-token#1f2e3d4c]";
+        let put = |name: &str, text: &str| write_in(&root, Path::new(name), Path::new(name), text);
+        std::fs::write(path.join("npmrc"), "token=npm_real\n").unwrap();
+        let told = put("npmrc", &format!("token={shown}\nmore\n")).unwrap_err();
+        assert!(told.contains(shown) && told.contains("edit around it"), "{told}");
+        assert_eq!(std::fs::read_to_string(path.join("npmrc")).unwrap(), "token=npm_real\n");
+        assert!(put("new/file", shown).is_err());
+        assert!(!path.join("new").exists(), "nothing is made for what is not written");
+        // A page about placeholders, and one that is longer than any diff.
+        for long in ["", &"x".repeat(MAX_DIFFED)] {
+            std::fs::write(path.join("page"), format!("{long}It says {shown}.\n")).unwrap();
+            put("page", &format!("{long}It says {shown}, as before.\n")).unwrap();
+            assert!(put("page", &format!("{long}{shown} {shown}")).is_err());
+        }
         std::fs::remove_dir_all(path).unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Scrubber;
 use serde::de::IgnoredAny;
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 /// Stands in the place of an event that would be no JSON any more.
 const LEFT_OUT: &str =
@@ -25,14 +25,20 @@ pub fn scrub<'a>(scrubber: &Scrubber, text: &'a str) -> Cow<'a, str> {
     }
 }
 
-fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// The JSON text with its strings and numbers scrubbed; none if nothing was found.
 fn in_strings(scrubber: &Scrubber, text: &str) -> Option<String> {
+    let found = found(scrubber, text);
+    (!found.is_empty()).then(|| put(text, found))
+}
+
+/// The strings and numbers of a JSON text that hold something, in their order, and what they say without it.
+pub(crate) fn found(scrubber: &Scrubber, text: &str) -> Vec<(Range<usize>, String)> {
     let bytes = text.as_bytes();
-    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    let (mut found, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         let (end, scrubbed) = match bytes[at] {
             b'"' => string(scrubber, text, at),
@@ -44,31 +50,37 @@ fn in_strings(scrubber: &Scrubber, text: &str) -> Option<String> {
             }
             _ => (at + 1, None),
         };
-        if let Some(scrubbed) = scrubbed {
-            out.push_str(&text[copied..at]);
-            out.push_str(&serde_json::Value::String(scrubbed).to_string());
-            copied = end;
-        }
+        found.extend(scrubbed.map(|scrubbed| (at..end, scrubbed)));
         at = end;
     }
-    if copied == 0 {
-        return None;
+    found
+}
+
+/// The text with these strings in those places.
+pub(crate) fn put(text: &str, found: Vec<(Range<usize>, String)>) -> String {
+    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
+    for (place, scrubbed) in found {
+        out.push_str(&text[copied..place.start]);
+        out.push_str(&serde_json::Value::String(scrubbed).to_string());
+        copied = place.end;
     }
     out.push_str(&text[copied..]);
-    Some(out)
+    out
+}
+
+/// Where the string ends that begins at `at`: after its last quote, or with the text.
+pub(crate) fn string_end(bytes: &[u8], at: usize) -> usize {
+    let mut end = at + 1;
+    while end < bytes.len() && bytes[end] != b'"' {
+        end += 1 + usize::from(bytes[end] == b'\\');
+    }
+    (end + 1).min(bytes.len())
 }
 
 /// The end of the string that begins at `at`, and what it says then if that is changed.
 fn string(scrubber: &Scrubber, text: &str, at: usize) -> (usize, Option<String>) {
-    let bytes = text.as_bytes();
-    let (mut end, mut escapes) = (at + 1, false);
-    while end < bytes.len() && bytes[end] != b'"' {
-        let escape = bytes[end] == b'\\';
-        escapes |= escape;
-        end += 1 + usize::from(escape);
-    }
-    let end = (end + 1).min(bytes.len());
-    if !escapes {
+    let end = string_end(text.as_bytes(), at);
+    if !text[at..end].contains('\\') {
         return (end, changed(scrubber.scrub_str(&text[at + 1..end - 1])));
     }
     // One that cannot be read (half a pair of UTF-16) is scrubbed as it is spelled, with the rest.

@@ -10,7 +10,7 @@
 //! an agent can read it is the wall; this is the net below.
 //!
 //! Read [`Scrubber`], then [`Stream`] (the same over pieces as they arrive) and [`Text`] (pieces of text), then
-//! [`event`] (one thing that a box says) and [`Said`] (all that it says, event after event).
+//! [`event`] (one thing that a box says), [`Said`] (all that it says, event after event) and [`request`] (what a model is sent).
 
 mod around;
 mod encodings;
@@ -19,6 +19,8 @@ pub mod json;
 mod key;
 mod matcher;
 mod pattern;
+mod placeholders;
+pub mod request;
 mod rules;
 mod said;
 mod search;
@@ -28,6 +30,7 @@ mod values;
 
 pub use key::Key;
 pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
+pub use placeholders::brought_in;
 pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;

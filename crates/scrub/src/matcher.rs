@@ -72,8 +72,8 @@ impl Scrubber {
     }
 
     /// The same, that also replaces what looks like a credential, by `[redacted: RULE]`: tokens of vendors, private
-    /// keys, passwords in addresses. For what people read and what is kept; not for what an agent works with, since
-    /// what only looks like a credential is replaced as well.
+    /// keys, passwords in addresses. For what people read, what is kept and what a model is sent; not for the files and
+    /// answers that an agent works with, since what only looks like a credential is replaced as well.
     #[must_use]
     pub fn with_formats(self, formats: Formats) -> Self {
         Self { formats: Some(formats), ..self }
@@ -83,6 +83,12 @@ impl Scrubber {
     #[must_use]
     pub fn values_alone(&self) -> Self {
         Self { formats: None, ..self.clone() }
+    }
+
+    /// The same without the values: formats alone; none where no formats are looked for.
+    pub(crate) fn formats_alone(&self) -> Option<Self> {
+        let values = Arc::new(Values::new([], Vec::new()));
+        self.formats.map(|formats| Self { values, formats: Some(formats), key: self.key.clone() })
     }
 
     /// Whether there is nothing to look for.

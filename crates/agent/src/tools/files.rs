@@ -12,6 +12,9 @@ const LINES: u32 = 2000;
 /// Largest file that is edited or overwritten by an edit, in bytes.
 const MAX_EDITED: u64 = 4 * 1024 * 1024;
 
+/// How what is shown in the place of a credential begins.
+const PLACEHOLDERS: [&str; 2] = ["[redacted: ", "[scrubbed:"];
+
 async fn text(bench: &Bench, path: &Path, lines: Option<(u32, u32)>) -> Result<String, Said> {
     let mut ask = ReadTextFileRequest::new(bench.session.clone(), path);
     if let Some((line, limit)) = lines {
@@ -79,6 +82,13 @@ pub(super) async fn edit(bench: &Bench, edit: &Edit) -> Result<Said, Said> {
     let content = text(bench, &path, None).await?;
     let count = content.matches(&edit.old).count();
     let changed = match count {
+        0 if PLACEHOLDERS.iter().any(|start| edit.old.contains(start)) => {
+            let text = format!(
+                "`old` does not stand in {name}: a line of it holds a credential that you are not shown, and what is shown in \
+                 its place stands in no file. Leave that line as it is and edit around it, with an `old` that does not hold it."
+            );
+            return Err(Said::error(text));
+        }
         0 => {
             let text = format!(
                 "`old` does not stand in {name}. It must match exactly, with its spaces and line ends; read the file again."
