@@ -14,12 +14,16 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `volary run [--repo PATH|URL] [--model M] [--profile P] [--background] [--json] "task"`
+/// `volary run [--repo PATH|URL | --empty] [--model M] [--profile P] [--background] [--json] "task"`
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Repository to work on, a path or the address of one that the profile names; its HEAD is where the run starts
+    /// Repository to work on, a path or the address of one that the profile names; the current folder's when absent. Its
+    /// HEAD is where the run starts
     #[arg(long, value_name = "PATH|URL")]
     pub repo: Option<String>,
+    /// Work in an empty worktree, which is not kept
+    #[arg(long, conflicts_with = "repo")]
+    pub empty: bool,
     /// Model to use; the profile's, or the only one, when absent
     #[arg(long)]
     pub model: Option<String>,
@@ -53,27 +57,37 @@ fn is_address(repo: &str) -> bool {
     repo.contains("://") || short
 }
 
-/// What a run without a repository is, said to whoever stands in `folder`.
-fn without_repo(folder: Option<&Path>) -> String {
-    let said = "without --repo the run has an empty worktree, and what it writes there is not kept";
-    match folder.and_then(|folder| folder.ancestors().find(|above| !is_missing(&above.join(".git")))) {
-        Some(repo) => {
-            let repo = repo.display();
-            format!("this run does not see the repository {repo}: {said}; to work on it, give --repo {repo}")
-        }
-        None => said.to_owned(),
+/// The root of the repository that `folder` lies in, when it lies in one.
+fn around(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|above| !is_missing(&above.join(".git")))
+}
+
+/// The repository that a run works on as the server takes it, and what is said of it to whoever asked in `folder` without
+/// naming one.
+fn chosen(args: &Args, folder: Option<&Path>) -> anyhow::Result<(Option<String>, Option<String>)> {
+    if let Some(repo) = &args.repo {
+        return Ok((Some(named(repo)?), None));
     }
+    if args.empty {
+        return Ok((None, None));
+    }
+    if let Some(repo) = folder.and_then(around) {
+        let repo = absolute(repo)?;
+        let said = format!("works on a copy of HEAD of {repo} (another: --repo; none: --empty)");
+        return Ok((Some(repo), Some(said)));
+    }
+    let said = "no repository here, and no --repo: the run has an empty worktree, and what it writes there is not kept";
+    Ok((None, Some(said.to_owned())))
 }
 
 /// Runs it; returns 0 when the task was done.
 pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
-    let repo = args.repo.as_deref().map(named).transpose()?;
-    match &repo {
-        Some(path) if !is_address(path) && is_missing(Path::new(path)) => {
-            bail!("{path} is not there; give the path of a git repository")
-        }
-        Some(_) => {}
-        None => eprintln!("volary: {}", without_repo(std::env::current_dir().ok().as_deref())),
+    let (repo, said) = chosen(args, std::env::current_dir().ok().as_deref())?;
+    if let Some(path) = repo.as_deref().filter(|path| !is_address(path) && is_missing(Path::new(path))) {
+        bail!("{path} is not there; give the path of a git repository")
+    }
+    if let Some(said) = said {
+        eprintln!("volary: {said}");
     }
     let platform = platform::reach(home).await?;
     if args.background && platform.is_own() {
@@ -190,7 +204,9 @@ fn write(text: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{named, without_repo};
+    use super::{Args, chosen, named};
+    use clap::Parser;
+    use std::path::Path;
 
     #[test]
     fn an_address_of_a_git_host_is_taken_as_it_is_and_a_path_with_a_colon_is_one() {
@@ -202,14 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_in_a_repository_is_told_how_the_run_would_see_it() {
-        let repo = tempfile::tempdir().unwrap();
-        let inside = repo.path().join("a/b");
+    fn the_repository_is_the_named_one_or_that_of_the_current_folder_unless_none_is_asked_for() {
+        let of = |more: &[&str], folder: &Path| {
+            let args = Args::parse_from(["run", "task"].iter().chain(more));
+            chosen(&args, Some(folder)).unwrap()
+        };
+        let root = tempfile::tempdir().unwrap();
+        let inside = root.path().join("a/b");
         std::fs::create_dir_all(&inside).unwrap();
-        assert!(!without_repo(Some(&inside)).contains("give --repo"), "there is no repository yet");
-        std::fs::create_dir(repo.path().join(".git")).unwrap();
-        let said = without_repo(Some(&inside));
-        assert!(said.ends_with(&format!("give --repo {}", repo.path().display())), "{said}");
-        assert!(said.contains("not kept"), "{said}");
+        let (repo, said) = of(&[], &inside);
+        assert!(repo.is_none() && said.unwrap().contains("not kept"), "there is no repository yet");
+        std::fs::create_dir(root.path().join(".git")).unwrap();
+        let path = root.path().to_str().unwrap();
+        let (repo, said) = of(&[], &inside);
+        assert!(repo.as_deref() == Some(path) && said.unwrap().contains(path), "{repo:?}");
+        assert_eq!(of(&["--empty"], &inside), (None, None));
+        assert_eq!(of(&["--repo", "/other"], &inside), (Some("/other".to_owned()), None));
+        assert!(Args::try_parse_from(["run", "task", "--empty", "--repo", "/other"]).is_err());
     }
 }

@@ -15,7 +15,7 @@ fn play(platform: &Platform, profile: &str, commands: &[&str]) -> (std::process:
         .collect();
     turns.push(json!({"text": "Done."}));
     platform.script("player", &Value::Array(turns), "sk-test-only-key-of-a-scripted-model");
-    let out = platform.cli(&["run", "--model", "player", "--profile", profile, "--json", "play"]);
+    let out = platform.cli(&["run", "--empty", "--model", "player", "--profile", profile, "--json", "play"]);
     let entries = text(&out.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (out, entries)
 }

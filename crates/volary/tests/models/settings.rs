@@ -146,11 +146,11 @@ fn secrets_are_listed_by_name_and_no_command_gives_a_value_back() {
 #[test]
 fn a_run_without_a_model_or_without_its_key_says_what_to_type() {
     let platform = platform();
-    refused(&platform.cli(&["run", "anything"]), &["volary model add"]);
+    refused(&platform.cli(&["run", "--empty", "anything"]), &["volary model add"]);
     let added =
         add(&platform, &["--id", "x", "--secret", "model/m", "--price", "0,0", "--base", "https://example.com"]);
     assert!(added.status.success(), "{}", all(&added));
-    refused(&platform.cli(&["run", "anything"]), &["volary secret set model/m"]);
+    refused(&platform.cli(&["run", "--empty", "anything"]), &["volary secret set model/m"]);
     assert_eq!(platform.json(&["runs", "--json"]), serde_json::json!([]));
 }
 
@@ -167,6 +167,6 @@ fn a_replaced_key_is_the_one_that_the_next_call_carries_and_a_deleted_one_is_mis
 
     drop(platform.ok(&["secret", "delete", "model/anthropic"]));
     refused(&platform.cli(&["model", "test", "claude"]), &["volary secret set model/anthropic"]);
-    refused(&platform.cli(&["run", "anything"]), &["volary secret set model/anthropic"]);
+    refused(&platform.cli(&["run", "--empty", "anything"]), &["volary secret set model/anthropic"]);
     assert_eq!(double.requests().len(), 2);
 }
