@@ -7,6 +7,7 @@ use crate::git::{GitAsk, GitWord};
 use crate::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use crate::platform::{CallWord, PlatformCall};
 use model::event::{OneRead, Verdict};
+use model::profile::Sought;
 use model::provider::Price;
 use model::{Dialect, GrantId, LeaseId, MicroDollars, RunId, Usage};
 use serde::{Deserialize, Serialize};
@@ -254,6 +255,9 @@ pub enum Answer {
         upstream: Upstream,
         /// What was reserved of the run's budget.
         reserved: MicroDollars,
+        /// What is to be replaced in its body before it leaves, as the run's profile says.
+        #[serde(default)]
+        sought: Sought,
     },
     /// Recorded; refuse it.
     Denied {

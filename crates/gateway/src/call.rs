@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use model::RunId;
+use model::profile::Sought;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -111,7 +112,7 @@ async fn through(
     let run = &caller.run;
     let mut call = decide(request, &caller.room, trace).await?;
     caller.tally.may_ask()?;
-    let Granted { mut lease, upstream } = match gate.server.ask(question(run, &call)).await {
+    let Granted { mut lease, upstream, sought } = match gate.server.ask(question(run, &call)).await {
         Ok(Word::Granted(granted)) => {
             caller.tally.granted();
             *granted
@@ -135,6 +136,7 @@ async fn through(
             "This model speaks another wire format than the one of this path.",
         ));
     }
+    call.body = readable(gate, caller, &call, sought).await?;
     let to = Target::of(&upstream.place)?;
     let owner = format!("{run}/{}", call.provider);
     let scripted = Scripted { owner: &owner, dialect: call.dialect, credential };
@@ -143,9 +145,6 @@ async fn through(
         Some(connection) => connection,
         None => open(gate, &upstream.place, &to, &scripted).await?,
     };
-    if let Some(clean) = gate.recent.without_values(&call.body, Instant::now()) {
-        call.body = clean.into();
-    }
     // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
     let request = inject::call(&call, &to, credential)?;
     lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));
@@ -154,6 +153,22 @@ async fn through(
     lease.status = response.status().as_u16();
     relay::passable(&response)?;
     Ok(relay::relay(response, connection, caller.spares.clone(), lease, &scrubber, clock))
+}
+
+/// The body as a model may read it, whatever the agent found in its files. Looked through beside the thread that serves.
+///
+/// # Errors
+/// When that did not come to its end; then nothing may leave.
+async fn readable(gate: &Gate, caller: &Caller, call: &Call, sought: Sought) -> Result<Bytes, Refusal> {
+    let (recent, body, room) = (gate.recent.clone(), call.body.clone(), call.room.clone());
+    let work = move || {
+        let clean = recent.of_a_request(&body, sought, Instant::now());
+        // It keeps its room as long as it is held here.
+        drop(room);
+        clean.map_or(body, Bytes::from)
+    };
+    let unread = || Refusal::fault("model.body", "The request's body could not be looked through for credentials.");
+    caller.room.judge(work).await.ok_or_else(unread)
 }
 
 /// Under which name a connection to this place is kept; none for a script, whose connection is its turns.

@@ -59,7 +59,7 @@ impl Room {
 
     /// Does `work` on another thread once it is this run's turn; the turn lasts until it is done, also when
     /// nobody waits for it any more. None when it did not end.
-    async fn judge<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(crate) async fn judge<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         // The run's own turn first: however many calls it has, it stands once in the queue for all.
         let own = self.judging.clone().acquire_owned().await.ok()?;
         let seat = self.court.0.clone().acquire_owned().await.ok()?;
@@ -80,7 +80,8 @@ impl Room {
 
 /// A request that may be asked for.
 pub(crate) struct Call {
-    _room: Option<Arc<OwnedSemaphorePermit>>,
+    /// Held as long as the body is.
+    pub(crate) room: Option<Arc<OwnedSemaphorePermit>>,
     /// The name after `/model/`.
     pub(crate) provider: String,
     /// The inference path after it.
@@ -136,18 +137,7 @@ where
     trace.body_sha256 = Some(body_sha256.clone());
     let asked = asked.map_err(|no| Refusal::policy(no.rule, no.why))?;
     trace.model = Some(asked.model.clone());
-    Ok(Call {
-        _room: room,
-        provider,
-        path,
-        query,
-        dialect,
-        asked,
-        handle_sha256,
-        body,
-        body_sha256,
-        headers: head.headers,
-    })
+    Ok(Call { room, provider, path, query, dialect, asked, handle_sha256, body, body_sha256, headers: head.headers })
 }
 
 /// The wire format that a path belongs to.

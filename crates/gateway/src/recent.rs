@@ -1,15 +1,16 @@
 //! Credentials that were live in the last hour, and their scrubbers. Older ones are dropped.
 //!
-//! An answer is scrubbed of the one credential that its call carried, what a box says of all of them and of whatever
-//! has the format of a credential: that is read and kept, while an answer is what an agent works with.
+//! An answer is scrubbed of the one credential that its call carried, as it is what an agent works with. What a box says
+//! is read and kept, and what a model is sent leaves for good: they are scrubbed of all of them, and of whatever has the
+//! format of a credential.
 //! Making a scrubber costs more than a call; it is made once.
 //!
 //! The key of the fingerprints is the workspace's, and the server says it ([`Recent::know`]); until it has, nothing is
 //! leased and the cable waits ([`Recent::known`]), so that one secret has one placeholder everywhere.
 
 use model::Secret;
+use model::profile::Sought;
 use scrub::{Formats, FormatsError, Key, Scrubber};
-use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -103,15 +104,14 @@ impl Recent {
 }
 
 impl Recent {
-    /// The body of a request to a model, without the values: whatever an agent found one in, no model reads it. Formats
-    /// stay, since what only looks like a credential would be replaced in the files that the agent writes. None if
-    /// nothing is to be replaced.
-    pub(crate) fn without_values(&self, body: &[u8], now: Instant) -> Option<Vec<u8>> {
-        let values = self.scrubber(now).values_alone();
-        // Every spelling that JSON has for a value is a form of it, so a clean body is looked through but once.
-        let Cow::Owned(scrubbed) = values.scrub(body) else { return None };
-        // In its strings, so that JSON stays JSON.
-        Some(str::from_utf8(body).map_or(scrubbed, |text| scrub::json::scrub(&values, text).into_owned().into_bytes()))
+    /// The body of a request to a model, without what is sought: whatever an agent found it in, no model reads it. None
+    /// if nothing is to be replaced. To be called beside the thread that serves.
+    pub(crate) fn of_a_request(&self, body: &[u8], sought: Sought, now: Instant) -> Option<Vec<u8>> {
+        let scrubber = self.scrubber(now);
+        match sought {
+            Sought::Formats => scrub::request::scrub(&scrubber, body),
+            Sought::Values => scrub::request::scrub(&scrubber.values_alone(), body),
+        }
     }
 }
 
@@ -163,16 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn of_a_request_only_values_are_replaced_and_json_stays_json() {
+    fn of_a_request_values_and_formats_are_replaced_or_values_alone_and_json_stays_json() {
         let recent = Recent::new().unwrap();
         let now = Instant::now();
         recent.note("model/m", &Secret::new("sk-canary-\"0123456789\"".to_owned()), now);
         let token = format!("npm_{}", "a1B2".repeat(9));
         let body = serde_json::json!({ "model": "m", "messages": [{ "content": format!("{token} sk-canary-\"0123456789\"") }] });
-        let clean = recent.without_values(body.to_string().as_bytes(), now).unwrap();
-        let clean: serde_json::Value = serde_json::from_slice(&clean).unwrap();
-        assert_eq!(clean["messages"][0]["content"], format!("{token} [scrubbed:model/m]"));
-        assert_eq!(recent.without_values(token.as_bytes(), now), None);
+        for (sought, shown) in [(Sought::Formats, "[redacted: npm-token]"), (Sought::Values, token.as_str())] {
+            let clean = recent.of_a_request(body.to_string().as_bytes(), sought, now).unwrap();
+            let clean: serde_json::Value = serde_json::from_slice(&clean).unwrap();
+            assert_eq!(clean["messages"][0]["content"], format!("{shown} [scrubbed:model/m]"));
+        }
+        assert_eq!(recent.of_a_request(token.as_bytes(), Sought::Values, now), None);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::meter::Meter;
 use crate::recent::Recent;
 use api::frame;
 use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
-use model::{GrantId, RunId, Usage, event::Verdict};
+use model::{GrantId, RunId, Usage, event::Verdict, profile::Sought};
 use scrub::Key;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -69,6 +69,8 @@ pub(crate) enum Word {
 pub(crate) struct Granted {
     pub(crate) lease: Lease,
     pub(crate) upstream: Upstream,
+    /// What is to be replaced in the call's body.
+    pub(crate) sought: Sought,
 }
 
 /// The server, as the gateway knows it.
@@ -306,10 +308,10 @@ impl Server {
 
     fn answered(self: &Arc<Self>, id: u64, answer: Answer) {
         let word = match answer {
-            Answer::Granted { grant, upstream, reserved: _ } => {
+            Answer::Granted { grant, upstream, reserved: _, sought } => {
                 self.shared().open.insert(grant.clone());
                 let lease = Lease { server: self.clone(), grant, status: 0, meter: None, whole: false };
-                Word::Granted(Box::new(Granted { lease, upstream }))
+                Word::Granted(Box::new(Granted { lease, upstream, sought }))
             }
             Answer::Denied { rule, why } => Word::Denied { rule, why },
         };

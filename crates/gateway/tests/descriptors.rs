@@ -1,7 +1,7 @@
 //! What happens when descriptors run short: a process of its own, because the limit is the whole process's.
 
-#[allow(dead_code, reason = "the house is built for many more tests than this one")]
-#[path = "it/house.rs"]
+#[allow(dead_code, unused_imports, reason = "the house is built for many more tests than this one")]
+#[path = "it/house/mod.rs"]
 mod house;
 
 use api::cable::{FromCable, ToCable};

@@ -65,6 +65,8 @@ pub enum Event {
         box_id: BoxId,
         uid: u32,
     },
+    /// An attempt is over by nobody's wish, and its box with it; the run is not. What it changed is kept, and the next attempt goes on with it, or the run's end says why there is none. (operator)
+    BrokenOff { attempt: u32, reason: String },
     /// What was read back of the box before any agent code ran. (operator)
     Walls { readings: Vec<Reading> },
     /// A person paused the run: its box is to stand still, or, where it has none, gets none until the run is resumed. (server)
@@ -315,6 +317,7 @@ mod tests {
             Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: Some(Exit::Unknown) },
             Event::Paused { person: "a".into() },
             Event::Resumed { person: "a".into(), queued: true },
+            Event::BrokenOff { attempt: 1, reason: "the gateway ended".into() },
             Event::Froze,
             Event::Thawed { stood_ms: 3 },
             Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true },

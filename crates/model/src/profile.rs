@@ -30,6 +30,9 @@ pub struct Profile {
     pub instructions: String,
     /// Ceilings.
     pub limits: Limits,
+    /// What is looked for in what leaves.
+    #[serde(skip_serializing_if = "Scrub::is_usual")]
+    pub scrub: Scrub,
     /// What a run may reach beyond its model.
     pub egress: Egress,
     /// Repositories that it may fetch from, and propose to.
@@ -54,6 +57,31 @@ pub enum Engine {
     Docker,
 }
 
+/// What is replaced in what leaves a run, where an administrator may choose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Scrub {
+    /// In what its model is sent.
+    pub model: Sought,
+}
+
+impl Scrub {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is looked for in a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sought {
+    /// The values of secrets that were leased lately, and whatever has the format of a credential.
+    #[default]
+    Formats,
+    /// Those values alone: what only looks like a credential stays, and so does a credential that is none of ours.
+    Values,
+}
+
 /// Our agent's tools, all of them.
 pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"];
 
@@ -74,6 +102,7 @@ impl Default for Profile {
             tools: Vec::new(),
             instructions: String::new(),
             limits: Limits::default(),
+            scrub: Scrub::default(),
             egress: Egress::default(),
             repository: Vec::new(),
             capability: Vec::new(),

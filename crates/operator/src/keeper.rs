@@ -5,10 +5,11 @@
 //! server launches it no more: what it changed comes home first ([`crate::home`]).
 //!
 //! How a run that broke comes to its next attempt: when the gateway ends, or a box dies without a reason that we
-//! know, an agent's run is *not* ended. It gets a note, its worktree and journal stay, and [`Runs::stale`] makes the
-//! link say hello anew; the server sees the run neither live nor ended and launches its next attempt (or ends it
-//! after the last one allowed). That is the way it goes after an operator's own death, so there is one way only. An
-//! exec whose command was sent is ended instead, with its outcome unknown: a command is never silently repeated.
+//! know, an agent's run is *not* ended. It is told that the attempt is broken off, and why; its worktree and journal stay,
+//! and [`Runs::stale`] makes the link say hello anew; the server sees the run neither live nor ended and launches its next
+//! attempt (or ends it after the last one allowed). That is the way it goes after an operator's own death, so there is one
+//! way only. An exec whose command was sent is ended instead, with its outcome unknown: a command is never silently
+//! repeated. Decision 0023.
 //!
 //! Read [`Keeper::obey`](Orders::obey), then [`crate::attempt`].
 
@@ -165,10 +166,11 @@ impl Keeper {
         // What was wished before the run was known here.
         run.holds(*wishes.still.borrow());
         drop(coming);
+        let attempt = launch.attempt;
         let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, wishes).carry().await;
         let (event, broken) = match finish {
             Finish::Ended(event) => (event, false),
-            Finish::Broken(text) => (Event::Note { text }, true),
+            Finish::Broken(reason) => (Event::BrokenOff { attempt, reason }, true),
         };
         self.rest(&run, &event, broken).await;
     }

@@ -6,6 +6,7 @@ use crate::{egress, models, now, random, record, runs, secrets};
 use api::grants::{Answer, EgressOutcome, ModelCall, Place, Upstream, WireSecret};
 use api::http::ModelView;
 use model::event::Verdict;
+use model::profile::Sought;
 use model::provider::Price;
 use model::{Event, GrantId, Moment, Profile, RunId, Secret, Usage};
 use policy::Refusal;
@@ -24,6 +25,7 @@ struct Granted {
     grant: GrantRow,
     model: ModelView,
     secret: Option<SecretRow>,
+    sought: Sought,
 }
 
 /// Judges one call, records the word, and (when it is yes) sets its worst case aside: all in one act.
@@ -57,7 +59,7 @@ pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    let Granted { grant, model, secret } = match word {
+    let Granted { grant, model, secret, sought } = match word {
         Ok(granted) => granted,
         Err(refusal) => return Ok(Answer::Denied { rule: refusal.rule.to_owned(), why: refusal.why }),
     };
@@ -69,7 +71,7 @@ pub async fn ask(app: &App, call: ModelCall) -> Result<Answer, Fault> {
             return Err(fault);
         }
     };
-    Ok(Answer::Granted { grant: grant.id, upstream, reserved: grant.reserved_cost })
+    Ok(Answer::Granted { grant: grant.id, upstream, reserved: grant.reserved_cost, sought })
 }
 
 /// The answer to a call on which there is no recorded word.
@@ -159,7 +161,8 @@ async fn judge(
         output => (call.input_tokens_at_most, output),
     };
     let price: Price = model.price.unwrap_or_default();
-    let reserved_cost = match left(row, &standing.spent)?.reserve(&price, input, output, call.long_cache) {
+    let profile = profile(row)?;
+    let reserved_cost = match left(&profile, &standing.spent).reserve(&price, input, output, call.long_cache) {
         Ok(cost) => cost,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -174,7 +177,7 @@ async fn judge(
         reads: 0,
         told: 0,
     };
-    Ok(Ok(Granted { grant, model, secret }))
+    Ok(Ok(Granted { grant, model, secret, sought: profile.scrub.model }))
 }
 
 /// The run, if it may still be granted something.
@@ -212,14 +215,17 @@ pub fn own_handle<'h>(shown: Option<&'h HandleRow>, run: &RunId, at: Moment) -> 
     }
 }
 
+/// The profile that the run was accepted with.
+fn profile(row: &RunRow) -> Result<Profile, StoreError> {
+    serde_json::from_str(&row.profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })
+}
+
 /// What the run may still use: its limits, less what is used and what is set aside.
-fn left(row: &RunRow, spent: &Spent) -> Result<Budget, StoreError> {
-    let profile: Profile =
-        serde_json::from_str(&row.profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })?;
-    Ok(Budget {
+fn left(profile: &Profile, spent: &Spent) -> Budget {
+    Budget {
         tokens_left: profile.limits.tokens.saturating_sub(spent.tokens).saturating_sub(spent.reserved_tokens),
         cost_left: profile.limits.cost_micro_dollars.minus(spent.cost).minus(spent.reserved_cost),
-    })
+    }
 }
 
 fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {

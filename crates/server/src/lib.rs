@@ -150,6 +150,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
     let house = app::House { administrator: config.administrator, port, prove: config.prove, warm: config.warm };
     let app = App::new(store, keys, config.dir, config.profiles, config.workspace, house)?;
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
+    denials::repair::finish(&app).await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 
     config.tcp.set_nonblocking(true)?;
     let tcp = tokio::net::TcpListener::from_std(config.tcp)?;

@@ -415,6 +415,9 @@ async fn take_one(tx: &mut Tx, incoming: Incoming, host: &str, came: &mut Came) 
                     Event::Walls { readings } => record::fields(json!({
                         "run": run, "readings": readings.len(), "hold": readings.iter().all(|r| r.holds),
                     })),
+                    Event::BrokenOff { attempt, reason } => record::fields(json!({
+                        "run": run, "attempt": attempt, "reason": record::short(reason),
+                    })),
                     _ => record::fields(json!({ "run": run })),
                 };
                 more.insert("entry".into(), entry.n.into());
@@ -436,6 +439,7 @@ fn kind(event: &Event) -> &'static str {
     match event {
         Event::Base { .. } => "base",
         Event::Attempt { .. } => "attempt",
+        Event::BrokenOff { .. } => "broken-off",
         Event::Walls { .. } => "walls",
         Event::Froze => "froze",
         Event::Thawed { .. } => "thawed",

@@ -41,6 +41,7 @@ pub fn worth(event: &Event) -> bool {
         event,
         Event::Base { .. }
             | Event::Attempt { .. }
+            | Event::BrokenOff { .. }
             | Event::Walls { .. }
             | Event::Froze
             | Event::Thawed { .. }

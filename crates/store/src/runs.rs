@@ -404,8 +404,11 @@ impl Tx {
     fn fold(&mut self, run: &RunId, at: Moment, event: &Event) {
         // One that was paused meanwhile stays so.
         const RUNNING: &str = "UPDATE runs SET state = CASE state WHEN 'queued' THEN 'running' ELSE state END, \
-            attempts = $2 WHERE run = $1 AND state IN ('queued', 'running', 'paused')";
+            attempts = $2, reason = '' WHERE run = $1 AND state IN ('queued', 'running', 'paused')";
         const ENDED: &str = "UPDATE runs SET state = $2, reason = $3, ended = $4 WHERE run = $1 AND state IN \
+            ('queued', 'running', 'paused')";
+        // Why it has no box now.
+        const BROKEN_OFF: &str = "UPDATE runs SET reason = $2 WHERE run = $1 AND state IN \
             ('queued', 'running', 'paused')";
         const PAUSED: &str = "UPDATE runs SET state = 'paused' WHERE run = $1 AND state IN ('queued', 'running')";
         const RESUMED: &str = "UPDATE runs SET state = $2 WHERE run = $1 AND state = 'paused'";
@@ -422,6 +425,7 @@ impl Tx {
                 };
                 follow(ENDED).bind(state.word()).bind(reason.as_str()).bind(at.0)
             }
+            Event::BrokenOff { reason, .. } => follow(BROKEN_OFF).bind(reason.as_str()),
             Event::Paused { .. } => follow(PAUSED),
             Event::Resumed { .. } => follow(RESUMED).bind(RunState::Paused.after(event).word()),
             Event::Base { commit, .. } => follow(BASE).bind(commit.as_str()),

@@ -1,11 +1,12 @@
 //! The key never reaches a client, however a provider throws it back; and boxes' words are scrubbed.
 
-use crate::house::{House, KEY, call, scrubbed, url};
+use crate::house::{HANDLE, House, KEY, call, redacted, scrubbed, url};
 use crate::provider::{Provider, chunked, whole};
 use api::cable::{FromCable, ToCable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::Dialect;
 use model::event::{Event, Stream};
+use model::profile::Sought;
 use serde_json::{Value, json};
 
 const BODY: &str = r#"{"model":"claude-x","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -76,18 +77,41 @@ async fn a_key_cut_between_two_events_reaches_no_client_of_any_format() {
     }
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_key_that_an_agent_says_to_its_model_is_scrubbed_on_the_way() {
-    let mut provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
-    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
-    let said = format!("of .env: {KEY}, in base 64 {}, and npm_{}", STANDARD.encode(KEY), "a1B2".repeat(9));
+/// What a model reads of what an agent says.
+async fn read_by_a_model(house: &House, provider: &mut Provider, said: &str) -> String {
     let body = json!({"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": said}]});
     call(house.door, "/v1/messages", &body.to_string()).await;
     let seen = provider.seen().await;
     let read: Value = serde_json::from_slice(&seen.body).expect("JSON stays JSON");
-    let told = read["messages"][0]["content"].as_str().unwrap();
+    read["messages"][0]["content"].as_str().expect("a text").to_owned()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_token_of_a_format_that_an_agent_found_reaches_no_model_unless_its_profile_lets_it() {
+    let answers = || whole("200 OK\r\ncontent-type: application/json", "{}");
+    let mut provider = Provider::answering(answers()).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let token = format!("npm_{}", "a1B2".repeat(9));
+    let said = format!("of .npmrc: {token}, and the run's own handle {HANDLE}.");
+    let clean = format!(
+        "of .npmrc: {}, and the run's own handle {}.",
+        redacted("npm-token", &token),
+        redacted("volary-handle", HANDLE)
+    );
+    for _ in 0..2 {
+        assert_eq!(read_by_a_model(&house, &mut provider, &said).await, clean, "the same each time");
+    }
+    house.desk.lock().unwrap().sought = Sought::Values;
+    assert_eq!(read_by_a_model(&house, &mut provider, &said).await, said);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_that_an_agent_says_to_its_model_is_scrubbed_on_the_way() {
+    let mut provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let said = format!("of .env: {KEY}, in base 64 {}.", STANDARD.encode(KEY));
+    let told = read_by_a_model(&house, &mut provider, &said).await;
     assert!(told.starts_with(&format!("of .env: {}, in base 64 {}", scrubbed(), scrubbed())), "{told}");
-    assert!(told.ends_with(&format!(", and npm_{}", "a1B2".repeat(9))), "{told}");
 }
 
 #[tokio::test(flavor = "current_thread")]

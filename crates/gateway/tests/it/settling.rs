@@ -139,6 +139,7 @@ async fn when_the_answer_to_the_question_comes_after_the_client_is_gone() {
     // A refusal on another connection shows that the gateway has had its turn to notice.
     house.said_nothing_more().await;
     let answer = Answer::Granted {
+        sought: model::profile::Sought::default(),
         grant: GrantId::parse("grant1").unwrap(),
         upstream: route(Dialect::Anthropic, url(&provider.base), "k"),
         reserved: MicroDollars(1),

@@ -93,7 +93,7 @@ async fn a_box_that_dies_while_its_walls_are_read_costs_the_attempt_and_not_the_
     stale.changed().await.unwrap();
     let events = stage.events().await;
     assert!(
-        matches!(events.last(), Some(Event::Note { text }) if text.contains("while its walls were read")),
+        matches!(events.last(), Some(Event::BrokenOff { reason, .. }) if reason.contains("while its walls were read")),
         "{events:?}"
     );
     assert!(!events.iter().any(|event| matches!(event, Event::Walls { .. } | Event::Ended { .. })), "{events:?}");
@@ -140,7 +140,10 @@ async fn when_the_gateway_dies_the_door_is_shut_and_an_agents_run_waits_for_its_
     stale.changed().await.unwrap();
     let events = stage.events().await;
     assert!(TcpStream::connect(door).is_err(), "the door is open without a gateway");
-    assert!(matches!(events.last(), Some(Event::Note { text }) if text.contains("gateway ended")), "{events:?}");
+    assert!(
+        matches!(events.last(), Some(Event::BrokenOff { attempt: 1, reason }) if reason.contains("gateway ended")),
+        "{events:?}"
+    );
     assert!(chunks(&events).is_empty());
     let known = stage.over().await.known();
     assert!(!known.live && !known.ended);
@@ -209,8 +212,8 @@ async fn a_box_that_dies_without_a_reason_leaves_its_scrubbed_last_words_and_ano
         stage.launch(agent(None));
         stale.changed().await.unwrap();
         let events = stage.events().await;
-        let Some(Event::Note { text }) = events.last() else { panic!("{events:?}") };
-        assert!(text.ends_with("last words: last words with [scrubbed]"), "{text}");
+        let Some(Event::BrokenOff { reason, .. }) = events.last() else { panic!("{events:?}") };
+        assert!(reason.ends_with("last words: last words with [scrubbed]"), "{reason}");
     }
 }
 

@@ -485,6 +485,19 @@ pub fn ended(n: u64, at: Moment, outcome: Outcome, reason: &str, exit: Option<&E
     )
 }
 
+pub fn broken_off(n: u64, at: Moment, attempt: u32, reason: &str) -> Markup {
+    entry(
+        n,
+        at,
+        "end failed",
+        &html! {
+            h3 { "✗ Attempt " (attempt) " was broken off" }
+            p.lines { (shown(reason)) }
+            p.faint { "What it changed is kept. The run goes on in another box, or its end says why not." }
+        },
+    )
+}
+
 pub fn unknown(n: u64, at: Moment, raw: &str) -> Markup {
     entry(
         n,

@@ -110,6 +110,11 @@ impl Transcript {
                 pieces
             }
             Event::Walls { readings } => new(blocks::walls(n, at, &readings)),
+            Event::BrokenOff { attempt, reason } => {
+                let mut pieces = self.leave(&blocks::unanswered());
+                pieces.push(Piece::append(LOG, blocks::broken_off(n, at, attempt, &reason)));
+                pieces
+            }
             Event::Note { text } => new(blocks::note(n, at, &text)),
             Event::Paused { person } => new(blocks::note(n, at, &format!("{person} paused the run"))),
             Event::Resumed { person, .. } => new(blocks::note(n, at, &format!("{person} let the run go on"))),

@@ -4,7 +4,7 @@
 //! asked for. A file is exchanged for the new one, so that what an administrator wrote in the meantime is seen and
 //! put back.
 //!
-//! Read [`Seen`], [`edited`], [`Staged`].
+//! Read [`Seen`], [`edited`], [`Staged`], [`Beside`].
 
 use super::change::Change;
 use crate::fault::Fault;
@@ -63,7 +63,7 @@ fn read(text: &str, like: &Profile) -> Option<Profile> {
     Some(profile)
 }
 
-fn unreadable(path: &Path, e: &std::io::Error) -> Fault {
+pub(super) fn unreadable(path: &Path, e: &std::io::Error) -> Fault {
     Fault::bad("profile.unreadable", format!("The profile {} cannot be read: {e}.", path.display()))
 }
 
@@ -75,7 +75,8 @@ pub fn changed(name: &str) -> Fault {
     Fault::conflict("profile.changed", message)
 }
 
-fn place(dir: &Path, name: &str) -> PathBuf {
+/// Where the file of a profile is.
+pub(super) fn place(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.toml"))
 }
 
@@ -172,19 +173,89 @@ fn columns(row: &toml::Table) -> Option<InlineTable> {
     (table.len() == row.len()).then_some(table)
 }
 
+/// What lies beside a profile's file while it is changed; see [`super::repair`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The new content, not recorded yet, or not seen to be.
+    New,
+    /// The new content, once it is recorded, and then what the file was exchanged for.
+    Put,
+}
+
+impl Beside {
+    const ALL: [Self; 2] = [Self::New, Self::Put];
+
+    fn end(self) -> &'static str {
+        match self {
+            Self::New => ".toml.new",
+            Self::Put => ".toml.put",
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn of(self, dir: &Path, name: &str) -> PathBuf {
+        dir.join(format!(".{name}{}", self.end()))
+    }
+}
+
+/// The profiles beside whose file something lies; what cannot be listed is empty.
+pub(super) fn left(dir: &Path) -> Vec<(String, Beside)> {
+    let names =
+        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let one = |file: String| {
+        let of =
+            |beside: Beside| file.strip_prefix('.')?.strip_suffix(beside.end()).map(|name| (name.to_owned(), beside));
+        Beside::ALL.into_iter().find_map(of)
+    };
+    names.filter_map(one).collect()
+}
+
+/// Puts what lies beside into the file's place; with `exchange`, what was there lies beside then.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn put_left(dir: &Path, name: &str, beside: Beside, exchange: bool) -> Result<(), Fault> {
+    let flags = if exchange { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    let put = renameat_with(CWD, beside.of(dir, name), CWD, place(dir, name), flags).map_err(std::io::Error::from);
+    put.and_then(|()| sync(dir)).map_err(|e| unwritable(&place(dir, name), &e))
+}
+
+/// Removes what lies beside.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn remove_left(dir: &Path, name: &str) -> Result<(), Fault> {
+    for path in Beside::ALL.map(|beside| beside.of(dir, name)) {
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(unwritable(&path, &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn sync(dir: &Path) -> std::io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all())
+}
+
+fn unwritable(path: &Path, e: &std::io::Error) -> Fault {
+    tracing::error!("write {}: {e}", path.display());
+    let message = format!("The profile {} cannot be written: {e}.", path.display());
+    Fault::new(http::StatusCode::INTERNAL_SERVER_ERROR, "profile.unwritable", message)
+}
+
 /// A new content that lies beside the file, on the disk for good, and is not yet in its place.
 #[derive(Debug)]
 pub struct Staged {
-    beside: PathBuf,
-    path: PathBuf,
+    dir: PathBuf,
     name: String,
     old: Option<String>,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Taken away by the next one otherwise.
-        fs::remove_file(&self.beside).unwrap_or_default();
+        // Taken away by the next one, or the next start, otherwise.
+        remove_left(&self.dir, &self.name).unwrap_or_default();
     }
 }
 
@@ -194,51 +265,45 @@ impl Staged {
     /// # Errors
     /// The disk's.
     pub fn new(dir: &Path, name: &str, old: Option<String>, new: &str) -> Result<Self, Fault> {
-        let (path, beside) = (place(dir, name), dir.join(format!(".{name}.toml.new")));
+        let (path, beside) = (place(dir, name), Beside::New.of(dir, name));
+        remove_left(dir, name)?;
         let write = || -> std::io::Result<()> {
-            match fs::remove_file(&beside) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
             file.write_all(new.as_bytes())?;
             let mode = if old.is_some() { fs::metadata(&path)?.permissions().mode() & 0o666 } else { 0o644 };
             file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()
+            file.sync_all()?;
+            // Its name too: once it is recorded it has to be there, also after a loss of power.
+            sync(dir)
         };
-        let written = write();
-        let staged = Self { beside, path, name: name.to_owned(), old };
-        written.map_err(|e| staged.cannot(&e))?;
-        Ok(staged)
+        let written = write().map_err(|e| unwritable(&path, &e));
+        let staged = Self { dir: dir.to_owned(), name: name.to_owned(), old };
+        written.map(|()| staged)
     }
 
-    /// Puts it in its place, where the file is still the one that was read.
+    /// Puts it in its place, where the file is still the one that was read. To be called once that is recorded.
     ///
     /// # Errors
     /// 409 when it is another one by now, which then stays; the disk's.
     pub fn put(self) -> Result<(), Fault> {
+        let (path, beside) = (place(&self.dir, &self.name), Beside::Put.of(&self.dir, &self.name));
+        let cannot = |e: &std::io::Error| unwritable(&path, e);
+        fs::rename(Beside::New.of(&self.dir, &self.name), &beside).map_err(|e| cannot(&e))?;
         let flags = if self.old.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        let rename = || renameat_with(CWD, &self.beside, CWD, &self.path, flags);
+        let rename = || renameat_with(CWD, &beside, CWD, &path, flags);
         match rename() {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOENT) => return Err(changed(&self.name)),
-            Err(e) => return Err(self.cannot(&e.into())),
+            Err(e) => return Err(cannot(&e.into())),
         }
         if let Some(old) = &self.old
-            && !fs::read(&self.beside).is_ok_and(|was| was == old.as_bytes())
+            && !fs::read(&beside).is_ok_and(|was| was == old.as_bytes())
         {
             // Somebody wrote it in the meantime: theirs is the one that counts.
-            rename().map_err(|e| self.cannot(&e.into()))?;
+            rename().map_err(|e| cannot(&e.into()))?;
             return Err(changed(&self.name));
         }
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| self.cannot(&e))
-    }
-
-    fn cannot(&self, e: &std::io::Error) -> Fault {
-        tracing::error!("write {}: {e}", self.path.display());
-        let message = format!("The profile {} cannot be written: {e}.", self.path.display());
-        Fault::new(http::StatusCode::INTERNAL_SERVER_ERROR, "profile.unwritable", message)
+        sync(&self.dir).map_err(|e| cannot(&e))
     }
 }
 

@@ -13,6 +13,7 @@
 
 pub mod change;
 pub mod file;
+pub mod repair;
 mod wall;
 
 use crate::app::App;

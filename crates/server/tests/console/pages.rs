@@ -109,6 +109,33 @@ async fn a_run_is_in_the_list_and_its_page_holds_its_whole_transcript() {
 }
 
 #[tokio::test]
+async fn why_a_run_lost_its_box_stands_in_its_record_its_state_and_its_page_at_once_until_it_has_another() {
+    let stage = Stage::start();
+    stage.model("m", "m").await;
+    let mut operator = stage.operator(vec![]).await;
+    let run = stage.create(&agent("mend it")).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    let reason = "the gateway ended; the box has no network, and was ended too";
+    operator.event(&run, 2, &Event::BrokenOff { attempt: 1, reason: reason.into() }).await;
+    taken(&mut operator, 2).await;
+    assert_eq!(stage.get(&run).await.reason, reason);
+    let cookie = sign_in(&stage).await;
+    let page = async || stage.tcp(Method::GET, &format!("/runs/{run}"), &[("cookie", &cookie)], "").await.text();
+    let shown = page().await;
+    assert!(shown.contains("Attempt 1 was broken off") && shown.matches(reason).count() >= 2, "{shown}");
+    let record = stage.home(Method::GET, "/api/evidence", None).await.text();
+    let told = record.lines().find(|line| line.contains("run.event.broken-off")).expect("evidence of it");
+    assert!(told.contains(reason) && told.contains(run.as_str()), "{told}");
+    let attempt = Event::Attempt { attempt: 2, box_id: model::BoxId::parse("b2").unwrap(), uid: 7 };
+    operator.event(&run, 3, &attempt).await;
+    taken(&mut operator, 3).await;
+    let now = stage.get(&run).await;
+    assert_eq!((now.state, now.attempts, now.reason.as_str()), (RunState::Running, 2, ""));
+    assert!(page().await.contains("Attempt 1 was broken off"), "what happened stays told");
+}
+
+#[tokio::test]
 async fn a_long_transcript_comes_in_pages_the_last_first() {
     let stage = Stage::start();
     let mut operator = stage.operator(vec![]).await;

@@ -5,6 +5,7 @@ use api::grants::{Answer, FromGateway, ModelCall, Place, ToGateway};
 use api::link::Launch;
 use http::Method;
 use model::event::Verdict;
+use model::profile::Sought;
 use model::{Event, GrantId, MicroDollars, Outcome, RunId, Usage};
 use serde_json::json;
 
@@ -71,12 +72,12 @@ async fn a_granted_call_carries_the_key_and_is_settled_at_what_it_used() {
     let stage = Stage::start();
     let (_operator, launch) = running(&stage, "").await;
     let mut gateway = stage.gateway().await;
-    let Answer::Granted { grant, upstream, reserved } = ask(&mut gateway, 7, call(&launch)).await else {
+    let Answer::Granted { grant, upstream, reserved, sought } = ask(&mut gateway, 7, call(&launch)).await else {
         panic!("denied")
     };
     assert_eq!(upstream.credential.0.expose(), KEY);
     assert!(matches!(upstream.place, Place::Script { ref turns } if turns[0].text == "hello"));
-    assert_eq!(reserved, MicroDollars(110));
+    assert_eq!((reserved, sought), (MicroDollars(110), Sought::Formats));
     // Before the answer: the verdict is committed.
     let verdict = verdicts(&stage, &launch.run).await.remove(0);
     assert_eq!((verdict.allowed, verdict.grant.as_deref()), (true, Some(grant.as_str())));
@@ -90,6 +91,15 @@ async fn a_granted_call_carries_the_key_and_is_settled_at_what_it_used() {
         seen = stage.get(&launch.run).await;
     }
     assert_eq!((seen.calls, seen.usage, seen.cost), (1, usage, MicroDollars(23)));
+}
+
+#[tokio::test]
+async fn what_is_replaced_in_a_call_is_what_the_run_s_own_profile_said_when_it_was_accepted() {
+    let stage = Stage::start();
+    let (_operator, launch) = running(&stage, "[scrub]\nmodel = \"values\"\n").await;
+    let mut gateway = stage.gateway().await;
+    let Answer::Granted { sought, .. } = ask(&mut gateway, 1, call(&launch)).await else { panic!("denied") };
+    assert_eq!(sought, Sought::Values);
 }
 
 #[tokio::test]

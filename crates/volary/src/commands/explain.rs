@@ -7,6 +7,7 @@ use super::show::{in_line, plain};
 use crate::home::Home;
 use anyhow::bail;
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, Terms};
+use api::http::RunView;
 use clap::Args;
 use model::RunId;
 use std::io::{BufRead, IsTerminal, Write};
@@ -17,10 +18,11 @@ pub async fn main(home: &Home, run: &str, n: Option<u64>, json: bool) -> anyhow:
     let platform = platform::reach_made(home).await?;
     let Some(n) = n else {
         let all: Vec<DenialView> = platform.client.get(&format!("/api/runs/{run}/denials")).await?;
+        let view: RunView = platform.client.get(&format!("/api/runs/{run}")).await?;
         if json {
             println!("{}", serde_json::to_string_pretty(&all)?);
         } else {
-            print!("{}", listed(&run, &all));
+            print!("{}{}", listed(&run, &all), stands(&view));
         }
         return Ok(0);
     };
@@ -54,6 +56,21 @@ fn listed(run: &RunId, all: &[DenialView]) -> String {
         );
     }
     text + &format!("volary explain {run} N says why, and what would allow it.\n")
+}
+
+/// How the run stands, where that is no refusal: why it has no box, or how it ended.
+fn stands(view: &RunView) -> String {
+    let mut text = String::new();
+    if !view.reason.is_empty() && view.reason != view.state.word() {
+        text += &format!("The run is {}: {}\n", view.state.word(), in_line(&view.reason));
+    }
+    if view.attempts > 1 {
+        text += &format!(
+            "It had {} boxes; volary log {} says why each before the last was broken off.\n",
+            view.attempts, view.run
+        );
+    }
+    text
 }
 
 fn told(run: &RunId, one: &DenialView) -> String {

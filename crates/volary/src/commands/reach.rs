@@ -8,7 +8,7 @@ use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
 use model::capability::{Capability, Variable};
-use model::profile::{Engine, Folder};
+use model::profile::{Engine, Folder, Sought};
 use policy::lease::Term;
 use sandbox::doctor::landlock_abi;
 use sandbox::harden::{HostFacts, check, image_id};
@@ -147,6 +147,7 @@ fn lines(
                  judged by its method; everything else is refused"
                     .to_owned(),
                 "what the model's vendor is sent (the conversation) does leave: that is what a model call is".to_owned(),
+                sought(profile).to_owned(),
             ],
         ),
     ];
@@ -226,6 +227,19 @@ fn capability(row: &Capability) -> String {
     )
 }
 
+/// What is replaced in what a model is sent.
+fn sought(profile: &Profile) -> &'static str {
+    match profile.scrub.model {
+        Sought::Formats => {
+            "of it are replaced: secrets' values that were leased in the last hour, and whatever has the format of a credential"
+        }
+        Sought::Values => {
+            "of it are replaced: secrets' values that were leased in the last hour, and nothing else: this profile lets \
+             credentials that lie in files and pages go to the model's vendor ([scrub] model = \"values\")"
+        }
+    }
+}
+
 /// Whether a run has commands, and whose word that is.
 fn shell(profile: &Profile) -> &'static str {
     if profile.tools.is_empty() || profile.tools.iter().any(|tool| tool == "shell") {
@@ -302,6 +316,15 @@ mod tests {
         assert!(told.len() < 80, "{} lines", told.len());
         assert!(told.iter().any(|line| line == "unshare, clone: in a namespace of its own a process has every capability, and the kernel's whole surface"), "{told:#?}");
         assert!(!told.iter().any(|line| line.ends_with(": as mount")), "{told:#?}");
+    }
+
+    #[test]
+    fn what_a_model_is_sent_is_told_by_the_profiles_own_word() {
+        let told = |file: &str| sought(&toml::from_str(file).expect("a profile")).to_owned();
+        assert!(told("").contains("has the format of a credential"));
+        assert_eq!(told(""), told("[scrub]\nmodel = \"formats\""));
+        assert!(told("[scrub]\nmodel = \"values\"").contains("go to the model's vendor"));
+        assert!(toml::from_str::<Profile>("[scrub]\nmodel = \"none\"").is_err(), "there is no word for nothing");
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub fn entry(entry: &Entry) -> Option<String> {
             }
             line
         }
+        Event::BrokenOff { attempt, reason } => format!(
+            "✗ attempt {attempt} was broken off: {}\n  what it changed is kept; the run goes on in another box, or its end says \
+             why not",
+            cut(reason)
+        ),
         Event::Note { text } => format!("· {}", cut(text)),
         Event::Paused { person } => format!("‖ {} paused the run", in_line(person)),
         Event::Resumed { person, .. } => format!("▸ {} let the run go on", in_line(person)),

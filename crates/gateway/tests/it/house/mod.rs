@@ -1,27 +1,28 @@
 //! A gateway in this process, with everything it talks to played by the test.
 
+mod client;
+mod server;
+
+pub use client::{Got, ask, call, head, parse};
+pub use server::{Desk, Word};
+
 use api::cable::{FromCable, MAX_PACKET, ToCable};
-use api::frame;
-use api::grants::{
-    Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ModelCall, Place, ScriptTurn, ToGateway, Upstream,
-    WireSecret,
-};
+use api::grants::{FromGateway, ModelCall, Place, ScriptTurn, ToGateway, Upstream, WireSecret};
 use model::event::Verdict;
 use model::provider::Price;
-use model::{Dialect, GrantId, MicroDollars, RunId, Secret, Usage};
+use model::{Dialect, RunId, Secret, Usage};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType,
 };
 use scrub::{Key, Scrubber};
+use server::{hello, serve_grants};
 use std::io::{IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::mpsc;
 
 /// What a provider's key looks like here. It must never be seen by a client.
@@ -73,67 +74,6 @@ pub async fn past<T>(what: &str, limit_secs: u64, coming: impl Future<Output = T
     panic!("waited in vain for {what}");
 }
 
-/// What the server answers to the next questions.
-pub enum Word {
-    Grant { dialect: Dialect, place: Place, key: String },
-    Deny,
-    Silence,
-}
-
-/// What the server says of requests to the outside.
-pub struct Desk {
-    /// The table of the run, and its version.
-    pub table: model::Egress,
-    pub version: u64,
-    /// The value that a handle stands for, and where it may go; none: no handle is known.
-    pub credential: Option<(String, String, u16)>,
-    /// Denied whatever it is.
-    pub deny: bool,
-    /// Whether allowances are granted.
-    pub allowances: bool,
-    /// What allowances were asked for.
-    pub asked_for_many: Vec<EgressAsk>,
-    /// What was asked.
-    pub asked: Vec<EgressAsk>,
-}
-
-impl Desk {
-    fn law(&self) -> EgressWord {
-        EgressWord::Law { version: self.version, egress: self.table.clone() }
-    }
-
-    fn judge(&mut self, ask: &EgressAsk) -> EgressWord {
-        if ask.law != self.version {
-            return self.law();
-        }
-        if ask.reads > 0 {
-            self.asked_for_many.push(ask.clone());
-            if !self.allowances {
-                return EgressWord::Denied { rule: "test.alone".into(), why: "One by one.".into() };
-            }
-        } else {
-            self.asked.push(ask.clone());
-        }
-        if self.deny {
-            return EgressWord::Denied { rule: "test.denied".into(), why: "The server says no.".into() };
-        }
-        let credential = ask.handle_sha256.as_ref().and(self.credential.as_ref());
-        EgressWord::Granted {
-            grant: match ask.reads {
-                0 => GrantId::parse(&format!("egress{}", self.asked.len())),
-                _ => GrantId::parse(&format!("many{}", self.asked_for_many.len())),
-            }
-            .expect("an id"),
-            credential: credential.map(|(value, host, port)| EgressCredential {
-                value: WireSecret(Secret::new(value.clone())),
-                secret: ask.capability.clone().unwrap_or_default(),
-                host: host.clone(),
-                port: *port,
-            }),
-        }
-    }
-}
-
 pub struct House {
     /// What is said of requests to the outside.
     pub desk: Arc<Mutex<Desk>>,
@@ -179,11 +119,6 @@ pub fn placeholder(name: &str, value: &str) -> String {
     let scrubber =
         Scrubber::keyed(&Key::new(Secret::new(FINGERPRINTS)), [(name.to_owned(), Secret::new(value.to_owned()))]);
     scrubber.scrub_str(value).into_owned()
-}
-
-/// The first thing that a server says.
-fn hello() -> ToGateway {
-    ToGateway::Hello { fingerprints: WireSecret::of_key(&Secret::new(FINGERPRINTS)) }
 }
 
 /// What the gateway puts in the place of this token of a format.
@@ -248,16 +183,7 @@ impl House {
 
         let (heard_by, heard) = mpsc::unbounded_channel();
         let word = Arc::new(Mutex::new(word));
-        let desk = Desk {
-            table,
-            version: 1,
-            credential: None,
-            deny: false,
-            allowances: false,
-            asked_for_many: Vec::new(),
-            asked: Vec::new(),
-        };
-        let desk = Arc::new(Mutex::new(desk));
+        let desk = Arc::new(Mutex::new(Desk::of(table)));
         let (say, server) = serve_grants(&folder, word.clone(), desk.clone(), heard_by.clone());
 
         let operator = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -418,153 +344,4 @@ pub struct Settled {
     pub usage: Usage,
     pub status: u16,
     pub interrupted: bool,
-}
-
-fn serve_grants(
-    folder: &tempfile::TempDir,
-    word: Arc<Mutex<Word>>,
-    desk: Arc<Mutex<Desk>>,
-    heard: mpsc::UnboundedSender<FromGateway>,
-) -> (mpsc::UnboundedSender<ToGateway>, tokio::task::JoinHandle<()>) {
-    let (say, mut says) = mpsc::unbounded_channel::<ToGateway>();
-    let answers = say.clone();
-    let listener = UnixListener::bind(folder.path().join("gateway.sock")).expect("a socket");
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("the gateway dials");
-        let (mut from, mut to) = stream.into_split();
-        let reading = async {
-            while let Ok(message) = frame::read::<FromGateway>(&mut from).await {
-                if let FromGateway::Ask { id, .. } = &message {
-                    let answer = match &*word.lock().expect("unpoisoned") {
-                        Word::Grant { dialect, place, key } => Some(Answer::Granted {
-                            grant: GrantId::parse("grant1").expect("an id"),
-                            upstream: route(*dialect, place.clone(), key),
-                            reserved: MicroDollars(1),
-                        }),
-                        Word::Deny => Some(Answer::Denied { rule: "budget.cost".into(), why: "It is spent.".into() }),
-                        Word::Silence => None,
-                    };
-                    if let Some(answer) = answer {
-                        answers.send(ToGateway::Answer { id: *id, answer }).expect("the writer lives");
-                    }
-                }
-                let word = match &message {
-                    FromGateway::AskLaw { id, .. } => Some((*id, desk.lock().expect("unpoisoned").law())),
-                    FromGateway::AskEgress { id, ask } => Some((*id, desk.lock().expect("unpoisoned").judge(ask))),
-                    _ => None,
-                };
-                if let Some((id, answer)) = word {
-                    answers.send(ToGateway::EgressAnswer { id, answer }).expect("the writer lives");
-                } else if !matches!(message, FromGateway::Hello { .. }) {
-                    heard.send(message).expect("the test listens");
-                }
-            }
-        };
-        let writing = async {
-            frame::write(&mut to, &hello()).await.expect("the gateway reads");
-            while let Some(message) = says.recv().await {
-                frame::write(&mut to, &message).await.expect("the gateway reads");
-            }
-        };
-        tokio::join!(reading, writing);
-    });
-    (say, server)
-}
-
-/// What a client got.
-#[derive(Debug)]
-pub struct Got {
-    pub status: u16,
-    /// The head, in lower case up to each colon, as sent after it.
-    pub head: String,
-    /// The body, its chunks joined.
-    pub body: Vec<u8>,
-    /// Whether the body came to its end.
-    pub whole: bool,
-}
-
-impl Got {
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("text")
-    }
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-    /// The rule that a refusal names in its head, also where it has no body.
-    pub fn headers_rule(&self) -> Option<&str> {
-        self.head.split("volary-refused: ").nth(1)?.split("\r\n").next()
-    }
-    /// The rule that an error of the gateway names.
-    pub fn rule(&self) -> String {
-        self.json()["error"]["rule"].as_str().expect("a rule").to_owned()
-    }
-}
-
-/// A model call as an agent makes it.
-pub async fn call(door: SocketAddr, path: &str, body: &str) -> Got {
-    ask(door, &head(path, body.len()), body.as_bytes()).await
-}
-
-/// The head of a model call of `length` body bytes, its handle in the right place.
-pub fn head(path: &str, length: usize) -> String {
-    let credential = if path.contains("/v1/messages") {
-        format!("x-api-key: {HANDLE}\r\nanthropic-version: 2023-06-01")
-    } else {
-        format!("authorization: Bearer {HANDLE}")
-    };
-    format!(
-        "POST /model/m{path} HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n{credential}\r\ncontent-type: application/json\r\n\
-         accept-encoding: gzip\r\nx-other: stays here\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-    )
-}
-
-/// Sends a request and reads the answer to the end of the connection.
-pub async fn ask(door: SocketAddr, head: &str, body: &[u8]) -> Got {
-    soon("an answer", async {
-        let mut stream = TcpStream::connect(door).await.expect("the door is open");
-        // A refusal may come before the body is taken; then writing fails, and reading tells why.
-        let _ = stream.write_all(head.as_bytes()).await;
-        let _ = stream.write_all(body).await;
-        let mut all = Vec::new();
-        let ended = stream.read_to_end(&mut all).await;
-        parse(&all, ended.is_ok())
-    })
-    .await
-}
-
-pub fn parse(all: &[u8], ended: bool) -> Got {
-    let at = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
-    let head = std::str::from_utf8(&all[..at]).expect("a head in ASCII").to_owned();
-    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    let raw = &all[at + 4..];
-    let lower = head.to_ascii_lowercase();
-    let (body, whole) = if lower.contains("transfer-encoding: chunked") {
-        dechunk(raw)
-    } else {
-        let length = lower
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|l| l.split("\r\n").next())
-            .map(|l| l.trim().parse::<usize>().expect("a length"));
-        (raw.to_vec(), length.map_or(ended, |n| n == raw.len()))
-    };
-    Got { status, head: lower, body, whole }
-}
-
-fn dechunk(mut raw: &[u8]) -> (Vec<u8>, bool) {
-    let mut body = Vec::new();
-    loop {
-        let Some(at) = raw.windows(2).position(|w| w == b"\r\n") else { return (body, false) };
-        let size = usize::from_str_radix(std::str::from_utf8(&raw[..at]).expect("hex"), 16).expect("hex");
-        raw = &raw[at + 2..];
-        if size == 0 {
-            return (body, true);
-        }
-        if raw.len() < size + 2 {
-            body.extend_from_slice(&raw[..raw.len().min(size)]);
-            return (body, false);
-        }
-        body.extend_from_slice(&raw[..size]);
-        raw = &raw[size + 2..];
-    }
 }

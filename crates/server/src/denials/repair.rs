@@ -1,0 +1,200 @@
+//! What a server that was killed in the middle of an accepted row left behind: a row that was recorded is put into its
+//! file, and one that was not is gone.
+//!
+//! The steps are: the new content is written beside the file (`.NAME.toml.new`) and is on the disk; the record is
+//! committed; that content is renamed (`.NAME.toml.put`), exchanged with the file, and what was the file is removed. So
+//! what lies beside a file says which step was the last, and the record whether it was accepted. To do it twice changes
+//! nothing more.
+//!
+//! Read [`Left`], [`decide`], then [`finish`].
+
+use super::file::{self, Beside};
+use crate::app::App;
+use crate::fault::Fault;
+use crate::{now, random, record};
+use model::{Event, RunId};
+use serde_json::{Value, json};
+use std::path::Path;
+use store::StoreError;
+use store::chain::By;
+
+/// Records that are read at once, from the last one back.
+const AT_ONCE: u32 = 500;
+
+/// The last word of the record on a profile's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Accepted {
+    run: RunId,
+    denial: u64,
+    /// SHA-256 of the file before, hex; none where there was no file.
+    from: Option<String>,
+    /// And after.
+    to: Option<String>,
+}
+
+/// What stands on the disk of one profile, by SHA-256 in hex.
+#[derive(Debug, Clone, Copy)]
+struct Left<'a> {
+    beside: Beside,
+    /// Of what lies beside.
+    left: &'a str,
+    /// Of the file; none where there is none.
+    file: Option<&'a str>,
+}
+
+/// What is to be done about it.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It is removed: the row was never accepted, or stands in the file already.
+    Remove,
+    /// It takes the file's place.
+    Put,
+    /// Somebody else wrote the file in the meantime, and what they wrote stays in it: what lies beside is removed.
+    Theirs,
+    /// What lies beside is what somebody else wrote, which the file was exchanged for: it is the file again.
+    TheirsBack,
+}
+
+fn decide(left: Left<'_>, accepted: Option<&Accepted>) -> Step {
+    let Some(Accepted { from, to: Some(to), .. }) = accepted else { return Step::Remove };
+    let is_ours = left.left == to;
+    match left.beside {
+        // Not the content that was accepted last: one that never was.
+        Beside::New if !is_ours => Step::Remove,
+        _ if is_ours && left.file == Some(to) => Step::Remove,
+        _ if is_ours && left.file == from.as_deref() => Step::Put,
+        _ if is_ours => Step::Theirs,
+        _ if Some(left.left) == from.as_deref() || left.file != Some(to) => Step::Remove,
+        _ => Step::TheirsBack,
+    }
+}
+
+/// Finishes what a server before this one began, in every profile of the home.
+///
+/// # Errors
+/// The store's. What cannot be read or written of a profile's file is logged, and tried again at the next start.
+pub async fn finish(app: &App) -> Result<(), Fault> {
+    for (name, beside) in file::left(&app.profiles) {
+        if let Err(fault) = one(app, &name, beside).await {
+            tracing::error!(
+                "the row that was accepted for the profile {name} is not in its file: {}",
+                fault.problem.message
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn one(app: &App, name: &str, beside: Beside) -> Result<(), Fault> {
+    let accepted = last(app, name).await?;
+    let dir = app.profiles.clone();
+    let hash = |path: &Path| match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(random::sha256_hex(&bytes))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(file::unreadable(path, &e)),
+    };
+    let Some(left) = hash(&beside.of(&dir, name))? else { return Ok(()) };
+    let there = hash(&file::place(&dir, name))?;
+    let step = decide(Left { beside, left: &left, file: there.as_deref() }, accepted.as_ref());
+    tracing::info!("a server before this one left a change of the profile {name} unfinished: {step:?}");
+    if matches!(step, Step::Put | Step::TheirsBack) {
+        file::put_left(&dir, name, beside, there.is_some())?;
+    }
+    // The file first: what lies beside then says that this is still to be recorded.
+    if let (Step::Theirs | Step::TheirsBack, Some(accepted)) = (&step, &accepted) {
+        taken_back(app, name, accepted).await?;
+    }
+    file::remove_left(&dir, name)
+}
+
+/// The last acceptance for this profile, unless it was taken back.
+async fn last(app: &App, name: &str) -> Result<Option<Accepted>, StoreError> {
+    let mut end = app.store.chain().borrow().n;
+    while end > 0 {
+        let from = end.saturating_sub(u64::from(AT_ONCE));
+        let rows = app.store.evidence(from, AT_ONCE).await?;
+        for row in rows.iter().rev().filter(|row| row.n <= end) {
+            let Ok(record) = serde_json::from_slice::<Value>(&row.body) else { continue };
+            if record["profile"] != name {
+                continue;
+            }
+            match record["kind"].as_str() {
+                Some("profile.changed") => return Ok(accepted(&record)),
+                Some("profile.unchanged") => return Ok(None),
+                _ => {}
+            }
+        }
+        end = from;
+    }
+    Ok(None)
+}
+
+fn accepted(record: &Value) -> Option<Accepted> {
+    let text = |field: &str| record[field].as_str().map(str::to_owned);
+    let run = RunId::parse(record["run"].as_str()?).ok()?;
+    Some(Accepted { run, denial: record["denial"].as_u64()?, from: text("from"), to: text("to") })
+}
+
+/// It was recorded, and somebody else's file stays: that is recorded, and told where the run is.
+async fn taken_back(app: &App, name: &str, accepted: &Accepted) -> Result<(), Fault> {
+    let (run, denial, at) = (accepted.run.clone(), accepted.denial, now());
+    let more = json!({ "run": run, "denial": denial, "profile": name, "why": "profile.changed" });
+    let text = format!(
+        "What was accepted of refusal {denial} is not in the profile {name:?}: its file was changed by somebody else while \
+         the server was restarted. It holds for this run alone."
+    );
+    let told = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.record(By::Server, at, "profile.unchanged", "server", record::fields(more)).await?;
+                let Some(mut row) = tx.run(&run).await?.filter(|row| !row.state.is_over()) else { return Ok(None) };
+                Ok::<_, Fault>(Some(tx.append_to(&mut row, at, &Event::Note { text })?.n))
+            })
+        })
+        .await?;
+    if let Some(n) = told {
+        app.live.tell(&accepted.run, n);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted() -> Accepted {
+        Accepted { run: "r".parse().unwrap(), denial: 1, from: Some("old".into()), to: Some("ours".into()) }
+    }
+
+    #[test]
+    fn of_every_state_of_the_disk_the_record_says_what_is_finished_and_what_is_gone() {
+        let new_file = Accepted { from: None, ..accepted() };
+        let of_the_run_alone = Accepted { to: None, ..accepted() };
+        for (beside, left, file, accepted, step) in [
+            // Killed before the record.
+            (Beside::New, "ours", Some("old"), None, Step::Remove),
+            (Beside::New, "next", Some("ours"), Some(accepted()), Step::Remove),
+            (Beside::New, "ours", Some("old"), Some(of_the_run_alone), Step::Remove),
+            // After it.
+            (Beside::New, "ours", Some("old"), Some(accepted()), Step::Put),
+            (Beside::Put, "ours", Some("old"), Some(accepted()), Step::Put),
+            (Beside::New, "ours", None, Some(new_file.clone()), Step::Put),
+            (Beside::Put, "ours", None, Some(new_file.clone()), Step::Put),
+            // After the exchange.
+            (Beside::Put, "old", Some("ours"), Some(accepted()), Step::Remove),
+            // Somebody wrote the file in between.
+            (Beside::New, "ours", Some("theirs"), Some(accepted()), Step::Theirs),
+            (Beside::Put, "ours", Some("theirs"), Some(accepted()), Step::Theirs),
+            (Beside::Put, "ours", None, Some(accepted()), Step::Theirs),
+            (Beside::New, "ours", Some("theirs"), Some(new_file), Step::Theirs),
+            (Beside::Put, "theirs", Some("ours"), Some(accepted()), Step::TheirsBack),
+            // Taken back already.
+            (Beside::Put, "ours", Some("theirs"), None, Step::Remove),
+            // What is not understood changes no file.
+            (Beside::Put, "odd", Some("odder"), Some(accepted()), Step::Remove),
+        ] {
+            assert_eq!(decide(Left { beside, left, file }, accepted.as_ref()), step, "{beside:?} {left} {file:?}");
+        }
+    }
+}
