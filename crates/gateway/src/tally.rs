@@ -1,6 +1,6 @@
-//! How often a run was refused, and how often it was let through. Each leaves a record for good, so that both end
-//! somewhere: of refusals so many are recorded one by one, of any one rule always the first, and the rest is
-//! counted; and after very many grants nothing more is granted.
+//! How often a run was refused. Each refusal leaves a record for good, so that they end somewhere: so many are recorded
+//! one by one, of any one rule always the first, and the rest is counted. How much a run is granted in all is the server's to
+//! count, over all its boxes.
 //!
 //! Read [`Tally::record`], [`Tally::may_ask`], then `drop` (the counts' own record).
 
@@ -14,14 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) const RECORDED: u64 = 1000;
 /// Refusals by any one rule that are recorded one by one however many others there were: noise hides none of them.
 pub(crate) const RECORDED_OF_A_RULE: u64 = 20;
-/// Requests that are granted to a run while it has one box; each is two entries of its record, some 2 KB on the disk.
-pub(crate) const GRANTED: u64 = 100_000;
-/// So many requests that are made by an allowance count as one of those: they are so much shorter in the record.
-const SHORTER: u64 = 8;
 /// The rule of what is said about many requests at once.
 const FLOOD: &str = "door.flood";
 
-/// The refusals and grants of one run, from attach to detach. Dropped with its last connection.
+/// The refusals of one run, from attach to detach. Dropped with its last connection.
 pub(crate) struct Tally {
     run: RunId,
     server: Arc<Server>,
@@ -36,9 +32,6 @@ struct Counts {
     counted: BTreeMap<String, u64>,
     /// Denied, and so recorded, by the server since it granted something.
     denied_in_a_row: u64,
-    granted: u64,
-    /// By allowances.
-    allowed: u64,
 }
 
 /// What becomes of a refusal.
@@ -67,9 +60,6 @@ impl Counts {
 
     /// Why the server is not asked any more, if it is not.
     fn spent(&self) -> Option<String> {
-        if self.granted.saturating_add(self.allowed / SHORTER) >= GRANTED {
-            return Some(format!("{GRANTED} requests were granted to this run; it can make no more."));
-        }
         (self.denied_in_a_row >= RECORDED)
             .then(|| format!("{RECORDED} calls in a row were denied to this run; it can make no more."))
     }
@@ -117,7 +107,7 @@ impl Tally {
     /// Whether the server may be asked for this run: each of its denials is a record too.
     ///
     /// # Errors
-    /// A refusal once the server has denied very many questions and granted none between them, or has granted very many.
+    /// A refusal once the server has denied very many questions and granted none between them.
     pub(crate) fn may_ask(&self) -> Result<(), Refusal> {
         self.counts().spent().map_or(Ok(()), |why| Err(Refusal::policy(FLOOD, why)))
     }
@@ -130,15 +120,7 @@ impl Tally {
 
     /// The server has granted a call.
     pub(crate) fn granted(&self) {
-        let mut counts = self.counts();
-        counts.denied_in_a_row = 0;
-        counts.granted = counts.granted.saturating_add(1);
-    }
-
-    /// A request is made by an allowance.
-    pub(crate) fn allowed(&self) {
-        let mut counts = self.counts();
-        counts.allowed = counts.allowed.saturating_add(1);
+        self.counts().denied_in_a_row = 0;
     }
 }
 
@@ -173,14 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_granted_so_many_requests_and_none_more() {
-        let mut counts = Counts { granted: GRANTED - 1, ..Counts::default() };
+    fn after_so_many_denials_in_a_row_the_server_is_not_asked_any_more() {
+        let mut counts = Counts { denied_in_a_row: RECORDED - 1, ..Counts::default() };
         assert_eq!(counts.spent(), None);
-        counts.allowed = SHORTER - 1;
-        assert_eq!(counts.spent(), None);
-        counts.allowed += 1;
-        assert!(counts.spent().unwrap().contains("100000 requests were granted"));
-        let counts = Counts { granted: GRANTED, ..Counts::default() };
-        assert!(counts.spent().is_some());
+        counts.denied_in_a_row += 1;
+        assert!(counts.spent().unwrap().contains("1000 calls in a row were denied"));
     }
 }

@@ -180,15 +180,26 @@ async fn judge(
     Ok(Ok(Granted { grant, model, secret, sought: profile.scrub.model }))
 }
 
+/// Entries of the server's in a run's transcript, beyond which nothing more is granted to it, over all its boxes: some 200 MB
+/// of record. A request that is asked for alone is two of them, 64 reads by an allowance are one.
+const MOST_ENTRIES: u64 = 200_000;
+
 /// The run, if it may still be granted something.
 ///
 /// # Errors
-/// `run.unknown`, `run.over`.
+/// `run.unknown`, `run.over`; `run.spent`, when its record is as long as it may become.
 pub fn standing_run(row: Option<&RunRow>) -> Result<&RunRow, Refusal> {
     match row {
         None => Err(Refusal::new("run.unknown", "There is no such run.")),
         Some(row) if row.state.is_over() => {
             Err(Refusal::new("run.over", "This run is over; nothing more is granted to it."))
+        }
+        Some(row) if row.server_seq >= MOST_ENTRIES => {
+            let why = format!(
+                "Very many requests were granted to this run: its record holds {MOST_ENTRIES} entries of them. It can make \
+                 no more, in another box neither; start a new run."
+            );
+            Err(Refusal::new("run.spent", why))
         }
         Some(row) => Ok(row),
     }
@@ -428,6 +439,19 @@ async fn settle_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_granted_so_many_requests_over_all_its_boxes_and_none_more() {
+        let row = |server_seq, attempts| {
+            let row = RunRow::new(random::run_id(), model::run::RunKind::Agent, Moment(0));
+            RunRow { server_seq, attempts, ..row }
+        };
+        let rule = |row: &RunRow| standing_run(Some(row)).map_or_else(|no| no.rule, |_| "ok");
+        for attempts in [1, 3] {
+            assert_eq!(rule(&row(MOST_ENTRIES - 1, attempts)), "ok");
+            assert_eq!(rule(&row(MOST_ENTRIES, attempts)), "run.spent");
+        }
+    }
 
     #[test]
     fn a_handle_is_its_own_runs_until_its_deadline_and_not_at_it() {

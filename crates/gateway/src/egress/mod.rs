@@ -244,7 +244,6 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
                 run.allowances.ask(&gate.server, kind, ask);
             }
             if let Some(taken) = taken {
-                caller.tally.allowed();
                 return Ok(Granted { allowed, known, leave: Some(taken) });
             }
         }
