@@ -1,5 +1,5 @@
 //! Operator → gateway, over a `SOCK_SEQPACKET` socket that the operator dials: one JSON message a packet,
-//! the listener's descriptor beside [`ToCable::Attach`].
+//! a descriptor beside [`ToCable::Attach`] (the listener) and [`ToCable::Pull`] (a socket).
 //!
 //! The end of this connection means the end of every run on it, seen from either side.
 
@@ -18,6 +18,14 @@ pub enum ToCable {
     Attach {
         /// The run.
         run: RunId,
+    },
+    /// Ask a registry for the image that this run's profile names, on the stream socket that comes with the packet:
+    /// see [`crate::images`]. Nothing is answered here.
+    Pull {
+        /// The run.
+        run: RunId,
+        /// The image, `registry/name@sha256:…`, as the profile names it.
+        image: String,
     },
     /// Stop serving it.
     Detach {

@@ -83,6 +83,14 @@ pub enum FromGateway {
         /// The question.
         ask: GitAsk,
     },
+    /// May this image be pulled for this run? Answered by [`ToGateway::EgressAnswer`], with a grant or a denial; settled as
+    /// a request to the outside.
+    AskImage {
+        /// Question number.
+        id: u64,
+        /// The question.
+        ask: ImageAsk,
+    },
     /// May this run have a lease? Answered by [`ToGateway::LeaseAnswer`].
     AskLease {
         /// Question number.
@@ -135,6 +143,15 @@ pub enum FromGateway {
         /// The forbidden calls, as they were just made.
         proof: crate::walls::Proof,
     },
+}
+
+/// An image that the operator wants for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageAsk {
+    /// The run, as the operator says.
+    pub run: RunId,
+    /// The image, `registry/name@sha256:…`: granted only if the run's profile names this very one.
+    pub image: String,
 }
 
 /// What the gateway knows of a model call before it is dispatched.

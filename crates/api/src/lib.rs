@@ -16,6 +16,7 @@
 //! [`connections`] is how people see and set OAuth connections, over [`http`].
 //! [`platform`] is what the server asks of the outside through the gateway, over [`grants`].
 //! [`git`] is what is asked before each request to a repository, over [`grants`].
+//! [`images`] is how parts of a registry's image come to the operator, over a socket that [`cable`] brings.
 //! [`changes`] is the stream of files between the worktree and the repository.
 //! [`frame`] is the envelope of all but HTTP. Nothing here decides anything.
 
@@ -28,6 +29,7 @@ pub mod frame;
 pub mod git;
 pub mod grants;
 pub mod http;
+pub mod images;
 pub mod inbox;
 pub mod kept;
 pub mod leases;

@@ -133,7 +133,12 @@ impl Cable {
         if let (ToCable::Attach { run }, true) = (&message, lost) {
             return Ok(Some(no_descriptors(run.clone())));
         }
-        let expected = usize::from(matches!(message, ToCable::Attach { .. }));
+        if let (ToCable::Pull { run, .. }, true) = (&message, lost) {
+            // The socket is closed with that, which the operator sees.
+            tracing::error!(%run, "no descriptor is left for an image's socket; it is not pulled");
+            return Ok(None);
+        }
+        let expected = usize::from(matches!(message, ToCable::Attach { .. } | ToCable::Pull { .. }));
         ensure!(descriptors.len() == expected, "a packet brought {} descriptors, not {expected}", descriptors.len());
         match message {
             ToCable::Attach { run } => {
@@ -145,6 +150,11 @@ impl Cable {
                 };
                 self.doors.insert(run.clone(), door);
                 Ok(Some(FromCable::Attached { run, authority: Some(authority) }))
+            }
+            ToCable::Pull { run, image } => {
+                let socket = descriptors.pop().context("a packet brought no descriptor")?;
+                tokio::spawn(crate::images::serve(self.gate.clone(), run, image, socket));
+                Ok(None)
             }
             ToCable::Detach { run } => {
                 let door = self.doors.remove(&run);

@@ -26,6 +26,7 @@
 //! | `relay` | the answer streams back, scrubbed |
 //! | `meter` | what it used, read beside the stream |
 //! | `platform` | the server's own calls, to one named host each |
+//! | `images` | a registry's image, part by part, for the operator |
 //! | `recent` | credentials of the last hour, for what boxes say |
 //! | `script` | the scripted provider: another upstream, in this process |
 //! | `walls` | the forbidden calls, made when the server asks |
@@ -37,6 +38,7 @@ mod decide;
 mod door;
 mod egress;
 mod git;
+mod images;
 mod inject;
 mod lease;
 mod meter;

@@ -368,7 +368,7 @@ impl Shared {
                 }
                 gone
             }
-            FromGateway::AskEgress { id, .. } | FromGateway::AskLaw { id, .. } => {
+            FromGateway::AskEgress { id, .. } | FromGateway::AskLaw { id, .. } | FromGateway::AskImage { id, .. } => {
                 let id = *id;
                 let gone = self.egress_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
                 if gone {

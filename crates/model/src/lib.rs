@@ -3,12 +3,13 @@
 //!
 //! Read [`id`] (who is who), [`run`] (one unit of work), [`event`] (what can
 //! happen in one), [`profile`] (what one may be), [`egress`] (what one may reach), [`capability`] (what one may
-//! use without having it), then [`secret`].
+//! use without having it), [`image`] (what a registry has), then [`secret`].
 
 pub mod capability;
 pub mod egress;
 pub mod event;
 pub mod id;
+pub mod image;
 pub mod money;
 pub mod profile;
 pub mod provider;

@@ -17,8 +17,8 @@ pub struct Profile {
     /// Who makes the box.
     pub engine: Engine,
     /// The file system that the box starts from; without one, the host's own listed system tree. A folder that is an OCI
-    /// layout, or a tar of one or of `docker save`, which may be held to its digest (`/path@sha256:…`); with Docker also a
-    /// registry reference by digest (`registry/name@sha256:…`).
+    /// layout, or a tar of one or of `docker save`, which may be held to its digest (`/path@sha256:…`); or what a registry
+    /// has under a digest (`registry/name@sha256:…`).
     pub image: Option<String>,
     /// Model to use when the run names none; the name of a `volary model add`.
     pub model: Option<String>,

@@ -14,6 +14,7 @@ use crate::home::{Homeward, until};
 use crate::input::Input;
 use crate::journal::{JournalError, MAX_JOURNAL};
 use crate::keeper::Means;
+use crate::pull::Absent;
 use crate::pump::{Over, last_words, pump};
 use crate::repo::Rein;
 use crate::repo::clone::{self, Cloning};
@@ -166,6 +167,7 @@ impl Attempt {
         }
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;
+        self.unless_cancelled(self.pulled()).await??;
         let cloned = self.unless_cancelled(self.cloned()).await??;
         self.launch.repo = cloned.or_else(|| self.launch.repo.take());
         let checkout = self.unless_cancelled(self.prepare()).await??;
@@ -191,6 +193,15 @@ impl Attempt {
                 Err(ended(Outcome::Cancelled, "cancelled before its box was made", None))
             }
             done = work => Ok(done),
+        }
+    }
+
+    /// A registry's image is on this host, where the profile names one: pulled, where it was not.
+    async fn pulled(&self) -> Result<(), Finish> {
+        match crate::pull::bring(&self.means, &self.run, &self.launch.profile).await {
+            Ok(()) => Ok(()),
+            Err(Absent::Refused(why)) => Err(failed(why)),
+            Err(Absent::Lost(why)) => Err(self.broke(why)),
         }
     }
 

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -147,6 +148,18 @@ impl Cable {
         self.ready(PRESENT).await?;
         let line = self.line.borrow().clone().ok_or(CableError::Lost)?;
         line.scrub_text(text).await
+    }
+
+    /// Has the gateway ask a registry for the image that the run's profile names; gives the socket on which its parts
+    /// are asked for ([`api::images`]).
+    ///
+    /// # Errors
+    /// [`CableError::NoGateway`], [`CableError::Lost`]; [`CableError::Door`] when there is no socket.
+    pub async fn pull(&self, run: &RunId, image: &str) -> Result<UnixStream, CableError> {
+        let line = self.line.borrow().clone().ok_or(CableError::NoGateway)?;
+        let (ours, theirs) = UnixStream::pair().map_err(|e| CableError::Door(e.to_string()))?;
+        line.send(&ToCable::Pull { run: run.clone(), image: image.to_owned() }, Some(theirs.into())).await?;
+        Ok(ours)
     }
 
     /// Has the gateway serve `run` on `door`; afterwards the run may be started.

@@ -13,7 +13,8 @@ use crate::rescue;
 use crate::runs::{Kept, Run};
 use api::kept::KeptImported;
 use model::event::Exit;
-use model::{Event, Outcome, RunId};
+use model::profile::Engine;
+use model::{Event, Outcome, Profile, RunId};
 use sandbox::BoxPlan;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -125,6 +126,13 @@ async fn shown(means: &Means, imported: &Imported) -> (String, bool) {
     }
 }
 
+/// A profile for a box in which nothing ever runs: where the platform itself makes it, it needs no image, which may not
+/// be to be had any more.
+fn unseen(profile: &Profile) -> Profile {
+    let image = profile.image.clone().filter(|_| profile.engine != Engine::Embedded);
+    Profile { image, ..profile.clone() }
+}
+
 /// Has a worktree without a box read: by a box that is made on it, and never started.
 async fn read(
     means: &Arc<Means>,
@@ -143,7 +151,7 @@ async fn read(
         let plan = BoxPlan {
             run: id,
             box_id: wish.box_id.clone(),
-            profile: wish.profile.clone(),
+            profile: unseen(&wish.profile),
             lower: Some(checkout.files.clone()),
             upper_image: image,
         };

@@ -5,7 +5,7 @@
 //! Nothing takes effect before it is durable in the journal.
 //!
 //! Read [`keeper`] (one run, from launch to end), [`pool`] (boxes that wait for one), [`journal`] and [`runs`] (what is known), [`link`] (to the
-//! server), [`cable`] (to the gateway), [`repo`] and [`checkout`] (the files a run starts from).
+//! server), [`cable`] (to the gateway), [`pull`] (a registry's image, through it), [`repo`] and [`checkout`] (the files a run starts from).
 
 pub mod attempt;
 pub mod boxed;
@@ -19,6 +19,7 @@ pub mod journal;
 pub mod keeper;
 pub mod link;
 pub mod pool;
+pub mod pull;
 pub mod pump;
 pub mod repo;
 pub mod rescue;

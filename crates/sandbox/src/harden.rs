@@ -2,7 +2,8 @@
 //! [`harden`] makes one; an engine takes nothing else.
 
 use crate::image::content::Content;
-use crate::image::{Image, kept};
+use crate::image::{Image, kept, pulled};
+use model::image::Reference;
 use model::profile::{Engine, Folder};
 use model::{BoxId, Limits, Profile, RunId};
 use serde::{Deserialize, Serialize};
@@ -123,7 +124,11 @@ pub fn harden(
     agent: &Path,
 ) -> Result<HardenedSpec, HardenError> {
     let folders = check(&plan.profile, host)?;
-    let (image, image_id) = image(&plan.profile)?;
+    let (image, image_id) = image(&plan.profile, &host.dir)?;
+    if let (Engine::Embedded, Some(Image::Registry(name)), None) = (plan.profile.engine, &image, &image_id) {
+        let why = format!("{name} is not on this host yet; a run that begins has it pulled");
+        return Err(HardenError::Engine { what: "image", why });
+    }
     Ok(HardenedSpec {
         run: plan.run.clone(),
         box_id: plan.box_id.clone(),
@@ -167,22 +172,24 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
                    use engine = \"embedded\"";
         return Err(HardenError::Engine { what: "engine = \"docker\"", why: why.into() });
     }
-    image(profile)?;
+    image(profile, &host.dir)?;
     let shown = |folder: &Folder| Ok(Folder { path: shown(folder, host)?, writable: folder.writable });
     profile.folders.iter().map(shown).collect()
 }
 
-/// The profile's image, if it names one that cannot change under it; and its digest, if this platform unpacks it.
-fn image(profile: &Profile) -> Result<(Option<Image>, Option<String>), HardenError> {
+/// The profile's image, if it names one that cannot change under it; and its digest, if this platform unpacks it and it
+/// is on this host. `dir` is the operator's folder.
+fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<String>), HardenError> {
     let refuse = |why: String| HardenError::Engine { what: "image", why };
     let Some(name) = &profile.image else { return Ok((None, None)) };
     let image = Image::parse(name).map_err(refuse)?;
     match (profile.engine, &image) {
         (Engine::Docker, _) => Ok((Some(image), None)),
-        (Engine::Embedded, Image::Registry(name)) => Err(refuse(format!(
-            "the embedded engine connects to no registry; write the image to a folder of this host (skopeo copy \
-             docker://{name} oci:/srv/image) and name that, or name engine = \"docker\" beside it"
-        ))),
+        (Engine::Embedded, Image::Registry(name)) => {
+            Reference::parse(name).map_err(refuse)?;
+            let known = pulled::known(dir, name).map_err(|e| refuse(e.to_string()))?;
+            Ok((Some(image), known.map(|content| content.id)))
+        }
         (Engine::Embedded, _) => {
             let content = Content::read(&image).map_err(|e| refuse(e.to_string()))?;
             Ok((Some(image), Some(content.id)))
@@ -194,8 +201,8 @@ fn image(profile: &Profile) -> Result<(Option<Image>, Option<String>), HardenErr
 ///
 /// # Errors
 /// As of [`check`].
-pub fn image_id(profile: &Profile) -> Result<Option<String>, HardenError> {
-    image(profile).map(|(_, id)| id)
+pub fn image_id(profile: &Profile, host: &HostFacts) -> Result<Option<String>, HardenError> {
+    image(profile, &host.dir).map(|(_, id)| id)
 }
 
 /// The folder's real path, if it may be shown.

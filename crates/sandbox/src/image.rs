@@ -3,15 +3,19 @@
 //! Every kind leads to an image's id, the digest of its configuration, which names each layer by digest in turn. What
 //! an engine loaded is used under that id only, so a file or a registry that gives other content gives nothing.
 //!
-//! Read [`Image`] (how a profile names one), [`content`] (what of this host it is), [`unpack`] (how layers become a
-//! tree), then [`kept`] (where the embedded engine keeps trees).
+//! Read [`Image`] (how a profile names one), [`content`] (what of this host it is), [`pulled`] (what came from a registry
+//! for the embedded engine), [`packed`] (what packs a layer), [`unpack`] (how layers become a tree), then [`kept`] (where
+//! the embedded engine keeps trees).
 
-#[cfg(test)]
-mod attacks;
 pub(crate) mod content;
 pub(crate) mod kept;
+pub(crate) mod packed;
+pub mod pulled;
+#[cfg(test)]
+mod tests;
 pub(crate) mod unpack;
 
+use model::image::is_digest;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -80,14 +84,8 @@ fn no_digest(name: &str) -> String {
     format!("{name:?} has no whole digest; write name@sha256: and 64 hexadecimal digits")
 }
 
-/// `sha256:` and 64 lower-case hexadecimal digits.
-fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:")
-        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-}
-
 #[cfg(test)]
-mod tests {
+mod names {
     use super::*;
     use std::fs;
 

@@ -5,7 +5,7 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{egress, git, grants, leases};
+use crate::{egress, git, grants, images, leases};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::git::GitWord;
@@ -310,6 +310,7 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
         }
         FromGateway::AskLaw { id, run } => said(out, id, egress::law(app, &run).await).await,
         FromGateway::AskEgress { id, ask } => said(out, id, egress::ask(app, ask).await).await,
+        FromGateway::AskImage { id, ask } => said(out, id, images::ask(app, ask).await).await,
         FromGateway::SettleEgress { grant, outcome } => egress::settle(app, &grant, outcome).await.map_err(Some),
         FromGateway::AskGit { id, ask } => {
             let (word, fault) = recorded(git::ask(app, ask).await, |rule, why| GitWord::Denied { rule, why });

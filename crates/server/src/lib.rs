@@ -23,6 +23,7 @@ pub mod grants;
 pub mod guard;
 pub mod heads;
 pub mod http_api;
+pub mod images;
 pub mod kept;
 pub mod keys;
 pub mod leases;

@@ -32,16 +32,25 @@ pub fn plain_name(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-/// Checks a secret's name: `model/<name>` for a model's key, `capability/<name>` for what a profile's egress rows name.
+/// Whether a text is 1 to 128 characters of a host, its port beside it: `a-z`, `0-9`, `.`, `-`, `:`.
+fn host_name(text: &str) -> bool {
+    let is_one = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':');
+    (1..=128).contains(&text.len()) && text.bytes().all(is_one) && !text.starts_with(['-', '.', ':'])
+}
+
+/// Checks a secret's name: `model/<name>` for a model's key, `capability/<name>` for what a profile's egress rows name,
+/// `registry/<host[:port]>` for `user:password` at a registry of images.
 ///
 /// # Errors
 /// 400.
 pub fn check_name(name: &str) -> Result<(), Fault> {
     match name.split_once('/') {
         Some(("model" | "capability", rest)) if plain_name(rest) => Ok(()),
+        Some(("registry", host)) if host_name(host) => Ok(()),
         _ => {
             let message = format!(
-                "{name:?} is no secret's name: it is `model/` or `capability/` and 1 to 64 characters of a-z, 0-9 and '-'."
+                "{name:?} is no secret's name: it is `model/` or `capability/` and 1 to 64 characters of a-z, 0-9 and '-', \
+                 or `registry/` and a host."
             );
             Err(Fault::bad("secret.name", message))
         }
@@ -60,10 +69,10 @@ fn check_value(value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether the value of this secret ends inside no box, by whatever way: a known provider's key, or a model's.
+/// Whether the value of this secret ends inside no box, by whatever way: a known provider's key, a model's, or a registry's.
 #[must_use]
 pub fn managed(row: &SecretRow) -> bool {
-    !row.kind.is_empty() || row.name.starts_with("model/")
+    !row.kind.is_empty() || ["model/", "registry/"].iter().any(|own| row.name.starts_with(own))
 }
 
 /// Whether a secret may go into a request to `host`: a managed key goes to its provider's hosts alone.
@@ -377,9 +386,23 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_model_and_nothing_else() {
-        assert!(check_name("model/anthropic").is_ok());
-        for bad in ["model/", "anthropic", "model/a/b", "git/x", "model/../x", "model/A"] {
+    fn a_name_is_of_a_model_a_capability_or_a_registry_and_nothing_else() {
+        for good in ["model/anthropic", "registry/registry.corp:5000", "registry/localhost"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "registry/",
+            "registry/a/b",
+            "registry/A",
+            "registry/../x",
+            "registry/a@b",
+            "model/",
+            "anthropic",
+            "model/a/b",
+            "git/x",
+            "model/../x",
+            "model/A",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -5,6 +5,8 @@
 
 #[path = "engines/images.rs"]
 mod images;
+#[path = "engines/registries.rs"]
+mod registries;
 
 use api::inbox::{Hello, Kind, ToRunner};
 use model::profile::Engine;
@@ -212,7 +214,8 @@ fn a_profile_that_docker_cannot_keep_is_refused_with_what_to_do() {
         ("absent", "engine = \"docker\"\nimage = \"/no/such/image.tar\"\n", "cannot be opened"),
         ("own-absent", "image = \"/no/such/image.tar\"\n", "cannot be opened"),
         ("own-tag", "image = \"debian:12\"\n", "name the image by its digest"),
-        ("own-registry", &format!("image = \"debian@sha256:{}\"\n", "0a".repeat(32)), "connects to no registry"),
+        ("own-name", &format!("image = \"a.example/Tools@sha256:{}\"\n", "0a".repeat(32)), "in small letters"),
+        ("own-registry", &format!("image = \"127.0.0.1:1/x@sha256:{}\"\n", "0a".repeat(32)), "was not reached"),
     ];
     for (name, text, why) in cases {
         profile(&platform, name, text);

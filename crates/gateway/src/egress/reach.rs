@@ -12,11 +12,12 @@ use super::limits::{ADDRESSES_TRIED, STEP};
 use super::near::Near;
 use super::resolve::Resolver;
 use crate::connect::Wire;
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Secret;
+use policy::egress::ground::Ground;
 use policy::egress::{Law, Name};
 use rustls::pki_types::ServerName;
 use std::io;
@@ -82,6 +83,15 @@ pub(crate) struct Reached {
     pub(crate) address: Option<IpAddr>,
 }
 
+/// A connection to a host that the platform itself asks, HTTP/1.1 only.
+pub(crate) struct Asked {
+    pub(crate) wire: Box<dyn Wire>,
+    /// Where its addresses lie.
+    pub(crate) ground: Ground,
+    /// A proxy resolved its name: no credential goes that way.
+    pub(crate) delegated: bool,
+}
+
 /// The way out of all runs.
 pub(crate) struct Reach {
     resolver: Resolver,
@@ -126,10 +136,7 @@ impl Reach {
         if !way.tls {
             return Ok(Reached { wire: Box::new(stream), two: false, address });
         }
-        let name = match way.host.address() {
-            Some(address) => ServerName::IpAddress(address.into()),
-            None => ServerName::try_from(way.host.as_str().to_owned()).map_err(|_| Fault::Tls)?,
-        };
+        let name = server_name(&way.host)?;
         let tls = if way.one { &self.tls_one } else { &self.tls };
         match within(STEP, tls.connect(name, stream)).await {
             Ok(stream) => {
@@ -181,6 +188,57 @@ impl Reach {
         if !inside {
             is_far(&addresses)?;
         }
+        let (stream, address) = self.first_of(addresses, port, proxy).await?;
+        Ok((stream, Some(address)))
+    }
+
+    /// Connects to a host that the platform itself asks: one that an administrator named (`from` is none), wherever its
+    /// addresses lie; or one that another sent on to, on whose ground `from` it may lie, or outside. In the clear only
+    /// on this very host. What lies outside goes through the proxy that leads there.
+    ///
+    /// # Errors
+    /// A policy refusal for an address, or for the way to it; a fault when the host is not reached.
+    pub(crate) async fn ask(&self, host: &Name, port: u16, tls: bool, from: Option<Ground>) -> Result<Asked, Refusal> {
+        let delegates = self.delegates(host, false);
+        let addresses = match self.resolver.addresses(host).await {
+            Err(_) if delegates => Vec::new(),
+            found => found?,
+        };
+        let ground = if addresses.is_empty() { Ground::Public } else { ground(&addresses)? };
+        if from.is_some_and(|from| !from.leads_to(ground)) {
+            let why = "Its addresses lie further inside than those of whoever sent on to it, and nobody named it.";
+            return Err(Refusal::policy("ground.inward", why));
+        }
+        if !tls && ground != Ground::Loopback {
+            let why = "It is asked in the clear, and it is not this very host; what is not over TLS is not taken.";
+            return Err(Refusal::policy("ground.plain", why));
+        }
+        let proxy = self.proxy.as_ref().filter(|_| ground == Ground::Public);
+        let delegated = delegates && proxy.is_some();
+        let stream = match proxy {
+            Some(proxy) if delegated => self.through(proxy, &format!("{host}:{port}")).await?,
+            proxy => self.first_of(addresses, port, proxy).await?.0,
+        };
+        if !tls {
+            return Ok(Asked { wire: Box::new(stream), ground, delegated });
+        }
+        let name = server_name(host)?;
+        match within(STEP, self.tls_one.connect(name, stream)).await {
+            Ok(stream) => Ok(Asked { wire: Box::new(stream), ground, delegated }),
+            Err(error) => {
+                tracing::debug!(%error, %host, "TLS with a host failed");
+                Err(Fault::Tls.into())
+            }
+        }
+    }
+
+    /// A connection to the first of these addresses that answers, perhaps through a proxy.
+    async fn first_of(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        proxy: Option<&OutwardProxy>,
+    ) -> Result<(TcpStream, IpAddr), Fault> {
         let mut last = Fault::Address;
         for address in addresses.into_iter().take(ADDRESSES_TRIED) {
             let to = SocketAddr::new(address, port);
@@ -189,11 +247,11 @@ impl Reach {
                 Some(proxy) => self.through(proxy, &to.to_string()).await,
             };
             match dialled {
-                Ok(stream) => return Ok((stream, Some(address))),
+                Ok(stream) => return Ok((stream, address)),
                 Err(fault) => last = fault,
             }
         }
-        Err(last.into())
+        Err(last)
     }
 
     /// A connection to `target` through a proxy.
@@ -211,6 +269,24 @@ impl Reach {
             };
         }
         Err(Fault::Proxy)
+    }
+}
+
+/// What a certificate must be for.
+fn server_name(host: &Name) -> Result<ServerName<'static>, Fault> {
+    match host.address() {
+        Some(address) => Ok(ServerName::IpAddress(address.into())),
+        None => ServerName::try_from(host.as_str().to_owned()).map_err(|_| Fault::Tls),
+    }
+}
+
+/// On whose ground addresses lie: those beside this host are of the own network, whatever they look like.
+fn ground(addresses: &[IpAddr]) -> Result<Ground, Refusal> {
+    let ground = Ground::of(addresses).map_err(|no| Refusal::policy(no.rule, no.why))?;
+    match is_far(addresses) {
+        Err(no) if no.kind == Kind::Fault => Err(no),
+        Err(_) if ground == Ground::Public => Ok(Ground::Own),
+        _ => Ok(ground),
     }
 }
 

@@ -4,7 +4,9 @@
 //! requests by one grant).
 
 use super::{ANSWER_SECS, Lost, Queued, Server};
-use api::grants::{EgressAsk, EgressCredential, EgressOutcome, EgressWord, FromGateway, READS_MS, READS_TOLD};
+use api::grants::{
+    EgressAsk, EgressCredential, EgressOutcome, EgressWord, FromGateway, ImageAsk, READS_MS, READS_TOLD,
+};
 use model::event::OneRead;
 use model::{Egress, GrantId, Moment, RunId};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -38,6 +40,14 @@ impl Server {
     /// [`Lost`], as for [`Server::ask`].
     pub(crate) async fn ask_egress(&self, ask: EgressAsk) -> Result<Said, Lost> {
         self.question(|id| FromGateway::AskEgress { id, ask }).await
+    }
+
+    /// May this image be pulled? The answer is recorded by the server before it comes.
+    ///
+    /// # Errors
+    /// [`Lost`], as for [`Server::ask`].
+    pub(crate) async fn ask_image(&self, ask: ImageAsk) -> Result<Said, Lost> {
+        self.question(|id| FromGateway::AskImage { id, ask }).await
     }
 
     /// Puts a question on its way.

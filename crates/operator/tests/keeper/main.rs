@@ -1,6 +1,7 @@
 //! One run from launch to end, with every way it can break.
 
 mod home;
+mod images;
 mod paused;
 mod support;
 

@@ -26,6 +26,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
@@ -232,12 +233,20 @@ impl Live for FakeBox {
 pub struct Gateway {
     connection: OwnedFd,
     served: std::thread::JoinHandle<Vec<String>>,
+    pulls: Arc<Mutex<std::sync::mpsc::Receiver<UnixStream>>>,
 }
 
 impl Gateway {
     fn serve(connection: OwnedFd) -> Self {
         let fd = connection.try_clone().unwrap();
-        Self { connection, served: std::thread::spawn(move || answer(&fd)) }
+        let (pulled, pulls) = std::sync::mpsc::channel();
+        let served = std::thread::spawn(move || answer(&fd, &pulled));
+        Self { connection, served, pulls: Arc::new(Mutex::new(pulls)) }
+    }
+    /// The socket of the next image that is to be pulled.
+    pub async fn pull(&self) -> UnixStream {
+        let pulls = Arc::clone(&self.pulls);
+        tokio::task::spawn_blocking(move || pulls.lock().unwrap().recv().unwrap()).await.unwrap()
     }
     /// As by `kill -9`; gives what it was told.
     pub fn kill(self) -> Vec<String> {
@@ -247,7 +256,7 @@ impl Gateway {
     }
 }
 
-fn answer(fd: &OwnedFd) -> Vec<String> {
+fn answer(fd: &OwnedFd, pulled: &std::sync::mpsc::Sender<UnixStream>) -> Vec<String> {
     let (mut body, mut doors, mut log) = (vec![0; MAX_PACKET], Vec::<OwnedFd>::new(), Vec::new());
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -266,6 +275,11 @@ fn answer(fd: &OwnedFd) -> Vec<String> {
             ToCable::Attach { run } => {
                 log.push(format!("attach {run} {}", doors.len()));
                 FromCable::Attached { run, authority: None }
+            }
+            ToCable::Pull { run, image } => {
+                log.push(format!("pull {run} {image}"));
+                pulled.send(doors.pop().unwrap().into()).unwrap();
+                continue;
             }
             ToCable::Detach { run } => {
                 log.push(format!("detach {run}"));

@@ -94,6 +94,11 @@ const EXCEPTIONS: [IpNet; 12] = [
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
 ];
 
+/// Whether an address is of somebody's own network, or of a test's: private, carrier, documentation and benchmarks.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    EXCEPTIONS.iter().any(|net| net.contains(&address))
+}
+
 /// The widest range of an exception, as a prefix length: a /16 of IPv4, a /48 of IPv6.
 const WIDEST: (u8, u8) = (16, 48);
 

@@ -19,6 +19,7 @@
 //! ```
 
 pub mod address;
+pub mod ground;
 pub mod host;
 mod judge;
 pub mod law;

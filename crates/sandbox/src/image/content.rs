@@ -1,9 +1,11 @@
-//! An image of this host: the files that it is made of, and what they say of each other.
+//! An image of this host: the files that it is made of, and what they say of each other. What was pulled from a registry
+//! lies here as a layout, and is read as one.
 //!
 //! Nothing is believed by its place: what is named by digest is read whole and its digest taken. The one file that
 //! has no digest is the first (`index.json`, `manifest.json`); a profile that names a digest bounds that too.
 
 use super::{Image, is_digest};
+use api::images::{Part, PartKind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Longest description of an image that is read, in bytes.
-const MAX_DESCRIPTION: u64 = 4 << 20;
+pub(super) const MAX_DESCRIPTION: u64 = 4 << 20;
 /// Most files of a tar, and most layers of an image.
 const MAX_FILES: usize = 65_536;
 /// Indexes that may lead to one another: one lists the same for several processors.
@@ -28,16 +30,36 @@ pub(crate) struct Content {
     files: Files,
     config: String,
     layers: Vec<String>,
+    /// How long each layer is as it lies there, as far as the manifest says.
+    sizes: Vec<Option<u64>>,
     /// Whether `docker load` takes it as it lies there.
     saved: bool,
 }
 
-/// Where the files of an image lie, by name.
+/// The files of an image, by name.
 #[derive(Debug)]
-enum Files {
+struct Files {
+    /// What people call it.
+    called: PathBuf,
+    place: Place,
+}
+
+/// Where they lie.
+#[derive(Debug)]
+enum Place {
     Folder(PathBuf),
     /// Where each begins in the tar, and its length.
     Tar(PathBuf, BTreeMap<String, (u64, u64)>),
+}
+
+/// A description that the folder of an image does not hold yet.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not there: No such file", .0.digest)]
+struct Missing(Part);
+
+/// The part that is missing where this is why an image cannot be read; whoever can get it may.
+pub(super) fn missing(e: &io::Error) -> Option<&Part> {
+    e.get_ref()?.downcast_ref::<Missing>().map(|missing| &missing.0)
 }
 
 fn wrong(path: &Path, why: impl std::fmt::Display) -> io::Error {
@@ -56,35 +78,35 @@ pub(crate) fn named(digest: &[u8]) -> String {
 
 impl Files {
     fn of(image: &Image) -> io::Result<Self> {
-        match image {
-            Image::Registry(name) => Err(io::Error::other(format!("{name} is not on this host"))),
-            Image::Layout(path, _) => Ok(Self::Folder(path.clone())),
-            Image::Tar(path, _) => Ok(Self::Tar(path.clone(), table(path)?)),
-        }
+        let (called, place) = match image {
+            Image::Registry(name) => return Err(io::Error::other(format!("{name} is not on this host"))),
+            Image::Layout(path, _) => (path, Place::Folder(path.clone())),
+            Image::Tar(path, _) => (path, Place::Tar(path.clone(), table(path)?)),
+        };
+        Ok(Self { called: called.clone(), place })
     }
 
     fn place(&self) -> &Path {
-        let (Self::Folder(path) | Self::Tar(path, _)) = self;
-        path
+        &self.called
     }
 
     fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Folder(path) => path.join(name).is_file(),
-            Self::Tar(_, table) => table.contains_key(name),
+        match &self.place {
+            Place::Folder(path) => path.join(name).is_file(),
+            Place::Tar(_, table) => table.contains_key(name),
         }
     }
 
     /// A file and its length.
     fn open(&self, name: &str) -> io::Result<(u64, Box<dyn Read + Send>)> {
         let said = |e: &dyn std::fmt::Display| wrong(self.place(), format!("{name}: {e}"));
-        match self {
-            Self::Folder(path) => {
+        match &self.place {
+            Place::Folder(path) => {
                 let file = File::open(path.join(name)).map_err(|e| said(&e))?;
                 let length = file.metadata()?.len();
                 Ok((length, Box::new(file.take(length))))
             }
-            Self::Tar(path, table) => {
+            Place::Tar(path, table) => {
                 let (at, length) = table.get(name).ok_or_else(|| said(&"it is not there"))?;
                 let mut file = File::open(path).map_err(|e| said(&e))?;
                 file.seek(SeekFrom::Start(*at))?;
@@ -108,8 +130,21 @@ impl Files {
         serde_json::from_slice(bytes).map_err(|e| wrong(self.place(), format!("a description of it is no JSON: {e}")))
     }
 
+    /// Whether a part is there.
+    ///
+    /// # Errors
+    /// [`Missing`].
+    fn expect(&self, digest: &str, kind: PartKind) -> io::Result<()> {
+        if self.has(&blob(digest)) {
+            return Ok(());
+        }
+        let part = Part { digest: digest.to_owned(), kind, most: MAX_DESCRIPTION };
+        Err(io::Error::new(io::ErrorKind::NotFound, Missing(part)))
+    }
+
     /// What a digest names, which has that digest.
     fn by_digest(&self, digest_of_it: &str) -> io::Result<Vec<u8>> {
+        self.expect(digest_of_it, PartKind::Manifest)?;
         let bytes = self.read(&blob(digest_of_it))?;
         let real = digest(&bytes);
         if real == digest_of_it { Ok(bytes) } else { Err(other(self.place(), digest_of_it, &real)) }
@@ -121,7 +156,7 @@ fn other(place: &Path, said: &str, real: &str) -> io::Error {
 }
 
 /// The name of what a digest names, in a layout.
-fn blob(digest: &str) -> String {
+pub(super) fn blob(digest: &str) -> String {
     format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"))
 }
 
@@ -152,13 +187,25 @@ impl Content {
     /// # Errors
     /// A sentence that names the image and what of it is not as it says.
     pub fn read(image: &Image) -> io::Result<Self> {
-        let files = Files::of(image)?;
         let asked = match image {
             Image::Registry(_) => None,
             Image::Layout(_, digest) | Image::Tar(_, digest) => digest.as_deref(),
         };
-        let saved = matches!(image, Image::Tar(..)) && files.has("manifest.json");
-        let (id, config, layers, on_the_way) = if saved { of_saved(&files)? } else { of_layout(&files, asked)? };
+        Self::of(Files::of(image)?, asked)
+    }
+
+    /// What of a registry's image lies in a folder, which is a layout of it; `name` is what a profile calls it.
+    ///
+    /// # Errors
+    /// As of [`Content::read`]; of a part that is not there [`missing`] says which.
+    pub fn pulled(folder: &Path, name: &str, digest: &str) -> io::Result<Self> {
+        Self::of(Files { called: name.into(), place: Place::Folder(folder.to_owned()) }, Some(digest))
+    }
+
+    fn of(files: Files, asked: Option<&str>) -> io::Result<Self> {
+        let saved = matches!(files.place, Place::Tar(..)) && files.has("manifest.json");
+        let found = if saved { of_saved(&files)? } else { of_layout(&files, asked)? };
+        let Found { id, config, layers, sizes, on_the_way } = found;
         if let Some(asked) = asked.filter(|asked| *asked != id && !on_the_way.iter().any(|one| one == asked)) {
             let why = format!(
                 "the profile asks for {asked}, and it holds {id} now: it was moved to other content; put that back, or \
@@ -166,13 +213,36 @@ impl Content {
             );
             return Err(wrong(files.place(), why));
         }
+        if !saved {
+            files.expect(&id, PartKind::Blob)?;
+        }
         let bytes = files.read(&config)?;
         let real = digest(&bytes);
         if real != id {
             return Err(other(files.place(), &id, &real));
         }
         let diffs = diffs(&files, &bytes, layers.len())?;
-        Ok(Self { id, diffs, files, config, layers, saved })
+        Ok(Self { id, diffs, files, config, layers, sizes, saved })
+    }
+
+    /// Each different layer as a part of a registry's image: its length is what the manifest says that it is.
+    ///
+    /// # Errors
+    /// A sentence that names the image, when the manifest does not say how long one is.
+    pub fn layers(&self) -> io::Result<Vec<Part>> {
+        let mut parts: Vec<Part> = Vec::new();
+        for (name, size) in self.layers.iter().zip(&self.sizes) {
+            let hex = name.rsplit('/').next().unwrap_or_default();
+            let part = Part {
+                digest: format!("sha256:{hex}"),
+                kind: PartKind::Blob,
+                most: size.ok_or_else(|| self.wrong("its manifest does not say how long each layer is"))?,
+            };
+            if !parts.iter().any(|known| known.digest == part.digest) {
+                parts.push(part);
+            }
+        }
+        Ok(parts)
     }
 
     /// A layer as it lies there, packed or not.
@@ -213,8 +283,17 @@ impl Content {
     }
 }
 
-/// Id, name of the configuration, names of the layers, and every digest that led there.
-type Found = (String, String, Vec<String>, Vec<String>);
+/// What the descriptions of an image lead to.
+struct Found {
+    id: String,
+    /// Name of the configuration.
+    config: String,
+    /// Names of the layers, and their lengths.
+    layers: Vec<String>,
+    sizes: Vec<Option<u64>>,
+    /// Every digest that led there.
+    on_the_way: Vec<String>,
+}
 
 /// The one image of a tar that `docker save` wrote.
 fn of_saved(files: &Files) -> io::Result<Found> {
@@ -229,8 +308,8 @@ fn of_saved(files: &Files) -> io::Result<Found> {
         return Err(wrong(files.place(), "its configuration is not named by digest"));
     }
     let layers = image["Layers"].as_array().into_iter().flatten();
-    let layers = layers.map(|layer| layer.as_str().unwrap_or_default().to_owned()).collect();
-    Ok((id, config, layers, Vec::new()))
+    let layers: Vec<String> = layers.map(|layer| layer.as_str().unwrap_or_default().to_owned()).collect();
+    Ok(Found { id, config, sizes: vec![None; layers.len()], layers, on_the_way: Vec::new() })
 }
 
 /// The one image of an OCI layout for this processor, or the one that has the digest.
@@ -261,9 +340,9 @@ fn of_layout(files: &Files, asked: Option<&str>) -> io::Result<Found> {
     }
     let id = named(&description["config"])?;
     let layers = description["layers"].as_array().map_or(&[][..], Vec::as_slice);
+    let sizes = layers.iter().map(|layer| layer["size"].as_u64()).collect();
     let layers = layers.iter().map(|layer| named(layer).map(|digest| blob(&digest))).collect::<io::Result<_>>()?;
-    let config = blob(&id);
-    Ok((id, config, layers, on_the_way))
+    Ok(Found { config: blob(&id), id, layers, sizes, on_the_way })
 }
 
 /// What a configuration says of the layers.

@@ -4,10 +4,11 @@
 //! holds a lock; one that no box used for [`UNUSED_DAYS`] goes when the next is unpacked.
 
 use super::content::{Content, named};
+use super::packed::unpacked;
 use super::unpack::{self, Budget};
+use super::{Image, pulled};
 use crate::harden::HardenedSpec;
 use crate::oci;
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -34,7 +35,14 @@ pub(crate) fn place(dir: &Path, id: &str) -> PathBuf {
 /// A sentence that names the image and what is wrong with it; no tree has its name then.
 pub(crate) fn take(spec: &HardenedSpec) -> io::Result<Option<File>> {
     let (Some(image), Some(id)) = (&spec.image, &spec.image_id) else { return Ok(None) };
-    hold(&spec.host.dir, id, &MOST, || Content::read(image)).map(Some)
+    let dir = &spec.host.dir;
+    let Image::Registry(name) = image else {
+        return hold(dir, id, &MOST, || Content::read(image)).map(Some);
+    };
+    let held = hold(dir, id, &MOST, || pulled::content(dir, name))?;
+    // The tree is what is used; packed, its layers would be on the disk twice.
+    pulled::drop_layers(dir, name)?;
+    Ok(Some(held))
 }
 
 pub(super) fn hold(
@@ -109,27 +117,6 @@ fn fill(content: &Content, draft: &Path, left: &mut Budget) -> io::Result<()> {
     // Whole on the disk before it has its name: half a tree would spoil every later box.
     // SAFETY: a plain call on a descriptor that is open.
     if unsafe { libc::syncfs(root.as_raw_fd()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A layer with whatever packs it taken off.
-fn unpacked(mut packed: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    let mut first = [0; 4];
-    let mut read = 0;
-    while read < first.len() {
-        match packed.read(&mut first[read..])? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    let whole = io::Cursor::new(first[..read].to_vec()).chain(packed);
-    match first {
-        [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 16, whole)))),
-        [0x28, 0xb5, 0x2f, 0xfd] => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a layer is packed by zstd, which is not read here: write the image with gzip, or not packed at all",
-        )),
-        _ => Ok(Box::new(whole)),
-    }
 }
 
 /// A layer as it is read: bounded, and its digest taken.

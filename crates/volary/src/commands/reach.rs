@@ -1,6 +1,7 @@
 //! `volary reach PROFILE`: everything a run of that profile could do, and what is not enforced here and why.
 
 mod egress;
+mod image;
 
 use crate::commands::goldens::refused::{self, Who};
 use crate::commands::show;
@@ -11,7 +12,7 @@ use model::capability::{Capability, Variable};
 use model::profile::{Engine, Folder, Sought};
 use policy::lease::Term;
 use sandbox::doctor::landlock_abi;
-use sandbox::harden::{HostFacts, check, image_id};
+use sandbox::harden::{HostFacts, check};
 use sandbox::oci::{self, Mount};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,6 +29,7 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root, docker: String::new() };
     let folders = check(&profile, &host).with_context(|| format!("no run can have the profile {name:?}"))?;
     let mut lines = lines(name, &profile, &folders, root)?;
+    lines.extend(image::section(&profile, &host));
     lines.push(egress::way(home));
     if as_json {
         let map: serde_json::Map<String, Value> = lines.into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
@@ -55,15 +57,6 @@ fn files(profile: &Profile, folders: &[Folder], root: bool) -> Vec<String> {
         .collect();
     let devices: Vec<String> = oci::DEVICES.iter().map(|name| format!("/dev/{name}")).collect();
     files.push(format!("{}: read, write; no other device is there", devices.join(", ")));
-    if let Some(image) = &profile.image {
-        files.push(format!(
-            "of the image {image}: what lies in /usr, /bin, /sbin, /lib… and /etc: read, execute; no more"
-        ));
-        // Checked before: what it names is there and whole.
-        if let Ok(Some(id)) = image_id(profile) {
-            files.push(format!("that image is {id} now; a box gets what the profile names when it is made"));
-        }
-    }
     files.push(format!("{}: the box's own, written by the platform: read-only", oci::OWN_FILES.join(", ")));
     files.push(format!("shown empty, where the kernel has them: {}", oci::MASKED.join(", ")));
     files.push(format!("read-only, where the kernel has them: {}", oci::READ_ONLY.join(", ")));

@@ -134,11 +134,11 @@ fn tell(secret: &SecretView) {
     );
 }
 
-/// Names stand in a path as they are: the server takes letters, digits, `-`, `_`, `.` and `/` only.
+/// Names stand in a path as they are: the server takes letters, digits, `-`, `_`, `.`, `:` and `/` only.
 fn path(name: &str) -> anyhow::Result<String> {
-    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b));
     if !plain || name.contains("..") {
-        bail!("{name:?} is no name of a secret: letters, digits, '-', '_', '.', in parts divided by '/'");
+        bail!("{name:?} is no name of a secret: letters, digits, '-', '_', '.', ':', in parts divided by '/'");
     }
     Ok(format!("/api/secrets/{name}"))
 }

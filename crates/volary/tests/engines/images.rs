@@ -1,24 +1,25 @@
 //! Images: a layout, a tar, a registry's by digest; and content that is not what its name says. On each engine.
 
 #[path = "../shared/image.rs"]
-mod image;
+pub(crate) mod image;
+#[path = "../shared/registry.rs"]
+pub(crate) mod registry;
 
 use crate::{all, profile};
 use image::{Image, sha256};
+use registry::Registry;
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use testkit::{Docker, Platform, eventually};
+use testkit::{Docker, Platform};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
-fn imaged(platform: &Platform, name: &str, image: &str) {
+pub(crate) fn imaged(platform: &Platform, name: &str, image: &str) {
     profile(platform, name, &format!("{}image = {image:?}\n", platform.engine()));
 }
 
 /// What the image's file says, in a box under a profile; or why there is no box.
-fn mark(platform: &Platform, profile: &str) -> Result<String, String> {
+pub(crate) fn mark(platform: &Platform, profile: &str) -> Result<String, String> {
     let out = platform.cli(&["exec", "--profile", profile, "--", "cat", "/etc/mark"]);
     if out.status.success() { Ok(String::from_utf8_lossy(&out.stdout).into_owned()) } else { Err(all(&out)) }
 }
@@ -123,42 +124,6 @@ fn an_image_whose_system_leads_elsewhere_makes_no_box() {
         assert!(!out.status.success() && all(&out).contains("no part of the system"), "{name}: {}", all(&out));
     }
     platform.stop();
-}
-
-/// A registry of the test's own on loopback.
-struct Registry {
-    process: Child,
-    address: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address}}}\n",
-            dir.path().join("data")
-        );
-        fs::write(dir.path().join("config.yml"), config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(dir.path().join("config.yml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry starts (apt-get install docker-registry, or cargo xtask test)");
-        eventually("the registry", || std::net::TcpStream::connect(&address).ok());
-        Self { process, address, _dir: dir }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("the registry ends");
-    }
 }
 
 #[test]

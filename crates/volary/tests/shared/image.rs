@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What a manifest is.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -49,13 +52,28 @@ impl Image {
 
     /// Writes it as an OCI layout.
     pub fn layout(&self, folder: &Path) {
+        self.layout_of(folder, &self.layer);
+    }
+
+    /// The same, its layer packed by zstd.
+    pub fn packed_layout(&self, folder: &Path) {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file, &self.layer).expect("it is written");
+        let out = Command::new("zstd").arg("-qc").arg(file.path()).output();
+        let out = out.expect("zstd starts (apt-get install zstd, or cargo xtask test)");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        self.layout_of(folder, &out.stdout);
+    }
+
+    fn layout_of(&self, folder: &Path, layer: &[u8]) {
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("a folder for its parts");
         let blob = |bytes: &[u8]| {
             fs::write(blobs.join(sha256(bytes)), bytes).expect("a part is written");
             json!({"digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()})
         };
-        let manifest = json!({"schemaVersion": 2, "config": blob(&self.config), "layers": [blob(&self.layer)]});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": blob(&self.config), "layers": [blob(layer)]});
         let index = json!({"schemaVersion": 2, "manifests": [blob(manifest.to_string().as_bytes())]});
         fs::write(folder.join("index.json"), index.to_string()).expect("its index is written");
         fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").expect("its mark is written");
