@@ -17,6 +17,7 @@
 //! | `body`, `decode` | bodies on their way |
 //! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
 //! | `streams` | the requests of one HTTP/2 connection |
+//! | `resets` | what of them the library refuses by itself, to be recorded |
 //! | `authority` | whom the box trusts |
 //! | `limits`, `fault` | numbers; what goes wrong outside |
 
@@ -35,6 +36,7 @@ mod line;
 mod near;
 pub(crate) mod reach;
 mod request;
+mod resets;
 mod resolve;
 pub(crate) mod run;
 pub(crate) mod shape;

@@ -9,6 +9,7 @@ use super::hello::{self, Look};
 use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS};
 use super::line::Line;
 use super::request::{Came, Inside};
+use super::resets::{Resets, Watched};
 use super::run::Spent;
 use super::shape;
 use super::streams::{self, EndsWith, Streams};
@@ -238,6 +239,7 @@ async fn serve_two(
             }
         })
     };
+    let resets = Arc::new(Resets::default());
     let streams = Streams::default();
     let _ends = EndsWith(streams.clone());
     let served = http2::Builder::new(streams)
@@ -249,7 +251,12 @@ async fn serve_two(
         .max_header_list_size(u32::try_from(wire::MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .serve_connection(TokioIo::new(tls), service);
+        .serve_connection(TokioIo::new(Watched::new(tls, resets.clone())), service);
+    let recording = async {
+        loop {
+            reset(caller, resets.next().await).await;
+        }
+    };
     // Later ones may wait as long as their client answers for itself; one that never asks has nothing to wait for.
     let never_asks = async {
         tokio::time::sleep(Duration::from_secs(door::HEAD_SECS)).await;
@@ -263,7 +270,21 @@ async fn serve_two(
                 tracing::debug!(%error, run = %caller.run, "an HTTP/2 connection ended");
             }
         }
+        () = recording => {}
         () = never_asks => tracing::debug!(run = %caller.run, "an HTTP/2 connection that asks nothing is cut"),
+    }
+    reset(caller, resets.left()).await;
+}
+
+/// Records what the HTTP/2 library refused by itself, so many times.
+async fn reset(caller: &Caller, times: u64) {
+    let why = "What came over HTTP/2 was malformed, or asked for another protocol over a stream, which is not offered: its \
+               stream, or the connection, was ended.";
+    for _ in 0..times {
+        let verdict = Trace::default().refused(&Refusal::policy("request.malformed", why));
+        if caller.tally.record(verdict).await.is_err() {
+            tracing::warn!(run = %caller.run, "a malformed request was refused while the server was away");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::house::{HANDLE, soon};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::ext::Protocol;
+use tokio::io::AsyncWriteExt as _;
 
 const HOST: &str = "api.example";
 
@@ -43,6 +44,43 @@ async fn over_http_2_a_websocket_is_not_offered_and_whoever_asks_for_one_all_the
         drop(soon("a body", answer.into_body().collect()).await);
         world.nothing_left("no upgrade over HTTP/2");
     }
+}
+
+/// A frame of HTTP/2 on stream `stream`.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// The head of a request, each field spelled out (RFC 7541, 6.2.2), and nothing after it.
+fn two_head(stream: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect();
+    frame(1, 0x5, stream, &block)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn over_http_2_whoever_asks_for_another_protocol_or_is_malformed_is_recorded_each_time() {
+    let mut world = world(writes(HOST, "UPGRADE", "/")).await;
+    let socket = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":path", "/socket"),
+        (":authority", HOST),
+    ];
+    let twice = [(":method", "GET"), (":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", HOST)];
+    // By this the whole connection ends.
+    let upper = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", HOST), ("X-Upper", "x")];
+    let mut tls = world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap();
+    tls.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).await.unwrap();
+    for (stream, head) in [(1, &socket), (3, &twice), (5, &socket), (7, &upper)] {
+        tls.write_all(&two_head(stream, head)).await.unwrap();
+        let said = world.refusal().await;
+        assert_eq!(said.rule, "request.malformed", "stream {stream}");
+        assert!(said.why.contains("another protocol over a stream"), "{}", said.why);
+    }
+    world.nothing_left("nothing of it left");
 }
 
 #[tokio::test(flavor = "current_thread")]
