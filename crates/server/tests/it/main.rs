@@ -8,6 +8,7 @@ mod doors;
 mod egress;
 mod exits;
 mod grants;
+mod images;
 mod leases;
 mod link;
 mod models;

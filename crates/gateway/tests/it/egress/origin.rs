@@ -40,7 +40,7 @@ impl Seen {
     }
 }
 
-type Words = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Words = UnsyncBoxBody<Bytes, Infallible>;
 
 /// All hosts.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Flow {
         Some((Ok(Frame::data(Bytes::from_static(b"x"))), self))
     }
 
-    async fn pour(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
+    pub(super) async fn pour(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
         static WATER: [u8; 16 * 1024] = [b'w'; 16 * 1024];
         self.poured.fetch_add(WATER.len() as u64, Ordering::Relaxed);
         Some((Ok(Frame::data(Bytes::from_static(&WATER))), self))
@@ -233,6 +233,9 @@ impl Origin {
             };
             return if transfer.is_empty() { answer } else { with(answer, "transfer-encoding", transfer) };
         }
+        if let Some(answer) = super::registry::said_by(&head, &self.flow) {
+            return answer;
+        }
         match head.uri.path() {
             "/echo" => said(StatusCode::OK, body),
             "/empty" => said(StatusCode::OK, ""),
@@ -314,13 +317,13 @@ fn tokio_stream(
     futures_util::stream::iter(frames)
 }
 
-fn said(status: StatusCode, words: impl Into<Bytes>) -> Response<Words> {
+pub(super) fn said(status: StatusCode, words: impl Into<Bytes>) -> Response<Words> {
     let mut answer = Response::new(UnsyncBoxBody::new(Full::new(words.into())));
     *answer.status_mut() = status;
     answer
 }
 
-fn with(mut answer: Response<Words>, name: &'static str, value: &'static str) -> Response<Words> {
+pub(super) fn with(mut answer: Response<Words>, name: &'static str, value: &'static str) -> Response<Words> {
     answer.headers_mut().append(name, HeaderValue::from_static(value));
     answer
 }

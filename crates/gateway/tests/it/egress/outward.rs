@@ -15,7 +15,7 @@ const PROXY: &str = "10.9.9.9";
 
 /// A proxy that connects whatever it is told, and keeps what it was told. Names go to the public address.
 #[derive(Clone, Default)]
-struct Proxy(Arc<Mutex<Vec<String>>>);
+pub(super) struct Proxy(Arc<Mutex<Vec<String>>>);
 
 impl Proxy {
     /// One that connects only whom it knows by `pair`.
@@ -24,7 +24,7 @@ impl Proxy {
         self.serve_if("200 OK", move |head| head.lines().any(|line| line == known)).await;
     }
 
-    async fn serve(&self, status: &'static str) {
+    pub(super) async fn serve(&self, status: &'static str) {
         self.serve_if(status, |_| true).await;
     }
 

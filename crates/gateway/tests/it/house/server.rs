@@ -2,7 +2,9 @@
 
 use super::{FINGERPRINTS, route};
 use api::frame;
-use api::grants::{Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, Place, ToGateway, WireSecret};
+use api::grants::{
+    Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ImageAsk, Place, ToGateway, WireSecret,
+};
 use model::profile::Sought;
 use model::{Dialect, GrantId, MicroDollars, Secret};
 use std::sync::{Arc, Mutex};
@@ -33,6 +35,8 @@ pub struct Desk {
     pub asked: Vec<EgressAsk>,
     /// What is to be replaced in the bodies of granted calls.
     pub sought: Sought,
+    /// The images that were asked for.
+    pub images: Vec<ImageAsk>,
 }
 
 impl Desk {
@@ -47,11 +51,28 @@ impl Desk {
             asked_for_many: Vec::new(),
             asked: Vec::new(),
             sought: Sought::default(),
+            images: Vec::new(),
         }
     }
 
     fn law(&self) -> EgressWord {
         EgressWord::Law { version: self.version, egress: self.table.clone() }
+    }
+
+    /// Grants an image, with the credential that is known.
+    fn image(&mut self, ask: &ImageAsk) -> EgressWord {
+        self.images.push(ask.clone());
+        if self.deny {
+            return EgressWord::Denied { rule: "test.denied".into(), why: "The server says no.".into() };
+        }
+        let credential = self.credential.as_ref().map(|(value, host, port)| EgressCredential {
+            value: WireSecret(Secret::new(value.clone())),
+            secret: format!("registry/{host}"),
+            host: host.clone(),
+            port: *port,
+        });
+        let grant = GrantId::parse(&format!("image{}", self.images.len())).expect("an id");
+        EgressWord::Granted { grant, credential }
     }
 
     fn judge(&mut self, ask: &EgressAsk) -> EgressWord {
@@ -124,6 +145,7 @@ pub(super) fn serve_grants(
                 let word = match &message {
                     FromGateway::AskLaw { id, .. } => Some((*id, desk.lock().expect("unpoisoned").law())),
                     FromGateway::AskEgress { id, ask } => Some((*id, desk.lock().expect("unpoisoned").judge(ask))),
+                    FromGateway::AskImage { id, ask } => Some((*id, desk.lock().expect("unpoisoned").image(ask))),
                     _ => None,
                 };
                 if let Some((id, answer)) = word {
