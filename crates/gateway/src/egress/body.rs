@@ -27,7 +27,7 @@ pub(crate) struct Outgoing {
     client: Incoming,
     leave: Leave,
     spent: Arc<Spent>,
-    bytes: u64,
+    length: Length,
     watch: Watch,
     idle: Pin<Box<Sleep>>,
     stopped: Stopped,
@@ -47,6 +47,32 @@ impl Watch {
         self.0.drain(..known);
         meets
     }
+}
+
+/// How long a body is so far.
+#[derive(Default)]
+struct Length(u64);
+
+impl Length {
+    /// Whether it may be so many bytes longer.
+    fn takes(&mut self, bytes: usize) -> bool {
+        self.0 = self.0.saturating_add(bytes as u64);
+        self.0 <= REQUEST_BYTES
+    }
+}
+
+const TOO_LONG: &str = "body.too-long";
+const TOO_LONG_WHY: &str = "The request's body is longer than 1 GiB.";
+
+/// Refuses a body that says itself that it is longer than one may be.
+///
+/// # Errors
+/// `body.too-long`.
+pub(crate) fn may_be_so_long(body: &impl Body) -> Result<(), Refusal> {
+    if body.size_hint().lower() <= REQUEST_BYTES {
+        return Ok(());
+    }
+    Err(Refusal::policy(TOO_LONG, TOO_LONG_WHY).with_status(StatusCode::PAYLOAD_TOO_LARGE))
 }
 
 /// Why a body was stopped on its way, once it was: the rule and its reason.
@@ -72,7 +98,7 @@ impl Outgoing {
             client,
             leave,
             spent,
-            bytes: 0,
+            length: Length::default(),
             watch: Watch::default(),
             idle: Box::pin(tokio::time::sleep(IDLE)),
             stopped,
@@ -108,12 +134,9 @@ impl Body for Outgoing {
             Some(Ok(frame)) => frame,
         };
         if let Some(data) = frame.data_ref() {
-            this.bytes += data.len() as u64;
             this.leave.sent(data.len());
-            if this.bytes > REQUEST_BYTES {
-                return Poll::Ready(Some(Err(this
-                    .stopped
-                    .by("body.too-long", "The request's body is longer than 1 GiB."))));
+            if !this.length.takes(data.len()) {
+                return Poll::Ready(Some(Err(this.stopped.by(TOO_LONG, TOO_LONG_WHY))));
             }
             if !this.spent.spend(data.len()) {
                 return Poll::Ready(Some(Err(this.stopped.by("run.bytes", "This run has moved all that it may."))));
@@ -365,5 +388,17 @@ impl Body for Carried {
 
     fn size_hint(&self) -> SizeHint {
         if self.scrub.is_some() || self.decoder.is_some() { SizeHint::default() } else { self.host.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_chunks_is_cut_at_1_gib_to_the_byte() {
+        let mut length = Length::default();
+        assert!((0..1024).all(|_| length.takes(1 << 20)));
+        assert!(length.takes(0) && !length.takes(1) && !length.takes(0), "and stays cut");
     }
 }

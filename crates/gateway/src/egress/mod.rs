@@ -118,6 +118,7 @@ async fn through(
     if asked.form != Form::Connect {
         trace.target = asked.target().chars().take(TARGET_CHARS).collect();
     }
+    body::may_be_so_long(request.body())?;
     let granted = grant(gate, caller, &asked, request.method()).await?;
     let way = Way {
         host: asked.host.clone(),

@@ -2,13 +2,14 @@
 
 use crate::egress::inside::two;
 use crate::egress::world::{TOKEN, World, talk, writes};
-use crate::house::{HANDLE, soon};
+use crate::house::{HANDLE, soon, when};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
+use tokio::io::AsyncWriteExt as _;
 
 const HOST: &str = "api.example";
 
@@ -108,4 +109,19 @@ async fn requests_with_bodies_in_one_breath_are_each_read_to_their_own_end() {
         let expected: Vec<(String, String)> = expected.map(|(path, body)| (path.into(), body.into())).into();
         assert_eq!(seen, expected, "HTTP/2 on the other side: {theirs}");
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_body_that_says_that_it_is_longer_than_1_gib_is_refused_before_any_of_it_is_sent() {
+    let mut world = world(false).await;
+    let head = |length: u64| format!("authorization: Bearer {HANDLE}\r\ncontent-length: {length}\r\n");
+    let got = world.https(HOST, &format!("POST /echo\r\n{}", head((1 << 30) + 1)), b"").await;
+    assert_eq!((got.status, got.headers_rule()), (413, Some("body.too-long")));
+    assert_eq!(world.refusal().await.rule, "body.too-long");
+    world.nothing_left("nothing of it left");
+    // One of just that length is begun.
+    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+    let request = format!("POST /echo HTTP/1.1\r\nhost: {HOST}\r\n{}\r\nit begins", head(1 << 30));
+    tls.write_all(request.as_bytes()).await.unwrap();
+    when("a connection to its host", || !world.origin.connected().is_empty()).await;
 }
