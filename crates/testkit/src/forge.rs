@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Where the repositories of a forge begin.
 pub(crate) const PREFIX: &str = "/forge/";
@@ -33,6 +33,9 @@ struct Held {
     proposals: Mutex<Vec<(String, Value)>>,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
+    /// The end of the targets that wait, if any do; and who waits for another.
+    held: Mutex<Option<String>>,
+    go_on: Condvar,
 }
 
 /// A request, read whole.
@@ -60,7 +63,16 @@ impl Forge {
         let (user, password) = (user.into(), password.into());
         let path = folder.path().to_owned();
         let vendors = Mutex::default();
-        let held = Held { path, user, password, vendors, proposals: Mutex::default(), seen: Mutex::default() };
+        let held = Held {
+            path,
+            user,
+            password,
+            vendors,
+            proposals: Mutex::default(),
+            seen: Mutex::default(),
+            held: Mutex::default(),
+            go_on: Condvar::new(),
+        };
         Self { held: Arc::new(held), _folder: Some(folder) }
     }
 
@@ -138,6 +150,23 @@ impl Forge {
         git
     }
 
+    /// Has every request whose target ends so wait from now on, until [`Forge::release`].
+    ///
+    /// # Panics
+    /// Never.
+    pub fn hold(&self, end: &str) {
+        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.to_owned());
+    }
+
+    /// Lets what waits go on.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn release(&self) {
+        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.held.go_on.notify_all();
+    }
+
     /// Every request so far: method, target, whether it was signed in.
     ///
     /// # Panics
@@ -199,6 +228,9 @@ impl Forge {
         };
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
         self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        let waits = |held: &mut Option<String>| held.as_ref().is_some_and(|end| asked.target.ends_with(end.as_str()));
+        let held = self.held.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.held.go_on.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner));
         if !signed_in {
             let header = ("www-authenticate".to_owned(), "Basic realm=\"forge\"".to_owned());
             return ("401 Unauthorized".into(), vec![header], b"sign in\n".to_vec());

@@ -190,7 +190,7 @@ impl Vendors {
 fn odd(what: &str) -> String {
     let mut bytes = [0; 12];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has random bytes");
-    format!("{what}/{}+=", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("{what}+{}==", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 /// Whether this is an app's word, good for ten minutes at most.

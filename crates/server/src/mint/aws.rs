@@ -3,7 +3,8 @@
 //! Described by the vendor in "AssumeRole" and "Signature Version 4". A session cannot be ended before its time, and lives
 //! for 15 minutes at least: the record and the page say so.
 
-use super::{Kept, Minted, Said, call, moment, sendable};
+use super::plan::call;
+use super::value::{Kept, Minted, Said, moment, sendable};
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CredentialForm, Method, PlatformCall, Purpose};
 use aws_lc_rs::{digest, hmac};

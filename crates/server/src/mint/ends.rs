@@ -5,7 +5,8 @@
 //!
 //! Read [`lease_over`], then [`keep`].
 
-use super::{End, Kept, Minted, Minting, State, github, open, said, set, state};
+use super::value::{End, Kept, Minted};
+use super::{Minting, State, github, open, said, set, state};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::{now, platform};

@@ -3,7 +3,8 @@
 //! Described by the vendor in "Generating an installation access token for a GitHub App" and "Create an installation
 //! access token for an app". What comes back is read again: a token for more than was asked for is ended, and not used.
 
-use super::{Access, Kept, Minted, Said, call, moment, sendable};
+use super::plan::{Access, call};
+use super::value::{End, Kept, Minted, Said, moment, sendable};
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CredentialForm, Method, PlatformCall, Purpose};
 use aws_lc_rs::rand::SystemRandom;
@@ -197,7 +198,7 @@ pub(super) fn read(app: &GithubApp, destination: &str, access: Access, body: &Se
     let one = matches!(&answer.repositories[..], [only] if only.full_name.eq_ignore_ascii_case(&named));
     let kept = Kept {
         value: Minted::Token(answer.token),
-        end: Some(super::End { base: base(app).to_owned(), internal: app.internal }),
+        end: Some(End { base: base(app).to_owned(), internal: app.internal }),
     };
     let until = moment(&answer.expires_at);
     if !one || answer.permissions.iter().any(wider) {

@@ -2,7 +2,8 @@
 //!
 //! Such a token cannot be ended before its time, which is ten minutes at least: the record and the page say so.
 
-use super::{Kept, Minted, Said, call, moment, sendable};
+use super::plan::call;
+use super::value::{Kept, Minted, Said, moment, sendable};
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CredentialForm, Method, PlatformCall, Purpose};
 use model::Secret;

@@ -13,33 +13,28 @@ mod aws;
 pub mod ends;
 mod github;
 mod kubernetes;
+mod plan;
+mod value;
+
+pub use plan::{Access, Plan, belongs, check, mints, of_request, settings, whose};
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{leases, now, platform, random, record, secrets};
-use api::grants::WireSecret;
+use crate::{leases, now, platform, random, record};
 use api::leases::LeaseEnd;
-use api::platform::{CallLimits, CallWord, Method, PlatformCall, Purpose};
 use model::capability::{Delivery, Kind};
-use model::mint::Minter;
 use model::{LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
-use policy::minters::Minter as Known;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 use store::chain::By;
 use store::leases::{LeaseRow, MintRow};
-use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 use tokio::sync::Notify;
+use value::{Kept, Said};
 use vault::lease::{Happening, State as LeaseState};
 use vault::mint::{Effect, Happening as Minting, State};
 
-/// How long a vendor may take, in seconds: the gateway waits 30 for the server's word.
-const SECONDS: u16 = 15;
-/// Longest answer of a vendor, in bytes.
-const ANSWER: u32 = 64 * 1024;
 /// How often it is tried to keep what came.
 const KEEPS: u32 = 5;
 
@@ -48,76 +43,6 @@ const KEEPS: u32 = 5;
 pub struct Desk {
     /// Something is to be ended.
     due: Notify,
-}
-
-/// What a value is needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// A repository is read.
-    Read,
-    /// A repository is pushed to.
-    Write,
-    /// A proposal is opened.
-    Propose,
-    /// A tool or a command, for what the key's settings say.
-    Tool,
-}
-
-impl Access {
-    /// What a lease of a capability of this kind needs.
-    #[must_use]
-    pub const fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::GitPush => Self::Write,
-            Kind::Tool | Kind::Command => Self::Tool,
-        }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Propose => "propose",
-            Self::Tool => "use",
-        }
-    }
-}
-
-/// A value as its vendor made it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Minted {
-    /// A bearer token.
-    Token(WireSecret),
-    /// A session: three values, and their end as the vendor wrote it.
-    Aws { id: String, key: WireSecret, session: WireSecret, until: String },
-}
-
-/// Where a value is ended by whoever has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct End {
-    base: String,
-    internal: bool,
-}
-
-/// What is kept, sealed, of a value.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    value: Minted,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<End>,
-}
-
-/// What a vendor's answer means.
-enum Said {
-    /// It made this, and it is as narrow as was asked for.
-    Value { kept: Kept, until: Option<Moment> },
-    /// It made this, and it is not.
-    Wider { kept: Kept, until: Option<Moment>, why: String },
-    /// It made none.
-    Refused(String),
-    /// It may have made one, and there is none here.
-    Unknown(String),
 }
 
 /// A value, to be given for the use of its lease.
@@ -132,211 +57,6 @@ pub struct Given {
     pub until: Moment,
     /// When the lease is over.
     pub expires: Moment,
-}
-
-impl Minted {
-    /// What in it opens something by itself.
-    fn parts(&self) -> Vec<Secret<String>> {
-        match self {
-            Self::Token(token) => vec![token.0.share()],
-            Self::Aws { key, session, .. } => vec![key.0.share(), session.0.share()],
-        }
-    }
-
-    /// As it is delivered: a token as it is; a session as a file of credentials, or on standard input as the JSON that a
-    /// `credential_process` prints.
-    fn delivered(&self, delivery: &Delivery) -> Secret<String> {
-        match self {
-            Self::Token(token) => token.0.share(),
-            Self::Aws { id, key, session, until } if *delivery == Delivery::Stdin => Secret::new(format!(
-                "{{\"Version\":1,\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"{}\",\"SessionToken\":\"{}\",\
-                 \"Expiration\":\"{until}\"}}\n",
-                key.0.expose(),
-                session.0.expose()
-            )),
-            Self::Aws { id, key, session, .. } => Secret::new(format!(
-                "[default]\naws_access_key_id = {id}\naws_secret_access_key = {}\naws_session_token = {}\n",
-                key.0.expose(),
-                session.0.expose()
-            )),
-        }
-    }
-}
-
-impl Kept {
-    fn given(&self, lease: &LeaseRow) -> Given {
-        Given {
-            lease: lease.id.clone(),
-            value: self.value.delivered(&lease.delivery),
-            parts: self.value.parts(),
-            until: lease.mint.until,
-            expires: lease.expires,
-        }
-    }
-}
-
-/// Whether a value can be kept and sent: printable, as long as any secret, and JSON and files take it as it is.
-fn sendable(value: &Secret<String>) -> bool {
-    let text = value.expose();
-    (secrets::MIN_VALUE..=secrets::MAX_VALUE).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
-}
-
-/// A time as vendors write it (RFC 3339).
-fn moment(text: &str) -> Option<Moment> {
-    text.parse::<jiff::Timestamp>().ok().map(|time| Moment(time.as_millisecond()))
-}
-
-/// A call of this purpose, without headers, body and credential.
-fn call(purpose: Purpose, method: Method, url: String, internal: bool) -> Result<PlatformCall, String> {
-    let named = platform::named_host(&url, internal)?;
-    let limits = CallLimits { seconds: SECONDS, answer_bytes: ANSWER, send_before_ms: None };
-    Ok(PlatformCall { purpose, method, url, named, headers: Vec::new(), body: None, credential: None, limits })
-}
-
-/// Whether a stored key is one that values are minted from, and that goes nowhere itself.
-#[must_use]
-pub fn mints(row: &SecretRow) -> bool {
-    !row.minter.is_empty()
-}
-
-/// The settings of such a key.
-///
-/// # Errors
-/// What cannot be read.
-pub fn settings(row: &SecretRow) -> Result<Minter, StoreError> {
-    serde_json::from_str(&row.minter).map_err(|e| StoreError::Corrupt { what: "minter", why: e.to_string() })
-}
-
-/// Whether what is minted of a key may go into a request to `host`.
-#[must_use]
-pub fn belongs(row: &SecretRow, host: &str) -> bool {
-    match settings(row) {
-        Ok(Minter::GithubApp(app)) => github::belongs(&app, host),
-        Ok(Minter::KubernetesAccount(account)) => kubernetes::belongs(&account, host),
-        Ok(Minter::AwsRole(_)) | Err(_) => false,
-    }
-}
-
-/// Whether a key and its settings can be used; gives the key as it is kept.
-///
-/// # Errors
-/// One sentence that repeats nothing of the key.
-pub fn check(minter: &Minter, key: &Secret<String>) -> Result<Secret<String>, String> {
-    minter.check()?;
-    let (base, internal) = minter.base();
-    if let Some(base) = base {
-        platform::named_host(base, internal)?;
-    }
-    match minter {
-        Minter::GithubApp(_) => github::key(key),
-        Minter::AwsRole(role) => aws::check(role).map(|()| key.share()),
-        Minter::KubernetesAccount(_) => Ok(key.share()),
-    }
-}
-
-/// For which destination a request to `host` with this path needs a value.
-///
-/// # Errors
-/// `mint.destination`, for a path that names no repository where a value is for one.
-pub fn of_request(row: &SecretRow, host: &str, path: &str) -> Result<String, Refusal> {
-    match settings(row) {
-        Ok(Minter::GithubApp(app)) => github::of_path(&app, host, path).ok_or_else(|| {
-            let why =
-                "A token of an app is for one repository; this path of the API is below none (`/repos/OWNER/NAME`).";
-            Refusal::new("mint.destination", why)
-        }),
-        _ => Ok(host.to_owned()),
-    }
-}
-
-/// Who opens a proposal with what is minted of this key, in words.
-#[must_use]
-pub fn whose(row: &SecretRow) -> Option<String> {
-    match settings(row) {
-        Ok(Minter::GithubApp(app)) => Some(format!("the app {} (installation {})", app.app, app.installation)),
-        _ => None,
-    }
-}
-
-/// What is to be asked of a vendor.
-pub struct Plan {
-    secret: SecretRow,
-    minter: Minter,
-    known: &'static Known,
-    destination: String,
-    access: Access,
-}
-
-impl Plan {
-    /// What `secret` is to be asked for.
-    ///
-    /// # Errors
-    /// `mint.destination`, for one that no value can be made for; `mint.settings` for a key without usable settings.
-    pub fn of(secret: SecretRow, destination: &str, access: Access) -> Result<Self, Refusal> {
-        let (Ok(minter), Some(known)) = (settings(&secret), Known::of(&secret.kind)) else {
-            let why =
-                format!("The settings of {:?} cannot be read; ask the administrator to set it anew.", secret.name);
-            return Err(Refusal::new("mint.settings", why));
-        };
-        if let Minter::GithubApp(app) = &minter
-            && github::repository(app, destination).is_none()
-        {
-            let why = format!(
-                "{:?} is no repository at the host of the app; a destination of this capability is HOST/OWNER/NAME.",
-                record::short(destination)
-            );
-            return Err(Refusal::new("mint.destination", why));
-        }
-        if access != Access::Tool && !known.git {
-            let why = format!("A key of the kind `{}` opens no repository.", known.id);
-            return Err(Refusal::new("mint.kind", why));
-        }
-        Ok(Self { secret, minter, known, destination: destination.to_owned(), access })
-    }
-
-    /// What is granted, in words.
-    fn words(&self) -> String {
-        match &self.minter {
-            Minter::GithubApp(app) => github::words(app, self.access),
-            Minter::AwsRole(role) => format!("the role {}", role.role),
-            Minter::KubernetesAccount(account) => format!("the account {}/{}", account.namespace, account.account),
-        }
-    }
-
-    fn request(&self, app: &App, lease: &LeaseRow, at: Moment) -> Result<PlatformCall, Fault> {
-        let key = app.keys.open_key(&self.secret).map_err(|e| Fault::ours("open the key to mint with", &e))?;
-        let left = u32::try_from(lease.expires.since(at) / 1000).unwrap_or(0) + 1;
-        let seconds = left.max(self.known.least_seconds);
-        let call = match &self.minter {
-            Minter::GithubApp(app) => {
-                github::request(app, &key, (&self.secret.name, &self.destination, self.access), at)
-            }
-            Minter::AwsRole(role) => aws::request(role, &key, (&lease.run, &self.destination, seconds), at),
-            Minter::KubernetesAccount(account) => kubernetes::request(account, &key, &self.secret.name, seconds),
-        };
-        call.map_err(|why| Fault::ours("write to the vendor", &why))
-    }
-
-    fn said(&self, word: &CallWord) -> Said {
-        let (status, body) = match word {
-            CallWord::Fault { unsent: true, why, .. } => return Said::Refused(why.clone()),
-            CallWord::Fault { unsent: false, why, .. } => return Said::Unknown(why.clone()),
-            CallWord::Answered { status, body, .. } => (*status, &body.0),
-        };
-        match (status, &self.minter) {
-            (200..=299, Minter::GithubApp(app)) => github::read(app, &self.destination, self.access, body),
-            (200..=299, Minter::AwsRole(_)) => aws::read(body),
-            (200..=299, Minter::KubernetesAccount(_)) => kubernetes::read(body),
-            (500..=599, _) => Said::Unknown(format!("The vendor failed (status {status}).")),
-            _ => Said::Refused(format!("The vendor answered with status {status}; it made nothing.")),
-        }
-    }
-
-    /// When a value ends of which the vendor did not say it, at the latest.
-    fn longest(&self, lease: &LeaseRow, at: Moment) -> Moment {
-        at.plus_ms(i64::from(self.known.least_seconds) * 1000).max(lease.expires)
-    }
 }
 
 /// A vendor that is to be asked: what stands on record, if the act in which it was begun is kept.
@@ -604,6 +324,18 @@ fn open(app: &App, lease: &LeaseRow) -> Result<Kept, Fault> {
     serde_json::from_str(text.expose()).map_err(|_| Fault::ours("open what was minted", &"it is in no known form"))
 }
 
+impl Kept {
+    fn given(&self, lease: &LeaseRow) -> Given {
+        Given {
+            lease: lease.id.clone(),
+            value: self.value.delivered(&lease.delivery),
+            parts: self.value.parts(),
+            until: lease.mint.until,
+            expires: lease.expires,
+        }
+    }
+}
+
 /// What is minted and was live in the last hour, for the scrubber: by the name of the key that it was made of.
 ///
 /// # Errors
@@ -617,54 +349,4 @@ pub async fn values(app: &App) -> Result<Vec<(String, Secret<String>)>, Fault> {
         }
     }
     Ok(values)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(text: &str) -> WireSecret {
-        WireSecret(Secret::new(text.to_owned()))
-    }
-
-    #[test]
-    fn a_session_is_delivered_as_a_file_of_credentials_or_as_the_json_of_a_process_and_both_parts_are_known() {
-        let aws = Minted::Aws {
-            id: "ASIAEXAMPLE".into(),
-            key: secret("key/+=0123456789"),
-            session: secret("session/+=0123456789"),
-            until: "2026-07-11T22:14:10Z".into(),
-        };
-        let file = aws.delivered(&Delivery::File("AWS_SHARED_CREDENTIALS_FILE".into()));
-        let lines: Vec<&str> = file.expose().lines().collect();
-        let expected = [
-            "[default]",
-            "aws_access_key_id = ASIAEXAMPLE",
-            "aws_secret_access_key = key/+=0123456789",
-            "aws_session_token = session/+=0123456789",
-        ];
-        assert_eq!(lines, expected);
-        let process: serde_json::Value = serde_json::from_str(aws.delivered(&Delivery::Stdin).expose()).unwrap();
-        assert_eq!((&process["Version"], &process["SessionToken"]), (&json!(1), &json!("session/+=0123456789")));
-        let parts: Vec<String> = aws.parts().iter().map(|part| part.expose().clone()).collect();
-        assert_eq!(parts, ["key/+=0123456789", "session/+=0123456789"]);
-    }
-
-    #[test]
-    fn what_is_kept_is_read_back_and_not_printed() {
-        let end = Some(End { base: "https://api.github.com".into(), internal: false });
-        let kept = Kept { value: Minted::Token(secret("ghs_canary0123")), end };
-        assert!(!format!("{kept:?}").contains("canary"), "{kept:?}");
-        let back: Kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
-        assert_eq!(back.value.parts()[0].expose(), "ghs_canary0123");
-        assert!(back.end.is_some());
-    }
-
-    #[test]
-    fn a_value_that_a_file_or_json_would_change_is_not_kept() {
-        for (text, may) in [("ghs_0123456789", true), ("a b c d e f", false), ("0123456\"789", false), ("short", false)]
-        {
-            assert_eq!(sendable(&Secret::new(text.to_owned())), may, "{text}");
-        }
-    }
 }
