@@ -2,13 +2,14 @@
 //!
 //! Requests come in HTTP/1.1 with a length or in chunks; answers go out with the length that they have.
 
+use crate::vendors::Vendors;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Where the repositories of a forge begin.
 pub(crate) const PREFIX: &str = "/forge/";
@@ -26,10 +27,15 @@ struct Held {
     path: PathBuf,
     user: String,
     password: String,
+    /// Whose tokens open it too, each its own repository.
+    vendors: Mutex<Option<Vendors>>,
     /// What was asked of its API beside reads: target and body.
     proposals: Mutex<Vec<(String, Value)>>,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
+    /// The end of the targets that wait, if any do; and who waits for another.
+    held: Mutex<Option<String>>,
+    go_on: Condvar,
 }
 
 /// A request, read whole.
@@ -56,13 +62,34 @@ impl Forge {
         let folder = tempfile::Builder::new().prefix("volary-f-").tempdir().expect("a folder");
         let (user, password) = (user.into(), password.into());
         let path = folder.path().to_owned();
-        let held = Held { path, user, password, proposals: Mutex::default(), seen: Mutex::default() };
+        let vendors = Mutex::default();
+        let held = Held {
+            path,
+            user,
+            password,
+            vendors,
+            proposals: Mutex::default(),
+            seen: Mutex::default(),
+            held: Mutex::default(),
+            go_on: Condvar::new(),
+        };
         Self { held: Arc::new(held), _folder: Some(folder) }
     }
 
     /// The same, for who serves it: its folder goes with the one that a test holds, and not with this.
     pub(crate) fn served(&self) -> Self {
         Self { held: Arc::clone(&self.held), _folder: None }
+    }
+
+    /// From here on the tokens of these vendors open it, each the repository that it is for, and nothing else does.
+    pub fn opened_by(&self, vendors: &Vendors) {
+        *self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner) = Some(vendors.clone());
+    }
+
+    /// Whether a token may do this to a repository; none when no vendor's tokens are asked for.
+    fn may(&self, token: &str, repository: &str, permission: &str, level: &str) -> Option<bool> {
+        let vendors = self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner);
+        vendors.as_ref().map(|vendors| vendors.may(token, repository, permission, level))
     }
 
     /// Where a repository of it is, in the outside.
@@ -123,6 +150,23 @@ impl Forge {
         git
     }
 
+    /// Has every request whose target ends so wait from now on, until [`Forge::release`].
+    ///
+    /// # Panics
+    /// Never.
+    pub fn hold(&self, end: &str) {
+        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.to_owned());
+    }
+
+    /// Lets what waits go on.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn release(&self) {
+        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.held.go_on.notify_all();
+    }
+
     /// Every request so far: method, target, whether it was signed in.
     ///
     /// # Panics
@@ -148,7 +192,11 @@ impl Forge {
             (status.to_owned(), vec![kind], body.to_string().into_bytes())
         };
         let shown = asked.header("authorization");
-        if shown != format!("token {}", self.held.password) && shown != format!("Bearer {}", self.held.password) {
+        let own = shown == format!("token {}", self.held.password) || shown == format!("Bearer {}", self.held.password);
+        let named = asked.target.split_once("/repos/").map_or("", |(_, rest)| rest);
+        let named = named.split('/').take(2).collect::<Vec<_>>().join("/");
+        let token = shown.strip_prefix("Bearer ").unwrap_or_default();
+        if !self.may(token, &named, "pull_requests", "write").unwrap_or(own) {
             return said("401 Unauthorized", json!({ "message": "Bad credentials" }));
         }
         if asked.method == "GET" {
@@ -170,10 +218,19 @@ impl Forge {
             return self.api(asked);
         }
         let pair = asked.header("authorization").strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
-        let signed_in =
-            pair.is_some_and(|pair| pair == format!("{}:{}", self.held.user, self.held.password).as_bytes());
+        let pair = pair.and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
+        let (user, password) = pair.split_once(':').unwrap_or_default();
+        let named = asked.target.trim_start_matches('/').split('/').take(2).collect::<Vec<_>>().join("/");
+        let level = if asked.target.contains("git-receive-pack") { "write" } else { "read" };
+        let signed_in = match self.may(password, &named, "contents", level) {
+            Some(may) => may && user == "x-access-token",
+            None => (user, password) == (self.held.user.as_str(), self.held.password.as_str()),
+        };
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
         self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        let waits = |held: &mut Option<String>| held.as_ref().is_some_and(|end| asked.target.ends_with(end.as_str()));
+        let held = self.held.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.held.go_on.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner));
         if !signed_in {
             let header = ("www-authenticate".to_owned(), "Basic realm=\"forge\"".to_owned());
             return ("401 Unauthorized".into(), vec![header], b"sign in\n".to_vec());

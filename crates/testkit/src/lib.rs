@@ -3,7 +3,7 @@
 //! Nothing of the product is linked in, so a test can only see what a user or an attacker could see.
 //! Everything here panics with a sentence when it cannot do its part: a test has no one to hand an error to.
 //!
-//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`], [`Outside`].
+//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`], [`Outside`], [`Vendors`].
 
 mod browser;
 mod docker;
@@ -15,6 +15,7 @@ mod oauth;
 mod outside;
 mod platform;
 mod repo;
+mod vendors;
 mod wire;
 
 pub use browser::Browser;
@@ -26,6 +27,7 @@ pub use oauth::{Mood, OauthDouble, OauthRequest, Tokens};
 pub use outside::Outside;
 pub use platform::{ENGINE, Platform};
 pub use repo::Repo;
+pub use vendors::{INSTALLATION, Minted, Vendors};
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 
 use crate::forge::{self, Forge};
 use crate::mirror;
+use crate::vendors::Vendors;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -36,7 +37,7 @@ impl Outside {
     /// When this is not root, or iproute2 is not there.
     #[must_use]
     pub fn enter() -> Self {
-        Self::enter_beside(None)
+        Self::enter_beside(None, None)
     }
 
     /// As [`Outside::enter`], with a forge on every host: [`Forge::url`].
@@ -45,10 +46,19 @@ impl Outside {
     /// As of it.
     #[must_use]
     pub fn enter_with(forge: &Forge) -> Self {
-        Self::enter_beside(Some(forge.served()))
+        Self::enter_beside(Some(forge.served()), None)
     }
 
-    fn enter_beside(forge: Option<Forge>) -> Self {
+    /// As [`Outside::enter_with`], with vendors that mint on every host, and a forge or none.
+    ///
+    /// # Panics
+    /// As of it.
+    #[must_use]
+    pub fn enter_minting(forge: Option<&Forge>, vendors: &Vendors) -> Self {
+        Self::enter_beside(forge.map(Forge::served), Some(vendors.clone()))
+    }
+
+    fn enter_beside(forge: Option<Forge>, vendors: Option<Vendors>) -> Self {
         // SAFETY: it changes which network this thread sees, and no memory.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network of our own");
         for line in ["link set lo up", "route add local 0.0.0.0/0 dev lo"] {
@@ -70,7 +80,7 @@ impl Outside {
                 let plain = TcpListener::bind(("0.0.0.0", 80)).await.expect("a port of our own");
                 let tls = TcpListener::bind(("0.0.0.0", 443)).await.expect("a port of our own");
                 ready.send(()).expect("the test waits");
-                tokio::join!(name(names), serve(plain, None, None), serve(tls, Some(issuer), forge));
+                tokio::join!(name(names), serve(plain, None, None, None), serve(tls, Some(issuer), forge, vendors));
             });
         });
         is_ready.recv().expect("the outside is served");
@@ -114,20 +124,25 @@ async fn name(socket: UdpSocket) {
     }
 }
 
-async fn serve(listener: TcpListener, issuer: Option<Issuer>, forge: Option<Forge>) {
+async fn serve(listener: TcpListener, issuer: Option<Issuer>, forge: Option<Forge>, vendors: Option<Vendors>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (issuer, forge) = (issuer.clone(), forge.as_ref().map(Forge::served));
+        let (issuer, forge, vendors) = (issuer.clone(), forge.as_ref().map(Forge::served), vendors.clone());
         tokio::spawn(async move {
             match issuer {
-                None => talk(stream, forge).await,
+                None => talk(stream, forge, vendors).await,
                 // Who does not trust us hangs up.
-                Some(issuer) => drop(greet(stream, &issuer, forge).await),
+                Some(issuer) => drop(greet(stream, &issuer, forge, vendors).await),
             }
         });
     }
 }
 
-async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer, forge: Option<Forge>) -> std::io::Result<()> {
+async fn greet(
+    stream: tokio::net::TcpStream,
+    issuer: &Issuer,
+    forge: Option<Forge>,
+    vendors: Option<Vendors>,
+) -> std::io::Result<()> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let name = start.client_hello().server_name().unwrap_or("nameless.example").to_owned();
     let key = KeyPair::generate().expect("a key");
@@ -138,12 +153,12 @@ async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer, forge: Option<For
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
         .expect("they fit");
-    talk(start.into_stream(Arc::new(config)).await?, forge).await;
+    talk(start.into_stream(Arc::new(config)).await?, forge, vendors).await;
     Ok(())
 }
 
 /// Answers one request after the other. Only the mirror and a forge are sent bodies that may arrive.
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<Forge>) {
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<Forge>, vendors: Option<Vendors>) {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -154,6 +169,26 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<For
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let line = head.lines().next().unwrap_or_default();
+        if let Some(vendors) = &vendors
+            && is_minting(line, header(&head, "host").unwrap_or_default())
+        {
+            let length = header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let mut body = vec![0; length];
+            if stream.read_exact(&mut body).await.is_err() {
+                return;
+            }
+            let (host, shown) = (header(&head, "host"), header(&head, "authorization"));
+            let body = String::from_utf8_lossy(&body);
+            let said = vendors.answer(line, host.unwrap_or_default(), shown.unwrap_or_default(), &body);
+            let (status, kind, body) = said.unwrap_or(("404 Not Found", "text/plain", String::new()));
+            let length =
+                if status.starts_with("204") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+            let reply = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{length}\r\n{body}");
+            if stream.write_all(reply.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+            continue;
+        }
         if let Some(forge) = &forge
             && line
                 .split(' ')
@@ -182,6 +217,15 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<For
             return;
         }
     }
+}
+
+/// Whether a request is one that a vendor of values answers.
+fn is_minting(line: &str, host: &str) -> bool {
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    target.contains("/app/installations/")
+        || target.ends_with("/installation/token")
+        || target.contains("/serviceaccounts/")
+        || (host.starts_with("sts.") && line.starts_with("POST "))
 }
 
 fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {

@@ -8,11 +8,13 @@
 //! AES-256-GCM with a random 96-bit nonce each time (NIST SP 800-38D: at most 2^32 sealings under one
 //! key; a workspace that sets a secret every second reaches that in 136 years).
 //!
-//! [`lease`] is the life of a lease, and [`refresh`] that of an OAuth connection, each as a pure function.
+//! [`lease`] is the life of a lease, [`mint`] that of what a vendor makes for one, and [`refresh`] that of an OAuth
+//! connection, each as a pure function.
 //!
 //! Read [`Kek`], [`Dek`], [`Place`], then [`seal`] and [`open`].
 
 pub mod lease;
+pub mod mint;
 pub mod refresh;
 mod sealing;
 

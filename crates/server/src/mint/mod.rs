@@ -1,0 +1,352 @@
+//! Minted values: what a vendor makes of a stored key for one lease, narrower and over by itself.
+//!
+//! What may become of one is [`vault::mint`]'s word; what each vendor is told and how its answer reads is a pure description
+//! ([`github`], [`aws`], [`kubernetes`]). Here the rows, the records and the calls are put in order: the lease is on
+//! record first, then that its vendor is asked, in the act that the call is noted in; the value is sealed in the lease's
+//! row in the act that says it was made; only then is it given. So what was not recorded was not granted, and of what a
+//! crash cuts off it is known that something may have been made. The key itself goes to its vendor, or signs, and goes
+//! nowhere else.
+//!
+//! Read [`Plan::of`] (what is asked for), [`begin`], [`carry`] (a lease of the gateway's own), [`finish`], then [`ends`].
+
+mod aws;
+pub mod ends;
+mod github;
+mod kubernetes;
+mod plan;
+mod value;
+
+pub use plan::{Access, Plan, belongs, check, mints, of_request, settings, whose};
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::{leases, now, platform, random, record};
+use api::leases::LeaseEnd;
+use model::capability::{Delivery, Kind};
+use model::{LeaseId, Moment, RunId, Secret};
+use policy::Refusal;
+use serde_json::json;
+use std::time::Duration;
+use store::chain::By;
+use store::leases::{LeaseRow, MintRow};
+use store::{StoreError, Tx};
+use tokio::sync::Notify;
+use value::{Kept, Said};
+use vault::lease::{Happening, State as LeaseState};
+use vault::mint::{Effect, Happening as Minting, State};
+
+/// How often it is tried to keep what came.
+const KEEPS: u32 = 5;
+
+/// What is to be done about minted values, for whoever does it.
+#[derive(Default)]
+pub struct Desk {
+    /// Something is to be ended.
+    due: Notify,
+}
+
+/// A value, to be given for the use of its lease.
+pub struct Given {
+    /// The lease that carries it.
+    pub lease: LeaseId,
+    /// As it is delivered.
+    pub value: Secret<String>,
+    /// What in it opens something by itself.
+    pub parts: Vec<Secret<String>>,
+    /// Until when it may open something.
+    pub until: Moment,
+    /// When the lease is over.
+    pub expires: Moment,
+}
+
+/// A vendor that is to be asked: what stands on record, if the act in which it was begun is kept.
+pub struct Ticket {
+    lease: LeaseId,
+    plan: Plan,
+    noted: platform::Noted,
+}
+
+/// A lease whose value is there, or is to be asked for.
+pub enum Carried {
+    /// The value that an earlier use of the same has.
+    Known(Box<LeaseRow>),
+    /// To be asked for.
+    Ask(Box<Ticket>),
+}
+
+fn state(row: &MintRow) -> State {
+    State::of(&row.state, row.tries).unwrap_or(State::None)
+}
+
+fn set(row: &mut MintRow, state: State) {
+    row.state = state.word().to_owned();
+    row.tries = if let State::Ending(tries) = state { tries } else { 0 };
+}
+
+/// What evidence says of every step of a value.
+async fn said(
+    tx: &mut Tx,
+    kind: &str,
+    lease: &LeaseRow,
+    at: Moment,
+    who: &str,
+    more: serde_json::Value,
+) -> Result<(), StoreError> {
+    let mut fields = record::fields(json!({
+        "run": lease.run, "lease": lease.id, "secret": lease.secret, "destination": lease.destination,
+    }));
+    fields.extend(record::fields(more));
+    tx.record(By::Server, at, kind, who, fields).await
+}
+
+/// Puts on record that a vendor is asked for a lease that is in use in this act, and notes the call. The row is the caller's
+/// to keep.
+///
+/// # Errors
+/// A key that does not open or sign, and the store's: then nothing of the act is kept.
+pub async fn begin(
+    tx: &mut Tx,
+    app: &App,
+    lease: &mut LeaseRow,
+    plan: Plan,
+    who: &str,
+    at: Moment,
+) -> Result<Ticket, Fault> {
+    let call = plan.request(app, lease, at)?;
+    let (after, effect) = state(&lease.mint).after(Minting::Ask);
+    if effect != Effect::Send {
+        return Err(Fault::ours("mint a value", &"the lease has had one"));
+    }
+    set(&mut lease.mint, after);
+    (lease.mint.until, lease.mint.next) = (plan.longest(lease, at), at.plus_ms(vault::mint::ASKED_MS));
+    let more = json!({ "minter": plan.known.id, "for": plan.words(), "access": plan.access.word() });
+    said(tx, "mint.asked", lease, at, who, more).await?;
+    let noted = platform::note(tx, at, who, call).await?;
+    Ok(Ticket { lease: lease.id.clone(), plan, noted })
+}
+
+/// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very
+/// same and has half its time left, or a new one, in use from the first.
+///
+/// # Errors
+/// As of [`begin`]. A refusal (`lease.per-minute`, `lease.per-run`) is recorded by the caller with its word.
+pub async fn carry(
+    tx: &mut Tx,
+    app: &App,
+    plan: Plan,
+    (run, what, kind): (&RunId, &str, Kind),
+    who: &str,
+    at: Moment,
+) -> Result<Result<Carried, Refusal>, Fault> {
+    let (capability, bounds) = (format!("{what}:{}", plan.access.word()), policy::lease::of(kind));
+    let seconds = bounds.seconds.0;
+    if let Some(lease) = tx.live_mint(run, &capability, &plan.destination).await?
+        && lease.secret == plan.secret.name
+        && lease.made > plan.secret.set_at
+        && lease.expires.since(at) >= i64::from(seconds) * 500
+    {
+        return Ok(Ok(Carried::Known(Box::new(lease))));
+    }
+    let (minute, ever) = tx.leases_granted(run, &capability, at.plus_ms(-60_000)).await?;
+    if ever >= u64::from(bounds.per_run.0) || minute >= u64::from(bounds.per_minute.0) {
+        let rule = if ever >= u64::from(bounds.per_run.0) { "lease.per-run" } else { "lease.per-minute" };
+        let why = format!(
+            "Values are minted {} times in a minute for one thing, {} in a run.",
+            bounds.per_minute.0, bounds.per_run.0
+        );
+        return Ok(Err(Refusal::new(rule, why)));
+    }
+    let expires = at.plus_ms(i64::from(seconds) * 1000);
+    let (granted, _) = LeaseState::Requested.after(Happening::Grant { expires }, at);
+    let (in_use, _) = granted.after(Happening::Use, at);
+    let mut lease = LeaseRow {
+        id: random::lease_id(),
+        run: run.clone(),
+        capability,
+        destination: plan.destination.clone(),
+        reason: String::new(),
+        kind,
+        delivery: Delivery::Proxy,
+        secret: plan.secret.name.clone(),
+        state: in_use.word().to_owned(),
+        made: at,
+        expires,
+        used: Some(at),
+        used_by: format!("the platform itself, for {}", plan.words()),
+        ended: None,
+        ended_by: String::new(),
+        handle_sha256: String::new(),
+        minted: Vec::new(),
+        mint: MintRow::default(),
+    };
+    said(tx, "lease.carried", &lease, at, who, json!({ "capability": lease.capability, "expires": expires })).await?;
+    let ticket = begin(tx, app, &mut lease, plan, who, at).await?;
+    tx.add_lease(&lease)?;
+    Ok(Ok(Carried::Ask(Box::new(ticket))))
+}
+
+/// The value that a lease carries: opened, or asked for and kept.
+///
+/// # Errors
+/// `mint.refused`, `mint.unknown`: there is none, and the lease is over; the store's.
+pub async fn value(app: &App, carried: Carried) -> Result<Result<Given, Refusal>, Fault> {
+    match carried {
+        Carried::Known(lease) => Ok(Ok(open(app, &lease)?.given(&lease))),
+        Carried::Ask(ticket) => finish(app, *ticket).await,
+    }
+}
+
+/// Asks the vendor, and keeps what it made before it is given.
+///
+/// # Errors
+/// As of [`value`].
+pub async fn finish(app: &App, ticket: Ticket) -> Result<Result<Given, Refusal>, Fault> {
+    let app = app.clone();
+    // Its own task: whoever asked may go away, and what was begun is brought to its end.
+    let done = tokio::spawn(async move {
+        let Ticket { lease, plan, noted } = ticket;
+        let word = platform::send(&app, noted).await;
+        let answer = plan.said(&word);
+        let done = kept(&app, &lease, &plan, &answer).await;
+        if !matches!(done, Ok(Ok(_))) {
+            leases::ended(&app, &lease, LeaseEnd::Broken).await?;
+        }
+        done
+    });
+    done.await.map_err(|e| Fault::ours("mint a value", &e))?
+}
+
+/// Keeps an answer, trying a few times; a value that cannot be kept is ended by whom it was given to.
+async fn kept(app: &App, lease: &LeaseId, plan: &Plan, answer: &Said) -> Result<Result<Given, Refusal>, Fault> {
+    for n in 1.. {
+        match keep(app, lease, plan, answer).await {
+            Ok(done) => {
+                if matches!(answer, Said::Value { .. } | Said::Wider { .. }) {
+                    // Before anyone has it.
+                    app.renew_scrubber().await?;
+                    app.mints.due.notify_one();
+                }
+                return Ok(done);
+            }
+            Err(fault) if n >= KEEPS => {
+                tracing::error!(
+                    "what {} made for the lease {lease} was not kept: {}",
+                    plan.known.id,
+                    fault.problem.message
+                );
+                if let Said::Value { kept, .. } | Said::Wider { kept, .. } = answer {
+                    ends::unkept(app, lease, &plan.secret.name, kept).await;
+                }
+                return Err(fault);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await,
+        }
+    }
+    unreachable!("it returns")
+}
+
+async fn keep(app: &App, id: &LeaseId, plan: &Plan, answer: &Said) -> Result<Result<Given, Refusal>, Fault> {
+    let at = now();
+    let (value, until, wrong) = match answer {
+        Said::Value { kept, until } => (Some(kept), *until, None),
+        Said::Wider { kept, until, why } => (Some(kept), *until, Some(("mint.wider", why.as_str()))),
+        Said::Refused(why) => (None, None, Some(("mint.refused", why.as_str()))),
+        Said::Unknown(why) => (None, None, Some(("mint.unknown", why.as_str()))),
+    };
+    let revocable = value.is_some_and(|kept| kept.end.is_some());
+    let sealed = value.map(|kept| seal(app, id, kept)).transpose()?;
+    let (id, kind) = (id.clone(), plan.known.id);
+    let wrong = wrong.map(|(rule, why)| (rule, app.scrubber().scrub_str(why).into_owned()));
+    let no = wrong.clone();
+    let (lease, effect) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let gone = || StoreError::Corrupt { what: "lease", why: format!("no lease {id}") };
+                let mut lease = tx.lease(&id).await?.ok_or_else(gone)?;
+                let open = LeaseState::of(&lease.state, lease.expires).is_some_and(LeaseState::is_open);
+                let happening = match (&sealed, &no) {
+                    (Some(_), None) => Minting::Value { open: open && at < lease.expires, revocable },
+                    (Some(_), Some(_)) => Minting::Value { open: false, revocable },
+                    (None, Some((rule, _))) if *rule == "mint.refused" => Minting::Refused,
+                    (None, _) => Minting::Lost,
+                };
+                let (after, effect) = state(&lease.mint).after(happening);
+                set(&mut lease.mint, after);
+                lease.mint.until = until.unwrap_or(lease.mint.until);
+                if let Some(sealed) = sealed {
+                    lease.minted = sealed;
+                    lease.expires = if open { lease.expires.min(lease.mint.until) } else { lease.expires };
+                }
+                lease.mint.next = match after {
+                    // Its end is asked for when its lease is over, whenever that is.
+                    State::Live if revocable => lease.expires,
+                    State::Ending(_) => at,
+                    _ => Moment(0),
+                };
+                tx.keep_lease(&lease);
+                let kind_of_record = match after {
+                    State::Failed => "mint.failed",
+                    State::Unknown => "mint.unknown",
+                    _ => "mint.made",
+                };
+                let more = json!({
+                    "minter": kind, "until": lease.mint.until, "state": lease.mint.state,
+                    "revocable": revocable, "why": no.as_ref().map(|(_, why)| why),
+                });
+                said(tx, kind_of_record, &lease, at, "server", more).await?;
+                if after == State::Left {
+                    ends::left(tx, &lease, at).await?;
+                }
+                Ok::<_, Fault>((lease, effect))
+            })
+        })
+        .await?;
+    Ok(match (value, effect, wrong) {
+        (Some(kept), Effect::Give, _) => Ok(kept.given(&lease)),
+        (_, _, Some((rule, why))) => Err(Refusal::new(rule, format!("No value was minted: {why}"))),
+        _ => Err(Refusal::new("lease.revoked", "It was over before its value came; ask for another one.")),
+    })
+}
+
+fn place(lease: &LeaseId) -> String {
+    format!("lease/{lease}/minted")
+}
+
+fn seal(app: &App, lease: &LeaseId, kept: &Kept) -> Result<Vec<u8>, Fault> {
+    let text = serde_json::to_string(kept).map_err(|e| Fault::ours("write what was minted", &e))?;
+    app.keys.seal(&place(lease), 1, &Secret::new(text)).map_err(|e| Fault::ours("seal what was minted", &e))
+}
+
+fn open(app: &App, lease: &LeaseRow) -> Result<Kept, Fault> {
+    let text = app.keys.open_sealed(&place(&lease.id), 1, &lease.minted);
+    let text = text.map_err(|e| Fault::ours("open what was minted", &e))?;
+    serde_json::from_str(text.expose()).map_err(|_| Fault::ours("open what was minted", &"it is in no known form"))
+}
+
+impl Kept {
+    fn given(&self, lease: &LeaseRow) -> Given {
+        Given {
+            lease: lease.id.clone(),
+            value: self.value.delivered(&lease.delivery),
+            parts: self.value.parts(),
+            until: lease.mint.until,
+            expires: lease.expires,
+        }
+    }
+}
+
+/// What is minted and was live in the last hour, for the scrubber: by the name of the key that it was made of.
+///
+/// # Errors
+/// The store's. What does not open is left out: it was given to nobody either.
+pub async fn values(app: &App) -> Result<Vec<(String, Secret<String>)>, Fault> {
+    let mut values = Vec::new();
+    for lease in app.store.minted(now().plus_ms(-vault::mint::KNOWN_MS), false).await? {
+        match open(app, &lease) {
+            Ok(kept) => values.extend(kept.value.parts().into_iter().map(|part| (lease.secret.clone(), part))),
+            Err(fault) => tracing::error!("of the lease {}: {}", lease.id, fault.problem.message),
+        }
+    }
+    Ok(values)
+}
