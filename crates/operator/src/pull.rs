@@ -18,9 +18,10 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long the gateway may be silent: longer than it lets a registry be.
@@ -55,15 +56,19 @@ pub async fn bring(means: &Arc<Means>, run: &Arc<Run>, profile: &Profile) -> Res
     means.cable.ready(GATEWAY).await.map_err(lost)?;
     let socket = means.cable.pull(&run.id, &name).await.map_err(lost)?;
     let (_pull, puller) = Pull::over(socket).map_err(unknown)?;
-    let (run, runtime) = (Arc::clone(run), Handle::current());
-    let work = move || {
-        puller.bring(&dir, &name, |text| {
-            if let Err(cause) = runtime.block_on(run.say(&Event::Note { text })) {
-                tracing::warn!(%cause, run = %run.id, "how far its image is was not written down");
-            }
-        })
+    // Written down here and not by the thread: what is dropped says nothing more.
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let whole = async {
+        let mut work = pin!(crate::blocking(move || puller.bring(&dir, &name, |text| drop(tell.send(text)))));
+        loop {
+            tokio::select! {
+                biased;
+                Some(text) = told.recv() => run.say(&Event::Note { text }).await.map_err(io::Error::other)?,
+                end = &mut work => return end,
+            };
+        }
     };
-    match timeout(PULL, crate::blocking(work)).await {
+    match timeout(PULL, whole).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(e)) if is_lost(&e) => Err(Absent::Lost(e.to_string())),
         Ok(Err(e)) => Err(Absent::Refused(e.to_string())),
