@@ -30,7 +30,7 @@ mod values;
 
 pub use key::Key;
 pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
-pub use placeholders::brought_in;
+pub use placeholders::{Found, Shown, brought_in};
 pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;

@@ -1,4 +1,7 @@
-//! Placeholders in a text that is about to be written: whoever was shown one in a credential's place must not put it there.
+//! Placeholders, known again: in a text that is about to be written, where they must not come in by whoever was shown one in a
+//! credential's place; and in a text that was scrubbed, where they say what was found.
+//!
+//! Read [`brought_in`], then [`Shown`].
 
 use crate::{Key, MAX_PLACEHOLDER};
 use std::collections::BTreeMap;
@@ -24,20 +27,111 @@ pub fn brought_in<'a>(old: &[u8], new: &'a str) -> Option<&'a str> {
     })
 }
 
-/// Every placeholder of a text, in their order.
+/// Every placeholder of a text that has a fingerprint, in their order.
 fn all(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let begins = text.iter().enumerate().filter(|(_, byte)| **byte == b'[');
-    begins.filter_map(|(at, _)| placeholder(&text[at..]))
+    places(text).filter_map(|(_, one)| one.filter(|one| one.print.is_some()).map(|one| one.whole))
 }
 
-/// The placeholder that `text` begins with.
-fn placeholder(text: &[u8]) -> Option<&[u8]> {
-    let start = STARTS.iter().find(|start| text.starts_with(start.as_bytes()))?;
-    let longest = &text[start.len()..text.len().min(MAX_PLACEHOLDER)];
-    let name = longest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"./_-".contains(b)).count();
-    let [b'#', print @ .., b']'] = longest.get(name..name + Key::DIGITS + 2)? else { return None };
-    let is_print = print.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
-    (name > 0 && is_print).then(|| &text[..start.len() + name + Key::DIGITS + 2])
+/// Where a placeholder may begin, and the one that does begin there.
+fn places(text: &[u8]) -> impl Iterator<Item = (usize, Option<Placeholder<'_>>)> {
+    let begins = text.iter().enumerate().filter(|(_, byte)| **byte == b'[');
+    begins.map(|(at, _)| (at, Placeholder::at_start(&text[at..])))
+}
+
+/// One placeholder, in a text.
+struct Placeholder<'a> {
+    whole: &'a [u8],
+    of_format: bool,
+    kind: &'a [u8],
+    print: Option<&'a [u8]>,
+}
+
+impl<'a> Placeholder<'a> {
+    /// The one that `text` begins with.
+    fn at_start(text: &'a [u8]) -> Option<Self> {
+        let start = STARTS.iter().find(|start| text.starts_with(start.as_bytes()))?;
+        let longest = &text[start.len()..text.len().min(MAX_PLACEHOLDER)];
+        let name = longest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"./_-".contains(b)).count();
+        let (kind, rest) = longest.split_at(name);
+        let print = match rest {
+            [b']', ..] => None,
+            [b'#', rest @ ..] => {
+                let (print, end) = rest.split_at_checked(Key::DIGITS)?;
+                let is_print = print.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+                (is_print && end.first() == Some(&b']')).then_some(Some(print))?
+            }
+            _ => return None,
+        };
+        let end = start.len() + name + print.map_or(0, |print| print.len() + 1) + 1;
+        (name > 0).then(|| Self { whole: &text[..end], of_format: *start == STARTS[0], kind, print })
+    }
+}
+
+/// What a scrubbed text shows that was found in it, counted as the text comes in pieces.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The end of the text so far, where a placeholder may have begun.
+    held: Vec<u8>,
+    counts: BTreeMap<Found, u64>,
+}
+
+/// One thing that was found: whatever has the same kind and fingerprint is the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Whether it was found by the format of a credential; else it is the value of a secret.
+    pub of_format: bool,
+    /// The rule's id, or the secret's name.
+    pub kind: String,
+    /// Its fingerprint; none where there was no key for it.
+    pub print: Option<String>,
+}
+
+/// Different things that are counted; further ones are not.
+const MOST_COUNTED: usize = 10_000;
+
+impl Shown {
+    /// Takes the next piece in.
+    pub fn take(&mut self, piece: &[u8]) {
+        let mut text = std::mem::take(&mut self.held);
+        text.extend_from_slice(piece);
+        let held = self.count(&text, false);
+        self.held = text.split_off(held);
+    }
+
+    /// Counts the placeholders of a text up to where one may begin that is not whole, unless nothing follows; gives that
+    /// place, or the text's end.
+    fn count(&mut self, text: &[u8], last: bool) -> usize {
+        for (at, one) in places(text) {
+            let Some(one) = one else {
+                if !last && text.len() - at < MAX_PLACEHOLDER {
+                    return at;
+                }
+                continue;
+            };
+            let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let found = Found { of_format: one.of_format, kind: owned(one.kind), print: one.print.map(owned) };
+            if self.counts.len() < MOST_COUNTED || self.counts.contains_key(&found) {
+                *self.counts.entry(found).or_default() += 1;
+            }
+        }
+        text.len()
+    }
+
+    /// The counts of the text as it is, of which nothing more comes.
+    fn whole(&self) -> BTreeMap<Found, u64> {
+        let mut whole = Self { held: Vec::new(), counts: self.counts.clone() };
+        whole.count(&self.held, true);
+        whole.counts
+    }
+
+    /// What was found, but for what `before`, the same text unscrubbed, showed already.
+    #[must_use]
+    pub fn beyond(&self, before: &Self) -> BTreeMap<Found, u64> {
+        let before = before.whole();
+        let less = |found: &Found| before.get(found).copied().unwrap_or_default();
+        let counts = self.whole().into_iter().map(|(found, times)| (times.saturating_sub(less(&found)), found));
+        counts.filter(|(times, _)| *times > 0).map(|(times, found)| (found, times)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +180,31 @@ mod tests {
             "[redacted: ä#1f2e3d4c]",
         ] {
             assert_eq!(brought_in(b"", text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_counted_by_kind_and_fingerprint_wherever_the_text_is_cut() {
+        let (one, other) = ("[redacted: npm-token#1f2e3d4c]", "[redacted: npm-token#00000000]");
+        let before = format!("[ {one} [scrubbed:x");
+        let after = format!("[ {one} [scrubbed:x {other}[{other}[scrubbed:model/m] {one}] [redacted: jwt");
+        for size in 1..after.len() {
+            let shown = |text: &str| {
+                let mut shown = Shown::default();
+                text.as_bytes().chunks(size).for_each(|piece| shown.take(piece));
+                shown
+            };
+            let found = |of_format, kind: &str, print: Option<&str>| Found {
+                of_format,
+                kind: kind.to_owned(),
+                print: print.map(str::to_owned),
+            };
+            let expected = [
+                (found(false, "model/m", None), 1),
+                (found(true, "npm-token", Some("00000000")), 2),
+                (found(true, "npm-token", Some("1f2e3d4c")), 1),
+            ];
+            assert_eq!(shown(&after).beyond(&shown(&before)), BTreeMap::from(expected), "in pieces of {size}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A format is written here a second time, apart from the rules: words as they are, and in braces an alphabet with
 //! a length. No token stands in this file, and none is real: all come from a counter.
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+
 /// For each rule, formats of what it must find. Every rule has at least one.
 pub const FORMATS: &[(&str, &str)] = &[
     ("volary-handle", "vh_{b32 52}"),
@@ -70,6 +72,9 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("slack-app-token", "xapp-1-{AN 11}-{d 13}-{hex 64}"),
     ("slack-webhook", "https://hooks.slack.com/services/<T{AN 8}/B{AN 10}/{an 24}>"),
     ("discord-webhook", "https://discord.com/api/webhooks/{d 18}/<{an 68}>"),
+    ("discord-token", "{id64 17}.{url 6}.{url 27}"),
+    ("discord-token", "{id64 18}.G{an 5}.{url 38}"),
+    ("discord-token", "{id64 19}.G{an 5}.{url 38}"),
     ("teams-webhook", "https://acme.webhook.office.com/webhookb2/<{hex 36}@{hex 36}/IncomingWebhook/{hex 32}>"),
     ("telegram-bot-token", "{d 10}<:AA{an 33}>"),
     ("twilio-key", "SK{hex 32}"),
@@ -127,6 +132,13 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("private-key", "-----BEGIN OPENSSH PRIVATE KEY-----\\n{b64 70}\\n{b64 44}\\n-----END OPENSSH PRIVATE KEY-----"),
     ("jwt", "eyJhbGciOi{an 20}.eyJzdWIi{an 60}.{url 42}a"),
     ("jwt", "eyJ0eXAiOi{an 30}.eyJ{an 200}.{url 85}a"),
+    ("google-auth-key", "AQ.Ab8R{url 48}"),
+    ("mongodb-atlas-secret", "mdb_sa_sk_{url 40}"),
+    ("salesforce-session", "00D{an 12}!AQ{an 90}"),
+    ("salesforce-session", "00D{an 15}!AR{an 12}.{an 60}_{an 20}"),
+    ("sonar-token", "squ_{hex 40}"),
+    ("sonar-token", "sqp_{hex 40}"),
+    ("mapbox-secret", "sk.eyJ1Ijoi{an 60}.{url 22}"),
     ("url-password", "postgres://app:<{an 16}>@db.internal:5432/main"),
     ("url-password", "https://x:<{an 24}>@git.example/a.git"),
     ("url-password", "redis://:<{an 20}>@cache:6379"),
@@ -205,10 +217,20 @@ pub fn token(format: &str, random: &mut Random) -> Token {
             '{' => {
                 let (what, after) = rest.split_once('}').expect("a brace is closed");
                 let (alphabet, length) = what.split_once(' ').expect("an alphabet and a length");
-                let alphabet = alphabet_of(alphabet).as_bytes();
                 let length: usize = length.parse().expect("a length");
-                text.extend((0..length).map(|_| char::from(alphabet[random.below(alphabet.len())])));
                 rest = after;
+                if alphabet == "id64" {
+                    // A number of so many digits, in base 64.
+                    let digits: String = (0..length)
+                        .map(|at| {
+                            char::from(b'0' + random.below(if at == 0 { 9 } else { 10 }) as u8 + u8::from(at == 0))
+                        })
+                        .collect();
+                    text += &STANDARD_NO_PAD.encode(digits);
+                    continue;
+                }
+                let alphabet = alphabet_of(alphabet).as_bytes();
+                text.extend((0..length).map(|_| char::from(alphabet[random.below(alphabet.len())])));
             }
             other => text.push(other),
         }

@@ -27,6 +27,13 @@ fn scrub_filters_the_homes_values_and_formats_as_they_arrive_and_any_length_of_t
     );
     assert!(out.stderr.is_empty(), "{}", all(&out));
 
+    // For a machine: what of it was found, and not what stood there before.
+    let again = platform.cli_with_input(&["scrub", "--json"], format!("{said}{KEY} {KEY}").as_bytes());
+    let told: serde_json::Value = serde_json::from_slice(&again.stderr).expect("one JSON object");
+    let print = said.split(['#', ']']).nth(1).expect("a fingerprint");
+    let kinds = serde_json::json!([{ "by": "value", "kind": "model/m", "fingerprint": print, "times": 2 }]);
+    assert_eq!((&told["found"], &told["kinds"]), (&2.into(), &kinds));
+
     // A line is through before the next one is said.
     let mut child = Command::new(VOLARY)
         .args(["--home".as_ref(), platform.home().as_os_str(), "scrub".as_ref()])
