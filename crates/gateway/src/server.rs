@@ -85,7 +85,7 @@ struct Shared {
     last_id: u64,
     questions: HashMap<u64, oneshot::Sender<Word>>,
     egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
-    git_questions: HashMap<u64, oneshot::Sender<git::Said>>,
+    git_questions: HashMap<u64, (RunId, oneshot::Sender<git::Said>)>,
     leases: leases::Leases,
     queue: VecDeque<Queued>,
     refusals: usize,
@@ -106,6 +106,13 @@ impl Server {
         let server = Arc::new(Self { shared: Mutex::default(), work: Notify::new(), recent });
         tokio::spawn(server.clone().keep(socket, said));
         server
+    }
+
+    /// One that talks to nobody, and believes that its server is there.
+    #[cfg(test)]
+    pub(crate) fn unconnected() -> Arc<Self> {
+        let shared = Shared { up: true, ..Shared::default() };
+        Arc::new(Self { shared: Mutex::new(shared), work: Notify::new(), recent: Arc::default() })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -376,7 +383,7 @@ impl Shared {
             }
             FromGateway::AskGit { id, .. } => {
                 let id = *id;
-                let gone = self.git_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+                let gone = self.git_questions.get(&id).is_none_or(|(_, asker)| asker.is_closed());
                 if gone {
                     self.git_questions.remove(&id);
                 }
