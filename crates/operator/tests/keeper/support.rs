@@ -382,6 +382,7 @@ pub fn exec() -> Launch {
         import: false,
         agent: None,
         argv: vec!["true".into()],
+        lease: None,
         handle: None,
         history: vec![],
         answered: vec![],

@@ -188,6 +188,7 @@ impl Kept {
             set_at: at,
             last_used: None,
             version,
+            minter: String::new(),
         };
         tx.set_secret(&row).await?;
         self.row.refresh_version = standing.generation;
@@ -387,7 +388,12 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                 };
                 match was {
                     None => tx.add_connection(&row).await?,
-                    Some(was) => drop(tx.keep_connection(&row, was.fence).await?),
+                    Some(was) => {
+                        if !tx.keep_connection(&row, was.fence).await? {
+                            let message = format!("The connection {name:?} was changed meanwhile; nothing was done. Look again.");
+                            return Err(Fault::conflict("connection.changed", message));
+                        }
+                    }
                 }
                 let more = json!({ "connection": name, "settings": wish.settings, "client_secret": wish.client_secret.is_some() });
                 tx.record(By::Server, at, "connection.set", &who, record::fields(more)).await?;
