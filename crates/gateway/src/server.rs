@@ -112,7 +112,11 @@ impl Server {
     #[cfg(test)]
     pub(crate) fn unconnected() -> Arc<Self> {
         let shared = Shared { up: true, ..Shared::default() };
-        Arc::new(Self { shared: Mutex::new(shared), work: Notify::new(), recent: Arc::default() })
+        Arc::new(Self {
+            shared: Mutex::new(shared),
+            work: Notify::new(),
+            recent: Arc::new(Recent::new().expect("formats")),
+        })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

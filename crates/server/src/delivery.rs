@@ -6,15 +6,15 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{leases, now, profiles, record};
+use crate::{connections, leases, now, profiles, record};
 use api::http::ExecLease;
 use model::Profile;
 use model::capability::{Capability, Variable};
 use policy::Refusal;
 use serde_json::json;
 use std::borrow::Cow;
-use store::StoreError;
 use store::chain::By;
+use store::{StoreError, Tx};
 
 /// The profile that a run is to have, when nothing of it would bring a key into a box, and each capability has its secret.
 ///
@@ -50,7 +50,7 @@ pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, 
 pub fn secret_of(capabilities: &[Capability], name: &str) -> String {
     match capabilities.iter().find(|row| row.name == name) {
         Some(row) => row.secret.clone(),
-        None if crate::connections::named(name).is_some() => name.to_owned(),
+        None if connections::named(name).is_some() => name.to_owned(),
         None => format!("capability/{name}"),
     }
 }
@@ -73,7 +73,7 @@ pub fn exec_lease(profile: &Profile, wish: ExecLease) -> Result<(String, String)
             api::inbox::HANDLE
         ));
     }
-    if crate::connections::named(&row.secret).is_some() {
+    if connections::named(&row.secret).is_some() {
         return no(format!("The capability {name:?} is of a connection; an agent asks for leases of those."));
     }
     match (destination, &row.destinations[..]) {
@@ -122,12 +122,49 @@ fn holds_a_value(app: &App, profile: &Profile) -> Result<Result<(), Refusal>, Fa
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
-    if profile.capability.is_empty() {
+    let (capabilities, rows, person) = (profile.capability.clone(), goes_to(profile), caller.person.to_string());
+    if capabilities.is_empty() && rows.is_empty() {
         return Ok(Ok(()));
     }
-    let (capabilities, person) = (profile.capability.clone(), caller.person.to_string());
     app.store
-        .write(move |tx| Box::pin(async move { leases::stored(tx, &capabilities, &person).await }))
+        .write(move |tx| {
+            Box::pin(async move {
+                if let Err(no) = leases::stored(tx, &capabilities, &person).await? {
+                    return Ok(Err(no));
+                }
+                for (name, host) in &rows {
+                    if let Err(no) = fits(tx, name, &person, host).await? {
+                        return Ok(Err(no));
+                    }
+                }
+                Ok(Ok(()))
+            })
+        })
         .await
         .map_err(|e: StoreError| Fault::from(e))
+}
+
+/// The secrets that a profile's rows send somewhere, by name, and the hosts that they are sent to.
+fn goes_to(profile: &Profile) -> Vec<(String, String)> {
+    let repositories = profile.repository.iter().filter_map(|row| {
+        let place = policy::git::Place::of(&row.url).ok()?;
+        Some((row.secret.clone()?, place.host))
+    });
+    let writes = profile.egress.write.iter().filter_map(|row| {
+        let host = policy::egress::Name::parse(&row.host).ok()?;
+        Some((secret_of(&profile.capability, &row.capability), host.as_str().to_owned()))
+    });
+    repositories.chain(writes).collect()
+}
+
+/// Whether a secret, as it is stored now for a person's runs, may go to `host`. One that is not there is not judged: that is
+/// said when it is used.
+async fn fits(tx: &mut Tx, name: &str, person: &str, host: &str) -> Result<Result<(), Refusal>, StoreError> {
+    if let Some(connection) = connections::named(name) {
+        return connections::fits(tx, connection, host).await;
+    }
+    Ok(match tx.secret_for(name, person).await? {
+        Some(secret) => crate::secrets::belongs(&secret, host),
+        None => Ok(()),
+    })
 }

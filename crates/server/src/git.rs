@@ -446,7 +446,7 @@ pub async fn opener(
 ) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
     let Some(name) = &repository.secret else { return Ok(Ok(None)) };
     if let Some(connection) = connections::named(name) {
-        return Ok(connections::current(tx, connection, at).await?.map(Some));
+        return Ok(connections::current_at(tx, connection, host, at).await?.map(Some));
     }
     let Some(secret) = tx.secret_for(name, person).await? else {
         let why =

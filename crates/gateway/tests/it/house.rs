@@ -129,6 +129,7 @@ impl Desk {
                 secret: ask.capability.clone().unwrap_or_default(),
                 host: host.clone(),
                 port: *port,
+                until: None,
             }),
         }
     }

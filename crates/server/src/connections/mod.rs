@@ -8,6 +8,7 @@
 //! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] (how they end).
 
 pub mod device;
+mod hosts;
 mod providers;
 pub mod refresh;
 pub mod revoke;
@@ -32,6 +33,8 @@ use store::{StoreError, Tx};
 use tokio::sync::{Notify, Semaphore};
 use vault::refresh::{Lapse, Life, Standing};
 use wire::{Client, Tokens};
+
+pub use hosts::{current_at, fits};
 
 /// Most scopes of a connection, and longest of one, in bytes.
 const SCOPES: (usize, usize) = (64, 256);
@@ -312,6 +315,10 @@ fn check(name: &str, wish: &mut SetConnection) -> Result<(), Fault> {
         if let Err(why) = platform::named_host(url, settings.internal) {
             return bad("connection.url", why);
         }
+    }
+    let plain = |host: &String| policy::egress::Name::parse(host).is_ok_and(|name| name.as_str() == host);
+    if settings.hosts.len() > hosts::MOST || !settings.hosts.iter().all(plain) {
+        return bad("connection.hosts", "Hosts of a connection are at most 16 names, whole and in lower case.".into());
     }
     if settings.authorize_url.is_none() && settings.device_url.is_none() {
         return bad(

@@ -168,6 +168,11 @@ pub(super) async fn fits(
     if let Err(no) = may(capability, &lease.destination, by) {
         return Ok(Err(no));
     }
+    if let (Some(name), LeaseUser::Injection { host, .. }) = (connections::named(&capability.secret), by)
+        && let Err(no) = connections::fits(tx, name, host).await?
+    {
+        return Ok(Err(no));
+    }
     let variables = bound
         .variables
         .iter()

@@ -10,6 +10,7 @@ mod exits;
 mod grants;
 mod leases;
 mod link;
+mod mint;
 mod models;
 mod pause;
 mod record;
