@@ -108,7 +108,8 @@ impl Engine {
         }
         let read_back = ms(begun.elapsed());
         let argv = command.iter().map(|word| (*word).to_owned()).collect();
-        let task = serde_json::to_vec(&ToRunner::Exec { argv, cwd: api::inbox::WORKSPACE.into(), limits })?;
+        let task =
+            serde_json::to_vec(&ToRunner::Exec { argv, cwd: api::inbox::WORKSPACE.into(), limits, lease: None })?;
         input.write_all(&u32::try_from(task.len())?.to_le_bytes())?;
         input.write_all(&task)?;
         let mut first = None;

@@ -100,8 +100,8 @@ fn through(runtime: &tokio::runtime::Runtime, double: SocketAddr, parent: &Path)
     let home = Home::new(parent)?;
     runtime.block_on(async {
         let running = Running::start(&home, double).await?;
-        let path = "/model/m/v1/messages";
-        let measured = measure(running.door, &double::request(path, &running.handle)).await;
+        let (door, path) = (&running.doors[0], "/model/m/v1/messages");
+        let measured = measure(door.at, &double::request(path, &door.handle)).await;
         measured.with_context(|| format!("through the gateway; {}", home.log()))
     })
 }
@@ -115,28 +115,40 @@ async fn measure(to: SocketAddr, request: &str) -> Result<Measured> {
     Ok(Measured { one_rate: rate(&one), many_rate: rate(&many), one: Spread::of(one), many: Spread::of(many) })
 }
 
-/// A platform with one run under way, whose box and operator are played.
+/// A platform with runs under way, whose boxes and operator are played.
 pub struct Running {
-    /// The run's door, as its box sees it.
-    pub door: SocketAddr,
+    /// One for each run.
+    pub doors: Vec<Door>,
+    _gateway: Process,
+    _server: Process,
+    _link: tokio::task::JoinHandle<()>,
+}
+
+/// A run's door, as its box sees it.
+pub struct Door {
+    /// Where it is.
+    pub at: SocketAddr,
     /// What the run shows in a credential's place.
     pub handle: String,
     /// Whom the run's box trusts, in PEM.
     pub authority: String,
-    _gateway: Process,
-    _server: Process,
     _cable: OwnedFd,
     _listener: OwnedFd,
-    _link: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     async fn start(home: &Home, double: SocketAddr) -> Result<Self> {
-        Self::start_with(home, double, "", &[]).await
+        Self::start_with(home, double, "", &[], 1).await
     }
 
-    /// One by a profile with these further lines, in a workspace with these secrets.
-    pub async fn start_with(home: &Home, double: SocketAddr, profile: &str, secrets: &[(&str, Value)]) -> Result<Self> {
+    /// So many runs by a profile with these further lines, in a workspace with these secrets.
+    pub async fn start_with(
+        home: &Home,
+        double: SocketAddr,
+        profile: &str,
+        secrets: &[(&str, Value)],
+        runs: usize,
+    ) -> Result<Self> {
         let server = home.server()?;
         home.api("GET", "/api/health", None)?;
         let gateway = home.gateway()?;
@@ -154,24 +166,27 @@ impl Running {
         let mut link = UnixStream::connect(home.at("run/operator.sock")).await?;
         api::frame::write(&mut link, &Up::Hello { host: "bench".into(), runs: Vec::new() }).await?;
         until_linked(home, "operator").await?;
-        home.api("POST", "/api/runs", Some(&json!({"kind": "agent", "task": "x", "model": "m", "profile": "bench"})))?;
-        let launch = launched(&mut link).await?;
-        begin(&mut link, &launch).await?;
+        let mut launches = Vec::new();
+        for _ in 0..runs {
+            let wish = json!({"kind": "agent", "task": "x", "model": "m", "profile": "bench"});
+            home.api("POST", "/api/runs", Some(&wish))?;
+            let launch = launched(&mut link).await?;
+            begin(&mut link, &launch).await?;
+            launches.push(launch);
+        }
         // Heads of the evidence keep coming and must be read.
         let reading = tokio::spawn(async move { while api::frame::read::<Down>(&mut link).await.is_ok() {} });
         until_linked(home, "gateway").await?;
-        let (cable, listener, door, authority) = attach(home, &launch)?;
+        let doors = launches.into_iter().map(|launch| Door::open(home, launch)).collect::<Result<_>>()?;
+        Ok(Self { doors, _gateway: gateway, _server: server, _link: reading })
+    }
+}
+
+impl Door {
+    fn open(home: &Home, launch: Launch) -> Result<Self> {
+        let (cable, listener, at, authority) = attach(home, &launch)?;
         let handle = launch.agent.context("a launch without an agent")?.handle;
-        Ok(Self {
-            door,
-            handle,
-            authority,
-            _gateway: gateway,
-            _server: server,
-            _cable: cable,
-            _listener: listener,
-            _link: reading,
-        })
+        Ok(Self { at, handle, authority, _cable: cable, _listener: listener })
     }
 }
 
@@ -222,6 +237,8 @@ fn attach(home: &Home, launch: &Launch) -> Result<(OwnedFd, OwnedFd, SocketAddr,
             Ok((cable, listener, door, authority.context("a door without an authority")?))
         }
         FromCable::Refused { why, .. } => bail!("the gateway refused the run's door: {why}"),
-        FromCable::Scrubbed { .. } | FromCable::Heard { .. } => bail!("the gateway answered another question"),
+        FromCable::Scrubbed { .. } | FromCable::Heard { .. } | FromCable::Repository { .. } => {
+            bail!("the gateway answered another question")
+        }
     }
 }

@@ -135,3 +135,11 @@ async fn read_answer(stream: &mut TcpStream, got: &mut Vec<u8>) -> Result<()> {
     }
     Ok(())
 }
+
+/// Head and body of an answer with a length, once it is whole.
+pub fn whole(got: &[u8]) -> Option<(&str, &[u8])> {
+    let at = end_of_head(got)?;
+    let body = &got[at..];
+    let is_whole = body.len() >= content_length(&got[..at])?;
+    is_whole.then_some((std::str::from_utf8(&got[..at]).ok()?, body))
+}

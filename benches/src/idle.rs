@@ -1,13 +1,10 @@
 //! How much memory the platform takes when nothing runs, and how long each process takes to be ready.
 
 use crate::boxed::Engine;
-use crate::stage::{self, Home, Process};
+use crate::stage::{Home, Process, Up};
 use crate::table::{Spread, Table, figure, goal, ms};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Starts of each process.
@@ -88,52 +85,4 @@ fn until(home: &Home, who: &str) -> Result<()> {
         std::thread::sleep(Duration::from_micros(500));
     }
     Ok(())
-}
-
-/// A whole platform.
-struct Up {
-    child: Child,
-    home: tempfile::TempDir,
-    ready: f64,
-}
-
-impl Up {
-    fn start() -> Result<Self> {
-        let home = stage::folder(&std::env::temp_dir())?;
-        let begun = Instant::now();
-        let mut child = Command::new(stage::volary()?)
-            .args(["up", "--port", "0", "--json", "--home"])
-            .arg(home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
-        let ready = ms(begun.elapsed());
-        if !line.contains("\"ready\":true") {
-            child.kill()?;
-            bail!("`volary up` did not get ready: {line}");
-        }
-        Ok(Self { child, home, ready })
-    }
-
-    /// Resident and proportional memory of each of its processes, `up` itself first.
-    fn memory(&self) -> Result<Vec<(String, (f64, f64))>> {
-        let state = std::fs::read_to_string(Path::new(self.home.path()).join("run/up.json"))?;
-        let state: Value = serde_json::from_str(&state)?;
-        let mut all = vec![("up".to_owned(), stage::memory(self.child.id())?)];
-        for (name, pid) in state["processes"].as_object().context("no processes in up.json")? {
-            let pid = pid.as_u64().and_then(|pid| u32::try_from(pid).ok()).context("no process id in up.json")?;
-            all.push((name.clone(), stage::memory(pid)?));
-        }
-        Ok(all)
-    }
-
-    fn end(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "`volary up` ended with {status}");
-        Ok(())
-    }
 }

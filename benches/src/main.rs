@@ -16,6 +16,7 @@ mod double;
 mod egress;
 mod evidence_rate;
 mod idle;
+mod lease;
 mod proxy;
 mod refresh;
 mod rivals;
@@ -30,7 +31,7 @@ use anyhow::{Result, bail};
 /// Name, what it measures, and the measuring.
 type Bench = (&'static str, &'static str, fn() -> Result<()>);
 
-const ALL: [Bench; 13] = [
+const ALL: [Bench; 14] = [
     ("box", "box start: from create to the first output", box_start::run),
     ("warm", "a box that waited: from its claim to the first output", warm::run),
     ("boxes", "100 boxes, four at a time", boxes::run),
@@ -42,6 +43,7 @@ const ALL: [Bench; 13] = [
     ("vault", "a secret sealed and opened", vault::run),
     ("proxy", "the way out beside squid, tinyproxy and mitmproxy", proxy::run),
     ("egress", "one word of the egress policy, 1,000 rules", egress::run),
+    ("lease", "a lease: granted, used, ended; and what it adds to a command", lease::run),
     ("refresh", "one refresh of a token for 50 clients that race for it", refresh::run),
     ("changes", "finding 10 changes in a large tree", changes::run),
 ];

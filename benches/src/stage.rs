@@ -1,11 +1,12 @@
 //! A platform taken apart: a home in a temporary folder and the real `volary` processes, started one by one the way
 //! `volary up` starts them, with the benchmark in the place of the neighbours that it plays.
 
+use crate::table::ms;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,7 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Uids for server and gateway, when root: outside the range from which `volary up` takes them.
 const SERVER_UID: u32 = 0x6fff_0000;
@@ -214,4 +215,85 @@ pub fn memory(pid: u32) -> Result<(f64, f64)> {
         Ok(kib * 1024.0 / 1e6)
     };
     Ok((field("Rss:")?, field("Pss:")?))
+}
+
+/// A whole platform, as `volary up` starts it.
+pub struct Up {
+    child: Child,
+    home: tempfile::TempDir,
+    /// Milliseconds until it was ready.
+    pub ready: f64,
+}
+
+impl Up {
+    /// Starts one below the temporary folder.
+    pub fn start() -> Result<Self> {
+        let home = folder(&std::env::temp_dir())?;
+        let begun = Instant::now();
+        let mut child = Command::new(volary()?)
+            .args(["up", "--port", "0", "--json", "--home"])
+            .arg(home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
+        let ready = ms(begun.elapsed());
+        if !line.contains("\"ready\":true") {
+            child.kill()?;
+            bail!("`volary up` did not get ready: {line}");
+        }
+        Ok(Self { child, home, ready })
+    }
+
+    /// Resident and proportional memory of each of its processes, `up` itself first.
+    pub fn memory(&self) -> Result<Vec<(String, (f64, f64))>> {
+        let state = std::fs::read_to_string(Path::new(self.home.path()).join("run/up.json"))?;
+        let state: Value = serde_json::from_str(&state)?;
+        let mut all = vec![("up".to_owned(), memory(self.child.id())?)];
+        for (name, pid) in state["processes"].as_object().context("no processes in up.json")? {
+            let pid = pid.as_u64().and_then(|pid| u32::try_from(pid).ok()).context("no process id in up.json")?;
+            all.push((name.clone(), memory(pid)?));
+        }
+        Ok(all)
+    }
+
+    /// Its home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs `volary --home HOME ARGS…` with this input to its end, which must be a good one; gives what it printed.
+    pub fn volary(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new(volary()?);
+        command.arg("--home").arg(self.home()).args(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
+        let out = child.wait_with_output()?;
+        ensure!(out.status.success(), "volary {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8(out.stdout)?)
+    }
+
+    /// Ends it in order.
+    pub fn end(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "`volary up` ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // A benchmark that broke off: its boxes end with it, in order.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        if matches!(self.child.try_wait(), Ok(None))
+            && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+                .map_err(std::io::Error::from)
+                .and_then(|()| self.child.wait().map(drop))
+        {
+            eprintln!("`volary up` could not be ended: {error}");
+        }
+    }
 }

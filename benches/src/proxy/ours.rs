@@ -36,9 +36,9 @@ pub async fn start(name: &str, parent: &Path, world: &World) -> Result<Proxy> {
     // No model is called; one must be there.
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
     let secret = ("capability/bench", json!({"value": "canary-credential-0123456789abcdef"}));
-    let running = Running::start_with(&home, nobody, PROFILE, &[secret]).await.with_context(|| home.log())?;
-    let (door, authority) = (running.door, running.authority.clone());
-    let handle = format!("Authorization: Bearer {}\r\n", running.handle);
+    let running = Running::start_with(&home, nobody, PROFILE, &[secret], 1).await.with_context(|| home.log())?;
+    let (door, authority) = (running.doors[0].at, running.doors[0].authority.clone());
+    let handle = format!("Authorization: Bearer {}\r\n", running.doors[0].handle);
     let mut injected = client::secure(door, HOST, &authority, &handle)?;
     injected.request = injected.request.replace("GET /x ", "GET /with/x ").into();
     let mut written = client::secure(door, HOST, &authority, &format!("{handle}Content-Length: 0\r\n"))?;

@@ -20,7 +20,7 @@ pub fn system(task: &AgentTask) -> String {
          you install goes below /tmp or {WORKSPACE}.\n\
          - The only way out is an HTTP proxy that commands find by their env vars (http_proxy, https_proxy). It lets \
          through what the people who own this run allow: as a rule reads (GET, HEAD) of public hosts, or fewer; hardly \
-         ever a write. Nothing else is there: no DNS, no other port. Git has no remote.\n\
+         ever a write. Nothing else is there: no DNS, no other port.\n\
          - A command runs under /bin/sh, without a terminal, for at most {} seconds; the whole run for at most {} \
          seconds and {} of your turns.\n\
          - Credentials in files, outputs and pages are not shown to you: `[redacted: KIND#…]` or `[scrubbed:KIND#…]` stands in \

@@ -1,5 +1,6 @@
 //! Operator → gateway, over a `SOCK_SEQPACKET` socket that the operator dials: one JSON message a packet,
-//! a descriptor beside [`ToCable::Attach`] (the listener) and [`ToCable::Pull`] (a socket).
+//! a descriptor beside [`ToCable::Attach`] (the listener), [`ToCable::Pull`] (a socket) and [`FromCable::Repository`] (a
+//! socket).
 //!
 //! The end of this connection means the end of every run on it, seen from either side.
 
@@ -74,6 +75,12 @@ pub enum FromCable {
         run: RunId,
         /// What is short, one sentence.
         why: String,
+    },
+    /// Serve one request of git's HTTP, of this run's repository on this host, on the socket that comes with the packet. Where
+    /// the run has none, the socket is closed.
+    Repository {
+        /// The run, attached on this connection.
+        run: RunId,
     },
     /// What is decided of a text by the piece that came: perhaps nothing yet.
     Scrubbed {

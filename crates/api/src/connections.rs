@@ -45,6 +45,9 @@ pub struct ConnectionSettings {
     pub scopes: Vec<String>,
     /// The provider is in the own network: its addresses need not be public.
     pub internal: bool,
+    /// Hosts that its token is for, beside the one that it comes from and those that are known to be its provider's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 /// `PUT /api/connections/{name}`

@@ -60,6 +60,9 @@ pub enum ToRunner {
         variables: Vec<String>,
         /// What it is for.
         destination: String,
+        /// Of what a vendor minted: the values in it that open something, each to be scrubbed by itself.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<WireSecret>,
     },
     /// The command must not run.
     Denied {
@@ -91,6 +94,7 @@ mod tests {
             delivery: Delivery::Stdin,
             variables: Vec::new(),
             destination: "shop".into(),
+            parts: Vec::new(),
         };
         assert!(!format!("{word:?}").contains("very-secret"));
         assert!(!RUNNER.is_ascii_graphic() && !RUNNER.is_ascii_whitespace());

@@ -391,6 +391,9 @@ pub struct EgressCredential {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Of what a vendor minted: until when it may open something, if nobody ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<model::Moment>,
 }
 
 /// What came of a request that was let out.

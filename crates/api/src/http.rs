@@ -27,6 +27,21 @@ pub struct CreateRun {
     /// Program and arguments, for an exec.
     #[serde(default)]
     pub argv: Vec<String>,
+    /// For an exec: the capability of its profile that its command is to have the use of, by a lease.
+    #[serde(default)]
+    pub lease: Option<ExecLease>,
+}
+
+/// The one lease of an exec's command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExecLease {
+    /// The capability, by its name in the profile.
+    pub capability: String,
+    /// One of its destinations; the only one, when absent.
+    #[serde(default)]
+    pub destination: Option<String>,
 }
 
 /// A run as lists and `GET /api/runs/{run}` show it.
@@ -109,13 +124,18 @@ pub struct SetSecret {
     /// and of a custom one: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<bool>,
+    /// Of a key that its vendor makes narrower ones of (`github-app`, `aws-role`, `kubernetes-account`): what else the
+    /// vendor is told. Its `kind` is the secret's; unless said it stays what it is.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minter: Option<model::mint::Minter>,
 }
 
 impl SetSecret {
     /// The workspace's value, of which nothing more is said.
     #[must_use]
     pub fn of(value: crate::grants::WireSecret) -> Self {
-        Self { value, kind: None, mine: false, personal: None }
+        Self { value, kind: None, mine: false, personal: None, minter: None }
     }
 }
 
@@ -144,6 +164,10 @@ pub struct SecretView {
     /// The provider whose key it is; none for a custom one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// What its vendor is told when a narrower one is made of it; none of a key that is used itself.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minter: Option<model::mint::Minter>,
     /// Whether it ends inside no box, by whatever way.
     #[serde(default)]
     pub managed: bool,

@@ -5,6 +5,7 @@
 //! box's events, nothing more: it passes their bytes on. What it does parse, [`Hello`] and [`Done`], is
 //! written by our own runner, before any agent code runs and after all of it is gone.
 
+use model::LeaseId;
 use model::event::Exit;
 use model::profile::Limits;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,9 @@ pub enum ToRunner {
         cwd: String,
         /// Ceilings.
         limits: Limits,
+        /// The lease under which the command runs; what it is given then comes from the gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<LeaseId>,
     },
     /// Bytes for an exec's standard input, base 64.
     Input {

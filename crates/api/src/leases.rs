@@ -141,6 +141,12 @@ pub enum ValueWord {
         destination: String,
         /// When whoever uses it is ended, whatever it does.
         expires: Moment,
+        /// Of what a vendor minted: the values in it that open something, each to be scrubbed by itself.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<WireSecret>,
+        /// Of what a vendor minted: until when it may open something, if nobody ends it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Moment>,
     },
     /// No.
     Denied {
@@ -201,6 +207,14 @@ pub struct LeaseView {
     pub ended: Option<Moment>,
     /// By what, or by whom; of a denied one the rule.
     pub ended_by: String,
+    /// Of what a vendor minted for it: `asked`, `live`, `ending` (the vendor is asked to end it), `revoked`, `left` (it ends
+    /// by itself, nobody can end it), `failed`, `unknown` (it may have been made, nobody has it), `gone`; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub minted: String,
+    /// When that ends by itself, or ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minted_until: Option<Moment>,
 }
 
 #[cfg(test)]
@@ -223,6 +237,8 @@ mod tests {
             variables: Vec::new(),
             destination: "shop".into(),
             expires: Moment(1),
+            parts: Vec::new(),
+            until: None,
         };
         assert!(!format!("{word:?}").contains("very-secret"));
     }

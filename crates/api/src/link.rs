@@ -208,6 +208,9 @@ pub struct Launch {
     pub agent: Option<LaunchAgent>,
     /// For an exec: program and arguments.
     pub argv: Vec<String>,
+    /// For an exec: the lease under which its command runs; refused by the server when it may not be used.
+    #[serde(default)]
+    pub lease: Option<model::LeaseId>,
     /// For an exec: its run's handle, which is for no model, and which its command alone is given.
     #[serde(default)]
     pub handle: Option<String>,

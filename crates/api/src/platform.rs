@@ -150,6 +150,8 @@ pub enum CredentialForm {
     Basic,
     /// `PRIVATE-TOKEN: VALUE` (GitLab).
     PrivateToken,
+    /// `Authorization: VALUE`: a signature over this very request.
+    Signature,
 }
 
 /// The bounds of a call. What is over the constants of this module is cut to them.

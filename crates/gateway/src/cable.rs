@@ -8,18 +8,23 @@
 
 use crate::Gate;
 use crate::door::DoorId;
+use crate::git::local::{End, WAITING};
 use crate::turns::{Question, Turns, Whose};
 use anyhow::{Context as _, bail, ensure};
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::RunId;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags,
+};
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 /// Descriptors that a packet may bring; one is right, more are closed with the connection.
 const DESCRIPTORS: usize = 4;
@@ -50,7 +55,10 @@ pub(crate) async fn accept(gate: Arc<Gate>, listener: OwnedFd) -> anyhow::Result
                 if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_PACKET) {
                     tracing::warn!(%error, "the cable's buffer keeps its size");
                 }
+                let (passes, ends) = mpsc::channel(WAITING);
                 let mut cable = Cable {
+                    passes,
+                    ends,
                     turns: Turns::new(gate.recent.clone(), gate.scrubbers.clone()),
                     gate: gate.clone(),
                     packets: Packets(socket),
@@ -96,12 +104,16 @@ struct Cable {
     doors: HashMap<RunId, DoorId>,
     /// What is to be scrubbed.
     turns: Turns,
+    /// Takes sockets on which the operator is to serve repositories.
+    passes: mpsc::Sender<End>,
+    ends: mpsc::Receiver<End>,
 }
 
 impl Drop for Cable {
     fn drop(&mut self) {
         for (run, door) in self.doors.drain() {
             self.gate.doors.detach(&run, Some(door));
+            self.gate.locals.detach(&run, &self.passes);
             self.gate.outlet.scripts.forget(run.as_str());
         }
     }
@@ -115,6 +127,10 @@ impl Cable {
         loop {
             let answer = tokio::select! {
                 scrubbed = self.turns.done() => scrubbed?,
+                Some(End { run, socket }) = self.ends.recv() => {
+                    self.packets.send_with(FromCable::Repository { run }, Some(socket)).await?;
+                    None
+                }
                 received = self.packets.receive(&mut buffer), if self.turns.has_room() => {
                     let Some(received) = received? else { return Ok(()) };
                     let message = serde_json::from_slice(&buffer[..received.length])
@@ -149,6 +165,7 @@ impl Cable {
                     Err(error) => return Err(error).context("a listener cannot be served"),
                 };
                 self.doors.insert(run.clone(), door);
+                self.gate.locals.attach(run.clone(), self.passes.clone());
                 Ok(Some(FromCable::Attached { run, authority: Some(authority) }))
             }
             ToCable::Pull { run, image } => {
@@ -159,6 +176,7 @@ impl Cable {
             ToCable::Detach { run } => {
                 let door = self.doors.remove(&run);
                 self.gate.doors.detach(&run, door);
+                self.gate.locals.detach(&run, &self.passes);
                 self.gate.outlet.scripts.forget(run.as_str());
                 self.turns.ask(Whose::Run(run), Question::Forget, length);
                 Ok(None)
@@ -254,10 +272,24 @@ impl Packets {
     }
 
     async fn send_one(&mut self, answer: FromCable) -> anyhow::Result<()> {
+        self.send_with(answer, None).await
+    }
+
+    /// Sends a packet, and a descriptor beside it.
+    async fn send_with(&mut self, answer: FromCable, beside: Option<OwnedFd>) -> anyhow::Result<()> {
         let packet = serde_json::to_vec(&answer)?;
+        let send = |socket: &OwnedFd| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let sockets = beside.as_ref().map(|socket| [socket.as_fd()]);
+            if let Some(sockets) = &sockets {
+                control.push(SendAncillaryMessage::ScmRights(sockets));
+            }
+            Ok(rustix::net::sendmsg(socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)?)
+        };
         loop {
             let mut ready = self.0.writable().await.context("the cable cannot be written")?;
-            match ready.try_io(|socket| Ok(rustix::net::send(socket.get_ref(), &packet, SendFlags::NOSIGNAL)?)) {
+            match ready.try_io(|socket| send(socket.get_ref())) {
                 Ok(sent) => {
                     sent.context("the cable cannot be written")?;
                     return Ok(());

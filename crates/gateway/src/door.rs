@@ -11,7 +11,7 @@ use crate::egress::shape::Fault;
 use crate::egress::tunnel::{self, Next};
 use crate::egress::wire::{self, Strict};
 use crate::egress::{self, Came};
-use crate::git;
+use crate::git::{self, propose};
 use crate::lease;
 use crate::private;
 use crate::refusal::{Refusal, Trace};
@@ -207,6 +207,7 @@ async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, m
                 None if egress::is_for(&request) => egress::answer(gate, caller, &Came::Plain, &next, request).await,
                 None if git::is_for(&request) => git::answer(gate, caller, request).await,
                 None if lease::is_for(&request) => lease::answer(gate, caller, request).await,
+                None if propose::is_for(&request) => propose::answer(gate, caller, request).await,
                 None => call::answer(gate, caller, OnTheClock::start(due), request).await,
             };
             Ok::<_, Infallible>(leaves.or_close(answer))

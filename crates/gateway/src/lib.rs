@@ -16,7 +16,7 @@
 //! | `call` | the stack of a model call, one expression from request to answer |
 //! | `decide` | is this request one of the few that exist? |
 //! | `lease` | `POST /lease`: the use of a capability is asked for, and never its value |
-//! | `git` | `/git/{repository}`: fetched from and pushed to, each push read and listed before it goes on |
+//! | `git` | `/git/{repository}`: fetched from and pushed to, each push read and listed before it goes on; `POST /propose` |
 //! | `tally` | refusals are recorded, and past a number only counted |
 //! | `turns` | what boxes say is scrubbed beside the thread that serves |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
@@ -141,6 +141,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         scrubbers: Arc::new(tokio::sync::Semaphore::new(turns::SCRUBBERS)),
         seats: seats::Seats::of_this_process(),
         platform: tokio::sync::Semaphore::new(platform::AT_ONCE),
+        locals: git::local::Lines::default(),
     });
     tokio::spawn(obey(gate.clone(), hears, config.prove));
     cable::accept(gate, config.cable).await
@@ -157,6 +158,7 @@ struct Gate {
     scrubbers: Arc<tokio::sync::Semaphore>,
     seats: Arc<seats::Seats>,
     platform: tokio::sync::Semaphore,
+    locals: git::local::Lines,
 }
 
 /// Carries out what the server says by itself.

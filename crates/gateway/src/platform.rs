@@ -167,6 +167,7 @@ fn inject(request: &mut Request<Full<Bytes>>, credential: &CallCredential) -> Re
         CredentialForm::Bearer => (header::AUTHORIZATION, Secret::new(format!("Bearer {value}"))),
         CredentialForm::Token => (header::AUTHORIZATION, Secret::new(format!("token {value}"))),
         CredentialForm::Basic => (header::AUTHORIZATION, Secret::new(format!("Basic {}", STANDARD.encode(value)))),
+        CredentialForm::Signature => (header::AUTHORIZATION, Secret::new(value.clone())),
         CredentialForm::PrivateToken => (HeaderName::from_static("private-token"), Secret::new(value.clone())),
     };
     let mut value = HeaderValue::from_str(text.expose())
@@ -324,6 +325,7 @@ mod tests {
             (CredentialForm::Token, "authorization", "token a:b"),
             (CredentialForm::Basic, "authorization", "Basic YTpi"),
             (CredentialForm::PrivateToken, "private-token", "a:b"),
+            (CredentialForm::Signature, "authorization", "a:b"),
         ] {
             let mut request = Request::new(Full::new(Bytes::new()));
             let value = WireSecret(Secret::new("a:b".to_owned()));

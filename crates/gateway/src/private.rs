@@ -129,6 +129,7 @@ async fn one_use(
         delivery: held.delivery.clone(),
         variables: held.variables.clone(),
         destination: held.destination.clone(),
+        parts: held.parts.iter().map(|part| WireSecret(part.0.share())).collect(),
     };
     if answer.send(value).await.is_err() {
         return;

@@ -8,15 +8,17 @@
 //! The key of the fingerprints is the workspace's, and the server says it ([`Recent::know`]); until it has, nothing is
 //! leased and the cable waits ([`Recent::known`]), so that one secret has one placeholder everywhere.
 
-use model::Secret;
 use model::profile::Sought;
+use model::{Moment, Secret};
 use scrub::{Formats, FormatsError, Key, Scrubber};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 /// How long after its last lease a credential is still looked for.
 const KEPT: Duration = Duration::from_secs(3600);
+/// The longest life of a minted value that is reckoned with.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The credentials, and the scrubber made of them.
 pub(crate) struct Recent {
@@ -79,13 +81,31 @@ impl Recent {
         }
         kept.drop_old(now);
         if let Some(one) = kept.each.iter_mut().find(|one| one.value.expose() == credential.expose()) {
-            one.last = now;
+            one.last = one.last.max(now);
             return one.scrubber.clone();
         }
         let scrubber = of(kept.key.as_ref(), [(name, credential)]);
         let one = One { name: name.to_owned(), value: credential.share(), last: now, scrubber: scrubber.clone() };
         kept.each.push(one);
         kept.all = None;
+        scrubber
+    }
+
+    /// As [`Recent::note`], of what a vendor minted and what may open something for `lives` from `now` on: it is looked for
+    /// until an hour after that.
+    pub(crate) fn note_minted(
+        &self,
+        name: &str,
+        credential: &Secret<String>,
+        until: Option<Moment>,
+        now: Instant,
+    ) -> Scrubber {
+        let left = until.map_or(0, |until| until.since(Moment::from(SystemTime::now())));
+        let lives = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LONGEST);
+        let scrubber = self.note(name, credential, now);
+        if let Some(one) = self.kept().each.iter_mut().find(|one| one.value.expose() == credential.expose()) {
+            one.last = one.last.max(now + lives);
+        }
         scrubber
     }
 
@@ -150,6 +170,20 @@ mod tests {
         assert!(!recent.note("model/m", &key, start + KEPT / 2).is_empty());
         assert!(hidden(start + KEPT / 2 + KEPT));
         assert!(!hidden(start + KEPT / 2 + KEPT + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn what_was_minted_is_looked_for_until_an_hour_after_its_own_end() {
+        let recent = Recent::new().unwrap();
+        let start = Instant::now();
+        let hidden = |at: Instant| recent.scrubber(at).scrub_str("sk-canary-0123456789").starts_with("[scrubbed");
+        let key = Secret::new("sk-canary-0123456789".to_owned());
+        let until = Moment::from(SystemTime::now()).plus_ms(900_000);
+        recent.note_minted("capability/m", &key, Some(until), start);
+        // A use of it does not make that shorter.
+        recent.note("capability/m", &key, start);
+        assert!(hidden(start + KEPT + Duration::from_secs(800)));
+        assert!(!hidden(start + KEPT + Duration::from_secs(901)));
     }
 
     #[test]

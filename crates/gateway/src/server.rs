@@ -87,7 +87,7 @@ struct Shared {
     last_id: u64,
     questions: HashMap<u64, oneshot::Sender<Word>>,
     egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
-    git_questions: HashMap<u64, oneshot::Sender<git::Said>>,
+    git_questions: HashMap<u64, (RunId, oneshot::Sender<git::Said>)>,
     leases: leases::Leases,
     queue: VecDeque<Queued>,
     refusals: usize,
@@ -108,6 +108,17 @@ impl Server {
         let server = Arc::new(Self { shared: Mutex::default(), work: Notify::new(), recent });
         tokio::spawn(server.clone().keep(socket, said));
         server
+    }
+
+    /// One that talks to nobody, and believes that its server is there.
+    #[cfg(test)]
+    pub(crate) fn unconnected() -> Arc<Self> {
+        let shared = Shared { up: true, ..Shared::default() };
+        Arc::new(Self {
+            shared: Mutex::new(shared),
+            work: Notify::new(),
+            recent: Arc::new(Recent::new().expect("formats")),
+        })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -378,7 +389,7 @@ impl Shared {
             }
             FromGateway::AskGit { id, .. } => {
                 let id = *id;
-                let gone = self.git_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
+                let gone = self.git_questions.get(&id).is_none_or(|(_, asker)| asker.is_closed());
                 if gone {
                     self.git_questions.remove(&id);
                 }

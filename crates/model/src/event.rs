@@ -181,7 +181,15 @@ pub enum Event {
         bytes: u64,
         paths: Vec<String>,
         paths_count: u64,
+        /// The upstream did not have the commit before: a branch that stands there later was set by this push.
+        #[serde(default)]
+        fresh: bool,
+        /// Commits of it, new to the upstream, that are not the run's person's, or do not name the agent.
+        #[serde(default)]
+        others: u64,
     },
+    /// The run's agent proposes what it pushed, in its own words: untrusted. A person opens it, or the server does where the profile says so. (server)
+    PullRequestWanted { repository: String, branch: String, title: String, body: String },
     /// A proposal was opened for what the run pushed, for `person`; as whoever the repository's secret belongs to when `as_app`. (server)
     PullRequest {
         repository: String,
@@ -344,6 +352,14 @@ mod tests {
                 bytes: 3,
                 paths: vec!["a".into()],
                 paths_count: 1,
+                fresh: true,
+                others: 2,
+            },
+            Event::PullRequestWanted {
+                repository: "app".into(),
+                branch: "pr/a/b".into(),
+                title: "t".into(),
+                body: "b".into(),
             },
             Event::PullRequest {
                 repository: "app".into(),

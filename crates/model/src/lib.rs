@@ -3,13 +3,15 @@
 //!
 //! Read [`id`] (who is who), [`run`] (one unit of work), [`event`] (what can
 //! happen in one), [`profile`] (what one may be), [`egress`] (what one may reach), [`capability`] (what one may
-//! use without having it), [`image`] (what a registry has), then [`secret`].
+//! use without having it), [`mint`] (what a vendor makes narrower keys of), [`image`] (what a registry has), then
+//! [`secret`].
 
 pub mod capability;
 pub mod egress;
 pub mod event;
 pub mod id;
 pub mod image;
+pub mod mint;
 pub mod money;
 pub mod profile;
 pub mod provider;
@@ -24,7 +26,7 @@ pub use id::{BoxId, GrantId, LeaseId, PersonId, RunId, WorkspaceId};
 pub use money::MicroDollars;
 pub use profile::{Limits, Profile};
 pub use provider::{Dialect, Usage};
-pub use repository::{Forge, Repository};
+pub use repository::{Author, Authors, Forge, Proposals, Repository};
 pub use run::{Outcome, RunState};
 pub use secret::Secret;
 pub use time::Moment;

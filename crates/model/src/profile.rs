@@ -88,6 +88,9 @@ pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"
 /// The tool by which our agent asks for leases. It has it where its profile has capabilities, and nowhere else.
 pub const LEASE_TOOL: &str = "lease";
 
+/// The tool by which our agent proposes what it pushed. It has it where a repository of its profile takes pushes.
+pub const PROPOSE_TOOL: &str = "propose";
+
 impl Default for Profile {
     fn default() -> Self {
         Self {

@@ -36,6 +36,67 @@ pub struct Repository {
     /// their own there. Its text says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proposals_as_app: bool,
+    /// Who opens the pull request that an agent proposes.
+    #[serde(default, skip_serializing_if = "Proposals::is_usual")]
+    pub proposals: Proposals,
+    /// Whose commits a run may push.
+    #[serde(default, skip_serializing_if = "Authors::is_usual")]
+    pub authors: Authors,
+}
+
+/// Who opens a pull request that an agent proposes. Whose identity it is opened under is the same either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proposals {
+    /// A person does, who has read what it says.
+    #[default]
+    Person,
+    /// It is opened at once, on the agent's word.
+    Agent,
+}
+
+impl Proposals {
+    fn is_usual(&self) -> bool {
+        *self == Self::Person
+    }
+}
+
+/// Whose commits a run may push.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authors {
+    /// Those by the run's person, and of an agent's run those alone that name the agent. What the upstream has already is
+    /// anybody's.
+    #[default]
+    Person,
+    /// Anybody's. What is another's is on the record.
+    Any,
+}
+
+impl Authors {
+    fn is_usual(&self) -> bool {
+        *self == Self::Person
+    }
+}
+
+/// Who is to be the author and the committer of what a run commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    /// The person's name, as git writes it into a commit.
+    pub name: String,
+    /// Their address there.
+    pub email: String,
+    /// The line that names the agent, where one makes the commits: whole, among the last lines of each message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trailer: Option<String>,
+}
+
+impl Author {
+    /// The identity, as it stands in a commit's lines `author` and `committer` before the time.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("{} <{}>", self.name, self.email)
+    }
 }
 
 /// What serves a repository, and how it wants to be asked.

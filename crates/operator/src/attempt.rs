@@ -18,6 +18,7 @@ use crate::pull::Absent;
 use crate::pump::{Over, last_words, pump};
 use crate::repo::Rein;
 use crate::repo::clone::{self, Cloning};
+use crate::repo::serve::Served;
 use crate::runs::{Kept, Run, interrupted};
 use crate::stood::{Stood, wished};
 use crate::tell::{pipes, write};
@@ -25,7 +26,7 @@ use crate::walls::{drift, judge};
 use api::inbox::{AgentTask, Done, Hello, ToRunner, WORKSPACE};
 use api::link::{Launch, LaunchClone};
 use model::event::Exit;
-use model::profile::{LEASE_TOOL, Limits, TOOLS};
+use model::profile::{LEASE_TOOL, Limits, PROPOSE_TOOL, TOOLS};
 use model::run::RunKind;
 use model::{Event, Outcome, RunId};
 use sandbox::BoxPlan;
@@ -185,6 +186,13 @@ impl Attempt {
         }
     }
 
+    /// The run's repository on this host, as its box may read it, and push its own branch to it. A clone of one at a git host is
+    /// not: that host is asked.
+    fn repository(&self) -> Option<Served> {
+        let (path, branch) = (self.launch.repo.as_ref()?, branch(&self.launch)?);
+        self.launch.clone.is_none().then(|| Served::new(&self.means.repo.exe, path, branch))
+    }
+
     /// Waits for something that may be given up in the middle.
     async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Finish> {
         tokio::select! {
@@ -272,6 +280,9 @@ impl Attempt {
         self.say(&Event::Attempt { attempt: self.launch.attempt, box_id: made.box_id, uid }).await?;
         let line = self.means.cable.attach(&self.run.id, made.listener).await;
         let line = Arc::new(line.map_err(|e| self.broke(e))?);
+        if let Some(repository) = self.repository() {
+            line.serves(repository);
+        }
         let (stdin, stdout, stderr) = pipes(made.stdin, made.stdout, made.stderr).map_err(|e| failed(e.to_string()))?;
         let words = Own(tokio::spawn(last_words(stderr)));
         let (said, hello) = oneshot::channel();
@@ -353,7 +364,8 @@ impl Attempt {
         let launch = &self.launch;
         let limits = Limits { seconds: self.seconds, ..launch.profile.limits.clone() };
         let Some(agent) = launch.agent.as_ref().filter(|_| launch.kind == RunKind::Agent) else {
-            return ToRunner::Exec { argv: launch.argv.clone(), cwd: WORKSPACE.into(), limits };
+            let (argv, lease) = (launch.argv.clone(), launch.lease.clone());
+            return ToRunner::Exec { argv, cwd: WORKSPACE.into(), limits, lease };
         };
         let profile = &launch.profile;
         let mut tools = profile.tools.clone();
@@ -365,7 +377,11 @@ impl Attempt {
             tools.push(LEASE_TOOL.to_owned());
             instructions = format!("{instructions}\n\n{}", model::capability::told(&profile.capability));
         }
-        instructions.push_str(&of_git(launch));
+        if branch(launch).is_some() && profile.repository.iter().any(|row| row.secret.is_some()) {
+            tools.push(PROPOSE_TOOL.to_owned());
+        }
+        let base = self.run.kept().and_then(|kept| kept.base);
+        instructions.push_str(&of_git(launch, base.as_deref()));
         ToRunner::Agent(AgentTask {
             task: agent.task.clone(),
             handle: agent.handle.clone(),
@@ -591,15 +607,29 @@ impl Attempt {
     }
 }
 
-/// How git is used, where there is a way to a repository.
-fn of_git(launch: &Launch) -> String {
-    let Some((_, branch)) = launch.variables.iter().find(|(name, _)| name == BRANCH) else { return String::new() };
+/// The branch that is a run's own, where there is a way to a repository.
+fn branch(launch: &Launch) -> Option<&str> {
+    launch.variables.iter().find(|(name, _)| name == BRANCH).map(|(_, branch)| branch.as_str())
+}
+
+/// How git is used, where there is a way to a repository. `base` is the commit that the worktree began with.
+fn of_git(launch: &Launch, base: Option<&str>) -> String {
+    let Some(branch) = branch(launch) else {
+        return "\n\nGit has no remote in this run.\n".to_owned();
+    };
+    let agent = launch.agent.as_ref().map_or("agent", |agent| agent.model.name.as_str());
+    let propose = if launch.profile.repository.iter().any(|row| row.secret.is_some()) {
+        " After your last push, call `propose` with a title and a text for the pull request."
+    } else {
+        ""
+    };
     format!(
         "\n\nGit has a remote in this run, origin, which is read and pushed to without any credential of yours. The \
-         worktree begins without history; `git fetch --depth 50 origin HEAD && git reset -q FETCH_HEAD` gives it its own. \
-         Commit what you changed and `git push origin HEAD`: the only branch that may be pushed is {branch}, on which you \
-         are. End each commit's message with a line `Agent: volary/{}`. A person reviews and merges.\n",
-        launch.agent.as_ref().map_or("agent", |agent| agent.model.name.as_str())
+         worktree begins without history; `git fetch --depth 50 origin {} && git reset -q FETCH_HEAD` gives it its own, and \
+         `git fetch --unshallow` all of it. To have a change looked at, commit it and `git push origin HEAD`: the only branch \
+         that may be pushed is {branch}, on which you are. Each commit has the author that git is set to here, and is made \
+         with `git commit --trailer 'Agent: volary/{agent}'`; others are not pushed.{propose} A person reviews and merges.\n",
+        base.unwrap_or("HEAD")
     )
 }
 

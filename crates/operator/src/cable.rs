@@ -7,13 +7,14 @@
 //!
 //! Read [`Cable::keep`] (dialling), [`Cable::attach`], then [`Attachment::hear`] and [`Cable::scrub_text`].
 
+use crate::repo::serve::Served;
 use crate::runs::locked;
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use model::RunId;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
-    SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -70,6 +71,8 @@ struct Held {
     heard: HashMap<u64, (Heard, oneshot::Sender<Vec<String>>)>,
     attaches: HashMap<RunId, oneshot::Sender<Result<Option<String>, CableError>>>,
     doors: HashMap<RunId, OwnedFd>,
+    /// Repositories that are served to their runs.
+    repositories: HashMap<RunId, Arc<Served>>,
 }
 
 /// One connection.
@@ -213,6 +216,7 @@ impl Drop for Closing {
         held.scrubs.clear();
         held.heard.clear();
         held.attaches.clear();
+        held.repositories.clear();
         drop(held);
         self.line.send_replace(None);
     }
@@ -236,7 +240,11 @@ pub struct Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let door = locked(&self.line.held).doors.remove(&self.run);
+        let (door, served) = {
+            let mut held = locked(&self.line.held);
+            (held.doors.remove(&self.run), held.repositories.remove(&self.run))
+        };
+        drop(served);
         if let Some(door) = door {
             shut(&door);
             let detach = ToCable::Detach { run: self.run.clone() };
@@ -255,6 +263,14 @@ impl Attachment {
     pub async fn lost(&self) {
         let mut lost = self.line.lost.clone();
         while lost.changed().await.is_ok() {}
+    }
+
+    /// Has the gateway's requests for this run's repository answered from here on.
+    pub fn serves(&self, repository: Served) {
+        let mut held = locked(&self.line.held);
+        if !held.over {
+            held.repositories.insert(self.run.clone(), Arc::new(repository));
+        }
     }
 
     /// Hands the next event of the box to the scrubber, or none at its end; what is to be kept for it comes through what
@@ -372,17 +388,23 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
     loop {
         let packet = fd
             .async_io(Interest::READABLE, |fd| {
+                let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut beside = RecvAncillaryBuffer::new(&mut room);
                 let mut into = [IoSliceMut::new(&mut space)];
-                let got = rustix::net::recvmsg(fd, &mut into, &mut Default::default(), RecvFlags::empty())?;
+                let got = rustix::net::recvmsg(fd, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
                 if got.flags.contains(ReturnFlags::TRUNC) {
                     return Err(Errno::MSGSIZE.into());
                 }
-                Ok(got.bytes)
+                let socket = beside.drain().find_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+                    _ => None,
+                });
+                Ok((got.bytes, socket))
             })
             .await;
-        let message = match packet {
-            Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
-            Ok(n) => serde_json::from_slice::<FromCable>(&space[..n]),
+        let (message, socket) = match packet {
+            Ok((0, _)) => return io::ErrorKind::UnexpectedEof.into(),
+            Ok((n, socket)) => (serde_json::from_slice::<FromCable>(&space[..n]), socket),
             Err(e) => return e,
         };
         let mut held = locked(held);
@@ -393,6 +415,12 @@ async fn receive_all(fd: &AsyncFd<OwnedFd>, held: &Mutex<Held>) -> io::Error {
             }
             Ok(FromCable::Refused { run, why }) => {
                 drop(held.attaches.remove(&run).map(|waiting| waiting.send(Err(CableError::Refused(why)))));
+            }
+            Ok(FromCable::Repository { run }) => {
+                // Of a run that has none, or is over, the socket is closed here.
+                if let (Some(served), Some(socket)) = (held.repositories.get(&run), socket) {
+                    served.serve(socket);
+                }
             }
             Ok(FromCable::Scrubbed { id, text, more }) => {
                 if let Some((mut whole, waiting)) = held.scrubs.remove(&id) {

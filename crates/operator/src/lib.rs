@@ -53,8 +53,8 @@ pub struct Config {
 /// Works until the process is ended. Boxes that an earlier operator left are reaped first, so that none lives that
 /// no run owns; their runs are neither live nor ended then, and the first hello says so.
 ///
-/// The binary that calls this must answer `process box-helper`, `process repo-read`, `process repo-import` and
-/// `process repo-clone`.
+/// The binary that calls this must answer `process box-helper`, `process repo-read`, `process repo-import`, `process repo-clone`
+/// and `process repo-serve`.
 ///
 /// # Errors
 /// When the folder, the engine or a journal cannot be opened. Afterwards it does not return.

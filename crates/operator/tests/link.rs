@@ -66,6 +66,7 @@ fn launch(run: &str) -> Launch {
         import: false,
         agent: None,
         argv: vec!["true".into()],
+        lease: None,
         handle: None,
         history: vec![],
         answered: vec![],

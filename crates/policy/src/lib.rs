@@ -5,7 +5,8 @@
 //!
 //! Read [`access`] (who may ask for what), [`egress`] (which addresses exist for us),
 //! [`model_call`] (what a model call may carry), [`git`] (what a run may do with a repository), [`budget`] (what it
-//! may cost), [`delivery`] (how a credential may travel), then [`lease`] (for how long it may be used).
+//! may cost), [`delivery`] (how a credential may travel), [`lease`] (for how long it may be used), then [`minters`]
+//! (of which keys narrower ones are made).
 
 pub mod access;
 pub mod budget;
@@ -13,6 +14,7 @@ pub mod delivery;
 pub mod egress;
 pub mod git;
 pub mod lease;
+pub mod minters;
 pub mod model_call;
 pub mod providers;
 mod refusal;

@@ -170,14 +170,14 @@ pub async fn prepare(context: &Context, lease: &str, argv: &[String], id: &str) 
 }
 
 fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::Result<Bearer> {
-    let Given { value, secret, delivery, variables, destination, used } = given;
+    let Given { value, secret, delivery, variables, destination, parts, used } = given;
     let named = if secret.is_empty() { "handle".to_owned() } else { secret };
     // Git is told the two parts of `user:password`, and a command may say the second alone.
     let password = match (&delivery, scrub::password(value.expose())) {
         (Delivery::GitHelper, Some(password)) => Some(long_enough(password)?),
         _ => None,
     };
-    let known = std::iter::once(value.share()).chain(password);
+    let known = std::iter::once(value.share()).chain(password).chain(parts);
     let scrubber = Scrubber::new(known.map(|value| (named.clone(), value)));
     if delivery == Delivery::Proxy {
         let names = variables.into_iter().chain([api::inbox::HANDLE.to_owned()]);

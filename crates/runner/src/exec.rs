@@ -5,20 +5,30 @@ use crate::command::{self, Request, Running};
 use crate::met;
 use api::inbox::{Done, ToRunner};
 use base64::Engine;
-use model::Limits;
 use model::event::Exit;
+use model::{LeaseId, Limits};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-/// Runs the command to its end. The run's `handle`, where there is one, is in its environment and in no other's.
+/// The one command.
+pub struct Task {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Directory.
+    pub cwd: String,
+    /// The run's handle, in its environment and in no other's; under a lease the command is given what that is of instead.
+    pub handle: Option<String>,
+    /// The lease under which it runs.
+    pub lease: Option<LeaseId>,
+}
+
+/// Runs the command to its end.
 pub async fn run(
     context: &Rc<Context>,
-    argv: Vec<String>,
-    cwd: String,
-    handle: Option<String>,
+    Task { argv, cwd, handle, lease }: Task,
     limits: Limits,
     inbox: mpsc::Receiver<ToRunner>,
 ) -> Done {
@@ -29,7 +39,7 @@ pub async fn run(
         cwd,
         tool_call: None,
         kept_first: false,
-        lease: None,
+        lease: lease.map(|lease| lease.to_string()),
         stdin: true,
         keep: 0,
     };
@@ -47,6 +57,7 @@ pub async fn run(
         }
     };
     feeding.abort();
+    context.line.flush().await;
     let (done, beside) = (exit == Exit::Code { code: 0 }, begun.running.beside());
     let reason = if beside.is_empty() { String::new() } else { met::whole(&exit, &beside) };
     Done { exit, task_done: done, reason }
@@ -58,7 +69,11 @@ async fn feed(mut inbox: mpsc::Receiver<ToRunner>, mut stdin: Option<pipe::Sende
     while let Some(message) = inbox.recv().await {
         match message {
             ToRunner::Input { data_b64 } => {
-                let piece = base64::engine::general_purpose::STANDARD.decode(data_b64).unwrap_or_default();
+                let Ok(piece) = base64::engine::general_purpose::STANDARD.decode(data_b64) else {
+                    // Half an input must not pass for a whole one.
+                    running.kill("killed: a piece of its input was not what the platform sends");
+                    continue;
+                };
                 if let Some(pipe) = &mut stdin
                     && pipe.write_all(&piece).await.is_err()
                 {

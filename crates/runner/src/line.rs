@@ -39,6 +39,10 @@ pub fn connect() -> std::io::Result<std::net::TcpStream> {
 /// The connection, shared by all who ask.
 pub struct Line {
     to: mpsc::UnboundedSender<FromRunner>,
+    /// Messages that were given to be written.
+    said: Cell<u64>,
+    /// How many of them are; all of them once the connection is gone.
+    written: watch::Sender<u64>,
     last: Cell<u64>,
     asked: RefCell<HashMap<u64, oneshot::Sender<Result<Given, String>>>>,
     /// Uses under way, and who is told that one is over. None once the connection is gone.
@@ -57,6 +61,8 @@ pub struct Given {
     pub variables: Vec<String>,
     /// What it is for.
     pub destination: String,
+    /// What in the value opens something by itself.
+    pub parts: Vec<Secret<String>>,
     /// The use, which is over when this is dropped.
     pub used: Use,
 }
@@ -71,6 +77,8 @@ impl Line {
         let (say, said) = mpsc::unbounded_channel();
         let line = Rc::new(Self {
             to: say,
+            said: Cell::new(0),
+            written: watch::Sender::new(0),
             last: Cell::new(0),
             asked: RefCell::default(),
             used: RefCell::new(Some(HashMap::new())),
@@ -88,11 +96,26 @@ impl Line {
         let id = self.last.get() + 1;
         self.last.set(id);
         let (tell, told) = oneshot::channel();
-        if self.used.borrow().is_none() || self.to.send(FromRunner::Use { id, lease, by }).is_err() {
+        if self.used.borrow().is_none() || !self.send(FromRunner::Use { id, lease, by }) {
             return Err(GONE.into());
         }
         self.asked.borrow_mut().insert(id, tell);
         told.await.unwrap_or_else(|_| Err(GONE.into()))
+    }
+
+    /// Gives a message to be written; false when there is no gateway any more.
+    fn send(&self, message: FromRunner) -> bool {
+        self.said.set(self.said.get() + 1);
+        self.to.send(message).is_ok()
+    }
+
+    /// Comes when all that was said is written, or nobody is there to read it. Before that a box must not end: the gateway
+    /// would hear that a use broke off which was over.
+    pub async fn flush(&self) {
+        let all = self.said.get();
+        let mut written = self.written.subscribe();
+        // The sender lives as long as this.
+        drop(written.wait_for(|written| *written >= all).await);
     }
 
     async fn say(self: Rc<Self>, mut to: OwnedWriteHalf, mut said: mpsc::UnboundedReceiver<FromRunner>) {
@@ -100,6 +123,7 @@ impl Line {
             if frame::write(&mut to, &message).await.is_err() {
                 break;
             }
+            self.written.send_modify(|written| *written = written.saturating_add(1));
         }
         self.gone();
     }
@@ -107,13 +131,14 @@ impl Line {
     async fn hear(self: Rc<Self>, mut from: OwnedReadHalf) {
         while let Ok(message) = frame::read::<ToRunner>(&mut from).await {
             match message {
-                ToRunner::Value { id, value, secret, delivery, variables, destination } => {
+                ToRunner::Value { id, value, secret, delivery, variables, destination, parts } => {
                     let (tell, over) = watch::channel(false);
                     if let Some(used) = &mut *self.used.borrow_mut() {
                         used.insert(id, tell);
                     }
                     let used = Use { line: Rc::clone(&self), id, over, outcome: Cell::new(LeaseEnd::Broken) };
-                    let given = Given { value: value.0, secret, delivery, variables, destination, used };
+                    let parts = parts.into_iter().map(|part| part.0).collect();
+                    let given = Given { value: value.0, secret, delivery, variables, destination, parts, used };
                     self.answer(id, Ok(given));
                 }
                 ToRunner::Denied { id, rule, why } => self.answer(id, Err(format!("{why} ({rule})"))),
@@ -137,6 +162,7 @@ impl Line {
 
     /// Whoever waits is told, and what uses a value is ended.
     fn gone(&self) {
+        self.written.send_replace(u64::MAX);
         drop(self.used.borrow_mut().take());
         drop(std::mem::take(&mut *self.asked.borrow_mut()));
     }
@@ -170,6 +196,6 @@ impl Drop for Use {
             used.remove(&self.id);
         }
         // Without a gateway there is nobody to tell.
-        drop(self.line.to.send(FromRunner::End { id: self.id, outcome: self.outcome.get() }));
+        self.line.send(FromRunner::End { id: self.id, outcome: self.outcome.get() });
     }
 }

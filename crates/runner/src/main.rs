@@ -142,7 +142,9 @@ async fn serve(walls: &'static walls::Walls, line: std::net::TcpStream, hello: H
     let context = Rc::new(Context { outbox, reaper, met, walls, door, authority: trusted, variables, line });
     let done = match first {
         Some(ToRunner::Agent(task)) => agent::run(&context, task, inbox).await,
-        Some(ToRunner::Exec { argv, cwd, limits }) => exec::run(&context, argv, cwd, handle, limits, inbox).await,
+        Some(ToRunner::Exec { argv, cwd, limits, lease }) => {
+            exec::run(&context, exec::Task { argv, cwd, handle, lease }, limits, inbox).await
+        }
         Some(ToRunner::Cancel) => cancelled_before_start(),
         Some(
             ToRunner::Trust { .. }

@@ -57,6 +57,8 @@ pub struct Inner {
     pub warm: crate::warm::Wanted,
     /// What this process knows of OAuth connections beyond their rows.
     pub connections: crate::connections::Desk,
+    /// Who ends what vendors minted for leases.
+    pub mints: crate::mint::Desk,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
     /// Held while a profile's file is changed.
@@ -102,6 +104,7 @@ impl App {
             heads: crate::heads::Heads::default(),
             warm: crate::warm::Wanted::new(house.warm),
             connections: crate::connections::Desk::default(),
+            mints: crate::mint::Desk::default(),
             placing: tokio::sync::Mutex::new(()),
             editing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
@@ -147,13 +150,14 @@ impl App {
     pub async fn renew_scrubber(&self) -> Result<(), Fault> {
         let mut values = Vec::new();
         for row in self.store.secrets().await? {
-            match self.keys.open_secret(&row) {
+            match self.keys.open_key(&row) {
                 Ok(value) => values.push((row.name, value)),
                 // What does not open here is given to nobody either, so it cannot come back.
                 Err(e) => tracing::error!("the secret {} cannot be opened ({e}); set it anew", row.name),
             }
         }
         values.extend(crate::connections::values(self).await?);
+        values.extend(crate::mint::values(self).await?);
         let values = scrub::with_passwords(values);
         *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
             Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);

@@ -6,14 +6,15 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{leases, now, profiles, record};
+use crate::{connections, leases, now, profiles, record};
+use api::http::ExecLease;
 use model::Profile;
-use model::capability::Variable;
+use model::capability::{Capability, Variable};
 use policy::Refusal;
 use serde_json::json;
 use std::borrow::Cow;
-use store::StoreError;
 use store::chain::By;
+use store::{StoreError, Tx};
 
 /// The profile that a run is to have, when nothing of it would bring a key into a box, and each capability has its secret.
 ///
@@ -29,7 +30,7 @@ pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, 
             return Err(fault);
         }
     };
-    let said = match holds_a_value(app, &profile) {
+    let said = match holds_a_value(app, &profile)? {
         Err(no) => Err(no),
         Ok(()) => secrets(app, caller, &profile).await?,
     };
@@ -40,6 +41,45 @@ pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, 
             refused(app, caller, name, no.rule, &message).await?;
             Err(Fault::bad(no.rule, message))
         }
+    }
+}
+
+/// The secret that a row of a profile's table names by `capability`: that of the capability of this name, a connection's
+/// token, or what stands under `capability/` in the vault.
+#[must_use]
+pub fn secret_of(capabilities: &[Capability], name: &str) -> String {
+    match capabilities.iter().find(|row| row.name == name) {
+        Some(row) => row.secret.clone(),
+        None if connections::named(name).is_some() => name.to_owned(),
+        None => format!("capability/{name}"),
+    }
+}
+
+/// The capability and the destination of the lease that an exec's command is to have. The word on it is [`leases::ask`]'s.
+///
+/// # Errors
+/// 400 that says which there are.
+pub fn exec_lease(profile: &Profile, wish: ExecLease) -> Result<(String, String), Fault> {
+    let no = |message: String| Err(Fault::bad("run.lease", message));
+    let ExecLease { capability: name, destination } = wish;
+    let Some(row) = profile.capability.iter().find(|row| row.name == name) else {
+        let names: Vec<&str> = profile.capability.iter().map(|row| row.name.as_str()).collect();
+        let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return no(format!("The profile has no capability {:?}; it has {has}.", record::short(&name)));
+    };
+    if row.executables.is_empty() {
+        return no(format!(
+            "The gateway alone uses the capability {name:?}: no command is given anything by a lease of it. Show it              ${}, which every `volary exec` finds.",
+            api::inbox::HANDLE
+        ));
+    }
+    if connections::named(&row.secret).is_some() {
+        return no(format!("The capability {name:?} is of a connection; an agent asks for leases of those."));
+    }
+    match (destination, &row.destinations[..]) {
+        (Some(destination), _) => Ok((name, destination)),
+        (None, [only]) => Ok((name, only.clone())),
+        (None, several) => no(format!("The capability {name:?} is for one of {}: name it.", several.join(", "))),
     }
 }
 
@@ -55,7 +95,10 @@ async fn refused(app: &App, caller: &Caller, profile: &str, rule: &str, why: &st
 }
 
 /// Whether some text of the profile is, or looks like, a value that is to stay in the vault.
-fn holds_a_value(app: &App, profile: &Profile) -> Result<(), Refusal> {
+///
+/// # Errors
+/// A profile that cannot be written down, and so not be looked through.
+fn holds_a_value(app: &App, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
     let scrubber = app.scrubber();
     for (name, variable) in &profile.variables {
         if let Variable::Literal(text) = variable
@@ -65,26 +108,63 @@ fn holds_a_value(app: &App, profile: &Profile) -> Result<(), Refusal> {
                 "The literal of the variable {name} is a stored secret, or has the form of a credential. Store it, name it in a \
                  `[[capability]]`, and write {{ capability = \"…\" }}: the box gets a handle."
             );
-            return Err(Refusal::new("delivery.literal", why));
+            return Ok(Err(Refusal::new("delivery.literal", why)));
         }
     }
     // Everything else of it reaches a box, its agent or its engine, too. There only what is stored is known to be a secret.
-    let whole = serde_json::to_string(profile).unwrap_or_default();
-    match scrubber.values_alone().scrub_str(&whole) {
+    let whole = serde_json::to_string(profile).map_err(|e| Fault::ours("look the profile through", &e))?;
+    Ok(match scrubber.values_alone().scrub_str(&whole) {
         Cow::Owned(_) => {
             Err(Refusal::new("delivery.literal", "The value of a stored secret stands in it. Take it out."))
         }
         Cow::Borrowed(_) => Ok(()),
-    }
+    })
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
-    if profile.capability.is_empty() {
+    let (capabilities, rows, person) = (profile.capability.clone(), goes_to(profile), caller.person.to_string());
+    if capabilities.is_empty() && rows.is_empty() {
         return Ok(Ok(()));
     }
-    let (capabilities, person) = (profile.capability.clone(), caller.person.to_string());
     app.store
-        .write(move |tx| Box::pin(async move { leases::stored(tx, &capabilities, &person).await }))
+        .write(move |tx| {
+            Box::pin(async move {
+                if let Err(no) = leases::stored(tx, &capabilities, &person).await? {
+                    return Ok(Err(no));
+                }
+                for (name, host) in &rows {
+                    if let Err(no) = fits(tx, name, &person, host).await? {
+                        return Ok(Err(no));
+                    }
+                }
+                Ok(Ok(()))
+            })
+        })
         .await
         .map_err(|e: StoreError| Fault::from(e))
+}
+
+/// The secrets that a profile's rows send somewhere, by name, and the hosts that they are sent to.
+fn goes_to(profile: &Profile) -> Vec<(String, String)> {
+    let repositories = profile.repository.iter().filter_map(|row| {
+        let place = policy::git::Place::of(&row.url).ok()?;
+        Some((row.secret.clone()?, place.host))
+    });
+    let writes = profile.egress.write.iter().filter_map(|row| {
+        let host = policy::egress::Name::parse(&row.host).ok()?;
+        Some((secret_of(&profile.capability, &row.capability), host.as_str().to_owned()))
+    });
+    repositories.chain(writes).collect()
+}
+
+/// Whether a secret, as it is stored now for a person's runs, may go to `host`. One that is not there is not judged: that is
+/// said when it is used.
+async fn fits(tx: &mut Tx, name: &str, person: &str, host: &str) -> Result<Result<(), Refusal>, StoreError> {
+    if let Some(connection) = connections::named(name) {
+        return connections::fits(tx, connection, host).await;
+    }
+    Ok(match tx.secret_for(name, person).await? {
+        Some(secret) => crate::secrets::belongs(&secret, host),
+        None => Ok(()),
+    })
 }

@@ -8,11 +8,12 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{connections, git, grants, leases, now, random, record, runs, secrets};
+use crate::{connections, git, grants, leases, mint, now, random, record, runs, secrets};
 use api::grants::{
     EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, READS_AT_ONCE, READS_MS, READS_TOLD, WireSecret,
 };
 use aws_lc_rs::digest;
+use model::capability::Kind;
 use model::egress::Reads;
 use model::event::{OneRead, Verdict};
 use model::{Egress, Event, GrantId, Moment, RunId};
@@ -128,6 +129,8 @@ struct Granted {
     inside: bool,
     /// For a write: the secret, and the host and port that it is for.
     credential: Option<(SecretRow, String, u16)>,
+    /// Of a key of which others are minted: the lease that carries one.
+    carried: Option<mint::Carried>,
 }
 
 /// Judges one request, records the word and keeps the grant: all in one act.
@@ -146,15 +149,20 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
         // A token that is over is refreshed before the word; that it cannot be is said, and recorded, with it.
         drop(connections::refresh::ready(app, &connection).await);
     }
-    let at = now();
+    let (at, ours) = (now(), app.clone());
     let (word, last) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let mut row = tx.run(&ask.run).await?;
-                let word = judge(tx, &ask, row.as_ref(), known, at).await?;
+                let mut word = judge(tx, &ask, row.as_ref(), known, at).await?;
                 if matches!(word, Word::Newer { .. }) {
                     return Ok((word, None));
+                }
+                if let (Word::Granted(granted), Some(row)) = (&mut word, &row)
+                    && let Err(no) = carry(tx, &ours, granted, &ask, &row.person, at).await?
+                {
+                    word = Word::Denied(no);
                 }
                 if let Word::Granted(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
@@ -176,14 +184,14 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
                     reads => record::fields(json!({ "reads": reads, "ms": READS_MS })),
                 };
                 let last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, more).await?;
-                Ok::<_, StoreError>((word, last))
+                Ok::<_, Fault>((word, last))
             })
         })
         .await?;
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    let Granted { grant, credential, .. } = match word {
+    let Granted { grant, credential, carried, .. } = match word {
         Word::Newer { version, egress } => return Ok(EgressWord::Law { version, egress }),
         Word::Denied(no) => return Ok(EgressWord::Denied { rule: no.rule.to_owned(), why: no.why }),
         Word::Granted(granted) => *granted,
@@ -191,17 +199,62 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     let Some((secret, host, port)) = credential else {
         return Ok(EgressWord::Granted { grant: grant.id, credential: None });
     };
+    let broken = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
+    if let Some(carried) = carried {
+        return match mint::value(app, carried).await {
+            Ok(Ok(given)) => {
+                let (value, until) = (WireSecret(given.value), Some(given.until));
+                let credential = EgressCredential { value, secret: secret.name, host, port, until };
+                Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
+            }
+            Ok(Err(no)) => {
+                settle(app, &grant.id, broken).await?;
+                Ok(EgressWord::Denied { rule: no.rule.to_owned(), why: no.why })
+            }
+            Err(fault) => {
+                settle(app, &grant.id, broken).await?;
+                Err(fault)
+            }
+        };
+    }
     match app.keys.open_secret(&secret) {
         Ok(value) => {
-            let credential = EgressCredential { value: WireSecret(value), secret: secret.name, host, port };
+            let credential =
+                EgressCredential { value: WireSecret(value), secret: secret.name, host, port, until: None };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }
         Err(e) => {
             // The word was yes and recorded; nothing will leave.
-            settle(app, &grant.id, EgressOutcome { interrupted: true, ..EgressOutcome::default() }).await?;
+            settle(app, &grant.id, broken).await?;
             Err(Fault::ours("open the capability's secret", &e))
         }
     }
+}
+
+/// Has a lease carry what is minted of a write's secret, where that is a key of which others are: for what the request's
+/// path is about.
+async fn carry(
+    tx: &mut Tx,
+    app: &App,
+    granted: &mut Granted,
+    ask: &EgressAsk,
+    who: &str,
+    at: Moment,
+) -> Result<Result<(), Refusal>, Fault> {
+    let Some((secret, host, _)) = granted.credential.as_ref().filter(|(secret, ..)| mint::mints(secret)) else {
+        return Ok(Ok(()));
+    };
+    let path = target::absolute(&ask.target).map(|url| url.path.to_owned()).unwrap_or_default();
+    let plan = mint::of_request(secret, host, &path)
+        .and_then(|destination| mint::Plan::of(secret.clone(), &destination, mint::Access::Tool));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(no) => return Ok(Err(no)),
+    };
+    let what = format!("egress/{}", ask.capability.as_deref().unwrap_or_default());
+    Ok(mint::carry(tx, app, plan, (&ask.run, &what, Kind::Tool), who, at).await?.map(|carried| {
+        granted.carried = Some(carried);
+    }))
 }
 
 async fn judge(
@@ -246,7 +299,7 @@ async fn judge(
         .internal
         .iter()
         .any(|row| row.port == ask.port && Name::parse(&row.host).is_ok_and(|named| named.as_str() == ask.host));
-    Ok(Word::Granted(Box::new(Granted { grant, inside, credential })))
+    Ok(Word::Granted(Box::new(Granted { grant, inside, credential, carried: None })))
 }
 
 /// The secret of a write, when the row is one of this run's table and the handle this run's own.
@@ -277,7 +330,7 @@ async fn credential(
         refuse!("reads.no-allowance", "What a command is given for its lease is asked for one by one.");
     }
     if let Some(connection) = connections::named(&name) {
-        return connections::current(tx, connection, at).await;
+        return connections::current_at(tx, connection, &ask.host, at).await;
     }
     match tx.secret_for(&name, &row.person).await? {
         Some(secret) => Ok(secrets::belongs(&secret, &ask.host).map(|()| secret)),

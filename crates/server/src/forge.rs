@@ -8,23 +8,24 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::guard::Caller;
-use crate::{connections, git, now, platform, runs};
+use crate::{connections, git, leases, mint, now, platform, proposals, runs};
 use api::git::PullRequestView;
 use api::grants::WireSecret;
+use api::leases::LeaseEnd;
 use api::platform::{CallCredential, CallLimits, CallWord, CredentialForm, Method, PlatformCall, Purpose};
-use model::{Event, Forge, Repository, RunId, Secret};
-use policy::git::{Place, forge_of};
+use model::capability::Kind;
+use model::{Event, Forge, LeaseId, Repository, RunId, Secret};
+use policy::Refusal;
+use policy::git::{Place, forge_of, words};
 use serde_json::{Value, json};
 use store::StoreError;
 use store::runs::RunRow;
+use store::secrets::SecretRow;
 
 /// How long one call to a forge may take, in seconds.
 const SECONDS: u16 = 30;
 /// Longest answer of a forge, in bytes.
 const ANSWER: u32 = 1024 * 1024;
-/// Longest title, in characters.
-const TITLE: usize = 120;
 /// Longest task that a text repeats, in characters.
 const TASK: usize = 4000;
 
@@ -127,44 +128,72 @@ struct Credential {
     value: Secret<String>,
     /// It is not the person's own.
     as_app: bool,
+    /// Whose it is then, in words.
+    app: String,
+    /// The lease that carries it, where it was minted for this; over with the opening.
+    lease: Option<LeaseId>,
 }
 
-/// Opens a proposal for what a run pushed last to its own branch; gives the one that is open already, if there is one.
+/// What a person wants a proposal to say, in the place of what its agent, or the task, says.
+#[derive(Debug, Default)]
+pub struct Words {
+    /// One line.
+    pub title: Option<String>,
+    /// The text.
+    pub body: Option<String>,
+}
+
+/// Opens a proposal for what a run pushed last to its own branch, for `who`; gives the one that is open already, if there is
+/// one.
 ///
 /// # Errors
 /// 404 and 409 that say what is missing; 502 with the forge's status; the store's.
-pub async fn open(app: &App, caller: &Caller, run: &RunId) -> Result<PullRequestView, Fault> {
+pub async fn open(app: &App, who: &str, run: &RunId, said: Words) -> Result<PullRequestView, Fault> {
     let row = app.store.run(run).await?.ok_or_else(|| runs::unknown(run))?;
     let branch = git::branch_of(&row);
-    let reference = format!("refs/heads/{branch}");
-    let Some(pushed) = git::pushed(app, run).await?.into_iter().rev().find(|push| push.reference == reference) else {
-        let message =
-            format!("The run {run} has pushed nothing to its own branch {branch}, so there is nothing to propose.");
-        return Err(Fault::conflict("forge.nothing", message));
-    };
+    let (repository, commit) = proposals::pushed(app, run).await?;
+    let of_id = repository.id.clone();
     for entry in app.store.events_of_kind(run, "pull-request").await? {
         if let Event::PullRequest { repository, branch: of, url, number, .. } = entry.event()
-            && repository == pushed.repository
+            && repository == of_id
             && of == branch
         {
             return Ok(PullRequestView { url, number, already: true });
         }
     }
-    let rows = git::repositories(&row.profile)?;
-    let repository = rows.into_iter().find(|repository| repository.id == pushed.repository);
-    let repository =
-        repository.ok_or_else(|| Fault::conflict("git.repository", "The repository is not in the run's profile."))?;
     let api = Api::of(&repository)?;
     let credential = credential(app, &row, &repository, &api.host).await?;
-    let who = caller.person.to_string();
-    let known = ask(app, &who, api.call(Method::Get, "", None, &credential)).await?;
+    let opened = propose(app, who, &row, (repository, &commit, branch, said), &api, &credential).await;
+    if let Some(lease) = &credential.lease {
+        let outcome = if opened.is_ok() { LeaseEnd::Completed } else { LeaseEnd::Failed };
+        leases::ended(app, lease, outcome).await?;
+    }
+    opened
+}
+
+/// Asks the forge which branch it goes into, opens it, and keeps that it is open.
+async fn propose(
+    app: &App,
+    who: &str,
+    row: &RunRow,
+    (repository, commit, branch, said): (Repository, &str, String, Words),
+    api: &Api,
+    credential: &Credential,
+) -> Result<PullRequestView, Fault> {
+    let (who, run) = (who.to_owned(), &row.run);
+    let known = ask(app, &who, api.call(Method::Get, "", None, credential)).await?;
     let into = known.get("default_branch").and_then(Value::as_str).filter(|name| policy::git::is_reference(name));
     let Some(into) = into else {
         return Err(strange("The forge does not say which branch of the repository is the default one."));
     };
-    let (title, text) = words(&row, &pushed.new, credential.as_app);
+    let proposed = proposals::wanted(app, run, &repository.id, &branch).await?;
+    let app_said = credential.as_app.then_some(credential.app.as_str());
+    let (title, text) = worded(row, commit, app_said, proposed, said);
+    // Secrets that became known since it was proposed are known now.
+    let scrubber = app.scrubber();
+    let (title, text) = (scrubber.scrub_str(&title).into_owned(), scrubber.scrub_str(&text).into_owned());
     let (path, body) = api.opening(&branch, into, &title, &text);
-    let answer = ask(app, &who, api.call(Method::Post, path, Some(&body), &credential)).await?;
+    let answer = ask(app, &who, api.call(Method::Post, path, Some(&body), credential)).await?;
     let (number, url) = api.opened(&answer).ok_or_else(|| strange("The forge's answer names no proposal."))?;
     let event = Event::PullRequest {
         repository: repository.id,
@@ -232,26 +261,64 @@ async fn credential(app: &App, row: &RunRow, repository: &Repository, host: &str
         }
         Err(no) => return Err(Fault::conflict(no.rule, no.why)),
     };
+    if mint::mints(&secret) {
+        return minted(app, row, repository, secret).await;
+    }
     let value = app.keys.open_secret(&secret).map_err(|e| Fault::ours("open the repository's secret", &e))?;
-    Ok(Credential { name: secret.name, value, as_app: !own })
+    Ok(Credential { name: secret.name, value, as_app: !own, app: "an app".to_owned(), lease: None })
 }
 
-/// What a proposal says of itself. The task is the person's own words.
-fn words(row: &RunRow, commit: &str, as_app: bool) -> (String, String) {
-    let first = row.task.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("A change by an agent");
-    let title: String = first.chars().take(TITLE).collect();
-    let task: String = row.task.chars().take(TASK).collect();
-    let quoted: String = task.lines().map(|line| format!("> {line}\n")).collect();
-    let model = row.model.as_deref().unwrap_or("none");
+/// A token of an app's, minted for this repository and to open proposals there, and nothing else.
+async fn minted(app: &App, row: &RunRow, repository: &Repository, secret: SecretRow) -> Result<Credential, Fault> {
+    let no = |no: Refusal| Fault::conflict(no.rule, no.why);
+    let whose = mint::whose(&secret).unwrap_or_else(|| "an app".to_owned());
+    let (name, at, run, person) = (secret.name.clone(), now(), row.run.clone(), row.person.clone());
+    let plan = mint::Plan::of(secret, &git::destination(repository), mint::Access::Propose).map_err(no)?;
+    let (ours, what) = (app.clone(), format!("proposal/{}", repository.id));
+    let carried = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move { mint::carry(tx, &ours, plan, (&run, &what, Kind::Tool), &person, at).await })
+        })
+        .await?
+        .map_err(no)?;
+    let given = mint::value(app, carried).await?.map_err(no)?;
+    Ok(Credential { name, value: given.value, as_app: true, app: whose, lease: Some(given.lease) })
+}
+
+/// What a proposal says: the person's words, else the agent's, else the task; and what made it, opened by `as_app` if not
+/// under the person's own identity. No line of it is an order to a forge.
+fn worded(
+    row: &RunRow,
+    commit: &str,
+    as_app: Option<&str>,
+    proposed: Option<(String, String)>,
+    said: Words,
+) -> (String, String) {
+    let (agents_title, agents_body) = proposed.unzip();
+    let title = said.title.or(agents_title).unwrap_or_else(|| row.task.clone());
+    let is_agents = said.body.is_none() && agents_body.is_some();
+    let quoted = || row.task.chars().take(TASK).collect::<String>().lines().map(|line| format!("> {line}\n")).collect();
+    let text: String = said.body.or(agents_body).unwrap_or_else(quoted);
+    let (text, model) = (words::body(&text), row.model.as_deref().unwrap_or("none"));
     let mut text = format!(
-        "{quoted}\nMade by an agent (model {model}) in the volary run {} for {}, at commit {commit}. A person reviews and \
-         merges it.\n",
-        row.run, row.person
+        "{}\n\nMade by an agent (model {model}) in the volary run {} for {}, at commit {commit}. A person reviews and merges \
+         it.\n",
+        text.trim_end(),
+        row.run,
+        row.person
     );
-    if as_app {
-        text.push_str("\nOpened as an app, not by the person: an administrator allowed that for this repository.\n");
+    if is_agents {
+        text.push_str("\nThe text above is the agent's own.\n");
     }
-    (title, text)
+    if let Some(whose) = as_app {
+        text.push_str(&format!(
+            "\nOpened by {whose} for {}, who has no sign-in of their own here: an administrator allowed an app's identity for \
+             this repository.\n",
+            row.person
+        ));
+    }
+    (words::title(&title), words::harmless(&text))
 }
 
 async fn ask(app: &App, who: &str, call: PlatformCall) -> Result<Value, Fault> {
@@ -310,6 +377,23 @@ mod tests {
             assert_eq!((to, &body[head]), (path, &json!("pr/a/b")), "{url}");
         }
         assert_eq!(api("https://git.example/acme/app", "").err().unwrap().problem.code, "forge.plain");
+    }
+
+    #[test]
+    fn a_proposal_says_what_the_person_wants_else_the_agent_else_the_task_and_orders_nothing() {
+        let mut row = RunRow::new(RunId::parse("r").unwrap(), model::run::RunKind::Agent, model::Moment(0));
+        (row.task, row.person) = ("/merge it\n/approve".into(), "tess".into());
+        let agents = || Some(("Mend max".to_owned(), "It was smaller.\n/merge\r/close".to_owned()));
+        let (title, text) = worded(&row, "c1", None, None, Words::default());
+        assert_eq!(title, "\\/merge it");
+        assert!(text.starts_with("> /merge it\n> /approve\n") && !text.contains("agent's own"), "{text}");
+        let (title, text) = worded(&row, "c1", Some("the app X"), agents(), Words::default());
+        assert_eq!(title, "Mend max");
+        assert!(text.starts_with("It was smaller.\n\\/merge\n\\/close\n") && text.contains("agent's own"), "{text}");
+        assert!(text.contains("Opened by the app X") && text.contains("commit c1"), "{text}");
+        let mine = Words { title: Some("Mine".into()), body: Some("So it is.".into()) };
+        let (title, text) = worded(&row, "c1", None, agents(), mine);
+        assert!(title == "Mine" && text.starts_with("So it is.\n") && !text.contains("agent's own"), "{text}");
     }
 
     #[test]

@@ -8,17 +8,20 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{connections, grants, now, random, record, runs, secrets};
-use api::git::{GitAct, GitAsk, GitCredential, GitPush, GitWord};
+use crate::{connections, grants, leases, mint, now, proposals, random, record, runs, secrets};
+use api::git::{GitAct, GitAsk, GitCredential, GitPush, GitWord, Leased};
 use api::grants::{EgressOutcome, WireSecret};
+use model::capability::Kind;
 use model::event::Verdict;
-use model::{Event, Moment, Repository, RunId};
+use model::run::RunKind;
+use model::{Author, Authors, Event, Moment, Repository, RunId};
 use policy::Refusal;
-use policy::git::{Place, Update};
+use policy::git::{Place, Update, authors};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::grants::GrantRow;
+use store::leases::LeaseRow;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
@@ -41,8 +44,11 @@ struct Granted {
     grant: GrantRow,
     repository: Repository,
     secret: Option<SecretRow>,
+    /// Of a key of which others are minted: the lease that carries one.
+    carried: Option<mint::Carried>,
     base: Option<String>,
-    branch: String,
+    /// Of a push that begins.
+    leased: Option<(LeaseRow, Author)>,
 }
 
 /// The repositories of a run, as they were when it was accepted.
@@ -57,6 +63,19 @@ pub fn repositories(profile: &str) -> Result<Vec<Repository>, StoreError> {
     }
     let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "profile", why: e.to_string() };
     serde_json::from_str::<Kept>(profile).map(|kept| kept.repository).map_err(corrupt)
+}
+
+/// Every repository of a run: those of its profile, and the one on its host that it works on.
+#[must_use]
+pub fn with_local(row: &RunRow, rows: &[Repository]) -> Vec<Repository> {
+    let local = row.repo.as_deref().filter(|repo| !is_address(repo)).map(|_| policy::git::local());
+    rows.iter().cloned().chain(local).collect()
+}
+
+/// Who is to be the author of what a run commits.
+#[must_use]
+pub fn author_of(row: &RunRow) -> Author {
+    authors::author(&row.person, row.model.as_deref().filter(|_| row.kind == RunKind::Agent))
 }
 
 /// The branch that is a run's own.
@@ -93,20 +112,22 @@ pub fn address_of(row: &RunRow, rows: &[Repository]) -> Option<String> {
 #[must_use]
 pub fn variables(row: &RunRow, rows: &[Repository], handle: &str) -> Vec<(String, String)> {
     let door = format!("http://{}/git/", api::inbox::DOOR);
-    let branch = branch_of(row);
+    let (branch, author) = (branch_of(row), author_of(row));
     let mut settings = vec![
         (format!("http.{door}.extraHeader"), format!("Authorization: Bearer {handle}")),
         ("remote.origin.push".to_owned(), format!("HEAD:refs/heads/{branch}")),
-        ("user.name".to_owned(), row.person.clone()),
-        ("user.email".to_owned(), format!("{}@localhost", row.person)),
+        ("user.name".to_owned(), author.name),
+        ("user.email".to_owned(), author.email),
     ];
-    let own = row.repo.as_deref().and_then(|repo| find(rows, repo)).or(rows.first()).map(|own| own.id.as_str());
+    let own = row.repo.as_deref().and_then(|repo| find(rows, repo));
+    let own = own.or_else(|| rows.iter().find(|row| policy::git::is_local(row))).or(rows.first());
+    let own = own.map(|own| own.id.as_str());
     for repository in rows {
-        let Ok(place) = Place::of(&repository.url) else { continue };
+        let names = Place::of(&repository.url).map(|place| place.names()).unwrap_or_default();
         let key = format!("url.{door}{}.insteadOf", repository.id);
         // The remote that the box's own repository has is the run's, or the first of them.
         let origin = (own == Some(&repository.id) && repository.id != ORIGIN).then(|| format!("{door}{ORIGIN}"));
-        settings.extend(place.names().into_iter().chain(origin).map(|name| (key.clone(), name)));
+        settings.extend(names.into_iter().chain(origin).map(|name| (key.clone(), name)));
     }
     let mut all = vec![
         (BRANCH.to_owned(), branch),
@@ -134,8 +155,8 @@ pub async fn pushed(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
 async fn let_through(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
     let mut all = Vec::new();
     for entry in app.store.events_of_kind(run, "push").await? {
-        if let Event::Push { grant, repository, reference, new, .. } = entry.event() {
-            all.push(Pushed { grant, repository, reference, new, end: End::Unknown });
+        if let Event::Push { grant, repository, reference, new, fresh, .. } = entry.event() {
+            all.push(Pushed { grant, repository, reference, new, fresh, end: End::Unknown });
         }
     }
     if all.is_empty() {
@@ -163,6 +184,8 @@ pub struct Pushed {
     pub reference: String,
     /// What it became, or was to become.
     pub new: String,
+    /// The upstream had not had that before.
+    fresh: bool,
     end: End,
 }
 
@@ -192,6 +215,9 @@ impl End {
 /// # Errors
 /// When it could not be recorded; then it is not granted.
 pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
+    if let GitAct::Propose(proposal) = &ask.act {
+        return proposals::ask(app, &ask, proposal).await;
+    }
     let run = ask.run.clone();
     let scrubber = app.scrubber();
     if let Some(row) = app.store.run(&run).await?
@@ -204,12 +230,24 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
         GitAct::Push(_) => let_through(app, &run).await?,
         _ => Vec::new(),
     };
+    let ours = app.clone();
     let (word, last) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let mut row = tx.run(&ask.run).await?;
-                let word = judge(tx, &ask, row.as_ref(), &before, at).await?;
+                let mut word = judge(tx, &ask, row.as_ref(), &before, at).await?;
+                if let (Ok(granted), Some(row)) = (&mut word, &row)
+                    && let Err(no) = carry(tx, &ours, granted, &ask, &row.person, at).await?
+                {
+                    word = Err(no);
+                }
+                if let (Ok(granted), Some(row)) = (&mut word, &row) {
+                    match lease(tx, &ask, &granted.repository, granted.secret.as_ref(), at).await? {
+                        Ok(lease) => granted.leased = lease.map(|lease| (lease, author_of(row))),
+                        Err(no) => word = Err(no),
+                    }
+                }
                 if let Ok(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
                     if let Some(secret) = &granted.secret {
@@ -220,7 +258,7 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
                 let clean = |text: &str, most: usize| scrubber.scrub_str(text).chars().take(most).collect::<String>();
                 let mut verdict = verdict(&ask, &word);
                 (verdict.target, verdict.why) = (clean(&verdict.target, 256), clean(&verdict.why, 1000));
-                let mut last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, more(&ask)).await?;
+                let mut last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, more(&ask, &word)).await?;
                 if let (Ok(granted), GitAct::Push(push), Some(row)) = (&word, &ask.act, row.as_mut()) {
                     let paths = push.paths.iter().take(KEPT_PATHS).map(|path| clean(path, 1000)).collect();
                     let event = Event::Push {
@@ -232,37 +270,87 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
                         bytes: push.bytes,
                         paths,
                         paths_count: push.paths_count,
+                        fresh: push.fresh,
+                        others: push.others_count,
                     };
                     last = Some(tx.append_to(row, at, &event)?.n);
-                    tx.record(By::Gateway, at, "git.push", &row.person, pushed_fields(&ask.run, granted, push)).await?;
+                    tx.record(By::Gateway, at, "git.push", &row.person, pushed_fields(row, granted, push)).await?;
                 }
-                Ok::<_, StoreError>((word, last))
+                Ok::<_, Fault>((word, last))
             })
         })
         .await?;
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    let Granted { grant, repository, secret, base, branch } = match word {
+    let Granted { grant, repository, secret, carried, base, leased } = match word {
         Ok(granted) => granted,
         Err(no) => return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why }),
     };
-    let credential = match secret {
-        None => None,
-        Some(row) => match app.keys.open_secret(&row) {
+    let broken = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
+    let credential = match (secret, carried) {
+        (None, _) => None,
+        (Some(row), Some(carried)) => match mint::value(app, carried).await {
+            Ok(Ok(given)) => {
+                let user = policy::git::user_of(&repository);
+                let (value, until) = (WireSecret(given.value), Some(given.until));
+                Some(GitCredential { user, value, secret: row.name, until })
+            }
+            Ok(Err(no)) => {
+                crate::egress::settle(app, &grant.id, broken).await?;
+                return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why });
+            }
+            Err(fault) => {
+                crate::egress::settle(app, &grant.id, broken).await?;
+                return Err(fault);
+            }
+        },
+        (Some(row), None) => match app.keys.open_secret(&row) {
             Ok(value) => {
                 let user = policy::git::user_of(&repository);
-                Some(GitCredential { user, value: WireSecret(value), secret: row.name })
+                Some(GitCredential { user, value: WireSecret(value), secret: row.name, until: None })
             }
             Err(e) => {
                 // The word was yes and recorded; nothing will leave.
-                let outcome = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
-                crate::egress::settle(app, &grant.id, outcome).await?;
+                crate::egress::settle(app, &grant.id, broken).await?;
                 return Err(Fault::ours("open the repository's secret", &e));
             }
         },
     };
-    Ok(GitWord::Granted { grant: grant.id, repository: Box::new(repository), credential, branch, base })
+    let leased = leased.map(|(lease, author)| Leased { lease: lease.id, expires: lease.expires, author });
+    Ok(GitWord::Granted { grant: grant.id, repository: Box::new(repository), credential, base, leased })
+}
+
+/// Has a lease carry what is minted of the repository's secret, where that is a key of which others are: for this one
+/// repository, to read it or to push to it.
+async fn carry(
+    tx: &mut Tx,
+    app: &App,
+    granted: &mut Granted,
+    ask: &GitAsk,
+    who: &str,
+    at: Moment,
+) -> Result<Result<(), Refusal>, Fault> {
+    let Some(secret) = granted.secret.as_ref().filter(|secret| mint::mints(secret)) else { return Ok(Ok(())) };
+    let access = match &ask.act {
+        GitAct::Offer | GitAct::Push(_) => mint::Access::Write,
+        _ => mint::Access::Read,
+    };
+    let plan = match mint::Plan::of(secret.clone(), &destination(&granted.repository), access) {
+        Ok(plan) => plan,
+        Err(no) => return Ok(Err(no)),
+    };
+    let what = format!("git/{}", granted.repository.id);
+    Ok(mint::carry(tx, app, plan, (&ask.run, &what, Kind::GitPush), who, at).await?.map(|carried| {
+        granted.carried = Some(carried);
+    }))
+}
+
+/// A repository as a lease's destination: `HOST/OWNER/NAME`.
+#[must_use]
+pub fn destination(repository: &Repository) -> String {
+    let place = Place::of(&repository.url).ok();
+    place.map_or_else(String::new, |place| format!("{}/{}", place.host, place.path.trim_matches('/')))
 }
 
 async fn judge(
@@ -283,7 +371,7 @@ async fn judge(
     if let Err(no) = grants::own_handle(shown.as_ref(), &ask.run, at) {
         return Ok(Err(no));
     }
-    let rows = repositories(&row.profile)?;
+    let rows = with_local(row, &repositories(&row.profile)?);
     let Some(repository) = rows.iter().find(|repository| repository.id == ask.repository).cloned() else {
         let known: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -294,17 +382,19 @@ async fn judge(
         )
     };
     let branch = branch_of(row);
-    match &ask.act {
-        GitAct::Fetch | GitAct::Look => {}
-        GitAct::Offer if repository.secret.is_none() => {
+    let no = match &ask.act {
+        GitAct::Fetch | GitAct::Propose(_) => None,
+        GitAct::Offer if !policy::git::takes_pushes(&repository) => {
             refuse!("git.read-only", "The repository {:?} is one to read: nothing is pushed to it.", repository.id)
         }
-        GitAct::Offer => {}
-        GitAct::Push(push) => {
-            if let Err(no) = may_push(&repository, &branch, push, before) {
-                return Ok(Err(no));
-            }
+        GitAct::Offer => None,
+        GitAct::Look { reference, old, new } => {
+            policy::git::may_push(&repository, &branch, &Update { reference, old, new }).err()
         }
+        GitAct::Push(push) => may_push(&repository, &branch, push, before, &author_of(row)).err(),
+    };
+    if let Some(no) = no {
+        return Ok(Err(no));
     }
     let host = Place::of(&repository.url).map(|place| place.host).unwrap_or_default();
     let secret = match opener(tx, &repository, &row.person, &host, at).await? {
@@ -312,9 +402,34 @@ async fn judge(
         Err(no) => return Ok(Err(no)),
     };
     let own = row.repo.as_deref().and_then(|repo| find(&rows, repo)).is_some_and(|own| own.id == repository.id);
-    let base = row.base.clone().filter(|_| own);
+    let base = row.base.clone().filter(|_| own || policy::git::is_local(&repository));
     let grant = GrantRow::passage(random::grant_id(), ask.run.clone());
-    Ok(Ok(Granted { grant, repository, secret, base, branch }))
+    Ok(Ok(Granted { grant, repository, secret, carried: None, base, leased: None }))
+}
+
+/// The lease of a push: given when it begins, used when its pack goes on.
+async fn lease(
+    tx: &mut Tx,
+    ask: &GitAsk,
+    repository: &Repository,
+    secret: Option<&SecretRow>,
+    at: Moment,
+) -> Result<Result<Option<LeaseRow>, Refusal>, StoreError> {
+    let id = repository.id.as_str();
+    match &ask.act {
+        GitAct::Look { reference, .. } => {
+            let place = match destination(repository) {
+                place if place.is_empty() => "this host".to_owned(),
+                place => place,
+            };
+            let secret = secret.map(|row| row.name.as_str()).unwrap_or_default();
+            Ok(leases::push_begins(tx, &ask.run, (id, &place), secret, reference, at).await?.map(Some))
+        }
+        GitAct::Push(push) => {
+            Ok(leases::push_used(tx, &push.lease, &ask.run, (id, &push.reference), at).await?.map(|()| None))
+        }
+        GitAct::Fetch | GitAct::Offer | GitAct::Propose(_) => Ok(Ok(None)),
+    }
 }
 
 /// What opens a repository for a person, at `host`: their own value or the workspace's, or a connection's token. None for
@@ -331,7 +446,7 @@ pub async fn opener(
 ) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
     let Some(name) = &repository.secret else { return Ok(Ok(None)) };
     if let Some(connection) = connections::named(name) {
-        return Ok(connections::current(tx, connection, at).await?.map(Some));
+        return Ok(connections::current_at(tx, connection, host, at).await?.map(Some));
     }
     let Some(secret) = tx.secret_for(name, person).await? else {
         let why =
@@ -350,18 +465,27 @@ pub async fn freshen(app: &App, repository: &Repository) {
 }
 
 /// A push by the repository's row, the run's own branch, and what the run pushed before.
-fn may_push(repository: &Repository, branch: &str, push: &GitPush, before: &[Pushed]) -> Result<(), Refusal> {
+fn may_push(
+    repository: &Repository,
+    branch: &str,
+    push: &GitPush,
+    before: &[Pushed],
+    author: &Author,
+) -> Result<(), Refusal> {
     let update = Update { reference: &push.reference, old: &push.old, new: &push.new };
     policy::git::may_push(repository, branch, &update)?;
     let own = push.reference.strip_prefix("refs/heads/") == Some(branch);
-    // A push whose answer was lost may have been made: then the branch stands where that push was to set it.
+    // What the upstream says counts, not what the pusher believes.
+    let stands = push.there.as_deref().or(Some(push.old.as_str()).filter(|old| *old != ZERO));
+    // A push whose answer was lost may have been made: then the branch stands where that push was to set it. Where the
+    // upstream had that commit before, anybody may have set it there.
     let was_pushed =
         before.iter().filter(|p| p.repository == repository.id && p.reference == push.reference).any(|p| match p.end {
             End::Made => true,
-            End::Unknown => p.new == push.old,
+            End::Unknown => p.fresh && Some(p.new.as_str()) == stands,
             End::Refused => false,
         });
-    if own && push.old != ZERO && !was_pushed {
+    if own && stands.is_some() && !was_pushed {
         let why = format!("A branch {branch} is there already, and this run did not make it. Start another run.");
         return Err(Refusal::new("git.taken", why));
     }
@@ -380,6 +504,9 @@ fn may_push(repository: &Repository, branch: &str, push: &GitPush, before: &[Pus
         );
         return Err(Refusal::new("git.pipelines", why));
     }
+    if push.others_count > 0 && repository.authors == Authors::Person {
+        return Err(authors::refusal(author, &push.others, push.others_count, push.commits, push.onto.as_deref()));
+    }
     Ok(())
 }
 
@@ -387,8 +514,9 @@ fn verdict(ask: &GitAsk, word: &Result<Granted, Refusal>) -> Verdict {
     let (method, what, reference) = match &ask.act {
         GitAct::Fetch => ("FETCH", "fetch", ""),
         GitAct::Offer => ("OFFER", "fetch", ""),
-        GitAct::Look => ("LOOK", "fetch", ""),
+        GitAct::Look { reference, .. } => ("LOOK", "fetch", reference.as_str()),
         GitAct::Push(push) => ("PUSH", "push", push.reference.as_str()),
+        GitAct::Propose(_) => ("PROPOSE", "propose", ""),
     };
     let target = format!("/git/{} {reference}", record::short(&ask.repository));
     let base = Verdict {
@@ -409,7 +537,8 @@ fn verdict(ask: &GitAsk, word: &Result<Granted, Refusal>) -> Verdict {
             why: match &ask.act {
                 GitAct::Fetch => "A repository of the run's profile is read.".into(),
                 GitAct::Offer => "A repository of the run's profile is read, to push.".into(),
-                GitAct::Look => "A repository of the run's profile is read, to list what a push changes.".into(),
+                GitAct::Look { .. } => "A push begins: what it would change is listed first.".into(),
+                GitAct::Propose(_) => "What the run pushed is proposed.".into(),
                 GitAct::Push(push) => format!("A reference that is this run's; {} path(s) change.", push.paths_count),
             },
             grant: Some(granted.grant.id.to_string()),
@@ -420,20 +549,30 @@ fn verdict(ask: &GitAsk, word: &Result<Granted, Refusal>) -> Verdict {
 }
 
 /// What evidence says beside the verdict.
-fn more(ask: &GitAsk) -> Map<String, Value> {
-    match &ask.act {
-        GitAct::Push(push) => record::fields(json!({
+fn more(ask: &GitAsk, word: &Result<Granted, Refusal>) -> Map<String, Value> {
+    let lease = word.as_ref().ok().and_then(|granted| granted.leased.as_ref()).map(|(lease, _)| lease);
+    match (&ask.act, lease) {
+        (GitAct::Push(push), _) => record::fields(json!({
             "repository": ask.repository, "old": push.old, "new": push.new, "paths_count": push.paths_count,
-            "paths_sha256": push.paths_sha256,
+            "paths_sha256": push.paths_sha256, "lease": push.lease, "others": push.others_count,
+        })),
+        (GitAct::Look { .. }, Some(lease)) => record::fields(json!({
+            "repository": ask.repository, "lease": lease.id, "capability": lease.capability, "destination": lease.destination,
+            "reason": lease.reason, "secret": lease.secret, "expires": lease.expires,
         })),
         _ => record::fields(json!({ "repository": ask.repository })),
     }
 }
 
-fn pushed_fields(run: &RunId, granted: &Granted, push: &GitPush) -> Map<String, Value> {
+fn pushed_fields(run: &RunRow, granted: &Granted, push: &GitPush) -> Map<String, Value> {
+    let url = if policy::git::is_local(&granted.repository) {
+        run.repo.as_deref().unwrap_or_default()
+    } else {
+        &granted.repository.url
+    };
     record::fields(json!({
-        "run": run, "grant": granted.grant.id, "repository": granted.repository.id, "url": granted.repository.url,
-        "reference": push.reference, "old": push.old, "new": push.new, "bytes": push.bytes, "objects": push.objects,
+        "run": run.run, "grant": granted.grant.id, "lease": push.lease, "repository": granted.repository.id, "url": url,
+        "commits": push.commits, "others": push.others, "others_count": push.others_count, "reference": push.reference, "old": push.old, "new": push.new, "bytes": push.bytes, "objects": push.objects,
         "paths_count": push.paths_count, "paths_sha256": push.paths_sha256, "pipelines": push.pipelines.len(),
     }))
 }
@@ -445,9 +584,20 @@ mod tests {
     const A: &str = "1111111111111111111111111111111111111111";
 
     fn rule(more: &str, reference: &str, old: &str, paths: &[&str], before: &[Pushed]) -> &'static str {
+        judged(more, reference, old, paths, before, |_| {})
+    }
+
+    fn judged(
+        more: &str,
+        reference: &str,
+        old: &str,
+        paths: &[&str],
+        before: &[Pushed],
+        change: impl Fn(&mut GitPush),
+    ) -> &'static str {
         let text = format!(r#"{{"id":"app","url":"https://github.com/acme/app","secret":"capability/acme"{more}}}"#);
         let repository: Repository = serde_json::from_str(&text).unwrap();
-        let push = GitPush {
+        let mut push = GitPush {
             reference: reference.to_owned(),
             old: old.to_owned(),
             new: A.to_owned(),
@@ -457,8 +607,17 @@ mod tests {
             paths_count: paths.len() as u64,
             paths_sha256: String::new(),
             pipelines: Vec::new(),
+            lease: model::LeaseId::parse("lease").unwrap(),
+            there: None,
+            fresh: true,
+            commits: 2,
+            others: Vec::new(),
+            others_count: 0,
+            onto: None,
         };
-        may_push(&repository, "pr/tess/t", &push, before).map_or_else(|no| no.rule, |()| "")
+        change(&mut push);
+        let author = authors::author("tess", Some("worker"));
+        may_push(&repository, "pr/tess/t", &push, before, &author).map_or_else(|no| no.rule, |()| "")
     }
 
     #[test]
@@ -469,6 +628,7 @@ mod tests {
             repository: repository.into(),
             reference: mine.into(),
             new: A.into(),
+            fresh: true,
             end: End::Made,
         };
         assert_eq!(rule("", mine, ZERO, &["a"], &[]), "");
@@ -480,12 +640,13 @@ mod tests {
     #[test]
     fn a_run_goes_on_with_its_branch_after_a_push_whose_answer_was_lost_and_not_after_a_refused_one() {
         let mine = "refs/heads/pr/tess/t";
-        let after = |status, interrupted, new: &str| {
+        let of = |status, interrupted, new: &str, fresh| {
             let end = End::of(status, interrupted);
-            let before =
-                Pushed { grant: "g".into(), repository: "app".into(), reference: mine.into(), new: new.into(), end };
+            let (grant, repository, reference) = ("g".into(), "app".into(), mine.into());
+            let before = Pushed { grant, repository, reference, new: new.into(), fresh, end };
             rule("", mine, A, &["a"], &[before])
         };
+        let after = |status, interrupted, new: &str| of(status, interrupted, new, true);
         let other = "2222222222222222222222222222222222222222";
         assert_eq!(after(0, true, A), "", "no answer came");
         assert_eq!(after(200, true, A), "", "the report broke off");
@@ -495,6 +656,23 @@ mod tests {
         assert_eq!(after(200, false, other), "", "it is the run's own, whoever moved it on");
         assert_eq!(after(422, false, A), "git.taken", "the branch was there before");
         assert_eq!(after(403, true, A), "git.taken");
+        assert_eq!(of(0, true, A, false), "git.taken", "the upstream had that commit: another may have set it there");
+        assert_eq!(of(200, false, A, false), "", "the upstream said that it made it");
+    }
+
+    #[test]
+    fn what_the_upstream_says_of_the_branch_counts_and_not_what_a_box_believes() {
+        let mine = "refs/heads/pr/tess/t";
+        let there = |push: &mut GitPush| push.there = Some(A.into());
+        assert_eq!(judged("", mine, ZERO, &["a"], &[], there), "git.taken", "it says that there is none");
+    }
+
+    #[test]
+    fn commits_of_others_are_pushed_where_the_profile_says_so() {
+        let mine = "refs/heads/pr/tess/t";
+        let others = |push: &mut GitPush| (push.others, push.others_count) = (vec![A.into()], 1);
+        assert_eq!(judged("", mine, ZERO, &["a"], &[], others), "git.authors");
+        assert_eq!(judged(r#","authors":"any""#, mine, ZERO, &["a"], &[], others), "");
     }
 
     #[test]

@@ -266,7 +266,7 @@ fn verdict(call: &ModelCall, word: &Result<Granted, Refusal>) -> Verdict {
 }
 
 /// A verdict as it may be kept: a box wrote parts of it. Scrubbed before it is cut, so that no half of a secret is left.
-fn shown(scrubber: &Scrubber, verdict: Verdict) -> Verdict {
+pub(crate) fn shown(scrubber: &Scrubber, verdict: Verdict) -> Verdict {
     let bounded = |text: &str, most| scrubber.scrub_str(text).chars().take(most).collect::<String>();
     Verdict {
         rule: bounded(&verdict.rule, 64),

@@ -89,7 +89,7 @@ impl Keys {
             keep(store, DEK_ROW, key.wrap(&Dek::generate()?, workspace)?).await?;
         }
         // What is kept, also where another server was faster.
-        let wrapped = store.workspace_key(DEK_ROW).await?.unwrap_or_default();
+        let wrapped = store.workspace_key(DEK_ROW).await?.context("the vault's data key is gone from the database")?;
         let opens = |(source, key): &(String, Kek)| {
             let dek = key.unwrap(&wrapped, workspace).ok()?;
             Some((dek, source.clone(), key.id()))
@@ -102,7 +102,7 @@ impl Keys {
             let (_, seed) = Signer::generate(&name)?;
             keep(store, SIGNER_ROW, vault::seal(&dek, &signers_place(workspace), seed.expose())?).await?;
         }
-        let sealed = store.workspace_key(SIGNER_ROW).await?.unwrap_or_default();
+        let sealed = store.workspace_key(SIGNER_ROW).await?.context("the evidence signer is gone from the database")?;
         let seed = vault::open(&dek, &signers_place(workspace), &sealed).context("opening the evidence signer")?;
         let seed = <[u8; 32]>::try_from(seed.expose().as_slice()).context("the evidence signer's seed")?;
         let signer = Signer::from_seed(&name, &Secret::new(seed))?;
@@ -170,11 +170,23 @@ impl Keys {
         self.seal_for("", name, version, value)
     }
 
-    /// Opens what [`Keys::seal_for`] made.
+    /// Opens what [`Keys::seal_for`] made, to be used as it is.
     ///
     /// # Errors
-    /// [`vault::OpenError`]: the row was changed, moved or rolled back.
+    /// [`vault::OpenError`]: the row was changed, moved or rolled back; [`vault::OpenError::Form`] also for a key of which
+    /// others are minted, and which itself goes nowhere.
     pub fn open_secret(&self, row: &store::secrets::SecretRow) -> Result<Secret<String>, vault::OpenError> {
+        if crate::mint::mints(row) {
+            return Err(vault::OpenError::Form);
+        }
+        self.open_key(row)
+    }
+
+    /// As [`Keys::open_secret`], also of a key of which others are minted: to sign with, and to scrub.
+    ///
+    /// # Errors
+    /// [`vault::OpenError`].
+    pub(crate) fn open_key(&self, row: &store::secrets::SecretRow) -> Result<Secret<String>, vault::OpenError> {
         self.open_for(&row.person, &row.name, row.version, &row.sealed)
     }
 
@@ -241,6 +253,28 @@ mod tests {
     async fn open(store: &Store, keys: &[(&str, &str)], missing: &[&str]) -> Result<Keys, String> {
         let workspace = "main".parse().unwrap();
         Keys::open(offer(keys, missing), &workspace, store).await.map_err(|e| format!("{e:#}"))
+    }
+
+    #[tokio::test]
+    async fn a_key_of_which_others_are_minted_is_opened_to_sign_and_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        let keys = open(&store, &[("one", &"1".repeat(64))], &[]).await.unwrap();
+        let row = |minter: &str| store::secrets::SecretRow {
+            name: "capability/x".into(),
+            person: String::new(),
+            kind: String::new(),
+            personal: false,
+            sealed: keys.seal("capability/x", 1, &Secret::new("a-value-of-it".to_owned())).unwrap(),
+            set_by: "ada".into(),
+            set_at: model::Moment(1),
+            last_used: None,
+            version: 1,
+            minter: minter.into(),
+        };
+        assert!(keys.open_secret(&row("")).is_ok());
+        // Also where its settings cannot be read.
+        assert!(keys.open_secret(&row("{}")).is_err() && keys.open_key(&row("{}")).is_ok());
     }
 
     #[tokio::test]

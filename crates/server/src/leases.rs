@@ -7,22 +7,25 @@
 //! Read [`ask`], [`take`], [`ended`], then what else ends one: [`revoke`], [`run_over`], [`end_left`], [`sweep`].
 
 mod judge;
+mod push;
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{connections, grants, now, random, record};
+use crate::{connections, grants, mint, now, random, record};
 use api::grants::WireSecret;
 use api::leases::{Given, LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, LeaseWord, MAX_REASON, ValueWord};
 use judge::{Fit, Granted};
 pub use judge::{connection_of, shown, stored};
 use model::capability::{Delivery, Kind};
-use model::event::Verdict;
-use model::{LeaseId, Moment, RunId, Secret};
+use model::event::{Exit, Verdict};
+use model::run::RunKind;
+use model::{Event, LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
+pub use push::{push_begins, push_used};
 use serde_json::{Map, Value, json};
 use store::chain::By;
-use store::leases::LeaseRow;
+use store::leases::{LeaseRow, MintRow};
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 use vault::lease::{Effect, Happening, State};
@@ -118,6 +121,7 @@ fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, at: Moment) -> LeaseRo
         ended_by: word.as_ref().err().map_or_else(String::new, |no| no.rule.to_owned()),
         handle_sha256: String::new(),
         minted: Vec::new(),
+        mint: MintRow::default(),
     }
 }
 
@@ -153,6 +157,8 @@ enum Give {
     Value(Box<SecretRow>),
     /// The command's own handle; its hash stands in the row.
     Handle(Secret<String>),
+    /// What a vendor makes of the secret.
+    Mint(Box<mint::Ticket>),
 }
 
 /// The word on the use of a lease: it is consumed, and recorded so, before the value is opened.
@@ -161,7 +167,9 @@ enum Give {
 /// When it could not be recorded, or the value does not open; then nothing is given.
 pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
     let at = now();
-    let run = used.run.clone();
+    let (run, ours) = (used.run.clone(), app.clone());
+    // What uses it is said by a box: a path or a reference can be made of anything.
+    let scrubber = app.scrubber();
     let (word, last) = app
         .store
         .write(move |tx| {
@@ -175,12 +183,18 @@ pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
                     let last = grants::note_with(tx, row.as_mut(), &used.run, at, unknown, Map::new()).await?;
                     return Ok((Err(no), last));
                 };
-                let by = judge::user(&used.by);
+                let by = scrubber.scrub_str(&judge::user(&used.by)).into_owned();
                 let word = match judge::fits(tx, row.as_ref(), &lease, &used.by).await? {
                     Err(no) => Err(no),
                     Ok(fit) => begin(&mut lease, &by, at).map(|()| fit),
                 };
-                let word = word.map(|fit| give(&mut lease, fit, &used.by));
+                let word = match word {
+                    Ok(fit) => {
+                        let who = row.as_ref().map_or("nobody", |row| &row.person).to_owned();
+                        give(tx, &ours, &mut lease, fit, &used.by, (&who, at)).await?
+                    }
+                    Err(no) => Err(no),
+                };
                 // Also what was found to be over is kept as that.
                 tx.keep_lease(&lease);
                 if let Ok((Give::Value(secret), _)) = &word {
@@ -189,9 +203,9 @@ pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
                 let mut also = record::fields(json!({ "lease": lease.id, "capability": lease.capability, "by": by }));
                 also.extend(digests(&used.by));
                 let said = word.as_ref().map(|_| ("lease.used", format!("By {by}."))).map_err(Clone::clone);
-                let last =
-                    grants::note_with(tx, row.as_mut(), &used.run, at, verdict("USE", &lease, said), also).await?;
-                Ok::<_, StoreError>((word.map(|(give, variables)| (lease, give, variables)), last))
+                let verdict = grants::shown(&scrubber, verdict("USE", &lease, said));
+                let last = grants::note_with(tx, row.as_mut(), &used.run, at, verdict, also).await?;
+                Ok::<_, Fault>((word.map(|(give, variables)| (lease, give, variables)), last))
             })
         })
         .await?;
@@ -202,8 +216,18 @@ pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
         Ok(given) => given,
         Err(no) => return Ok(ValueWord::Denied { rule: no.rule.to_owned(), why: no.why }),
     };
+    let LeaseRow { delivery, destination, mut expires, .. } = lease.clone();
+    let (mut parts, mut until) = (Vec::new(), None);
     let (value, secret) = match give {
         Give::Handle(handle) => (handle, String::new()),
+        Give::Mint(ticket) => match mint::finish(app, *ticket).await? {
+            Ok(given) => {
+                (parts, until) = (given.parts.into_iter().map(WireSecret).collect(), Some(given.until));
+                expires = given.expires;
+                (given.value, lease.secret)
+            }
+            Err(no) => return Ok(ValueWord::Denied { rule: no.rule.to_owned(), why: no.why }),
+        },
         Give::Value(row) => match app.keys.open_secret(&row) {
             Ok(value) => (value, row.name),
             Err(e) => {
@@ -213,8 +237,7 @@ pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
             }
         },
     };
-    let LeaseRow { delivery, destination, expires, .. } = lease;
-    Ok(ValueWord::Value { value: WireSecret(value), secret, delivery, variables, destination, expires })
+    Ok(ValueWord::Value { value: WireSecret(value), secret, delivery, variables, destination, expires, parts, until })
 }
 
 /// The use begins, if it may; the row says so then.
@@ -233,13 +256,28 @@ fn begin(lease: &mut LeaseRow, by: &str, at: Moment) -> Result<(), Refusal> {
     Err(Refusal::new(rule, why))
 }
 
-fn give(lease: &mut LeaseRow, fit: Fit, by: &LeaseUser) -> (Give, Vec<String>) {
+async fn give(
+    tx: &mut Tx,
+    app: &App,
+    lease: &mut LeaseRow,
+    fit: Fit,
+    by: &LeaseUser,
+    (who, at): (&str, Moment),
+) -> Result<Result<(Give, Vec<String>), Refusal>, Fault> {
     if lease.delivery == Delivery::Proxy && matches!(by, LeaseUser::Command { .. }) {
         let handle = format!("vh_{}", random::token());
         lease.handle_sha256 = random::sha256_hex(handle.as_bytes());
-        return (Give::Handle(Secret::new(handle)), fit.variables);
+        return Ok(Ok((Give::Handle(Secret::new(handle)), fit.variables)));
     }
-    (Give::Value(Box::new(fit.secret)), Vec::new())
+    if mint::mints(&fit.secret) {
+        let plan = match mint::Plan::of(fit.secret, &lease.destination, mint::Access::of(lease.kind)) {
+            Ok(plan) => plan,
+            Err(no) => return Ok(Err(no)),
+        };
+        let ticket = mint::begin(tx, app, lease, plan, who, at).await?;
+        return Ok(Ok((Give::Mint(Box::new(ticket)), Vec::new())));
+    }
+    Ok(Ok((Give::Value(Box::new(fit.secret)), Vec::new())))
 }
 
 fn digests(by: &LeaseUser) -> Map<String, Value> {
@@ -271,6 +309,7 @@ fn nobodys(used: &LeaseUse, at: Moment) -> LeaseRow {
         ended_by: String::new(),
         handle_sha256: String::new(),
         minted: Vec::new(),
+        mint: MintRow::default(),
     }
 }
 
@@ -301,6 +340,7 @@ async fn end_in(
     let before = lease.state.clone();
     let effect = change(lease, happening, at, by);
     if lease.state != before {
+        mint::ends::lease_over(tx, lease, at).await?;
         tx.keep_lease(lease);
         let more = record::fields(json!({
             "run": lease.run, "lease": lease.id, "capability": lease.capability, "state": lease.state,
@@ -326,13 +366,19 @@ pub async fn ended(app: &App, lease: &LeaseId, outcome: LeaseEnd) -> Result<(), 
         .write(move |tx| {
             Box::pin(async move {
                 match tx.lease(&id).await? {
+                    // Nobody used it, and nobody will: what it was for ended before.
+                    Some(mut lease) if lease.used.is_none() => {
+                        end_in(tx, &mut lease, Happening::TakeBack, at, ("given up", "gateway")).await.map(drop)
+                    }
                     Some(mut lease) => end_in(tx, &mut lease, Happening::End, at, (by, "gateway")).await.map(drop),
                     None => Ok(()),
                 }
             })
         })
         .await
-        .map_err(|e: StoreError| Fault::from(e))
+        .map_err(|e: StoreError| Fault::from(e))?;
+    mint::ends::due(app);
+    Ok(())
 }
 
 /// Ends every open lease but those in use at the gateway that has just connected: of the others nobody will say anything.
@@ -359,11 +405,21 @@ pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<Vec<LeaseId>, Fau
 }
 
 /// Takes back every open lease of a run that ends in this act. The gateway ends their use when it hears of the run's end.
+/// A person's command is its whole run: where that came to an end of its own, the use of its lease did, whoever says so first.
 ///
 /// # Errors
 /// The store's.
-pub async fn run_over(tx: &mut Tx, run: &RunId, at: Moment) -> Result<(), StoreError> {
+pub async fn run_over(tx: &mut Tx, run: &RunId, at: Moment, ended: &Event) -> Result<(), StoreError> {
+    let by = match ended {
+        Event::Ended { exit: Some(Exit::Code { code: 0 }), .. } => Some("use"),
+        Event::Ended { exit: Some(Exit::Code { .. } | Exit::Signal { .. }), .. } => Some("use, which failed"),
+        _ => None,
+    };
+    let is_command = by.is_some() && tx.run(run).await?.is_some_and(|row| row.kind == RunKind::Exec);
     for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.run == *run) {
+        if let Some(by) = by.filter(|_| is_command) {
+            end_in(tx, &mut lease, Happening::End, at, (by, "server")).await?;
+        }
         end_in(tx, &mut lease, Happening::TakeBack, at, ("run's end", "server")).await?;
     }
     Ok(())
@@ -401,6 +457,7 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
 /// Has the gateway end what is in use of these. One that is not connected is told when it is back, of those that it still
 /// uses: [`end_left`].
 fn withdraw(app: &App, leases: &[LeaseId]) {
+    mint::ends::due(app);
     if let Some(gateway) = app.gateway() {
         leases.iter().for_each(|lease| gateway.revoke(lease));
     }
@@ -423,6 +480,8 @@ fn view(row: LeaseRow) -> LeaseView {
         used_by: row.used_by,
         ended: row.ended,
         ended_by: row.ended_by,
+        minted_until: Some(row.mint.until).filter(|_| !row.mint.state.is_empty()),
+        minted: row.mint.state,
     }
 }
 

@@ -29,6 +29,7 @@ pub mod keys;
 pub mod leases;
 pub mod link;
 pub mod live;
+pub mod mint;
 pub mod models;
 pub mod offline;
 pub mod openapi;
@@ -37,6 +38,7 @@ pub mod platform;
 pub mod port;
 pub mod prices;
 pub mod profiles;
+pub mod proposals;
 mod random;
 pub mod reconcile;
 mod record;
@@ -175,6 +177,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
         () = renew(&app) => {}
         () = sweep(&app) => {}
         () = connections::refresh::keep(&app) => {}
+        () = mint::ends::keep(&app) => {}
         () = warm::keep(&app) => {}
         () = parting => {}
     }

@@ -309,6 +309,7 @@ fn incoming(scrubber: &Scrubber, raw: &RawValue) -> (Box<RawValue>, Event) {
             | Event::Passed { .. }
             | Event::Reads { .. }
             | Event::Push { .. }
+            | Event::PullRequestWanted { .. }
             | Event::PullRequest { .. }
             | Event::Proposed { .. }
             | Event::ProfileChanged { .. },
@@ -428,7 +429,7 @@ async fn take_one(tx: &mut Tx, incoming: Incoming, host: &str, came: &mut Came) 
             if matches!(event, Event::Ended { .. }) {
                 came.ended = true;
                 tx.end_handles(&run).await?;
-                crate::leases::run_over(tx, &run, now()).await?;
+                crate::leases::run_over(tx, &run, now(), &event).await?;
             }
         }
     }

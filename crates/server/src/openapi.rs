@@ -3,10 +3,10 @@
 use crate::routes;
 use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
-use api::git::PullRequestView;
+use api::git::{OpenProposal, PullRequestView};
 use api::http::{
-    CreateRun, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink, Tested,
-    schema,
+    CreateRun, ExecLease, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink,
+    Tested, schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
 use api::leases::LeaseView;
@@ -81,6 +81,7 @@ fn schemas() -> Map<String, Value> {
     add::<ConnectionSettings>(&mut all);
     add::<ConnectionView>(&mut all);
     add::<CreateRun>(&mut all);
+    add::<ExecLease>(&mut all);
     add::<DeviceView>(&mut all);
     add::<SetConnection>(&mut all);
     add::<DenialView>(&mut all);
@@ -90,6 +91,7 @@ fn schemas() -> Map<String, Value> {
     add::<KeptImported>(&mut all);
     add::<KeptWorktree>(&mut all);
     add::<LeaseView>(&mut all);
+    add::<OpenProposal>(&mut all);
     add::<PullRequestView>(&mut all);
     add::<ModelView>(&mut all);
     add::<Problem>(&mut all);

@@ -6,7 +6,7 @@ use model::Profile;
 use model::profile::TOOLS;
 use policy::egress::registries::{self, Registries};
 use std::io::ErrorKind;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// The built-in profile's name.
 pub const DEFAULT: &str = "default";
@@ -43,10 +43,40 @@ fn plain(name: &str) -> bool {
 /// # Errors
 /// 400 and 404 that name the file, the line and what to do: of the profile, or of the list beside it.
 pub fn load(dir: &Path, name: &str) -> Result<Profile, Fault> {
+    let profile = parse(dir, name)?;
+    let path = place(dir, name);
+    if let Some(why) = faults(&profile).into_iter().next() {
+        return Err(wrong("profile", &path, &why));
+    }
+    policy::delivery::profile(&profile.capability, &profile.variables)
+        .map_err(|no| Fault::bad(no.rule, format!("The profile {} is refused: {}", path.display(), no.why)))?;
+    Ok(profile)
+}
+
+/// All that is wrong with the profile `name`, as far as one can go on reading it, and the profile where it is one at all.
+/// What it names elsewhere (secrets, a model, an image) is not looked at here.
+#[must_use]
+pub fn looked_through(dir: &Path, name: &str) -> (Option<Profile>, Vec<String>) {
+    match parse(dir, name) {
+        Err(fault) => (None, vec![fault.problem.message]),
+        Ok(profile) => {
+            let mut all = faults(&profile);
+            all.extend(policy::delivery::profile(&profile.capability, &profile.variables).err().map(|no| no.why));
+            (Some(profile), all)
+        }
+    }
+}
+
+fn place(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.toml"))
+}
+
+/// The profile by its form, with the registries of this home.
+fn parse(dir: &Path, name: &str) -> Result<Profile, Fault> {
     if !plain(name) {
         return Err(Fault::bad("profile.name", format!("{name:?} is no profile's name: it takes a-z, 0-9 and '-'.")));
     }
-    let path = dir.join(format!("{name}.toml"));
+    let path = place(dir, name);
     let wrong = |why: &str| wrong("profile", &path, why);
     let mut profile: Profile = match read("profile", &path)? {
         Some(text) => toml::from_str(&text).map_err(|e| wrong(e.to_string().trim_end()))?,
@@ -60,9 +90,6 @@ pub fn load(dir: &Path, name: &str) -> Result<Profile, Fault> {
         return Err(wrong(&format!("registries stand in the list {REGISTRIES} beside it, for all profiles.")));
     }
     profile.egress.registries = own_registries(dir)?;
-    check(&profile).map_err(|why| wrong(&why))?;
-    policy::delivery::profile(&profile.capability, &profile.variables)
-        .map_err(|no| Fault::bad(no.rule, format!("The profile {} is refused: {}", path.display(), no.why)))?;
     Ok(profile)
 }
 
@@ -95,26 +122,28 @@ fn read(what: &str, path: &Path) -> Result<Option<String>, Fault> {
     String::from_utf8(text).map(Some).map_err(|_| wrong(what, path, "it is not UTF-8."))
 }
 
-/// What a profile must be beyond its form.
-fn check(profile: &Profile) -> Result<(), String> {
+/// What is wrong with a profile beyond its form: the first of each kind.
+fn faults(profile: &Profile) -> Vec<String> {
+    let mut all = Vec::new();
     for folder in &profile.folders {
         let path = &folder.path;
         let normal = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
         if !path.is_absolute() || !normal || path == Path::new("/") {
-            return Err(format!("the folder {} is not an absolute path without '..' below '/'.", path.display()));
+            all.push(format!("the folder {} is not an absolute path without '..' below '/'.", path.display()));
         }
     }
-    if let Some(tool) = profile.tools.iter().find(|tool| !TOOLS.contains(&tool.as_str())) {
-        return Err(format!("there is no tool {tool:?}; the tools are {}.", TOOLS.join(", ")));
+    for tool in profile.tools.iter().filter(|tool| !TOOLS.contains(&tool.as_str())) {
+        all.push(format!("there is no tool {tool:?}; the tools are {}.", TOOLS.join(", ")));
     }
-    model::capability::check(&profile.capability, &profile.variables).map_err(|wrong| format!("{wrong}."))?;
-    for capability in &profile.capability {
-        policy::lease::Term::of(capability).map_err(|why| format!("{why}."))?;
-    }
-    policy::git::check(&profile.repository).map_err(|wrong| format!("{wrong}."))?;
-    policy::egress::Law::of(&profile.egress).map_err(|wrong| format!("{wrong}."))?;
+    let capabilities = model::capability::check(&profile.capability, &profile.variables);
+    all.extend(capabilities.err().map(|wrong| format!("{wrong}.")));
+    all.extend(
+        profile.capability.iter().filter_map(|row| policy::lease::Term::of(row).err()).map(|why| format!("{why}.")),
+    );
+    all.extend(policy::git::check(&profile.repository).err().map(|wrong| format!("{wrong}.")));
+    all.extend(policy::egress::Law::of(&profile.egress).err().map(|wrong| format!("{wrong}.")));
     let l = &profile.limits;
-    let all = [
+    let limits = [
         ("memory-mib", l.memory_mib),
         ("cpu-millis", l.cpu_millis),
         ("processes", l.processes),
@@ -127,12 +156,12 @@ fn check(profile: &Profile) -> Result<(), String> {
         ("tokens", l.tokens),
         ("output-mib", l.output_mib),
     ];
-    for (name, value) in all {
+    for (name, value) in limits {
         if value == 0 || value > 1 << 40 {
-            return Err(format!("limits.{name} is {value}; it takes 1 to {}.", 1u64 << 40));
+            all.push(format!("limits.{name} is {value}; it takes 1 to {}.", 1u64 << 40));
         }
     }
-    Ok(())
+    all
 }
 
 #[cfg(test)]
@@ -168,6 +197,24 @@ mod tests {
         assert!(message("tools = [\"teleport\"]").contains("teleport"));
         assert!(message("[limits]\nturns = 0").contains("limits.turns"));
         assert_eq!(message("folders = [{ path = \"/opt/x\" }]\ntools = [\"shell\"]"), "");
+    }
+
+    #[test]
+    fn whoever_looks_a_profile_through_is_told_of_everything_that_is_wrong_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "folders = [{ path = \"a\" }]\ntools = [\"teleport\"]\n[limits]\nturns = 0\ntokens = 0\n\
+                    [variables]\nOPENAI_API_KEY = \"x\"\n";
+        std::fs::write(dir.path().join("p.toml"), text).unwrap();
+        let (profile, wrong) = looked_through(dir.path(), "p");
+        assert_eq!((profile.unwrap().limits.turns, wrong.len()), (0, 5), "{wrong:#?}");
+        for told in ["folder a", "teleport", "limits.turns", "limits.tokens", "OPENAI_API_KEY"] {
+            assert!(wrong.iter().any(|why| why.contains(told)), "{told}: {wrong:#?}");
+        }
+        // A run is told of the first.
+        assert!(load(dir.path(), "p").unwrap_err().problem.message.contains("folder a"));
+        assert_eq!(looked_through(dir.path(), "default"), (Some(Profile::default()), Vec::new()));
+        let (none, wrong) = looked_through(dir.path(), "none");
+        assert!(none.is_none() && wrong.len() == 1, "{wrong:?}");
     }
 
     #[test]

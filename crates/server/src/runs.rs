@@ -6,9 +6,10 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::link::{LinkHandle, SendError};
-use crate::{delivery, git, models, now, profiles, random, record};
+use crate::{delivery, git, leases, models, now, profiles, random, record};
 use api::http::{CreateRun, Input, ModelView, RunView};
 use api::inbox::ModelRoute;
+use api::leases::{LeaseAsk, LeaseWord};
 use api::link::{Down, Launch, LaunchAgent, LaunchClone};
 use base64::Engine;
 use model::capability::Variable;
@@ -100,6 +101,8 @@ pub fn unknown(run: &RunId) -> Fault {
 struct Wish {
     row: RunRow,
     argv_text: String,
+    /// The capability and the destination of an exec's lease.
+    lease: Option<(String, String)>,
 }
 
 async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, Fault> {
@@ -149,6 +152,13 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
             ));
         }
     }
+    let lease = match wish.lease {
+        None => None,
+        Some(_) if wish.kind == RunKind::Agent => {
+            return Err(Fault::bad("run.lease", "An agent asks for its leases itself; leave `lease` empty."));
+        }
+        Some(lease) => Some(delivery::exec_lease(&profile, lease)?),
+    };
     let model = match wish.kind {
         RunKind::Agent => Some(models::choose(app, wish.model, &profile).await?),
         RunKind::Exec => None,
@@ -161,7 +171,7 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
     row.repo = wish.repo;
     row.model = model;
     row.person = caller.person.to_string();
-    Ok(Wish { row, argv_text })
+    Ok(Wish { row, argv_text, lease })
 }
 
 /// Takes a run on: its row, its first event, its evidence and its handle are one act. It is placed on the
@@ -170,9 +180,16 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
 /// # Errors
 /// 400 and 404 that say what is wrong with the wish; the store's.
 pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunView, Fault> {
-    let Wish { row, argv_text } = check(app, caller, wish).await?;
+    let Wish { row, argv_text, lease } = check(app, caller, wish).await?;
     let handle = Handle::mint();
     let sha256 = handle.sha256.clone();
+    let asks = lease.map(|(capability, destination)| LeaseAsk {
+        run: row.run.clone(),
+        handle_sha256: sha256.clone(),
+        capability,
+        destination,
+        reason: format!("asked for with the command, by {}", row.person),
+    });
     let accepted = Event::Accepted {
         task: row.task.clone(),
         profile: row.profile_name.clone(),
@@ -201,6 +218,12 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
         })
         .await?;
     app.live.tell(&run, entry.n);
+    if let Some(ask) = asks
+        && let LeaseWord::Denied { rule, why } = leases::ask(app, ask).await?
+    {
+        end(app, &run, Outcome::Failed, &format!("Its command was refused its lease: {why}")).await?;
+        return Err(Fault::bad(&rule, why));
+    }
     if let Some(link) = app.operator() {
         launch(app, &link, &run, 1, Some(handle.clear)).await?;
     }
@@ -297,6 +320,11 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         None => (None, Some(clear)),
     };
     let (variables, clone) = git_of(app, row, &profile).await?;
+    // Whatever became of it: a command that was to have one never runs without.
+    let lease = match row.kind {
+        RunKind::Exec => app.store.first_lease(&row.run).await?.map(|lease| lease.id),
+        RunKind::Agent => None,
+    };
     let (history, answered) = if row.launches > 0 {
         (history(app, &row.run).await?, answered(app, &row.run).await?)
     } else {
@@ -313,6 +341,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         import: row.kind == RunKind::Agent && row.repo.is_some(),
         agent,
         argv: row.argv.clone(),
+        lease,
         handle,
         history,
         answered,
@@ -333,7 +362,8 @@ async fn git_of(
         Variable::Handle { .. } => None,
     });
     let mut all: Vec<(String, String)> = literals.collect();
-    if profile.repository.is_empty() {
+    let repositories = git::with_local(row, &profile.repository);
+    if repositories.is_empty() {
         return Ok((all, None));
     }
     let Handle { clear, sha256 } = Handle::mint();
@@ -348,7 +378,7 @@ async fn git_of(
             })
         })
         .await?;
-    all.extend(git::variables(row, &profile.repository, &clear));
+    all.extend(git::variables(row, &repositories, &clear));
     let address = git::address_of(row, &profile.repository);
     Ok((all, address.map(|address| LaunchClone { address, handle: clear })))
 }
@@ -434,7 +464,7 @@ pub(crate) async fn end_in(
 ) -> Result<RawEntry, StoreError> {
     let entry = tx.append(&row.run, at, ended).await?;
     tx.end_handles(&row.run).await?;
-    crate::leases::run_over(tx, &row.run, at).await?;
+    leases::run_over(tx, &row.run, at, ended).await?;
     let more = record::ended(&row.run, ended);
     tx.record(By::Server, at, "run.ended", &row.person, more).await?;
     Ok(entry)

@@ -8,10 +8,11 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{now, record};
+use crate::{mint, now, record};
 use api::http::{SecretView, SetSecret};
 use model::{Moment, Secret};
 use policy::Refusal;
+use policy::minters::{MINTERS, Minter};
 use policy::providers::{PROVIDERS, Provider};
 use serde_json::json;
 use store::Tx;
@@ -80,6 +81,14 @@ pub fn managed(row: &SecretRow) -> bool {
 /// # Errors
 /// `secret.other-host`.
 pub fn belongs(row: &SecretRow, host: &str) -> Result<(), Refusal> {
+    if mint::mints(row) {
+        return if mint::belongs(row, host) {
+            Ok(())
+        } else {
+            let why = format!("What is minted of {:?} is not for {:?}.", row.name, record::short(host));
+            Err(Refusal::new("secret.other-host", why))
+        };
+    }
     if row.kind.is_empty() || Provider::of(&row.kind).is_some_and(|provider| provider.holds(host)) {
         return Ok(());
     }
@@ -96,6 +105,7 @@ pub fn belongs(row: &SecretRow, host: &str) -> Result<(), Refusal> {
 fn view(row: SecretRow) -> SecretView {
     SecretView {
         managed: managed(&row),
+        minter: serde_json::from_str(&row.minter).ok(),
         name: row.name,
         person: Some(row.person).filter(|person| !person.is_empty()),
         kind: Some(row.kind).filter(|kind| !kind.is_empty()),
@@ -121,10 +131,56 @@ pub async fn list(app: &App) -> Result<Vec<SecretView>, Fault> {
 struct Nature {
     kind: String,
     personal: bool,
+    /// Of a key of which others are minted: what its vendor is told.
+    minter: String,
+}
+
+/// What a key of which others are minted is to be: its settings as they were said, or as they are.
+fn minting(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Option<Nature>, Fault> {
+    let bad = |message: String| Fault::bad("secret.minter", message);
+    let kind = match (wish.kind.as_deref(), &wish.minter) {
+        (None, Some(minter)) => minter.id(),
+        (None, None) => now.map_or("", |row| row.kind.as_str()),
+        (Some(kind), Some(minter)) if minter.id() != kind => {
+            return Err(bad(format!("These are the settings of a {}, and not of a {kind:?}.", minter.id())));
+        }
+        (Some(kind), _) => kind,
+    };
+    if Minter::of(kind).is_none() {
+        return Ok(None);
+    }
+    if wish.personal == Some(true) || wish.mine {
+        let message = format!("A key of the kind {kind} is the workspace's alone; nobody has their own in its place.");
+        return Err(Fault::bad("secret.personal", message));
+    }
+    let minter = match &wish.minter {
+        Some(minter) => serde_json::to_string(minter).map_err(|e| Fault::ours("write the settings down", &e))?,
+        None => now.filter(|row| row.kind == kind).map(|row| row.minter.clone()).ok_or_else(|| {
+            bad(format!("A key of the kind {kind} takes settings: what its vendor is told. See docs/keys.md."))
+        })?,
+    };
+    Ok(Some(Nature { kind: kind.to_owned(), personal: false, minter }))
+}
+
+/// The value as it is kept, if it can be one of this nature.
+fn fit(nature: &Nature, value: &Secret<String>) -> Result<Secret<String>, Fault> {
+    if nature.minter.is_empty() {
+        check_value(value.expose())?;
+        return Ok(value.share());
+    }
+    let minter = serde_json::from_str(&nature.minter).map_err(|e| Fault::ours("read the settings", &e))?;
+    let value = mint::check(&minter, value).map_err(|why| Fault::bad("secret.minter", why))?;
+    if !matches!(minter, model::mint::Minter::GithubApp(_)) {
+        check_value(value.expose())?;
+    }
+    Ok(value)
 }
 
 /// What the workspace's value of this name is to be: what was said, else what it is.
 fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature, Fault> {
+    if let Some(nature) = minting(wish, now)? {
+        return Ok(nature);
+    }
     let kind = match wish.kind.as_deref() {
         None => now.map_or("", |row| row.kind.as_str()),
         Some("custom") => "",
@@ -132,10 +188,11 @@ fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature, Fault> {
     };
     if kind.is_empty() {
         let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && row.kind.is_empty()));
-        return Ok(Nature { kind: String::new(), personal });
+        return Ok(Nature { kind: String::new(), personal, minter: String::new() });
     }
     let Some(provider) = Provider::of(kind) else {
-        let known: Vec<&str> = PROVIDERS.iter().map(|provider| provider.id).collect();
+        let minters = MINTERS.iter().map(|minter| minter.id);
+        let known: Vec<&str> = PROVIDERS.iter().map(|provider| provider.id).chain(minters).collect();
         let message =
             format!("{:?} is no provider that is known: it is `custom`, or one of {}.", kind, known.join(", "));
         return Err(Fault::bad("secret.kind", message));
@@ -144,7 +201,8 @@ fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature, Fault> {
         let message = format!("A key of {kind} is the workspace's alone; nobody has their own in its place.");
         return Err(Fault::bad("secret.personal", message));
     }
-    Ok(Nature { kind: provider.id.to_owned(), personal: wish.personal.unwrap_or(provider.personal) })
+    let personal = wish.personal.unwrap_or(provider.personal);
+    Ok(Nature { kind: provider.id.to_owned(), personal, minter: String::new() })
 }
 
 /// What a person's own value of this name is to be: of the workspace's kind, where that allows it.
@@ -169,8 +227,8 @@ fn own(wish: &SetSecret, name: &str, shared: Option<&SecretRow>, now: Option<&Se
         (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| row.kind.clone()), str::to_owned),
     };
     match Provider::of(&kind) {
-        Some(provider) if provider.personal => Ok(Nature { kind, personal: true }),
-        None if shared.is_some() && kind.is_empty() => Ok(Nature { kind, personal: false }),
+        Some(provider) if provider.personal => Ok(Nature { kind, personal: true, minter: String::new() }),
+        None if shared.is_some() && kind.is_empty() => Ok(Nature { kind, personal: false, minter: String::new() }),
         _ => {
             let message = format!(
                 "The workspace has no {name} that allows a person's own value; say which provider's key it is, one of {}.",
@@ -192,7 +250,6 @@ fn whose(caller: &Caller, mine: bool) -> String {
 /// 400 for a name, a kind or a value that cannot be one, and for a value of one's own where the key allows none; the store's.
 pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Result<SecretView, Fault> {
     check_name(name)?;
-    check_value(wish.value.0.expose())?;
     let (person, who, at, name) = (whose(caller, wish.mine), caller.person.to_string(), now(), name.to_owned());
     let ours = app.clone();
     let row = app
@@ -206,7 +263,8 @@ pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Res
                     let before = tx.secret_of(&name, &person).await?;
                     own(&wish, &name, workspaces.as_ref(), before.as_ref())?
                 };
-                put(tx, &ours, name, person, nature, &wish.value.0, &who, at, "secret.set").await
+                let value = fit(&nature, &wish.value.0)?;
+                put(tx, &ours, name, person, nature, &value, &who, at, "secret.set").await
             })
         })
         .await?;
@@ -226,7 +284,6 @@ pub async fn replace(
     value: Secret<String>,
 ) -> Result<SecretView, Fault> {
     check_name(name)?;
-    check_value(value.expose())?;
     let (person, who, at, name) = (whose(caller, mine), caller.person.to_string(), now(), name.to_owned());
     let ours = app.clone();
     let row = app
@@ -234,7 +291,8 @@ pub async fn replace(
         .write(move |tx| {
             Box::pin(async move {
                 let before = tx.secret_of(&name, &person).await?.ok_or_else(|| unknown(&name, mine))?;
-                let nature = Nature { kind: before.kind, personal: before.personal };
+                let nature = Nature { kind: before.kind, personal: before.personal, minter: before.minter };
+                let value = fit(&nature, &value)?;
                 put(tx, &ours, name, person, nature, &value, &who, at, "secret.rotated").await
             })
         })
@@ -257,13 +315,17 @@ async fn put(
 ) -> Result<SecretRow, Fault> {
     let version = tx.next_secret_version(&name, &person).await?;
     let sealed = app.keys.seal_for(&person, &name, version, value).map_err(|e| Fault::ours("seal the secret", &e))?;
-    let Nature { kind, personal } = nature;
+    let Nature { kind, personal, minter } = nature;
     let set_by = who.to_owned();
-    let row = SecretRow { name, person, kind, personal, sealed, set_by, set_at: at, last_used: None, version };
+    let row = SecretRow { name, person, kind, personal, sealed, set_by, set_at: at, last_used: None, version, minter };
     tx.set_secret(&row).await?;
     let kind = if row.kind.is_empty() { "custom" } else { &row.kind };
     let more = json!({ "secret": row.name, "person": row.person, "provider": kind, "version": version });
-    tx.record(By::Server, at, act, who, record::fields(more)).await?;
+    let mut more = record::fields(more);
+    if !row.minter.is_empty() {
+        more.insert("minter".into(), row.minter.clone().into());
+    }
+    tx.record(By::Server, at, act, who, more).await?;
     Ok(row)
 }
 
@@ -318,7 +380,7 @@ mod tests {
 
     fn wish(kind: Option<&str>, mine: bool, personal: Option<bool>) -> SetSecret {
         let value = api::grants::WireSecret(Secret::new(String::new()));
-        SetSecret { value, kind: kind.map(str::to_owned), mine, personal }
+        SetSecret { value, kind: kind.map(str::to_owned), mine, personal, minter: None }
     }
 
     fn row(kind: &str, personal: bool) -> SecretRow {
@@ -332,6 +394,7 @@ mod tests {
             set_at: Moment(1),
             last_used: None,
             version: 1,
+            minter: String::new(),
         }
     }
 

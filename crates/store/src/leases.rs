@@ -44,9 +44,30 @@ pub struct LeaseRow {
     pub handle_sha256: String,
     /// What a vendor minted for it, sealed; empty when nothing was.
     pub minted: Vec<u8>,
+    /// How what a vendor minted for it stands.
+    pub mint: MintRow,
 }
 
-fn lease(row: &AnyRow) -> Result<LeaseRow, StoreError> {
+/// How what a vendor mints for a lease stands. What may become of it is not decided here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MintRow {
+    /// The word of its state; empty when nothing was asked for.
+    pub state: String,
+    /// When it ends by itself, or ended.
+    pub until: Moment,
+    /// When something is next to be done about it.
+    pub next: Moment,
+    /// How often its end was asked for.
+    pub tries: u32,
+}
+
+impl Default for MintRow {
+    fn default() -> Self {
+        Self { state: String::new(), until: Moment(0), next: Moment(0), tries: 0 }
+    }
+}
+
+pub(crate) fn lease(row: &AnyRow) -> Result<LeaseRow, StoreError> {
     let json = |text: &str| serde_json::Value::String(text.to_owned());
     Ok(LeaseRow {
         id: LeaseId::parse(row.get("id")).map_err(StoreError::corrupt("lease id"))?,
@@ -66,10 +87,16 @@ fn lease(row: &AnyRow) -> Result<LeaseRow, StoreError> {
         ended_by: row.get("ended_by"),
         handle_sha256: row.get("handle_sha256"),
         minted: row.get("minted"),
+        mint: MintRow {
+            state: row.get("mint"),
+            until: Moment(row.get("mint_until")),
+            next: Moment(row.get("mint_next")),
+            tries: u32::try_from(row.get::<i64, _>("mint_tries")).unwrap_or(u32::MAX),
+        },
     })
 }
 
-fn all(rows: &[AnyRow]) -> Result<Vec<LeaseRow>, StoreError> {
+pub(crate) fn all(rows: &[AnyRow]) -> Result<Vec<LeaseRow>, StoreError> {
     rows.iter().map(lease).collect()
 }
 
@@ -94,6 +121,16 @@ impl Store {
         let rows = sqlx::query(NEWEST).bind(i64::from(limit)).fetch_all(&self.read).await;
         all(&rows.map_err(StoreError::sql("list the leases"))?)
     }
+
+    /// The first lease that a run ever had.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn first_lease(&self, run: &RunId) -> Result<Option<LeaseRow>, StoreError> {
+        const FIRST: &str = "SELECT * FROM leases WHERE run = $1 ORDER BY made, id LIMIT 1";
+        let row = sqlx::query(FIRST).bind(run.as_str()).fetch_optional(&self.read).await;
+        row.map_err(StoreError::sql("read a run's lease"))?.as_ref().map(lease).transpose()
+    }
 }
 
 impl Tx {
@@ -103,24 +140,28 @@ impl Tx {
     /// What cannot be written as text.
     pub fn add_lease(&mut self, row: &LeaseRow) -> Result<(), StoreError> {
         const ADD: &str = "INSERT INTO leases (id, run, capability, destination, reason, kind, delivery, secret, state, made, \
-            expires, used_by, ended, ended_by, handle_sha256, minted) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12, $13, '', x'')";
+            expires, used, used_by, ended, ended_by, handle_sha256, minted, mint, mint_until, mint_next, mint_tries) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '', x'', $16, $17, $18, 0)";
         let delivery = serde_json::to_string(&row.delivery).map_err(StoreError::corrupt("delivery"))?;
         let add = Statement::new("keep a lease", ADD).bind(row.id.as_str()).bind(row.run.as_str());
         let add = add.bind(row.capability.as_str()).bind(row.destination.as_str()).bind(row.reason.as_str());
         let add = add.bind(row.kind.word()).bind(delivery).bind(row.secret.as_str()).bind(row.state.as_str());
-        let add = add.bind(row.made.0).bind(row.expires.0).bind(row.ended.map(|at| at.0));
-        self.later(add.bind(row.ended_by.as_str()));
+        let add = add.bind(row.made.0).bind(row.expires.0).bind(row.used.map(|at| at.0)).bind(row.used_by.as_str());
+        let add = add.bind(row.ended.map(|at| at.0)).bind(row.ended_by.as_str()).bind(row.mint.state.as_str());
+        self.later(add.bind(row.mint.until.0).bind(row.mint.next.0));
         Ok(())
     }
 
     /// Keeps how a lease that was read in this act stands now.
     pub fn keep_lease(&mut self, row: &LeaseRow) {
         const KEEP: &str = "UPDATE leases SET state = $2, used = $3, used_by = $4, ended = $5, ended_by = $6, \
-            handle_sha256 = $7, minted = $8 WHERE id = $1";
+            handle_sha256 = $7, minted = $8, expires = $9, mint = $10, mint_until = $11, mint_next = $12, mint_tries = $13 \
+            WHERE id = $1";
         let keep = Statement::new("keep a lease", KEEP).bind(row.id.as_str()).bind(row.state.as_str());
         let keep = keep.bind(row.used.map(|at| at.0)).bind(row.used_by.as_str()).bind(row.ended.map(|at| at.0));
-        self.later(keep.bind(row.ended_by.as_str()).bind(row.handle_sha256.as_str()).bind(row.minted.clone()));
+        let keep = keep.bind(row.ended_by.as_str()).bind(row.handle_sha256.as_str()).bind(row.minted.clone());
+        let keep = keep.bind(row.expires.0).bind(row.mint.state.as_str()).bind(row.mint.until.0);
+        self.later(keep.bind(row.mint.next.0).bind(i64::from(row.mint.tries)));
     }
 
     /// One lease.

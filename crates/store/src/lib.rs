@@ -17,6 +17,7 @@ mod error;
 pub mod grants;
 pub mod keep;
 pub mod leases;
+mod mints;
 mod open;
 pub mod runs;
 mod script;

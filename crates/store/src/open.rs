@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, watch};
 /// The schema this program writes; one more for each file in `migrations/`.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
+    include_str!("../migrations/0006.sql"),
 ];
 
 /// Connections that read at the same time.
@@ -233,6 +234,7 @@ mod tests {
             set_at: model::Moment(1),
             last_used: None,
             version: 1,
+            minter: String::new(),
         };
         let (one, two) = (row("one"), row("two"));
         let set = store.write(move |tx| {

@@ -34,6 +34,8 @@ pub struct SecretRow {
     pub last_used: Option<Moment>,
     /// From 1; one more at each set, also after a removal, so that an old sealed value never fits again.
     pub version: u64,
+    /// Of one that a vendor makes narrower ones of: what else the vendor is told, as JSON; else empty.
+    pub minter: String,
 }
 
 /// Which of the values of one secret a run of a person's gets: theirs where the key allows it, else the workspace's.
@@ -61,6 +63,7 @@ fn secret(row: &AnyRow) -> SecretRow {
         set_at: Moment(row.get("set_at")),
         last_used: row.get::<Option<i64>, _>("last_used").map(Moment),
         version: from_row(row.get("version")),
+        minter: row.get("minter"),
     }
 }
 
@@ -124,13 +127,14 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn set_secret(&mut self, row: &SecretRow) -> Result<(), StoreError> {
-        const SET: &str = "INSERT INTO secrets (name, person, kind, personal, sealed, set_by, set_at, version, gone) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0) ON CONFLICT (name, person) DO UPDATE SET \
+        const SET: &str = "INSERT INTO secrets (name, person, kind, personal, sealed, set_by, set_at, version, minter, gone) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0) ON CONFLICT (name, person) DO UPDATE SET \
             kind = excluded.kind, personal = excluded.personal, sealed = excluded.sealed, set_by = excluded.set_by, \
-            set_at = excluded.set_at, last_used = NULL, version = excluded.version, gone = 0";
+            set_at = excluded.set_at, last_used = NULL, version = excluded.version, minter = excluded.minter, gone = 0";
         let set = Statement::new("set a secret", SET).bind(row.name.as_str()).bind(row.person.as_str());
         let set = set.bind(row.kind.as_str()).bind(i64::from(row.personal)).bind(row.sealed.clone());
-        self.later(set.bind(row.set_by.as_str()).bind(row.set_at.0).bind(to_row(row.version)));
+        let set = set.bind(row.set_by.as_str()).bind(row.set_at.0).bind(to_row(row.version));
+        self.later(set.bind(row.minter.as_str()));
         Ok(())
     }
 
@@ -170,6 +174,7 @@ mod tests {
             set_at: Moment(1),
             last_used: None,
             version: 1,
+            minter: String::new(),
         }
     }
 

@@ -285,6 +285,7 @@ fn secret(person: &str, sealed: &[u8], version: u64) -> SecretRow {
         set_at: Moment(1),
         last_used: None,
         version,
+        minter: String::new(),
     }
 }
 

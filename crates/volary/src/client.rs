@@ -2,6 +2,7 @@
 
 use crate::home::Home;
 use anyhow::{Context as _, bail};
+use api::git::OpenProposal;
 use api::http::{CreateRun, Health, Input, Problem, RunView, SignInLink};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
@@ -138,8 +139,8 @@ impl Client {
         self.post(&format!("/api/runs/{run}/resume"), &serde_json::json!({})).await
     }
     /// Opens a pull request for what a run pushed; gives it.
-    pub async fn propose(&self, run: &RunId) -> anyhow::Result<api::git::PullRequestView> {
-        self.post(&format!("/api/runs/{run}/propose"), &serde_json::json!({})).await
+    pub async fn propose(&self, run: &RunId, words: &OpenProposal) -> anyhow::Result<api::git::PullRequestView> {
+        self.post(&format!("/api/runs/{run}/propose"), words).await
     }
     /// Bytes for an exec.
     pub async fn input(&self, run: &RunId, input: &Input) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ mod process;
 mod up;
 mod walls;
 
+use api::git::OpenProposal;
 use clap::{Parser, Subcommand};
 use home::Home;
 use std::ffi::OsString;
@@ -131,6 +132,12 @@ enum Command {
     Pr {
         /// The run
         run: String,
+        /// What it is to be called, instead of what the agent, or the task, says
+        #[arg(long)]
+        title: Option<String>,
+        /// What it is to say, instead of what the agent, or the task, says
+        #[arg(long)]
+        body: Option<String>,
     },
     /// Keep keys: set, rotate, list, delete; never read back
     Secret {
@@ -166,6 +173,11 @@ enum Command {
     Model {
         #[command(subcommand)]
         act: commands::models::Act,
+    },
+    /// Profiles: list them, and say all that is wrong with one before a run
+    Profile {
+        #[command(subcommand)]
+        act: commands::profile::Act,
     },
     /// Print everything a run of a profile could do
     Reach {
@@ -266,7 +278,7 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Cancel { run } => commands::log::cancel(home, &run).await,
         Command::Pause { run } => commands::log::pause(home, &run).await,
         Command::Resume { run } => commands::log::resume(home, &run).await,
-        Command::Pr { run } => commands::log::propose(home, &run).await,
+        Command::Pr { run, title, body } => commands::log::propose(home, &run, OpenProposal { title, body }).await,
         Command::Secret { act } => commands::secrets::main(home, &act).await,
         Command::Lease { act } => commands::leases::main(home, &act).await,
         Command::Connect { act } => commands::connect::main(home, &act).await,
@@ -274,7 +286,8 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Backup { folder } => commands::backup::backup(home, &folder).await,
         Command::Model { act } => commands::models::main(home, &act).await,
         Command::Scrub(args) => commands::scrub::main(home, &args).await,
-        Command::Reach { profile, json } => commands::reach::main(home, &profile, json),
+        Command::Profile { act } => commands::profile::main(home, &act).await,
+        Command::Reach { profile, json } => commands::reach::main(home, &profile, json).await,
         Command::SignIn { json } => {
             let link = client::Client::new(home).sign_in().await?;
             println!("{}", if json { serde_json::to_string_pretty(&link)? } else { link.url });

@@ -53,6 +53,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Some("repo-read") => operator::repo::read_main(args[1..].iter().cloned()),
         Some("repo-import") => operator::repo::import_main(args[1..].iter().cloned()),
         Some("repo-clone") => operator::repo::clone_main(args[1..].iter().cloned()),
+        Some("repo-serve") => operator::repo::serve_main(args[1..].iter().cloned()),
         name => match served(name.unwrap_or_default(), args.get(1)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {

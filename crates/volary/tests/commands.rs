@@ -1,10 +1,12 @@
 //! What a person types, and what it does to their machine: through the real binary and real boxes.
 //!
 //! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), `looking`
-//! (what shows how things stand), then `scrubbing` (`scrub`).
+//! (what shows how things stand), `scrubbing` (`scrub`), then `leasing` (`exec --lease`).
 
 #[path = "commands/executing.rs"]
 mod executing;
+#[path = "commands/leasing.rs"]
+mod leasing;
 #[path = "commands/looking.rs"]
 mod looking;
 #[path = "commands/repository.rs"]

@@ -5,6 +5,8 @@
 mod denials;
 #[path = "console/keyboard.rs"]
 mod keyboard;
+#[path = "console/leases.rs"]
+mod leases;
 #[path = "console/secrets.rs"]
 mod secrets;
 

@@ -118,8 +118,13 @@ fn working(dir: &Path, docker: Option<&Docker>, label: &str, line: &str) -> (Hos
     let wrong: Vec<_> = live.read_back(&hello).into_iter().filter(|reading| !reading.holds).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
-    let task =
-        serde_json::to_vec(&ToRunner::Exec { argv, cwd: "/workspace".into(), limits: plan.profile.limits }).unwrap();
+    let task = serde_json::to_vec(&ToRunner::Exec {
+        argv,
+        cwd: "/workspace".into(),
+        limits: plan.profile.limits,
+        lease: None,
+    })
+    .unwrap();
     input.write_all(&u32::try_from(task.len()).unwrap().to_le_bytes()).unwrap();
     input.write_all(&task).unwrap();
     (host, Created { live, listener, stdin: input.into(), stdout: output.into(), stderr }, plan.upper_image)

@@ -4,6 +4,12 @@
 
 #[path = "git/attacks.rs"]
 mod attacks;
+#[path = "git/commits.rs"]
+mod commits;
+#[path = "git/lease.rs"]
+mod lease;
+#[path = "git/local.rs"]
+mod local;
 #[path = "git/stage.rs"]
 mod stage;
 
@@ -48,7 +54,7 @@ fn a_run_from_an_address_starts_from_its_files_and_its_agent_pushes_what_it_made
     let cat = stage.cli(&["exec", "--profile", "git", "--repo", &url, "--", "sh", "-c", "cat max.c; ls -a"]);
     assert!(cat.out.contains("a < b") && cat.out.contains("test.sh"), "{cat:?}");
     let script = "git fetch -q --depth 50 origin HEAD && git reset -q FETCH_HEAD && git log --oneline && \
-                  sed -i 's/a < b/a > b/' max.c && git commit -q -a -m 'max is the larger one' && git push origin HEAD";
+                  sed -i 's/a < b/a > b/' max.c && git commit -q -a -m 'max is the larger one' --trailer 'Agent: volary/worker' && git push origin HEAD";
     stage.worker(script);
     let run = stage.cli(&["run", "--profile", "git", "--model", "worker", "--repo", &url, "Mend max"]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -108,7 +114,7 @@ fn a_proposal_is_opened_as_an_app_where_the_row_allows_it_and_says_so() {
     let proposals = stage.forge.proposals();
     let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
     assert_eq!(target, "/api/v1/repos/forge/app/pulls");
-    assert!(body["body"].as_str().is_some_and(|text| text.contains("Opened as an app, not by the person")), "{body}");
+    assert!(body["body"].as_str().is_some_and(|text| text.contains("Opened by an app for")), "{body}");
 }
 
 #[test]

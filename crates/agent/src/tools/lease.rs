@@ -18,11 +18,10 @@ const SECONDS: u64 = 60;
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(super) async fn run(bench: &Bench, lease: &Lease) -> Result<Said, Said> {
-    let asking = ask(bench, lease);
-    let (status, body) = lived::timeout(Duration::from_secs(SECONDS), asking)
-        .await
-        .map_err(|_| Said::error("The gateway did not answer in time."))?
-        .map_err(|why| Said::error(format!("The gateway cannot be asked: {why}.")))?;
+    let Lease { capability, destination, reason } = lease.clone();
+    let wish = serde_json::to_vec(&Wish { capability, destination, reason });
+    let wish = wish.map_err(|e| Said::error(format!("The wish cannot be sent: {e}.")))?;
+    let (status, body) = post(bench, PATH, wish).await?;
     if status == StatusCode::OK
         && let Ok(given) = serde_json::from_slice::<Given>(&body)
     {
@@ -31,12 +30,22 @@ pub(super) async fn run(bench: &Bench, lease: &Lease) -> Result<Said, Said> {
     Err(Said::error(refused(status, &body)))
 }
 
-async fn ask(bench: &Bench, lease: &Lease) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let Lease { capability, destination, reason } = lease.clone();
-    let body = serde_json::to_vec(&Wish { capability, destination, reason })?;
+/// Asks the run's own door for something, in JSON, with the run's handle; gives status and body.
+pub(super) async fn post(bench: &Bench, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), Said> {
+    lived::timeout(Duration::from_secs(SECONDS), ask(bench, path, body))
+        .await
+        .map_err(|_| Said::error("The gateway did not answer in time."))?
+        .map_err(|why| Said::error(format!("The gateway cannot be asked: {why}.")))
+}
+
+async fn ask(
+    bench: &Bench,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(&bench.door).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(PATH)
+    let request = Request::post(path)
         .header(HOST, &bench.door)
         .header(CONTENT_TYPE, "application/json")
         .header(USER_AGENT, concat!("volary-agent/", env!("CARGO_PKG_VERSION")))
@@ -89,7 +98,7 @@ fn granted(given: &Given) -> String {
 }
 
 /// What the model reads of a refusal: the gateway's own words.
-fn refused(status: StatusCode, body: &[u8]) -> String {
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     match value["error"]["message"].as_str() {
         Some(message) => cut::characters(message, 2000),

@@ -1,4 +1,5 @@
-//! What the model may do: six tools, each bounded in size and time, and `lease` where its profile has capabilities.
+//! What the model may do: six tools, each bounded in size and time, `lease` where its profile has capabilities, and `propose`
+//! where what it pushes can become a pull request.
 //!
 //! `read`, `write`, `edit` go through the runner's `fs/*`, `shell` through its `terminal/*`, so that each is
 //! recorded by it; `list` and `search` read the worktree directly. Whatever is wrong with a call (no such
@@ -9,6 +10,7 @@
 pub mod cut;
 mod files;
 mod lease;
+mod propose;
 mod shell;
 mod walk;
 mod words;
@@ -61,6 +63,8 @@ pub enum Request {
     Shell(Shell),
     /// See [`specs`].
     Lease(Lease),
+    /// `propose`
+    Propose(Propose),
 }
 
 /// Input of `read`.
@@ -127,6 +131,14 @@ pub struct Lease {
     reason: String,
 }
 
+/// Input of `propose`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Propose {
+    title: String,
+    body: String,
+}
+
 struct Described {
     name: &'static str,
     description: &'static str,
@@ -174,14 +186,21 @@ const LEASE: Described = Described {
     schema: r#"{"type":"object","properties":{"capability":{"type":"string","description":"Its name, as the instructions list it."},"destination":{"type":"string","description":"One of its destinations."},"reason":{"type":"string","description":"What you need it for, for the people who own this run."}},"required":["capability","destination","reason"],"additionalProperties":false}"#,
 };
 
-/// The tools of a run as the model is told of them: those that `names` has, all if it is empty (but `lease`, which is
-/// always named). A name that is no tool is left out.
+/// The tool of a run that pushes to a git host; see [`model::profile::PROPOSE_TOOL`].
+const PROPOSE: Described = Described {
+    name: model::profile::PROPOSE_TOOL,
+    description: "Proposes what you pushed to the run's own branch: says what the pull request is to say. Call it once, after your last push. Nothing is merged by it.",
+    schema: r#"{"type":"object","properties":{"title":{"type":"string","description":"One line, at most 120 characters."},"body":{"type":"string","description":"What it changes and why, and what showed that it works. Markdown."}},"required":["title","body"],"additionalProperties":false}"#,
+};
+
+/// The tools of a run as the model is told of them: those that `names` has, all if it is empty (but `lease` and `propose`,
+/// which are always named). A name that is no tool is left out.
 #[must_use]
 pub fn specs(names: &[String]) -> Vec<ToolSpec> {
     let named = |tool: &&Described| names.iter().any(|name| name == tool.name);
     ALL.iter()
         .filter(|tool| names.is_empty() || named(tool))
-        .chain(Some(&LEASE).filter(named))
+        .chain([&LEASE, &PROPOSE].into_iter().filter(named))
         .map(|tool| ToolSpec {
             name: tool.name.to_owned(),
             description: tool.description.to_owned(),
@@ -208,6 +227,7 @@ impl Request {
             "search" => Self::Search(input(call)?),
             "shell" => Self::Shell(input(call)?),
             "lease" => Self::Lease(input(call)?),
+            "propose" => Self::Propose(input(call)?),
             _ => return Err(format!("There is no tool {:?}.", call.name)),
         })
     }
@@ -223,6 +243,7 @@ impl Request {
             Self::Search(s) => format!("search {}", s.pattern),
             Self::Shell(s) => s.command.clone(),
             Self::Lease(l) => format!("lease {} for {}", l.capability, l.destination),
+            Self::Propose(p) => format!("propose {}", p.title),
         };
         let line = title.lines().next().unwrap_or_default();
         cut::characters(line, 200)
@@ -236,7 +257,7 @@ impl Request {
             Self::Write(_) | Self::Edit(_) => ToolKind::Edit,
             Self::Search(_) => ToolKind::Search,
             Self::Shell(_) => ToolKind::Execute,
-            Self::Lease(_) => ToolKind::Other,
+            Self::Lease(_) | Self::Propose(_) => ToolKind::Other,
         }
     }
 }
@@ -293,6 +314,7 @@ async fn carry_out(bench: &Bench, id: &str, request: Request) -> Said {
         Request::Search(search) => walk::search(bench, &search).await,
         Request::Shell(shell) => shell::run(bench, id, &shell).await,
         Request::Lease(lease) => lease::run(bench, &lease).await,
+        Request::Propose(propose) => propose::run(bench, &propose).await,
     };
     outcome.unwrap_or_else(|said| said)
 }

@@ -162,7 +162,7 @@ async fn through(
 
     leave.answered(response.status().as_u16());
     let encoding = if is_write { inject::passable(response.status(), response.headers())? } else { None };
-    let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.secret, &c.value.0, Instant::now()));
+    let scrubber = credential.as_ref().map(|c| gate.recent.note_minted(&c.secret, &c.value.0, c.until, Instant::now()));
     let headers = inject::answer_headers(response.headers(), encoding.is_some(), scrubber.as_ref());
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {

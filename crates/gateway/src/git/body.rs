@@ -154,21 +154,23 @@ fn gunzipped(body: &[u8], most: usize) -> Result<Vec<u8>, NoGzip> {
 /// The body of a fetch: git's lines and nothing else.
 pub(super) async fn fetch_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     let (body, held) = read(headers, body, MAX_FETCH).await?;
-    let hides = if body.len() > INLINE {
-        let looked = body.clone();
-        let gone = || Refusal::fault("git.body", "The request's body could not be read.");
-        beside(held, move || signs::hides_handle(&looked)).await.ok_or_else(gone)?
-    } else {
-        signs::hides_handle(&body)
-    };
-    if hides {
+    let looked = body.clone();
+    let look = move || asks_of(&looked);
+    let gone = || Refusal::fault("git.body", "The request's body could not be read.");
+    if body.len() > INLINE { beside(held, look).await.ok_or_else(gone)? } else { look() }?;
+    Ok(body)
+}
+
+/// Whether these are lines of git's, and none holds a handle.
+fn asks_of(body: &[u8]) -> Result<(), Refusal> {
+    if signs::hides_handle(body) {
         return Err(Refusal::policy("handle.misplaced", "A handle stands in what git asks for."));
     }
-    let mut lines = Lines::of(&body);
+    let mut lines = Lines::of(body);
     loop {
         match lines.next() {
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(body),
+            Ok(None) => return Ok(()),
             Err(wrong) => return Err(Refusal::policy("git.form", format!("This is not what git asks: {wrong}."))),
         }
     }

@@ -14,6 +14,8 @@
 //! | `look` | what the upstream has |
 //! | `changes` | the list |
 //! | `upstream` | the way there, and the credential |
+//! | `local` | the way to the run's repository on its host |
+//! | `propose` | what the agent says of what it pushed |
 //! | `reply` | what is fetched, on its way back |
 //!
 //! Read [`answer`], then `fetch` and `pushed`.
@@ -21,9 +23,11 @@
 mod body;
 mod changes;
 mod delta;
+pub(crate) mod local;
 mod look;
 mod pack;
 mod pkt;
+pub(crate) mod propose;
 mod push;
 mod reply;
 mod upstream;
@@ -35,14 +39,17 @@ use crate::call::{Answer, Caller, Words};
 use crate::decide::sha256_hex;
 use crate::refusal::{Kind, Refusal, Trace};
 use crate::server::Lost;
-use crate::server::git::{Granted, Said};
-use api::git::{GitAct, GitAsk, GitPush, NAMED_BYTES, NAMED_PATHS};
+use crate::server::git::{Granted, Push, Said};
+use api::git::{GitAct, GitAsk, GitPush, NAMED_BYTES, NAMED_COMMITS, NAMED_PATHS};
+use api::leases::LeaseEnd;
 use body::{fetch_body, handle, read};
 use bytes::Bytes;
 use changes::Unlisted;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use look::{Commits, Pushed};
+use model::LeaseId;
 use pack::Packed;
 use pkt::Oid;
 use push::{Asked, Update};
@@ -79,6 +86,11 @@ async fn beside<T: Send + 'static>(held: impl Send + 'static, work: impl FnOnce(
         done
     };
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// As [`beside`], for what is long enough to hold up the thread that serves; else at once. `length` is in bytes.
+async fn weighed<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if length > INLINE { beside((), work).await } else { Some(work()) }
 }
 
 /// Whether a request is for a repository.
@@ -241,6 +253,7 @@ impl Asking<'_> {
                 self.caller.tally.granted();
                 Ok(*granted)
             }
+            Ok(Said::Said(_)) => Err(Refusal::record_lost()),
             Ok(Said::Denied { rule, why }) => {
                 // What the server could not record is no record.
                 if rule != "server.failed" {
@@ -303,11 +316,7 @@ async fn offer(asking: &Asking<'_>) -> Result<Answer, Refusal> {
     let list = upstream.whole(response, MAX_OFFER).await?;
     upstream.leave.is_whole();
     let gone = || Refusal::fault("git.offer", "The upstream's references could not be read.");
-    let offered = if list.len() > INLINE {
-        beside((), move || push::offered(&list)).await.ok_or_else(gone)?
-    } else {
-        push::offered(&list)
-    };
+    let offered = weighed(list.len(), move || push::offered(&list)).await.ok_or_else(gone)?;
     let offered = offered.map_err(|wrong| {
         Refusal::policy("git.offer", format!("The upstream's references cannot be pushed to from here: {}.", wrong.0))
     })?;
@@ -318,7 +327,10 @@ async fn offer(asking: &Asking<'_>) -> Result<Answer, Refusal> {
 async fn push_held(asking: &Asking<'_>, body: Bytes, turn: &Turn) -> Result<Answer, Refusal> {
     let wrong =
         |wrong: push::Wrong| Refusal::policy("git.form", format!("This is no push that can be taken: {}.", wrong.0));
-    let Some(asked) = Asked::read(&body).map_err(wrong)? else {
+    let looked = body.clone();
+    let gone = || Refusal::fault("git.push", "The push could not be read.");
+    let asked = weighed(body.len(), move || Asked::read(&looked)).await.ok_or_else(gone)?;
+    let Some(asked) = asked.map_err(wrong)? else {
         // By this git finds out whether it may ask.
         return Ok(own(What::Push.kind(), Vec::new()));
     };
@@ -341,43 +353,75 @@ async fn push_held(asking: &Asking<'_>, body: Bytes, turn: &Turn) -> Result<Answ
     }
 }
 
-/// Judges a push, lists what it changes, has that granted and recorded, and sends it on. Gives the upstream's report.
-async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked<'_>, turn: &Turn) -> Result<Vec<u8>, Refusal> {
+/// Has a push leased, and ends it when its lease is over: whatever of it is under way then goes no further.
+async fn pushed(asking: &Asking<'_>, body: &Bytes, asked: &Asked, turn: &Turn) -> Result<Vec<u8>, Refusal> {
     let [update] = &asked.updates[..] else {
         return Err(Refusal::policy("git.one", "A push sets one reference; push the run's own branch alone."));
     };
-    let look = asking.grant(GitAct::Look).await?;
     let reference = std::str::from_utf8(&update.reference).ok().filter(|name| policy::git::is_reference(name));
     let Some(reference) = reference else {
         let why = "The reference has a name that no branch of a run has.";
         return Err(Refusal::policy("git.branch", why));
     };
-    let (old, new) = (update.old.to_string(), update.new.to_string());
-    let judged = policy::git::Update { reference, old: &old, new: &new };
-    policy::git::may_push(&look.repository, &look.branch, &judged).map_err(|no| Refusal::policy(no.rule, no.why))?;
+    let (reference, old, new) = (reference.to_owned(), update.old.to_string(), update.new.to_string());
+    let mut look = asking.grant(GitAct::Look { reference, old, new }).await?;
+    // Without a lease nothing was granted.
+    let Some(mut push) = look.push.take() else { return Err(Refusal::record_lost()) };
+    let over = push.tenure.over();
+    tokio::select! {
+        biased;
+        () = over => {
+            let why = "Its lease was taken back, or its time was over, before the push was made.";
+            Err(Refusal::denied("lease.over".into(), why.into()))
+        }
+        done = leased(asking, look, &mut push, body, asked, update, turn) => done,
+    }
+}
+
+/// Lists what a push changes, has that granted and recorded, and sends it on. Gives the upstream's report.
+async fn leased(
+    asking: &Asking<'_>,
+    look: Granted,
+    push: &mut Push,
+    body: &Bytes,
+    asked: &Asked,
+    update: &Update,
+    turn: &Turn,
+) -> Result<Vec<u8>, Refusal> {
+    let reference = update.shown();
     let base = look.base.as_deref().and_then(|base| Oid::parse(base.as_bytes()));
-    let (packed, objects) = read_pack(body, asked.pack.len(), turn).await?;
-    let push = {
+    let length = body.len() - asked.pack_at;
+    let (packed, objects) = read_pack(body, length, turn).await?;
+    let told = {
         let mut upstream = asking.upstream(look).await?;
-        let looked = look::look(asking.gate, &mut upstream, packed, update, base, turn).await?;
+        let about = Pushed { update, reference: &reference, base, author: &push.author };
+        let looked = look::look(asking.gate, &mut upstream, packed, about, turn).await?;
         upstream.leave.is_whole();
-        let (reference, update, bytes) = (reference.to_owned(), update.clone(), asked.pack.len());
-        list(looked, turn, move |changed| listed(&reference, &update, bytes, objects, changed)).await?
+        let (lease, update) = (push.lease.clone(), update.clone());
+        list(looked, turn, move |changed, commits| {
+            listed(lease, &reference, &update, length, objects, changed, commits)
+        })
+        .await?
     };
-    let granted = asking.grant(GitAct::Push(push)).await?;
+    let granted = asking.grant(GitAct::Push(told)).await?;
     let mut upstream = asking.upstream(granted).await?;
+    let (whole, again, of) = (body.clone(), asked.clone(), update.clone());
+    let gone = || Refusal::fault("git.push", "The push could not be written.");
+    let written = weighed(body.len(), move || again.written(&of, &whole)).await.ok_or_else(gone)?;
     let wanted = Wanted {
         method: Method::POST,
         path: "/git-receive-pack",
         kind: Some("application/x-git-receive-pack-request"),
         answer: What::Push.kind(),
         two: false,
-        body: asked.written(update).into(),
+        body: written.into(),
     };
     let response = upstream.ask(asking.gate, wanted).await?;
     let report = upstream.whole(response, MAX_REPORT).await?;
     upstream.leave.is_whole();
-    if !push::succeeded(&report, asked.side_band, update) {
+    let is_made = push::succeeded(&report, asked.side_band, update);
+    push.tenure.ended(if is_made { LeaseEnd::Completed } else { LeaseEnd::Failed });
+    if !is_made {
         upstream.leave.answered(StatusCode::UNPROCESSABLE_ENTITY.as_u16());
     }
     Ok(report)
@@ -401,9 +445,12 @@ async fn read_pack(body: &Bytes, length: usize, turn: &Turn) -> Result<(Packed, 
 async fn list(
     looked: look::Looked,
     turn: &Turn,
-    told: impl FnOnce(&BTreeSet<Vec<u8>>) -> GitPush + Send + 'static,
+    told: impl FnOnce(&BTreeSet<Vec<u8>>, &Commits) -> GitPush + Send + 'static,
 ) -> Result<GitPush, Refusal> {
-    let listing = move || changes::between(&looked.trees, looked.tip, &looked.bases).map(|changed| told(&changed));
+    let listing = move || {
+        let changed = changes::between(&looked.trees, looked.tip, &looked.bases)?;
+        Ok(told(&changed, &looked.commits))
+    };
     let why = match beside(turn.clone(), listing).await {
         Some(Ok(push)) => return Ok(push),
         Some(Err(Unlisted::Wrong(why))) => why.to_owned(),
@@ -420,7 +467,15 @@ async fn list(
 }
 
 /// The list as the server gets it.
-fn listed(reference: &str, update: &Update, bytes: usize, objects: u32, changed: &BTreeSet<Vec<u8>>) -> GitPush {
+fn listed(
+    lease: LeaseId,
+    reference: &str,
+    update: &Update,
+    bytes: usize,
+    objects: u32,
+    changed: &BTreeSet<Vec<u8>>,
+    commits: &Commits,
+) -> GitPush {
     let mut all = Vec::new();
     let (mut paths, mut pipelines, mut room) = (Vec::new(), Vec::new(), NAMED_BYTES);
     for path in changed {
@@ -436,6 +491,7 @@ fn listed(reference: &str, update: &Update, bytes: usize, objects: u32, changed:
         }
     }
     GitPush {
+        lease,
         reference: reference.to_owned(),
         old: update.old.to_string(),
         new: update.new.to_string(),
@@ -445,6 +501,12 @@ fn listed(reference: &str, update: &Update, bytes: usize, objects: u32, changed:
         paths_count: changed.len() as u64,
         paths_sha256: sha256_hex(&all),
         pipelines,
+        there: commits.there.map(|oid| oid.to_string()),
+        fresh: commits.fresh,
+        commits: commits.count as u64,
+        others: commits.others.iter().take(NAMED_COMMITS).map(Oid::to_string).collect(),
+        others_count: commits.others.len() as u64,
+        onto: commits.onto.map(|oid| oid.to_string()),
     }
 }
 
@@ -509,8 +571,11 @@ mod tests {
         let mut changed: BTreeSet<Vec<u8>> = (0..2000).map(|n| format!("d/{n:04}").into_bytes()).collect();
         changed.insert(b"z/Jenkinsfile".to_vec());
         let update = Update { old: Oid::ZERO, new: Oid([1; 20]), reference: b"refs/heads/x".to_vec() };
-        let push = listed("refs/heads/x", &update, 7, 3, &changed);
+        let lease = LeaseId::parse("lease").unwrap();
+        let commits = Commits { others: vec![Oid([3; 20]); 50], count: 60, ..Commits::default() };
+        let push = listed(lease, "refs/heads/x", &update, 7, 3, &changed, &commits);
         assert_eq!((push.paths.len(), push.paths_count, push.bytes, push.objects), (NAMED_PATHS, 2001, 7, 3));
         assert_eq!(push.pipelines, ["z/Jenkinsfile"]);
+        assert_eq!((push.others.len(), push.others_count, push.commits), (NAMED_COMMITS, 50, 60));
     }
 }

@@ -9,6 +9,7 @@ use super::delta::applied;
 use super::pkt::Oid;
 use aws_lc_rs::digest;
 use flate2::{Decompress, FlushDecompress, Status};
+use model::Author;
 use std::collections::HashMap;
 
 /// Objects of one pack.
@@ -31,6 +32,21 @@ pub(crate) struct Wrong(pub(crate) &'static str);
 pub(crate) struct Commit {
     pub(crate) tree: Oid,
     pub(crate) parents: Vec<Oid>,
+    /// `Name <address>` of its author, then of its committer; of a commit that is none, whatever it says.
+    by: Vec<Vec<u8>>,
+    /// The last lines of its message that have a key, from the end to the first blank one.
+    trailers: Vec<Vec<u8>>,
+}
+
+impl Commit {
+    /// Whether it is this author's, and names the agent if it must.
+    pub(crate) fn is_by(&self, author: &Author) -> bool {
+        let identity = author.identity();
+        let named = |line: &String| self.trailers.iter().any(|trailer| trailer == line.as_bytes());
+        self.by.len() == 2
+            && self.by.iter().all(|by| by == identity.as_bytes())
+            && author.trailer.as_ref().is_none_or(named)
+    }
 }
 
 /// What a pack holds.
@@ -327,17 +343,30 @@ fn name_of(kind: Kind, content: &[u8]) -> Oid {
     sha1(&[format!("{word} {}\0", content.len()).as_bytes(), content])
 }
 
-/// A commit's first lines: its tree, then its parents.
+/// Lines of a message's end that are looked at.
+const MAX_TRAILERS: usize = 50;
+
+/// A commit's first lines (its tree, its parents, who made it), and the last ones of its message.
 fn commit(content: &[u8]) -> Result<Commit, Wrong> {
     let wrong = || Wrong("a commit in it names no tree");
-    let mut lines = content.split(|b| *b == b'\n');
+    let end = content.windows(2).position(|two| two == b"\n\n");
+    let (head, message) = end.map_or((content, &b""[..]), |end| (&content[..end], &content[end + 2..]));
+    let mut lines = head.split(|b| *b == b'\n');
     let tree = lines.next().and_then(|line| Oid::parse(line.strip_prefix(b"tree ")?)).ok_or_else(wrong)?;
-    let mut parents = Vec::new();
+    let (mut parents, mut by) = (Vec::new(), Vec::new());
     for line in lines {
-        let Some(parent) = line.strip_prefix(b"parent ") else { break };
-        parents.push(Oid::parse(parent).ok_or_else(wrong)?);
+        if let Some(parent) = line.strip_prefix(b"parent ").filter(|_| by.is_empty()) {
+            parents.push(Oid::parse(parent).ok_or_else(wrong)?);
+        }
+        if let Some(who) = line.strip_prefix(b"author ").or_else(|| line.strip_prefix(b"committer ")) {
+            let end = who.iter().rposition(|b| *b == b'>').map_or(who.len(), |end| end + 1);
+            by.push(who[..end].to_vec());
+        }
     }
-    Ok(Commit { tree, parents })
+    let last = message.rsplit(|b| *b == b'\n').skip_while(|line| line.trim_ascii().is_empty());
+    let last = last.take_while(|line| !line.trim_ascii().is_empty()).take(MAX_TRAILERS);
+    let trailers = last.map(|line| line.trim_ascii_end()).filter(|line| line.contains(&b':')).map(<[u8]>::to_vec);
+    Ok(Commit { tree, parents, by, trailers: trailers.collect() })
 }
 
 #[cfg(test)]
@@ -406,6 +435,34 @@ pub(super) mod tests {
         let commit = packed.commits.values().next().unwrap();
         assert_eq!((commit.tree.to_string().as_str(), commit.parents.len()), (EMPTY, 1));
         assert!(packed.trees.contains_key(&Oid::parse(EMPTY.as_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn a_commit_is_the_persons_by_both_its_lines_and_the_agents_by_a_line_at_its_end() {
+        let trailer = Some("Agent: volary/worker".to_owned());
+        let agents = Author { name: "Tess".into(), email: "tess@localhost".into(), trailer };
+        let persons = Author { trailer: None, ..agents.clone() };
+        let is = |head: &str, message: &str, author: &Author| {
+            let content = format!("tree {EMPTY}\n{head}\n\n{message}");
+            commit(content.as_bytes()).unwrap().is_by(author)
+        };
+        let head = "author Tess <tess@localhost> 1 +0000\ncommitter Tess <tess@localhost> 2 +0000";
+        assert!(is(head, "Mend max\n\nAgent: volary/worker\n", &agents));
+        assert!(is(head, "Mend max\n\nSigned-off-by: x\nAgent: volary/worker\n\n \n", &agents));
+        assert!(is(head, "Mend max\n", &persons));
+        for message in ["Mend max\n", "Agent: volary/worker\n\nmore\n", "a\n\nAgent: volary/workers\n", ""] {
+            assert!(!is(head, message, &agents), "{message:?}");
+        }
+        for head in [
+            "author Tess <tess@localhost> 1 +0000",
+            "author Lin <tess@localhost> 1 +0000\ncommitter Tess <tess@localhost> 2 +0000",
+            "author Tess <tess@localhost> 1 +0000\ncommitter Tess <lin@example.org> 2 +0000",
+            "author Tess <tess@localhost> 1 +0000\nauthor Lin <l@x> 1 +0000\ncommitter Tess <tess@localhost> 2 +0000",
+            "author Tess <tess@localhost> <l@x> 1 +0000\ncommitter Tess <tess@localhost> 2 +0000",
+            "author  Tess <tess@localhost> 1 +0000\ncommitter Tess <tess@localhost> 2 +0000",
+        ] {
+            assert!(!is(head, "m", &persons), "{head:?}");
+        }
     }
 
     #[test]

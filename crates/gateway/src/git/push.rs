@@ -56,7 +56,8 @@ pub(crate) fn offered(list: &[u8]) -> Result<Vec<u8>, Wrong> {
                 let theirs: Vec<&str> = capabilities.split(' ').collect();
                 if theirs.iter().any(|c| c.starts_with("object-format=") && *c != "object-format=sha1") {
                     return wrong(
-                        "its objects are named by another hash than SHA-1, and a push to it cannot be listed",
+                        "its objects are named by SHA-256, and what is pushed to such a repository cannot be listed yet; leave the \
+                         change in the worktree, and say so: it is the run's result",
                     );
                 }
                 let ours: Vec<&str> = OFFERED.into_iter().filter(|c| theirs.contains(c)).collect();
@@ -93,26 +94,32 @@ impl Update {
 
 /// What a push asks for, before its pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked<'b> {
+pub(crate) struct Asked {
     pub(crate) updates: Vec<Update>,
     pub(crate) shallow: Vec<Oid>,
     /// The report is to come beside progress.
     pub(crate) side_band: bool,
     pub(crate) atomic: bool,
     pub(crate) quiet: bool,
-    /// What follows.
-    pub(crate) pack: &'b [u8],
+    /// Where what follows begins.
+    pub(crate) pack_at: usize,
 }
 
-impl<'b> Asked<'b> {
+impl Asked {
     /// Reads a push. None when it asks for nothing at all, by which git finds out whether it may ask.
     ///
     /// # Errors
     /// [`Wrong`], for whatever was not offered too.
-    pub(crate) fn read(body: &'b [u8]) -> Result<Option<Self>, Wrong> {
+    pub(crate) fn read(body: &[u8]) -> Result<Option<Self>, Wrong> {
         let mut lines = Lines::of(body);
-        let mut asked =
-            Self { updates: Vec::new(), shallow: Vec::new(), side_band: false, atomic: false, quiet: false, pack: &[] };
+        let mut asked = Self {
+            updates: Vec::new(),
+            shallow: Vec::new(),
+            side_band: false,
+            atomic: false,
+            quiet: false,
+            pack_at: 0,
+        };
         loop {
             let data = match lines.next()? {
                 Some(Line::Data(data)) => data,
@@ -154,13 +161,10 @@ impl<'b> Asked<'b> {
             }
             asked.updates.push(Update { old, new, reference: command[82..].to_vec() });
         }
-        asked.pack = lines.rest();
+        let pack = lines.rest();
+        asked.pack_at = body.len() - pack.len();
         if asked.updates.is_empty() {
-            return if asked.pack.is_empty() && asked.shallow.is_empty() {
-                Ok(None)
-            } else {
-                wrong("it asks for no update")
-            };
+            return if pack.is_empty() && asked.shallow.is_empty() { Ok(None) } else { wrong("it asks for no update") };
         }
         Ok(Some(asked))
     }
@@ -180,9 +184,10 @@ impl<'b> Asked<'b> {
         Ok(())
     }
 
-    /// The same in our own words, as it goes to the upstream: one update, then the pack.
-    pub(crate) fn written(&self, update: &Update) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.pack.len() + 512);
+    /// The same in our own words, as it goes to the upstream: one update, then the pack that `body` ends with.
+    pub(crate) fn written(&self, update: &Update, body: &[u8]) -> Vec<u8> {
+        let pack = body.get(self.pack_at..).unwrap_or_default();
+        let mut out = Vec::with_capacity(pack.len() + 512);
         for oid in &self.shallow {
             pkt::line(&mut out, format!("shallow {oid}").as_bytes());
         }
@@ -198,7 +203,7 @@ impl<'b> Asked<'b> {
         line.extend_from_slice(b" object-format=sha1 agent=volary");
         pkt::line(&mut out, &line);
         pkt::flush(&mut out);
-        out.extend_from_slice(self.pack);
+        out.extend_from_slice(pack);
         out
     }
 }
@@ -278,9 +283,11 @@ mod tests {
         let asked = Asked::read(&body).unwrap().unwrap();
         assert_eq!((asked.updates.len(), asked.shallow.len(), asked.side_band), (1, 1, true));
         assert_eq!(asked.updates[0].reference, b"refs/heads/x");
-        assert_eq!(asked.pack, b"PACK..");
-        let written = asked.written(&asked.updates[0]);
-        assert_eq!(Asked::read(&written).unwrap().unwrap(), Asked { pack: b"PACK..", ..asked.clone() });
+        assert_eq!(&body[asked.pack_at..], b"PACK..");
+        let written = asked.written(&asked.updates[0], &body);
+        let again = Asked::read(&written).unwrap().unwrap();
+        assert_eq!(&written[again.pack_at..], b"PACK..");
+        assert_eq!(again, Asked { pack_at: again.pack_at, ..asked.clone() });
         assert_eq!(Asked::read(b"0000"), Ok(None));
     }
 
@@ -361,7 +368,7 @@ mod tests {
                 if let Ok(Some(asked)) = Asked::read(bytes) {
                     prop_assert!(!asked.updates.is_empty());
                     prop_assert!(!report(&asked, "r", "w").is_empty());
-                    prop_assert!(Asked::read(&asked.written(&asked.updates[0])).is_ok());
+                    prop_assert!(Asked::read(&asked.written(&asked.updates[0], bytes)).is_ok());
                 }
                 drop(offered(bytes));
             }

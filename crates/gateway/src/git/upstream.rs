@@ -1,7 +1,8 @@
 //! One connection to a repository's upstream, and what is asked over it: one request after the other, each with the
 //! credential put in last.
 //!
-//! Dialled as every host of a run is: by the run's table, every address judged, to that very address. HTTPS alone.
+//! Dialled as every host of a run is: by the run's table, every address judged, to that very address. HTTPS alone. The run's
+//! repository on its host is reached by `local`, without any credential.
 //!
 //! Read [`Upstream::open`], then [`Upstream::ask`].
 
@@ -21,17 +22,17 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use model::Secret;
+use model::{RunId, Secret};
 use policy::egress::{Law, Name};
-use policy::git::Place;
+use policy::git::{LOCAL, Place};
 use scrub::Scrubber;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The way to the upstream of one repository, and a connection there.
 pub(crate) struct Upstream {
-    way: Way,
-    law: Arc<Law>,
+    to: To,
     line: Option<(http1::SendRequest<Full<Bytes>>, Carrier)>,
     place: Place,
     authority: String,
@@ -39,6 +40,14 @@ pub(crate) struct Upstream {
     credential: Option<HeaderValue>,
     scrubber: Option<Scrubber>,
     pub(crate) leave: Leave,
+}
+
+/// Where it is.
+enum To {
+    /// At a host, by the run's table.
+    Host(Box<Way>, Arc<Law>),
+    /// On this run's own host.
+    Local(RunId),
 }
 
 /// Carries a connection's bytes until it is dropped.
@@ -75,6 +84,13 @@ impl Upstream {
     /// A policy refusal for an address, or for a credential that may not go there; a fault when the host is not reached.
     pub(crate) async fn open(gate: &Gate, caller: &Caller, granted: Granted) -> Result<Self, Refusal> {
         let Granted { leave, repository, credential, .. } = granted;
+        if policy::git::is_local(&repository) {
+            let place = Place { host: LOCAL.into(), port: 80, path: String::new() };
+            let (to, authority) = (To::Local(caller.run.clone()), LOCAL.to_owned());
+            let mut upstream = Self { to, line: None, place, authority, credential: None, scrubber: None, leave };
+            upstream.line = Some(upstream.dial(gate).await?);
+            return Ok(upstream);
+        }
         let wrong = |_| Refusal::fault("git.url", "The address of this repository in the profile cannot be used.");
         let place = Place::of(&repository.url).map_err(wrong)?;
         let host = Name::parse(&place.host).map_err(|no| Refusal::policy(no.rule, no.why))?;
@@ -82,26 +98,29 @@ impl Upstream {
         let internal = known.law.exception(&host, place.port);
         let way = Way { host, port: place.port, tls: true, internal, one: true };
         let authority = way.authority();
-        let scrubber = credential.as_ref().map(|c| gate.recent.note(&c.secret, &c.value.0, Instant::now()));
+        let scrubber =
+            credential.as_ref().map(|c| gate.recent.note_minted(&c.secret, &c.value.0, c.until, Instant::now()));
         let credential = credential.map(|c| basic(&c.user, &c.value.0)).transpose()?;
-        let mut upstream = Self { way, law: known.law, line: None, place, authority, credential, scrubber, leave };
+        let to = To::Host(Box::new(way), known.law);
+        let mut upstream = Self { to, line: None, place, authority, credential, scrubber, leave };
         upstream.line = Some(upstream.dial(gate).await?);
         Ok(upstream)
     }
 
     async fn dial(&self, gate: &Gate) -> Result<(http1::SendRequest<Full<Bytes>>, Carrier), Refusal> {
-        let reached = gate.reach.open(&self.way, &self.law).await?;
-        if self.credential.is_some() && reached.address.is_none() {
-            return Err(Refusal::policy(
-                "inject.address",
-                "The host's address was not found and checked here; no credential goes there.",
-            ));
+        match &self.to {
+            To::Local(run) => carried(gate.locals.open(run)?).await,
+            To::Host(way, law) => {
+                let reached = gate.reach.open(way, law).await?;
+                if self.credential.is_some() && reached.address.is_none() {
+                    return Err(Refusal::policy(
+                        "inject.address",
+                        "The host's address was not found and checked here; no credential goes there.",
+                    ));
+                }
+                carried(reached.wire).await
+            }
         }
-        let handshake = http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(TokioIo::new(reached.wire)).await;
-        let (sender, connection) = handshake.map_err(|_| cut())?;
-        // Its error is the head's or the body's error too, and is told there.
-        let carrier = Carrier(tokio::spawn(async move { drop(connection.await) }));
-        Ok((sender, carrier))
     }
 
     /// The connection, made anew when the host has ended it after its last answer.
@@ -151,6 +170,10 @@ impl Upstream {
             Ok(Ok(response)) => response,
         };
         self.leave.answered(response.status().as_u16());
+        // The operator's own process says why it serves nothing; a host's words are not passed on.
+        if let (To::Local(_), Some(why)) = (&self.to, response.headers().get(api::git::WHY)) {
+            return Err(Refusal::fault("git.local", String::from_utf8_lossy(why.as_bytes())));
+        }
         is_gits(&response, wanted.answer)?;
         Ok(response)
     }
@@ -191,6 +214,17 @@ impl Upstream {
     pub(crate) fn into_parts(self) -> (Option<Carrier>, Option<Scrubber>, Leave) {
         (self.line.map(|(_, carrier)| carrier), self.scrubber, self.leave)
     }
+}
+
+async fn carried<W>(wire: W) -> Result<(http1::SendRequest<Full<Bytes>>, Carrier), Refusal>
+where
+    W: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(TokioIo::new(wire)).await;
+    let (sender, connection) = handshake.map_err(|_| cut())?;
+    // Its error is the head's or the body's error too, and is told there.
+    let carrier = Carrier(tokio::spawn(async move { drop(connection.await) }));
+    Ok((sender, carrier))
 }
 
 fn basic(user: &str, value: &Secret<String>) -> Result<HeaderValue, Refusal> {

@@ -2,17 +2,20 @@
 
 use super::egress::Leave;
 use super::{ANSWER_SECS, Lost, Queued, Server};
-use api::git::{GitAsk, GitCredential, GitWord};
+use api::git::{GitAsk, GitCredential, GitWord, Leased};
 use api::grants::FromGateway;
-use model::Repository;
+use api::leases::LeaseEnd;
+use model::{Author, LeaseId, Moment, Repository, RunId};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{oneshot, watch};
 
 /// The server's word.
 pub(crate) enum Said {
     /// Do it.
     Granted(Box<Granted>),
+    /// Of a proposal: for the agent.
+    Said(String),
     /// Do not.
     Denied { rule: String, why: String },
 }
@@ -22,10 +25,54 @@ pub(crate) struct Granted {
     pub(crate) leave: Leave,
     pub(crate) repository: Repository,
     pub(crate) credential: Option<GitCredential>,
-    /// The run's own branch.
-    pub(crate) branch: String,
     /// The commit that the run started from.
     pub(crate) base: Option<String>,
+    /// Of a push that begins.
+    pub(crate) push: Option<Push>,
+}
+
+/// A push that may begin: under which lease, and whose its commits must be.
+pub(crate) struct Push {
+    pub(crate) lease: LeaseId,
+    pub(crate) author: Author,
+    pub(crate) tenure: Tenure,
+}
+
+/// A lease that is in use. Dropped, its use is over: the server is told how it ended, exactly once.
+pub(crate) struct Tenure {
+    server: Arc<Server>,
+    lease: LeaseId,
+    expires: Moment,
+    outcome: LeaseEnd,
+    revoked: watch::Receiver<bool>,
+}
+
+impl Tenure {
+    /// How it ended. Until that is said it counts as broken off.
+    pub(crate) fn ended(&mut self, outcome: LeaseEnd) {
+        self.outcome = outcome;
+    }
+
+    /// Comes when it may no longer be used: it was taken back, or its time is over.
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + use<> {
+        let mut revoked = self.revoked.clone();
+        let left = self.expires.since(Moment::from(SystemTime::now()));
+        let expires = tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)));
+        async move {
+            tokio::select! {
+                // An error is the end of what could take it back, which is no reason to go on either.
+                _ = revoked.wait_for(|revoked| *revoked) => {}
+                () = expires => {}
+            }
+        }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        self.server.post(FromGateway::EndLease { lease: self.lease.clone(), outcome: self.outcome });
+        self.server.shared().leases.held.remove(&self.lease);
+    }
 }
 
 impl Server {
@@ -35,6 +82,7 @@ impl Server {
     /// [`Lost`], as for [`Server::ask`].
     pub(crate) async fn ask_git(&self, ask: GitAsk) -> Result<Said, Lost> {
         let (answered, said) = oneshot::channel();
+        let run = ask.run.clone();
         {
             let mut shared = self.shared();
             if !shared.up {
@@ -42,7 +90,7 @@ impl Server {
             }
             shared.last_id += 1;
             let id = shared.last_id;
-            shared.git_questions.insert(id, answered);
+            shared.git_questions.insert(id, (run, answered));
             shared.queue.push_back(Queued { message: FromGateway::AskGit { id, ask }, written: None });
         }
         self.work.notify_one();
@@ -54,17 +102,32 @@ impl Server {
 
     pub(super) fn git_answered(self: &Arc<Self>, id: u64, word: GitWord) {
         let said = match word {
-            GitWord::Granted { grant, repository, credential, branch, base } => {
+            GitWord::Granted { grant, repository, credential, base, leased } => {
                 self.shared().open.insert(grant.clone());
                 let leave = Leave::new(self.clone(), grant);
-                Said::Granted(Box::new(Granted { leave, repository: *repository, credential, branch, base }))
+                // The connection that it was asked on is gone, and with it whoever asked; the server ends what is not named to it.
+                let Some(run) = self.shared().git_questions.get(&id).map(|(run, _)| run.clone()) else { return };
+                let push = leased.map(|leased| self.begun(run, leased));
+                Said::Granted(Box::new(Granted { leave, repository: *repository, credential, base, push }))
             }
+            GitWord::Said { text } => Said::Said(text),
             GitWord::Denied { rule, why } => Said::Denied { rule, why },
         };
         let asker = self.shared().git_questions.remove(&id);
-        // An asker who is gone drops the word here, outside the lock, and the leave in it settles.
-        if let Some(asker) = asker {
+        // An asker who is gone drops the word here, outside the lock, and the leave and the lease in it end.
+        if let Some((_, asker)) = asker {
             drop(asker.send(said));
         }
+    }
+
+    /// A push that begins: it is among what is in use from here on, so that its lease can be taken back.
+    fn begun(self: &Arc<Self>, run: RunId, leased: Leased) -> Push {
+        let Leased { lease, expires, author } = leased;
+        let mut shared = self.shared();
+        let (tell, revoked) = watch::channel(shared.leases.revoked.contains(&lease));
+        shared.leases.held.insert(lease.clone(), (run, tell));
+        drop(shared);
+        let tenure = Tenure { server: self.clone(), lease: lease.clone(), expires, outcome: LeaseEnd::Broken, revoked };
+        Push { lease, author, tenure }
     }
 }

@@ -3,7 +3,7 @@
 //! Read [`Server::ask_lease`], [`Server::use_lease`], then [`Held`] (a value in use, which ends itself).
 
 use super::{ANSWER_SECS, Lost, Queued, Server};
-use api::grants::FromGateway;
+use api::grants::{FromGateway, WireSecret};
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
 use model::{LeaseId, Moment, RunId, Secret};
@@ -22,7 +22,7 @@ pub(super) struct Leases {
     pub(super) uses: HashMap<u64, Use>,
     /// In use now. The sender says that the lease was taken back.
     pub(super) held: BTreeMap<LeaseId, (RunId, watch::Sender<bool>)>,
-    revoked: VecDeque<LeaseId>,
+    pub(super) revoked: VecDeque<LeaseId>,
 }
 
 /// A use that is being asked for.
@@ -81,6 +81,8 @@ pub(crate) struct Held {
     pub(crate) variables: Vec<String>,
     pub(crate) destination: String,
     pub(crate) expires: Moment,
+    /// What in it opens something by itself.
+    pub(crate) parts: Vec<WireSecret>,
     outcome: LeaseEnd,
     revoked: watch::Receiver<bool>,
 }
@@ -167,10 +169,12 @@ impl Server {
         };
         let taken = match word {
             ValueWord::Denied { rule, why } => Taken::Denied { rule, why },
-            ValueWord::Value { value, secret, delivery, variables, destination, expires } => {
+            ValueWord::Value { value, secret, delivery, variables, destination, expires, parts, until } => {
                 // Before anyone has it: what comes back of it is to be known. A handle is for boxes to see.
                 if !secret.is_empty() {
-                    self.recent.note(&secret, &value.0, Instant::now());
+                    for one in std::iter::once(&value).chain(&parts) {
+                        self.recent.note_minted(&secret, &one.0, until, Instant::now());
+                    }
                 }
                 let mut shared = self.shared();
                 if is_over || shared.leases.revoked.contains(&lease) {
@@ -195,6 +199,7 @@ impl Server {
                     variables,
                     destination,
                     expires,
+                    parts,
                     outcome,
                     revoked,
                 }))
@@ -234,5 +239,41 @@ async fn in_time<T>(word: oneshot::Receiver<T>) -> Result<T, Lost> {
     match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), word).await {
         Ok(Ok(word)) => Ok(word),
         Ok(Err(_)) | Err(_) => Err(Lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::grants::WireSecret;
+    use api::leases::LeaseUser;
+    use futures_util::FutureExt as _;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn a_lease_that_is_taken_back_is_over_for_its_user_in_that_very_act_before_any_timer() {
+        let server = Server::unconnected();
+        let lease = LeaseId::parse(&"a".repeat(26)).unwrap();
+        let run = RunId::parse("run1").unwrap();
+        let by = LeaseUser::Injection { host: "shop.example.org".into(), method: "POST".into() };
+        let mut taking = pin!(server.use_lease(LeaseUse { run, lease: lease.clone(), by }));
+        assert!(taking.as_mut().now_or_never().is_none(), "nobody has said a word yet");
+        let word = ValueWord::Value {
+            value: WireSecret(Secret::new("a-value-of-a-test".to_owned())),
+            secret: "capability/shop".into(),
+            delivery: Delivery::Proxy,
+            variables: Vec::new(),
+            destination: "shop.example.org".into(),
+            expires: Moment(i64::MAX),
+            parts: Vec::new(),
+            until: None,
+        };
+        server.lease_value(1, word);
+        let Some(Ok(Taken::Value(held))) = taking.now_or_never() else { panic!("no value") };
+        let mut over = pin!(held.over());
+        assert!(over.as_mut().now_or_never().is_none(), "it is over before anyone took it back");
+        server.revoke(lease);
+        // Looked at once: no time passes, and nothing else runs.
+        assert!(over.now_or_never().is_some(), "who uses it hears of it later");
     }
 }

@@ -77,6 +77,8 @@ fn give(house: &House, id: u64, seconds: i64) {
         variables: Vec::new(),
         destination: "shop".into(),
         expires: Moment(Moment::from(SystemTime::now()).0 + seconds * 1000),
+        parts: Vec::new(),
+        until: None,
     };
     house.say.send(ToGateway::LeaseValue { id, word }).expect("the server lives");
 }

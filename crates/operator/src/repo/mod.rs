@@ -18,12 +18,14 @@ pub mod preflight;
 pub mod process;
 pub mod read;
 pub mod rein;
+pub mod serve;
 
 pub use clone::clone_main;
 pub use import::import_main;
 pub use process::RepoProcess;
 pub use read::read_main;
 pub use rein::Rein;
+pub use serve::serve_main;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -396,6 +396,7 @@ pub fn exec() -> Launch {
         import: false,
         agent: None,
         argv: vec!["true".into()],
+        lease: None,
         handle: None,
         history: vec![],
         answered: vec![],

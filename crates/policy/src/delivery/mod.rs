@@ -9,9 +9,10 @@ mod page;
 mod table;
 
 pub use page::page;
-pub use table::cell;
+pub use table::{cell, form};
 
 use crate::Refusal;
+use crate::minters::Minter;
 use model::capability::{Capability, Delivery, Variable, keys_among};
 use std::collections::BTreeMap;
 
@@ -163,9 +164,14 @@ impl Custody {
     }
 }
 
-/// The custody of a stored secret, by its name and the known provider that it was set as a key of (empty: none).
+/// The custody of what travels of a stored secret, by its name and the known provider, or minter, that it was set as a key
+/// of (empty: none).
 #[must_use]
 pub fn custody(name: &str, provider: &str) -> Custody {
+    if Minter::of(provider).is_some() {
+        // The key itself goes nowhere; what travels is what its vendor makes of it.
+        return Custody::Derived;
+    }
     let ours = name.starts_with("model/") || name.starts_with("connection/");
     if provider.is_empty() && !ours { Custody::Custom } else { Custody::Managed }
 }
@@ -199,6 +205,27 @@ pub fn row(capability: &Capability, custody: Custody) -> Result<(), Refusal> {
         cell.why
     );
     Err(Refusal::new(rule, why))
+}
+
+/// Whether what this minter makes may travel as a capability says.
+///
+/// # Errors
+/// `delivery.channel`, for a form that the value does not have.
+pub fn minted(capability: &Capability, minter: &Minter) -> Result<(), Refusal> {
+    let channel = Channel::of(&capability.delivery);
+    let cell = form(channel, minter);
+    if cell.may {
+        return Ok(());
+    }
+    let why = format!(
+        "The capability {:?} would have {:?}, a key of the kind `{}`, delivered as {}. {}",
+        capability.name,
+        capability.secret,
+        minter.id,
+        channel.word(),
+        cell.why
+    );
+    Err(Refusal::new("delivery.channel", why))
 }
 
 /// What a profile says that no stored secret need be looked at to refuse.
@@ -271,6 +298,7 @@ mod tests {
         assert_eq!(custody("connection/forge", ""), Custody::Managed);
         assert_eq!(custody("capability/forge", "github"), Custody::Managed);
         assert_eq!(custody("capability/shop", ""), Custody::Custom);
+        assert_eq!(custody("capability/forge", "github-app"), Custody::Derived);
         for delivery in deliveries() {
             let row_ = capability("capability/forge", delivery);
             assert_eq!(row(&row_, Custody::Managed).unwrap_err().rule, "delivery.managed");
@@ -278,6 +306,23 @@ mod tests {
             assert_eq!(row(&row_, Custody::Derived), Ok(()));
         }
         assert_eq!(row(&capability("model/a", Delivery::Proxy), Custody::Managed), Ok(()));
+    }
+
+    #[test]
+    fn what_is_minted_has_the_channels_of_its_form_and_no_more() {
+        let rule = |delivery, id: &str| {
+            minted(&capability("capability/x", delivery), Minter::of(id).unwrap()).map_err(|no| no.rule)
+        };
+        for delivery in deliveries().into_iter().chain([Delivery::Proxy]) {
+            assert_eq!(rule(delivery, "github-app"), Ok(()));
+        }
+        assert_eq!(rule(Delivery::File("AWS_SHARED_CREDENTIALS_FILE".into()), "aws-role"), Ok(()));
+        assert_eq!(rule(Delivery::Stdin, "aws-role"), Ok(()));
+        for delivery in [Delivery::Variable("X".into()), Delivery::GitHelper, Delivery::Proxy] {
+            assert_eq!(rule(delivery, "aws-role"), Err("delivery.channel"));
+        }
+        assert_eq!(rule(Delivery::GitHelper, "kubernetes-account"), Err("delivery.channel"));
+        assert_eq!(rule(Delivery::Proxy, "kubernetes-account"), Ok(()));
     }
 
     #[test]

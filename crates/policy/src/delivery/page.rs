@@ -1,6 +1,7 @@
 //! The table as a reviewer reads it.
 
-use super::{Channel, Custody, Phase, cell};
+use super::{Channel, Custody, Phase, cell, form};
+use crate::minters::MINTERS;
 use std::fmt::Write as _;
 
 /// The whole table, in Markdown. Cells of one channel that say the same of every custody stand in one line.
@@ -26,6 +27,16 @@ pub fn page() -> String {
             }
         }
     }
+    out.push_str(
+        "\n## what is minted\n\nOf a derived value, beside the above: whether it has a form for the channel.\n\n\
+         | channel | kind | has a form | why |\n|---|---|---|---|\n",
+    );
+    for channel in Channel::ALL {
+        for minter in &MINTERS {
+            let cell = form(channel, minter);
+            line(&mut out, channel, &format!("`{}`", minter.id), cell.may, cell.why);
+        }
+    }
     out
 }
 
@@ -41,7 +52,7 @@ mod tests {
     #[test]
     fn every_phase_and_every_channel_stands_on_the_page() {
         let page = page();
-        assert_eq!(page.matches("\n## ").count(), Phase::ALL.len());
+        assert_eq!(page.matches("\n## ").count(), Phase::ALL.len() + 1);
         for channel in Channel::ALL {
             assert!(page.matches(&format!("| {} |", channel.word())).count() >= Phase::ALL.len(), "{channel:?}");
         }

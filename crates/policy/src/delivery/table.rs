@@ -1,6 +1,7 @@
 //! The cells.
 
 use super::{Cell, Channel, Custody, Phase};
+use crate::minters::{Form, Minter};
 
 const fn yes(why: &'static str) -> Cell {
     Cell { may: true, why }
@@ -38,12 +39,36 @@ pub fn cell(phase: Phase, channel: Channel, custody: Custody) -> Cell {
         (P::Command, C::CommandVariable | C::File | C::Stdin | C::GitHelper) => match custody {
             Custody::Managed => no("It opens more than this command needs, and does not end with it."),
             Custody::Derived => yes(
-                "Under a lease: for one declared program outside the worktree, in its own walls; it ends by itself.",
+                "Under a lease: for one declared program outside the worktree, in its own walls. It is made for this lease, \
+                 opens what the lease is for and no more, and ends with it where its vendor can end it, else by itself; \
+                 the key that it is made of goes nowhere.",
             ),
             Custody::Custom => yes("Under a lease: for one declared program outside the worktree, in its own walls."),
         },
         (P::Ship, C::Injection) => yes("The git gateway pushes, and the server proposes through the gateway."),
         (P::Ship, _) => no("Nothing in a box ships: the git gateway and the server do."),
         (P::Teardown, _) => no("A box that ends needs no key, and what is read of it is read without one."),
+    }
+}
+
+/// Whether what a minter makes has a form for this channel. Where none of its custody may go, it does not go either way.
+#[must_use]
+pub fn form(channel: Channel, minter: &Minter) -> Cell {
+    use Channel as C;
+    match (minter.form, channel) {
+        (_, C::None) => yes("Nothing travels."),
+        (_, C::BoxVariable) => no("No credential is a variable of the box."),
+        (_, C::McpHeader) => no("No tool server is asked with it."),
+        (Form::Token, C::GitHelper) if !minter.git => no("It opens no repository."),
+        (Form::Token, _) => yes("It is one text: a bearer token."),
+        (Form::Three, C::File) => yes("As a file of credentials, in the form that AWS_SHARED_CREDENTIALS_FILE names."),
+        (Form::Three, C::Stdin) => yes("As the JSON that a credential_process prints."),
+        (Form::Three, C::CommandVariable) => {
+            no("It is three values, which do not stand in one variable; deliver it by a file.")
+        }
+        (Form::Three, C::GitHelper) => no("It opens no repository."),
+        (Form::Three, C::Injection) => {
+            no("It signs each request, and the gateway signs none; deliver it by a file, to a declared program.")
+        }
     }
 }

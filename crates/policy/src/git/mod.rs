@@ -1,13 +1,49 @@
 //! What a run may do with a repository: which addresses name it, which references may be pushed, which files decide
 //! what a forge runs, and what may be asked of a forge's API.
 //!
-//! Read [`check`] (a profile's row), [`minted`] (the run's own branch), [`may_push`], [`is_pipeline`], then [`forge`].
+//! Read [`check`] (a profile's row), [`minted`] (the run's own branch), [`may_push`], [`is_pipeline`], then [`authors`] (whose
+//! commits), [`words`] (what a proposal says) and [`forge`].
 
+pub mod authors;
 pub mod forge;
+pub mod words;
 
 use crate::Refusal;
 use crate::egress::target::{self, Scheme};
 use model::{Forge, Moment, Repository};
+
+/// The id of the repository on its host that a run works on. No profile's row has it.
+pub const LOCAL: &str = "local";
+
+/// The row of a run's repository on its host: it is served like another, to this run alone.
+#[must_use]
+pub fn local() -> Repository {
+    Repository {
+        id: LOCAL.into(),
+        url: String::new(),
+        secret: None,
+        user: None,
+        forge: Some(Forge::Plain),
+        branches: Vec::new(),
+        tags: Vec::new(),
+        pipelines_without_secrets: false,
+        proposals_as_app: false,
+        proposals: model::Proposals::Person,
+        authors: model::Authors::Person,
+    }
+}
+
+/// Whether this is the row of a run's repository on its host.
+#[must_use]
+pub fn is_local(row: &Repository) -> bool {
+    row.id == LOCAL && row.url.is_empty()
+}
+
+/// Whether anything is ever pushed to a repository from a run.
+#[must_use]
+pub fn takes_pushes(row: &Repository) -> bool {
+    row.secret.is_some() || is_local(row)
+}
 
 /// Rows of one profile.
 pub const MAX_ROWS: usize = 64;
@@ -38,6 +74,11 @@ pub fn check(rows: &[Repository]) -> Result<(), String> {
         let id = &row.id;
         if !is_id(id) {
             return Err(format!("{id:?} is no id of a repository: it takes 1 to 64 of a-z, 0-9 and '-'"));
+        }
+        if id == LOCAL {
+            return Err(format!(
+                "{LOCAL:?} is what a run calls its own repository on its host; give this one another id"
+            ));
         }
         if rows[..n].iter().any(|other| other.id == *id) {
             return Err(format!("there are two repositories {id:?}"));
@@ -220,7 +261,7 @@ pub struct Update<'u> {
 pub fn may_push(row: &Repository, own: &str, update: &Update) -> Result<(), Refusal> {
     let no = |rule, why: String| Err(Refusal::new(rule, why));
     let mine = format!("Push to {own}, the branch that is this run's own: git push origin HEAD:refs/heads/{own}");
-    if row.secret.is_none() {
+    if !takes_pushes(row) {
         return no("git.read-only", format!("The repository {:?} is one to read: nothing is pushed to it.", row.id));
     }
     if update.new == ZERO {

@@ -380,7 +380,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# System calls that a box refuses\n\nPrinted from the table that the filters are made of, as it is on x86-64. Each row is attacked in a live box by a call that it \
          alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`; those of a *bearer*, a command that holds a value, by\n\
-         `a_command_that_holds_a_value_hands_it_to_nobody`). A call of another architecture ends its caller; an x32 call does\nnot \
+         `a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open`). A call of another architecture ends its caller; an x32 call does\nnot \
          exist. *child*: the agent and every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
          once it is begun it executes nothing (`an_agent_finds_no_way_to_execute_anything_its_own_file_too`).\n\n| call | when | who | told | why |\n|---|---|---|---|---|\n",
     );

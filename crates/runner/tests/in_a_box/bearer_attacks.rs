@@ -109,7 +109,7 @@ $! = 0; told("control-scratch", open(my $o, ">", "$ENV{HOME}/x")); $! = 0; told(
 "#;
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_command_that_holds_a_value_hands_it_to_nobody() {
+async fn a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open() {
     let made = Box::start().await;
     let abi = made.hello.landlock_abi;
     made.hang_up().await;

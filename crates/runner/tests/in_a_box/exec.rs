@@ -42,7 +42,7 @@ async fn a_shell_hears_of_its_childrens_end() {
 async fn a_program_that_is_not_there_ends_as_a_shell_would_say_it() {
     let mut made = Box::start().await;
     let argv = vec!["no-such-program".to_owned()];
-    made.send(&ToRunner::Exec { argv, cwd: "/workspace".into(), limits: Limits::default() }).await;
+    made.send(&ToRunner::Exec { argv, cwd: "/workspace".into(), limits: Limits::default(), lease: None }).await;
     let story = made.story().await;
     assert_eq!(story.done.exit, code(127));
     assert!(story.text(Stream::Stderr).starts_with("cannot run no-such-program in /workspace"), "{story:?}");

@@ -64,6 +64,7 @@ pub async fn serve(made: &mut Box, value: &str, ways: Vec<Delivery>, take_back: 
                         delivery: way.clone(),
                         variables: if *way == Delivery::Proxy { vec!["SHOP".into()] } else { Vec::new() },
                         destination: "git.example/acme/shop".into(),
+                        parts: Vec::new(),
                     },
                     None => {
                         ToRunner::Denied { id, rule: "lease.unknown".into(), why: "There is no such lease.".into() }

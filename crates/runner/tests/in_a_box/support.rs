@@ -294,7 +294,12 @@ impl Box {
 
 /// An exec of `sh -c SCRIPT`, with these limits.
 pub fn sh(script: &str, limits: Limits) -> ToRunner {
-    ToRunner::Exec { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), cwd: "/workspace".into(), limits }
+    ToRunner::Exec {
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        cwd: "/workspace".into(),
+        limits,
+        lease: None,
+    }
 }
 
 /// Runs `sh -c SCRIPT` without input in a box of its own.

@@ -64,6 +64,8 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
 
 /// What is said while the person has not decided.
 pub const WAITING: &str = "waiting";
+/// What is said once the sign-in is kept.
+pub const SIGNED_IN: &str = "signed in";
 
 async fn ask(app: &App, mut asking: Asking) {
     let said = loop {
@@ -92,7 +94,7 @@ async fn ask(app: &App, mut asking: Asking) {
                     SignIn { name: name.clone(), set_at: *set_at, asked, tokens, who: who.clone(), by: "device" };
                 let kept = signed_in(app, sign_in).await;
                 match kept {
-                    Ok(()) => break "signed in".to_owned(),
+                    Ok(()) => break SIGNED_IN.to_owned(),
                     Err(fault) => break fault.problem.message,
                 }
             }

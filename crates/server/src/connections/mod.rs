@@ -8,6 +8,7 @@
 //! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] (how they end).
 
 pub mod device;
+mod hosts;
 mod providers;
 pub mod refresh;
 pub mod revoke;
@@ -32,6 +33,8 @@ use store::{StoreError, Tx};
 use tokio::sync::{Notify, Semaphore};
 use vault::refresh::{Lapse, Life, Standing};
 use wire::{Client, Tokens};
+
+pub use hosts::{current_at, fits};
 
 /// Most scopes of a connection, and longest of one, in bytes.
 const SCOPES: (usize, usize) = (64, 256);
@@ -188,6 +191,7 @@ impl Kept {
             set_at: at,
             last_used: None,
             version,
+            minter: String::new(),
         };
         tx.set_secret(&row).await?;
         self.row.refresh_version = standing.generation;
@@ -312,6 +316,10 @@ fn check(name: &str, wish: &mut SetConnection) -> Result<(), Fault> {
             return bad("connection.url", why);
         }
     }
+    let plain = |host: &String| policy::egress::Name::parse(host).is_ok_and(|name| name.as_str() == host);
+    if settings.hosts.len() > hosts::MOST || !settings.hosts.iter().all(plain) {
+        return bad("connection.hosts", "Hosts of a connection are at most 16 names, whole and in lower case.".into());
+    }
     if settings.authorize_url.is_none() && settings.device_url.is_none() {
         return bad(
             "connection.url",
@@ -387,7 +395,12 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                 };
                 match was {
                     None => tx.add_connection(&row).await?,
-                    Some(was) => drop(tx.keep_connection(&row, was.fence).await?),
+                    Some(was) => {
+                        if !tx.keep_connection(&row, was.fence).await? {
+                            let message = format!("The connection {name:?} was changed meanwhile; nothing was done. Look again.");
+                            return Err(Fault::conflict("connection.changed", message));
+                        }
+                    }
                 }
                 let more = json!({ "connection": name, "settings": wish.settings, "client_secret": wish.client_secret.is_some() });
                 tx.record(By::Server, at, "connection.set", &who, record::fields(more)).await?;

@@ -409,6 +409,22 @@ pub fn proposed(n: u64, at: Moment, rule: &str, profile: &str, toml: &str, opens
     )
 }
 
+/// What the run's agent proposes, in its own words.
+pub fn wanted(n: u64, at: Moment, repository: &str, branch: &str, title: &str, body: &str) -> Markup {
+    entry(
+        n,
+        at,
+        "note",
+        &html! {
+            h3 { "The agent proposes what it pushed to " (line(repository, 64)) }
+            p { code { (line(branch, 200)) } }
+            p { strong { (line(title, 200)) } }
+            pre.prose { "\n" (shown(body)) }
+            p.faint { "These are the agent's words. A person opens the pull request." }
+        },
+    )
+}
+
 /// A person accepted what would allow a refusal: it holds from here on.
 #[allow(clippy::too_many_arguments, reason = "the event's own fields")]
 pub fn profile_changed(

@@ -62,14 +62,14 @@ async fn show(
 fn list(caller: &Caller, all: &[ConnectionView], said: &Markup) -> Markup {
     let may = caller.scopes.holds(Scope::ConnectionsManage);
     let body = html! {
-        div.head { h1 { "Connections" } }
-        (said)
-        p.faint {
+        h1 { "Connections" }
+        p.lead {
             "Integrations that somebody signed in to. Their tokens are sealed and kept fresh here; a run has the use of one, never "
-            "the token. " code { "volary connect add" } " adds one."
+            "the token."
         }
-        div.card.scroll {
-            table role="table" {
+        (said)
+        div.table-card {
+            table.stack role="table" {
                 thead {
                     tr role="row" {
                         th role="columnheader" { "Name" } th role="columnheader" { "State" }
@@ -80,12 +80,23 @@ fn list(caller: &Caller, all: &[ConnectionView], said: &Markup) -> Markup {
                 }
                 tbody {
                     @for one in all { (row(one, may)) }
-                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "There is no connection." } } }
+                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "There is no connection. " code { "volary connect add" } " adds one." } } }
                 }
             }
         }
     };
     page(caller, Place::Connections, "Connections", &body)
+}
+
+/// The class of a state's badge.
+fn badge(state: &str) -> &'static str {
+    match state {
+        "live" => "done",
+        "lapsed" => "failed",
+        "revoked" => "cancelled",
+        "revoking" => "paused",
+        _ => "queued",
+    }
 }
 
 fn row(one: &ConnectionView, may: bool) -> Markup {
@@ -94,9 +105,10 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
         tr role="row" {
             th scope="row" role="rowheader" { code { (line(&one.name, 64)) } }
             td role="cell" data-label="State" {
-                strong { (one.state) } " " span.faint { (one.said) }
-                @if let Some(device) = &one.device {
-                    p {
+                span class={ "badge " (badge(&one.state)) } { (one.state) }
+                div.sub { (one.said) }
+                @if let Some(device) = one.device.as_ref().filter(|device| device.said != connections::device::SIGNED_IN) {
+                    p.sub {
                         @if device.said == connections::device::WAITING {
                             "At " a href=(plain(&device.verification_uri)) rel="noreferrer" { (line(&device.verification_uri, 120)) }
                             " type " strong { code { (line(&device.user_code, 64)) } } "; then load this page again."
@@ -106,7 +118,7 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
             }
             td role="cell" data-label="Token until, UTC" { @match one.expires { Some(at) => (moment(at)), None => (dash()) } }
             td role="cell" data-label="Last refresh, UTC" { @match one.refreshed { Some(at) => (moment(at)), None => (dash()) } }
-            td role="cell" data-label="Signed in by" { (line(&one.signed_in_by, 64)) }
+            td role="cell" data-label="Signed in by" { @if one.signed_in_by.is_empty() { (dash()) } @else { span.keep { (line(&one.signed_in_by, 64)) } } }
             td.act role="cell" {
                 @if may {
                     @if one.settings.authorize_url.is_some() {

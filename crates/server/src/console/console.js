@@ -60,9 +60,10 @@ if (place) {
         to.append(piece.content);
         continue;
       }
-      const held = to.contains(document.activeElement) ? document.activeElement.id : "";
+      const held = to.contains(document.activeElement) ? document.activeElement.id : null;
       to.replaceChildren(piece.content);
-      if (held) document.getElementById(held)?.focus({ preventScroll: true });
+      // What had the keyboard may be gone: then whoever uses it goes on from the page's own beginning.
+      if (held !== null) (document.getElementById(held) ?? document.getElementById("main"))?.focus({ preventScroll: true });
     }
     const badge = document.querySelector("#state .badge");
     if (badge) document.title = document.title.replace(/^[a-z]+ · /, badge.textContent + " · ");

@@ -1,4 +1,4 @@
-//! The leases that are open, as they come and go; one is taken back after a question.
+//! The leases that are open, as they come and go, and how the last ones ended; one is taken back after a question.
 
 use super::page::{Place, Trouble, Viewer, page};
 use super::text::line;
@@ -17,8 +17,13 @@ use http::{Method, StatusCode};
 use maud::{Markup, html};
 use policy::access::Scope;
 
-/// The slot of the table's rows.
+/// The slot of the open ones' rows.
 pub const ROWS: &str = "leases";
+/// The slot of the rows of those that ended.
+pub const ENDED: &str = "ended-leases";
+
+/// Ended leases that are shown; `volary lease list --all` lists more.
+const SHOWN: usize = 20;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -33,44 +38,137 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn show(by: Viewer<LeasesRead>, State(app): State<App>) -> Result<Markup, Trouble> {
-    let open = leases::list(&app, false).await?;
+    let both = Both::read(&app).await?;
     let body = html! {
         div.head-line {
             h1 { "Leases" }
             span.live-state #live-state role="status" {}
             noscript { a.button href="/leases" { "Refresh" } }
         }
-        p.lead { "Each is one use of one key by one run. The agent has the lease, never the key." }
-        div.table-card {
-            table.stack role="table" data-live="/leases/live" {
-                thead {
-                    tr role="row" {
-                        @for name in ["Capability", "State", "Run", "Travels by", "Until, UTC"] { th role="columnheader" { (name) } }
-                        th role="columnheader" { span.visually-hidden { "What can be done" } }
+        p.lead {
+            "Each is one use of one key by one run. The agent has the lease, never the key. Take one back, and what uses it \
+             is ended at once."
+        }
+        section aria-labelledby="open" {
+            h2 #open { "Open" }
+            div.table-card {
+                table.stack role="table" data-live="/leases/live" {
+                    thead {
+                        tr role="row" {
+                            @for name in ["Capability", "State", "Run", "Travels by", "Until, UTC"] { th role="columnheader" { (name) } }
+                            th role="columnheader" { span.visually-hidden { "What can be done" } }
+                        }
                     }
+                    tbody #(ROWS) { (rows(&both.open, by.caller())) }
                 }
-                tbody #(ROWS) { (rows(&open, by.caller())) }
+            }
+        }
+        section aria-labelledby="ended" {
+            h2 #ended { "Ended lately" }
+            div.table-card {
+                table.stack role="table" {
+                    thead {
+                        tr role="row" {
+                            @for name in ["Capability", "How it ended", "Run", "Used", "Ended, UTC"] { th role="columnheader" { (name) } }
+                        }
+                    }
+                    tbody #(ENDED) { (ended(&both.ended)) }
+                }
             }
         }
     };
     Ok(page(by.caller(), Place::Leases, "Leases", &body))
 }
 
-/// The rows of the table.
+/// What the page shows.
+pub struct Both {
+    /// The open ones, oldest first.
+    pub open: Vec<LeaseView>,
+    /// The last ones that ended, at most [`SHOWN`], newest first.
+    pub ended: Vec<LeaseView>,
+}
+
+impl Both {
+    /// As they are now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read(app: &App) -> Result<Self, Fault> {
+        let open = leases::list(app, false).await?;
+        let mut ended = leases::list(app, true).await?;
+        ended.retain(|lease| open.iter().all(|other| other.lease != lease.lease));
+        ended.sort_by_key(|lease| std::cmp::Reverse(lease.ended.unwrap_or(lease.expires)));
+        ended.truncate(SHOWN);
+        Ok(Self { open, ended })
+    }
+}
+
+fn what(lease: &LeaseView) -> Markup {
+    html! {
+        th scope="row" role="rowheader" {
+            code { (line(&lease.capability, 64)) } " for " (line(&lease.destination, 80))
+            // The agent's own words.
+            @if !lease.reason.is_empty() { div.sub { "“" (line(&lease.reason, 160)) "”" } }
+        }
+    }
+}
+
+fn of_run(lease: &LeaseView) -> Markup {
+    html! { td role="cell" data-label="Run" { a href={ "/runs/" (lease.run) } { code.keep { (lease.run) } } } }
+}
+
+/// How one that is over ended: the class of its badge, a word, and what there is to add.
+fn outcome(lease: &LeaseView) -> (&'static str, &'static str, String) {
+    let by = line_of(&lease.ended_by);
+    match (lease.state.as_str(), lease.ended_by.as_str()) {
+        ("denied", _) => ("failed", "refused", format!("by the rule {by}")),
+        ("completed", "use") => ("done", "used", String::new()),
+        ("completed", _) => ("done", "used", by.replacen("use, which", "what used it", 1)),
+        ("revoked", "run's end") => ("cancelled", "taken back", "at the run's end".to_owned()),
+        ("revoked", "crash") => ("cancelled", "taken back", "when the platform broke off".to_owned()),
+        ("revoked", _) => ("cancelled", "taken back", format!("by {by}")),
+        _ if lease.used.is_some() => ("cancelled", "expired", "while it was used".to_owned()),
+        _ => ("cancelled", "expired", "unused".to_owned()),
+    }
+}
+
+fn line_of(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+/// The rows of those that ended.
+pub fn ended(leases: &[LeaseView]) -> Markup {
+    html! {
+        @for lease in leases {
+            @let (class, word, more) = outcome(lease);
+            tr role="row" {
+                (what(lease))
+                td role="cell" data-label="How it ended" {
+                    span class={ "badge " (class) } { (word) }
+                    @if !more.is_empty() { div.sub { (line(&more, 160)) } }
+                }
+                (of_run(lease))
+                td role="cell" data-label="Used" {
+                    @if lease.used_by.is_empty() { span.faint { "not" } } @else { "by " (line(&lease.used_by, 120)) }
+                }
+                td role="cell" data-label="Ended, UTC" { (moment(lease.ended.unwrap_or(lease.expires))) }
+            }
+        }
+        @if leases.is_empty() { tr role="row" { td.empty role="cell" colspan="5" { "None has ended yet." } } }
+    }
+}
+
+/// The rows of the open ones.
 pub fn rows(open: &[LeaseView], caller: &Caller) -> Markup {
     html! {
         @for lease in open {
             tr role="row" {
-                th scope="row" role="rowheader" {
-                    code { (line(&lease.capability, 64)) } " for " (line(&lease.destination, 80))
-                    // The agent's own words.
-                    @if !lease.reason.is_empty() { div.sub { "“" (line(&lease.reason, 160)) "”" } }
-                }
+                (what(lease))
                 td role="cell" data-label="State" {
-                    (lease.state)
+                    @if lease.used.is_some() { span.badge.running { "in use" } } @else { span.badge.queued { "not used yet" } }
                     @if !lease.used_by.is_empty() { div.sub { "by " (line(&lease.used_by, 120)) } }
                 }
-                td role="cell" data-label="Run" { a href={ "/runs/" (lease.run) } { code { (lease.run) } } }
+                (of_run(lease))
                 td role="cell" data-label="Travels by" { (line(&lease.delivery, 80)) }
                 td role="cell" data-label="Until, UTC" { (moment(lease.expires)) }
                 td.act role="cell" {
@@ -81,7 +179,7 @@ pub fn rows(open: &[LeaseView], caller: &Caller) -> Markup {
                 }
             }
         }
-        @if open.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "No lease is open." } } }
+        @if open.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "No lease is open. Runs ask for them as they need them." } } }
     }
 }
 

@@ -3,11 +3,11 @@
 //! The id of an event is the number of the last entry in it. A browser that lost the connection says that number
 //! again, and what comes then follows it: nothing is lost, nothing is doubled.
 
-use super::denials;
 use super::list::{LISTED, ROWS, rows};
 use super::page::{Trouble, Viewer};
 use super::run::standing;
 use super::transcript::{How, Piece, Transcript};
+use super::{denials, leases};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -48,7 +48,7 @@ pub(super) fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/live", "What changes on the page of all runs, as it changes.", list)
         .add(Method::GET, "/runs/{run}/live", "What a run's page gains after `after`, as it happens.", run)
-        .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", leases)
+        .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", open_leases)
 }
 
 /// Pieces as our script takes them: a template each, with the id of the slot.
@@ -210,7 +210,7 @@ async fn list(by: Viewer<RunsRead>, State(app): State<App>) -> Result<Response, 
     Ok(watch(app, by.caller(), What::Runs))
 }
 
-async fn leases(by: Viewer<LeasesRead>, State(app): State<App>) -> Result<Response, Trouble> {
+async fn open_leases(by: Viewer<LeasesRead>, State(app): State<App>) -> Result<Response, Trouble> {
     Ok(watch(app, by.caller(), What::Leases))
 }
 
@@ -250,16 +250,18 @@ impl Watcher {
                 return Ok(Told::Last(last_event(Vec::new())));
             }
             self.chain.mark_unchanged();
-            let (slot, html) = match self.what {
-                What::Runs => (ROWS, rows(&runs::list(&self.app, LISTED).await?)),
+            let pieces = match self.what {
+                What::Runs => vec![Piece::set(ROWS, rows(&runs::list(&self.app, LISTED).await?))],
                 What::Leases => {
-                    let open = crate::leases::list(&self.app, false).await?;
-                    (super::leases::ROWS, super::leases::rows(&open, &self.caller))
+                    let leases::Both { open, ended } = leases::Both::read(&self.app).await?;
+                    let open = Piece::set(leases::ROWS, leases::rows(&open, &self.caller));
+                    vec![open, Piece::set(leases::ENDED, leases::ended(&ended))]
                 }
             };
-            if html.0 != self.shown {
-                self.shown.clone_from(&html.0);
-                return Ok(Told::More(Event::default().data(data(vec![Piece::set(slot, html)]))));
+            let data = data(pieces);
+            if data != self.shown {
+                self.shown.clone_from(&data);
+                return Ok(Told::More(Event::default().data(data)));
             }
             tokio::time::sleep(PACE).await;
             if let Ok(Err(_)) = tokio::time::timeout(REST, self.chain.changed()).await {

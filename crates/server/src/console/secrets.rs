@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
 use policy::access::Scope;
+use policy::minters::{MINTERS, Minter};
 use policy::providers::{Group, PROVIDERS, Provider};
 use serde::Deserialize;
 
@@ -107,6 +108,9 @@ fn row(secret: &SecretView, caller: &Caller) -> Markup {
                 code { (line(&secret.name, 80)) }
                 div.sub {
                     @match (&secret.kind, secret.managed) {
+                        (Some(kind), _) if secret.minter.is_some() => {
+                            span.chip { "minted from" } " " (line(kind, 40)) ": " (ends(kind))
+                        }
                         (Some(kind), _) => { span.chip { "managed" } " " (line(kind, 40)) ", for " (hosts(kind)) }
                         (None, true) => { span.chip { "managed" } " a model's key" }
                         (None, false) => span.chip { "custom" },
@@ -116,7 +120,7 @@ fn row(secret: &SecretView, caller: &Caller) -> Markup {
                     @else if secret.personal { " · people may have their own in its place" }
                 }
             }
-            td role="cell" data-label="Set by" { (line(&secret.set_by, 64)) }
+            td role="cell" data-label="Set by" { span.keep { (line(&secret.set_by, 64)) } }
             td role="cell" data-label="Set, UTC" { (moment(secret.set_at)) }
             td role="cell" data-label="Last used, UTC" {
                 @match secret.last_used { Some(at) => (moment(at)), None => span.faint { "never" } }
@@ -137,6 +141,15 @@ fn row(secret: &SecretView, caller: &Caller) -> Markup {
 
 fn hosts(kind: &str) -> String {
     Provider::of(kind).map_or_else(|| "no host".to_owned(), |provider| provider.hosts.join(", "))
+}
+
+/// What becomes of what is minted of a key.
+fn ends(kind: &str) -> &'static str {
+    match Minter::of(kind) {
+        Some(minter) if minter.revocable => "each lease has a narrower one, which is revoked at its end",
+        Some(_) => "each lease has a narrower one, which ends by itself",
+        None => "of a kind that is known no more",
+    }
 }
 
 /// What a value takes.
@@ -160,6 +173,9 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
                 select #kind name="kind" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
                     option value="" { "as it is; a new one is custom" }
                     option value="custom" selected[was.kind == "custom"] { "custom" }
+                    optgroup label="a key that others are minted from" {
+                        @for known in &MINTERS { option value=(known.id) selected[was.kind == known.id] { (known.id) } }
+                    }
                     @for group in [Group::Model, Group::Forge, Group::Cloud] {
                         optgroup label=(group) {
                             @for known in PROVIDERS.iter().filter(|known| known.group == group) {
@@ -168,6 +184,15 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
                         }
                     }
                 }
+            }))
+            (field("minter", "Settings of its vendor", html! {
+                "Of a key that others are minted from alone, one to a line, as in TOML. " code { "github-app" } ": " code { "app = \"ID\"" } ", "
+                code { "installation = NUMBER" } ", " code { "permissions = { issues = \"write\" }" } ". " code { "aws-role" } ": "
+                code { "access-key" } ", " code { "role" } ", " code { "region" } ", " code { "policy" } ". " code { "kubernetes-account" } ": "
+                code { "base" } ", " code { "namespace" } ", " code { "account" } ", " code { "audiences" } "."
+            }).with(|ties| html! {
+                textarea #minter name="minter" rows="3" maxlength="4096" spellcheck="false" autocapitalize="none" autofocus[ties.focus]
+                    aria-describedby=(ties.described) aria-invalid=[ties.invalid] { (plain(&was.minter)) }
             }))
             (field("whose", "Whose", html! { "Your own is what your runs get, where the key allows it." }).with(|ties| html! {
                 select #whose name="whose" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
@@ -193,12 +218,40 @@ struct SetForm {
     #[serde(default)]
     whose: String,
     #[serde(default)]
+    minter: String,
+    #[serde(default)]
     value: Option<WireSecret>,
 }
 
+impl SetForm {
+    /// The settings that were written, as those of the kind that was chosen.
+    fn minter(&self) -> Result<Option<model::mint::Minter>, Fault> {
+        let text = self.minter.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |why: String| Fault::bad("secret.minter", why);
+        if Minter::of(&self.kind).is_none() {
+            return Err(wrong("Settings belong to a key that others are minted from; choose its kind.".into()));
+        }
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|e| wrong(format!("The settings: {}.", e.message())))?;
+        table.insert("kind".into(), self.kind.clone().into());
+        let minter: model::mint::Minter =
+            table.try_into().map_err(|e: toml::de::Error| wrong(format!("The settings: {}.", e.message())))?;
+        minter.check().map_err(wrong)?;
+        Ok(Some(minter))
+    }
+}
+
 /// Which fields of the form faults are about.
-const FIELDS: [(&str, &str); 4] =
-    [("secret.name", "name"), ("secret.kind", "kind"), ("secret.personal", "whose"), ("secret.", "value")];
+const FIELDS: [(&str, &str); 5] = [
+    ("secret.name", "name"),
+    ("secret.kind", "kind"),
+    ("secret.minter", "minter"),
+    ("secret.personal", "whose"),
+    ("secret.", "value"),
+];
 
 async fn set(
     by: Viewer<SecretsSet>,
@@ -206,12 +259,19 @@ async fn set(
     form: Result<Form<SetForm>, FormRejection>,
 ) -> Result<Response, Trouble> {
     // A rejection's own words may repeat what was sent, which may be a value.
-    let takes = || Fault::bad("body.wrong", "The form takes `name`, `kind`, `whose` and `value`.");
+    let takes = || Fault::bad("body.wrong", "The form takes `name`, `kind`, `minter`, `whose` and `value`.");
     let Form(mut form) = form.map_err(|_| takes())?;
     let value = form.value.take().ok_or_else(takes)?;
     let kind = Some(form.kind.clone()).filter(|kind| !kind.is_empty());
-    let wish = SetSecret { value, kind, mine: form.whose == "mine", personal: None };
-    match secrets::set(&app, by.caller(), form.name.trim(), wish).await {
+    let mine = form.whose == "mine";
+    let set = match form.minter() {
+        Ok(minter) => {
+            let wish = SetSecret { value, kind, mine, personal: None, minter };
+            secrets::set(&app, by.caller(), form.name.trim(), wish).await
+        }
+        Err(fault) => Err(fault),
+    };
+    match set {
         Ok(set) => Ok(Redirect::to(&format!("/secrets?set={}", set.name)).into_response()),
         Err(fault) => {
             let status = fault.status;

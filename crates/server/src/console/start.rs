@@ -62,6 +62,7 @@ async fn start(
         model: given(&wish.model),
         profile: given(&wish.profile),
         argv: Vec::new(),
+        lease: None,
     };
     match runs::create(&app, by.caller(), run).await {
         Ok(view) => Ok(Redirect::to(&format!("/runs/{}", view.run)).into_response()),

@@ -180,6 +180,9 @@ impl Transcript {
                 let text = format!("push to {repository}: {reference} becomes {short}, {paths_count} path(s): {names}");
                 new(blocks::note(n, at, &text))
             }
+            Event::PullRequestWanted { repository, branch, title, body } => {
+                new(blocks::wanted(n, at, &repository, &branch, &title, &body))
+            }
             Event::PullRequest { repository, url, person, as_app, .. } => {
                 let as_whom = if as_app { " as the app" } else { "" };
                 new(blocks::note(n, at, &format!("proposal opened in {repository} for {person}{as_whom}: {url}")))

@@ -204,7 +204,7 @@ async fn plan(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Term
     let change = change.filled(terms).map_err(|Unfit { field, why }| Fault::bad(&format!("change.{field}"), why))?;
     if let Change::Write(it) = &change {
         // A row that names no stored secret would refuse each request that it is there to allow.
-        let secret = format!("capability/{}", it.capability);
+        let secret = crate::delivery::secret_of(&of_run.capability, &it.capability);
         if !app.store.secrets().await?.iter().any(|row| row.name == secret) {
             let message = format!("The secret {secret:?} is not set; `volary secret set {secret}` sets it.");
             return Err(Fault::bad("change.capability", message));

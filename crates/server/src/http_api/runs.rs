@@ -3,9 +3,10 @@
 use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsPropose, RunsRead};
 use crate::app::App;
 use crate::fault::Fault;
+use crate::forge::{self, Words};
 use crate::routes::Routes;
-use crate::{forge, live, pause, runs};
-use api::git::PullRequestView;
+use crate::{live, pause, runs};
+use api::git::{OpenProposal, PullRequestView};
 use api::http::{CreateRun, Input, RunView};
 use axum::Json;
 use axum::body::Body as Stream;
@@ -79,8 +80,11 @@ async fn propose(
     by: By<RunsPropose>,
     State(app): State<App>,
     RunIn(run): RunIn,
+    Body(wish): Body<OpenProposal>,
 ) -> Result<Json<PullRequestView>, Fault> {
-    forge::open(&app, &by.caller, &run).await.map(Json)
+    let OpenProposal { title, body } = wish;
+    let who = by.caller.person.to_string();
+    forge::open(&app, &who, &run, Words { title, body }).await.map(Json)
 }
 
 // Input belongs to who may start a run: it is part of what the command does.

@@ -1,11 +1,12 @@
 //! What speaks for or against a lease: the run, its profile, the secret, and how many it had already.
 
-use crate::{connections, git, grants, now, record, secrets};
+use crate::{connections, git, grants, mint, now, record, secrets};
 use api::grants::EgressAsk;
 use api::leases::{LeaseAsk, LeaseUser};
 use model::capability::{Capability, Delivery, Kind, Variable};
 use model::{Moment, RunId};
 use policy::lease::Term;
+use policy::minters::Minter;
 use policy::{Refusal, delivery};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -95,8 +96,15 @@ pub(super) async fn ask(
         Ok(term) => term,
         Err(why) => return Ok(Err(Refusal::new("lease.term", format!("{why}.")))),
     };
-    if let Err(no) = secret(tx, capability, &row.person).await? {
-        return Ok(Err(no));
+    match secret(tx, capability, &row.person).await? {
+        Ok(secret) if mint::mints(&secret) && capability.delivery != Delivery::Proxy => {
+            // What no value can be made for is no lease either.
+            if let Err(no) = mint::Plan::of(secret, &ask.destination, mint::Access::of(capability.kind)) {
+                return Ok(Err(no));
+            }
+        }
+        Ok(_) => {}
+        Err(no) => return Ok(Err(no)),
     }
     let (minute, ever) = tx.leases_granted(&ask.run, &capability.name, at.plus_ms(-60_000)).await?;
     Ok(within(&term, minute, ever, &ask.run).map(|()| Granted {
@@ -108,7 +116,7 @@ pub(super) async fn ask(
     }))
 }
 
-fn within(term: &Term, minute: u64, ever: u64, run: &RunId) -> Result<(), Refusal> {
+pub(super) fn within(term: &Term, minute: u64, ever: u64, run: &RunId) -> Result<(), Refusal> {
     if ever >= u64::from(term.per_run) {
         let why = format!("The run {run} has had all {} leases of this capability.", term.per_run);
         return Err(Refusal::new("lease.per-run", why));
@@ -132,7 +140,13 @@ async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Re
         let why = format!("The secret {:?} of this capability is not set; ask the administrator.", capability.secret);
         return Ok(Err(Refusal::new("capability.missing", why)));
     };
-    Ok(delivery::row(capability, delivery::custody(&row.name, &row.kind)).map(|()| row))
+    if let Err(no) = delivery::row(capability, delivery::custody(&row.name, &row.kind)) {
+        return Ok(Err(no));
+    }
+    Ok(match Minter::of(&row.kind) {
+        Some(minter) => delivery::minted(capability, minter).map(|()| row),
+        None => Ok(row),
+    })
 }
 
 /// Whether this is who may use this lease, and what it is given then. Whether it is still open is not asked here.
@@ -152,6 +166,11 @@ pub(super) async fn fits(
         Err(no) => return Ok(Err(no)),
     };
     if let Err(no) = may(capability, &lease.destination, by) {
+        return Ok(Err(no));
+    }
+    if let (Some(name), LeaseUser::Injection { host, .. }) = (connections::named(&capability.secret), by)
+        && let Err(no) = connections::fits(tx, name, host).await?
+    {
         return Ok(Err(no));
     }
     let variables = bound

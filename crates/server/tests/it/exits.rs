@@ -1,7 +1,9 @@
 //! Every way out of the server: a live key and a vendor's token go in wherever something comes from, and out nowhere.
 
+use crate::leases;
 use crate::stage::{KEY, Operator, Stage, agent, exec};
 use api::grants::{FromGateway, ModelCall, ToGateway};
+use api::leases::{LeaseUser, ValueWord};
 use api::link::{Down, Launch};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
@@ -192,4 +194,25 @@ async fn a_text_is_scrubbed_over_the_homes_socket_alone() {
     clean(&out.body, "\"[scrubbed:model/m#");
     assert!(out.text().contains("] [redacted: github-token#"), "{}", out.text());
     assert_eq!(stage.tcp(Method::POST, "/api/scrub", &[], KEY).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_use_of_a_lease_by_a_program_whose_path_is_a_secret_is_kept_and_shown_without_it() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = leases::running(&stage).await;
+    let lease = leases::granted(&mut gateway, leases::wish(&launch)).await.lease;
+    let by = LeaseUser::Command {
+        executable: format!("/usr/bin/{KEY}"),
+        executable_sha256: "0".repeat(64),
+        argv_sha256: "0".repeat(64),
+    };
+    let word = leases::take(&mut gateway, &launch, &lease, by).await;
+    assert!(matches!(word, ValueWord::Denied { ref rule, .. } if rule == "lease.executable"), "{word:?}");
+    for (path, mark) in [
+        ("/api/leases?all=true".to_owned(), "granted"),
+        (format!("/api/runs/{}/events", launch.run), "/usr/bin/[scrubbed:model/m#"),
+        ("/api/evidence".to_owned(), "/usr/bin/[scrubbed:model/m#"),
+    ] {
+        clean(&stage.home(Method::GET, &path, None).await.body, mark);
+    }
 }

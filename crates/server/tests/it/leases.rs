@@ -56,7 +56,7 @@ async fn secret(stage: &Stage, name: &str, body: serde_json::Value) {
     assert_eq!(put.status, StatusCode::OK, "{}", put.text());
 }
 
-async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
+pub async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
     for name in ["capability/shop", "capability/tracker", "capability/other"] {
         secret(stage, name, json!({ "value": VALUE })).await;
     }

@@ -11,6 +11,7 @@ mod grants;
 mod images;
 mod leases;
 mod link;
+mod mint;
 mod models;
 mod pause;
 mod record;

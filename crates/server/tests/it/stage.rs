@@ -211,12 +211,20 @@ impl Drop for Stage {
 pub const KEY: &str = "canary-key-0123456789abcdef";
 
 pub fn agent(task: &str) -> CreateRun {
-    CreateRun { kind: RunKind::Agent, task: task.into(), repo: None, model: None, profile: None, argv: Vec::new() }
+    CreateRun {
+        kind: RunKind::Agent,
+        task: task.into(),
+        repo: None,
+        model: None,
+        profile: None,
+        argv: Vec::new(),
+        lease: None,
+    }
 }
 
 pub fn exec(argv: &[&str]) -> CreateRun {
     let argv = argv.iter().map(|s| (*s).to_owned()).collect();
-    CreateRun { kind: RunKind::Exec, task: String::new(), repo: None, model: None, profile: None, argv }
+    CreateRun { kind: RunKind::Exec, task: String::new(), repo: None, model: None, profile: None, argv, lease: None }
 }
 
 fn request(method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {

@@ -93,6 +93,9 @@ pub struct Add {
     /// Allow addresses that are not public (a provider in your own network); recorded
     #[arg(long)]
     internal: bool,
+    /// A host that its token is for, beside the one that it comes from and those that are known to be its provider's; again for more
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
     /// For machines
     #[arg(long)]
     json: bool,
@@ -166,6 +169,7 @@ async fn wish(add: &Add) -> anyhow::Result<SetConnection> {
         client_auth,
         scopes: words.map(str::to_owned).collect(),
         internal: add.internal,
+        hosts: add.host.clone(),
     };
     Ok(SetConnection { settings, client_secret })
 }

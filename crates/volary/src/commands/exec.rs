@@ -1,10 +1,11 @@
 //! `volary exec`: any command in a throwaway box, with the same walls as an agent's; input, outputs and status pass through.
+//! With `--lease` it is given the use of one capability, as an agent's command is.
 
 use super::{platform, show};
 use crate::client::{Client, Refused};
 use crate::home::Home;
 use anyhow::Context;
-use api::http::{CreateRun, Input};
+use api::http::{CreateRun, ExecLease, Input};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
-/// `volary exec [--profile P] [--repo PATH|URL] -- COMMAND …`
+/// `volary exec [--profile P] [--repo PATH|URL] [--lease CAPABILITY] -- COMMAND …`
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Profile to run under
@@ -25,9 +26,21 @@ pub struct Args {
     /// Repository whose HEAD stands in /workspace: a path, or the address of one that the profile names
     #[arg(long, value_name = "PATH|URL")]
     pub repo: Option<PathBuf>,
+    /// Give the command the use of this capability of the profile, by a lease of its own
+    #[arg(long, value_name = "CAPABILITY[=DESTINATION]", value_parser = lease)]
+    pub lease: Option<ExecLease>,
     /// Program and arguments
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// A capability, and where it is for several destinations, one of them.
+fn lease(text: &str) -> Result<ExecLease, std::convert::Infallible> {
+    let (capability, destination) = match text.split_once('=') {
+        Some((capability, destination)) => (capability, Some(destination.to_owned())),
+        None => (text, None),
+    };
+    Ok(ExecLease { capability: capability.to_owned(), destination })
 }
 
 /// Exit statuses of our own: the platform failed; 128 + n for a signal, as shells have it.
@@ -54,6 +67,7 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             model: None,
             profile: Some(args.profile.clone()),
             argv: args.command.clone(),
+            lease: args.lease.clone(),
         })
         .await;
     let view = match made {

@@ -18,7 +18,7 @@ pub fn main(dir: &Path) -> anyhow::Result<()> {
         ("limits.md", limits()),
         ("refused-calls.md", refused::page()),
         ("delivery.md", policy::delivery::page()),
-        ("managed-keys.md", policy::providers::page()),
+        ("managed-keys.md", policy::providers::page() + &policy::minters::page()),
     ];
     for (name, text) in files {
         fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;

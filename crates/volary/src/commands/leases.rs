@@ -66,8 +66,17 @@ fn line(lease: &LeaseView) -> String {
     };
     let reason =
         if lease.reason.is_empty() { String::new() } else { format!("  “{}”", show::plain(&lease.reason)) };
+    let minted = match (lease.minted.as_str(), lease.minted_until) {
+        ("", _) => String::new(),
+        ("live" | "asked", Some(until)) => format!("  a minted value, until {}", when(until)),
+        ("ending", _) => "  a minted value, being revoked".to_owned(),
+        ("revoked", Some(at)) => format!("  a minted value, revoked {}", when(at)),
+        ("left", Some(until)) => format!("  a minted value that nobody can revoke, until {}", when(until)),
+        ("unknown", Some(until)) => format!("  a value may have been minted, until {}", when(until)),
+        (word, _) => format!("  a minted value: {}", show::plain(word)),
+    };
     format!(
-        "{}  {:<9}  run {}  {} for {}  {}  {end}{reason}",
+        "{}  {:<9}  run {}  {} for {}  {}  {end}{minted}{reason}",
         lease.lease,
         lease.state,
         lease.run,
@@ -99,6 +108,8 @@ mod tests {
             used_by: String::new(),
             ended: None,
             ended_by: String::new(),
+            minted: String::new(),
+            minted_until: None,
         };
         let said = line(&lease);
         assert!(

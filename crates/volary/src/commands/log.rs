@@ -4,6 +4,7 @@ use super::transcript::Transcript;
 use super::{platform, show};
 use crate::home::Home;
 use anyhow::Context;
+use api::git::OpenProposal;
 use api::http::RunView;
 use model::event::Event;
 use model::{Moment, RunId};
@@ -84,10 +85,10 @@ pub async fn cancel(home: &Home, run: &str) -> anyhow::Result<i32> {
 }
 
 /// `volary pr RUN`: prints where the pull request is that stands open for what the run pushed.
-pub async fn propose(home: &Home, run: &str) -> anyhow::Result<i32> {
+pub async fn propose(home: &Home, run: &str, words: OpenProposal) -> anyhow::Result<i32> {
     let run = id(run)?;
     let platform = platform::reach_made(home).await?;
-    let opened = platform.client.propose(&run).await?;
+    let opened = platform.client.propose(&run, &words).await?;
     println!("{}", opened.url);
     platform.finish().await;
     Ok(0)

@@ -12,6 +12,7 @@ pub mod leases;
 pub mod log;
 pub mod models;
 pub mod platform;
+pub mod profile;
 pub mod reach;
 pub mod run;
 pub mod scrub;

@@ -3,7 +3,9 @@
 mod egress;
 mod image;
 
+use crate::client::Client;
 use crate::commands::goldens::refused::{self, Who};
+use crate::commands::profile::Key;
 use crate::commands::show;
 use crate::home::Home;
 use anyhow::Context;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Prints it.
-pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
+pub async fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     // Profiles may be written, and looked at, before the first `up`.
     if !home.profiles().is_dir() {
         home.is_there()?;
@@ -30,6 +32,7 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
     let folders = check(&profile, &host).with_context(|| format!("no run can have the profile {name:?}"))?;
     let mut lines = lines(name, &profile, &folders, root)?;
     lines.extend(image::section(&profile, &host));
+    lines.push(("secrets that it names", secrets(home, &profile).await?));
     lines.push(egress::way(home));
     if as_json {
         let map: serde_json::Map<String, Value> = lines.into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
@@ -43,6 +46,19 @@ pub fn main(home: &Home, name: &str, as_json: bool) -> anyhow::Result<i32> {
         }
     }
     Ok(0)
+}
+
+/// How the secrets stand that it names. Only a platform that is up can say.
+async fn secrets(home: &Home, profile: &Profile) -> anyhow::Result<Vec<String>> {
+    let client = Client::new(home);
+    if !client.is_up().await {
+        return Ok(vec!["not looked at: no platform is up on this home".to_owned()]);
+    }
+    let mut all: Vec<String> = super::profile::keys(&client, profile).await?.iter().map(Key::line).collect();
+    if all.is_empty() {
+        all.push("none".to_owned());
+    }
+    Ok(all)
 }
 
 /// The mount table that a box would have, and what of it the runner's Landlock layer narrows.

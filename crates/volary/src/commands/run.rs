@@ -101,6 +101,7 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
         model: args.model.clone(),
         profile: args.profile.clone(),
         argv: Vec::new(),
+        lease: None,
     };
     let view = client.create(&request).await?;
     if args.background {

@@ -8,6 +8,8 @@ use api::http::{ReplaceSecret, SecretView, SetSecret};
 use clap::Subcommand;
 use hyper::Method;
 use model::Secret;
+use model::mint::{AwsRole, GithubApp, KubernetesAccount, Minter};
+use policy::minters::MINTERS;
 use policy::providers::PROVIDERS;
 use std::io::{BufRead, IsTerminal, Read, Write};
 
@@ -27,6 +29,8 @@ pub enum Act {
         /// Whether people may have values of their own in its place
         #[arg(long, value_name = "yes|no", value_parser = yes_or_no, conflicts_with = "mine")]
         personal: Option<bool>,
+        #[command(flatten)]
+        minter: Box<Settings>,
     },
     /// Put a new value in the place of one that is set; all else of it stays
     Rotate {
@@ -54,6 +58,94 @@ pub enum Act {
     },
 }
 
+/// What its vendor is told, of a key that others are minted from.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Of a key that others are minted from")]
+pub struct Settings {
+    /// github-app: the app's id, or its client's
+    #[arg(long, requires = "installation")]
+    app: Option<String>,
+    /// github-app: the number of the installation
+    #[arg(long, requires = "app")]
+    installation: Option<u64>,
+    /// github-app: what a token for a tool or a command may do, `issues=write`; again for each
+    #[arg(long, value_name = "NAME=read|write", requires = "app", value_parser = pair)]
+    permission: Vec<(String, String)>,
+    /// aws-role: the id of the access key whose secret is stored
+    #[arg(long, requires = "role")]
+    access_key: Option<String>,
+    /// aws-role: the role's ARN
+    #[arg(long, requires_all = ["access_key", "region"])]
+    role: Option<String>,
+    /// aws-role: the region whose token service is asked
+    #[arg(long, requires = "role")]
+    region: Option<String>,
+    /// aws-role: a file with a session policy (JSON); `{destination}` in it is the lease's destination
+    #[arg(long, value_name = "FILE", requires = "role")]
+    session_policy: Option<std::path::PathBuf>,
+    /// kubernetes-account: its namespace
+    #[arg(long, requires = "account")]
+    namespace: Option<String>,
+    /// kubernetes-account: its name
+    #[arg(long, requires_all = ["namespace", "base"])]
+    account: Option<String>,
+    /// kubernetes-account: whom its tokens are for, unless the API server itself; again for each
+    #[arg(long, requires = "account")]
+    audience: Vec<String>,
+    /// The vendor's address, where it is not the usual one: the API of an Enterprise Server, of a cluster
+    #[arg(long, value_name = "URL")]
+    base: Option<String>,
+    /// The address is one of the own network
+    #[arg(long, requires = "base")]
+    internal: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, level) = text.split_once('=').ok_or("it is NAME=read or NAME=write")?;
+    Ok((name.to_owned(), level.to_owned()))
+}
+
+impl Settings {
+    /// What was said, if anything was.
+    fn minter(&self) -> anyhow::Result<Option<Minter>> {
+        let Self { base, internal, .. } = self;
+        let (base, internal) = (base.clone(), *internal);
+        let minter = match (&self.app, &self.role, &self.account) {
+            (Some(app), None, None) => Minter::GithubApp(GithubApp {
+                app: app.clone(),
+                installation: self.installation.unwrap_or(0),
+                base,
+                permissions: self.permission.iter().cloned().collect(),
+                internal,
+            }),
+            (None, Some(role), None) => Minter::AwsRole(AwsRole {
+                access_key: self.access_key.clone().unwrap_or_default(),
+                role: role.clone(),
+                region: self.region.clone().unwrap_or_default(),
+                policy: self.session_policy.as_ref().map(read_policy).transpose()?,
+                base,
+                internal,
+            }),
+            (None, None, Some(account)) => Minter::KubernetesAccount(KubernetesAccount {
+                base: base.unwrap_or_default(),
+                namespace: self.namespace.clone().unwrap_or_default(),
+                account: account.clone(),
+                audiences: self.audience.clone(),
+                internal,
+            }),
+            (None, None, None) if base.is_none() => return Ok(None),
+            (None, None, None) => bail!("--base belongs to --app, --role or --account"),
+            _ => bail!("a key is one of an app, of a role or of an account"),
+        };
+        minter.check().map_err(anyhow::Error::msg)?;
+        Ok(Some(minter))
+    }
+}
+
+fn read_policy(path: &std::path::PathBuf) -> anyhow::Result<String> {
+    Ok(std::fs::read_to_string(path).with_context(|| path.display().to_string())?.trim().to_owned())
+}
+
 fn yes_or_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" => Ok(true),
@@ -65,11 +157,14 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 /// Carries it out.
 pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
     match act {
-        Act::Set { name, kind, mine, personal } => {
+        Act::Set { name, kind, mine, personal, minter } => {
             let path = path(name)?;
-            let value = WireSecret(read_value(name).await?);
+            // What is wrong with it is said before a value is typed for nothing.
+            let minter = minter.minter()?;
+            let pem = kind.as_deref() == Some("github-app") || matches!(minter, Some(Minter::GithubApp(_)));
+            let value = WireSecret(if pem { read_pem(name)? } else { read_value(name).await? });
             let platform = platform::reach(home).await?;
-            let set = SetSecret { value, kind: kind.clone(), mine: *mine, personal: *personal };
+            let set = SetSecret { value, kind: kind.clone(), mine: *mine, personal: *personal, minter };
             platform.client.act(Method::PUT, &path, &set).await?;
             println!("{name} is set; it will not be shown again, to anyone");
         }
@@ -98,7 +193,12 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
         }
         Act::Kinds => {
             for provider in PROVIDERS {
-                println!("{:<14} {:<10} {}", provider.id, provider.group.to_string(), provider.hosts.join(", "));
+                println!("{:<18} {:<10} {}", provider.id, provider.group.to_string(), provider.hosts.join(", "));
+            }
+            println!("\nKeys that go nowhere themselves: a vendor mints a narrower, shorter one for each lease.");
+            for minter in &MINTERS {
+                let ends = if minter.revocable { "ended with its lease" } else { "ends by itself" };
+                println!("{:<18} {:<10} {}; {ends}", minter.id, minter.group.to_string(), minter.makes);
             }
         }
         Act::Delete { name, mine } => {
@@ -114,6 +214,7 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
 
 fn tell(secret: &SecretView) {
     let what = match (&secret.kind, secret.managed) {
+        (Some(kind), _) if secret.minter.is_some() => format!("minted from ({kind})"),
         (Some(kind), _) => format!("managed ({kind})"),
         (None, true) => "managed".to_owned(),
         (None, false) => "custom".to_owned(),
@@ -141,6 +242,23 @@ fn path(name: &str) -> anyhow::Result<String> {
         bail!("{name:?} is no name of a secret: letters, digits, '-', '_', '.', ':', in parts divided by '/'");
     }
     Ok(format!("/api/secrets/{name}"))
+}
+
+/// A private key in PEM: several lines, from standard input or from a file that is piped in; never typed.
+fn read_pem(name: &str) -> anyhow::Result<Secret<String>> {
+    if std::io::stdin().is_terminal() {
+        bail!("an app's key has many lines; give it as a file: volary secret set {name} --kind github-app … < key.pem");
+    }
+    let mut text = String::with_capacity(MOST as usize + 2);
+    std::io::stdin().lock().take(MOST + 1).read_to_string(&mut text)?;
+    let value = Secret::new(text);
+    if value.expose().len() as u64 > MOST {
+        bail!("the key is longer than {MOST} bytes");
+    }
+    if value.expose().trim().is_empty() {
+        bail!("no key was given; pipe it in: volary secret set {name} --kind github-app … < key.pem");
+    }
+    Ok(value)
 }
 
 /// One line, not echoed when it is typed. Ctrl-C at the prompt gives the terminal back as it was.

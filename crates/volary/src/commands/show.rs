@@ -179,6 +179,15 @@ pub fn entry(entry: &Entry) -> Option<String> {
                 named.join(", ")
             )
         }
+        Event::PullRequestWanted { repository, branch, title, body } => {
+            let words: String = plain(body).lines().map(|line| format!("    {line}\n")).collect();
+            format!(
+                "⇧ the agent proposes {} of {}: {}\n{words}  `volary pr` opens it",
+                in_line(branch),
+                in_line(repository),
+                in_line(title)
+            )
+        }
         Event::PullRequest { repository, url, .. } => {
             format!("⇧ proposal opened in {}: {}", in_line(repository), in_line(url))
         }

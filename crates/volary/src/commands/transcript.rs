@@ -47,6 +47,7 @@ impl Transcript {
             | Event::Passed { .. }
             | Event::Reads { .. }
             | Event::Push { .. }
+            | Event::PullRequestWanted { .. }
             | Event::PullRequest { .. }
             | Event::Proposed { .. }
             | Event::Settled { .. }
@@ -60,6 +61,7 @@ impl Transcript {
             | Event::Passed { .. }
             | Event::Reads { .. }
             | Event::Push { .. }
+            | Event::PullRequestWanted { .. }
             | Event::PullRequest { .. }
             | Event::Proposed { .. }
             | Event::Settled { .. } => line(entry),

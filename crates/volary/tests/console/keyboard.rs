@@ -90,6 +90,8 @@ fn house(platform: &Platform, gate: &Gate, repo: &Repo) -> (String, Vec<String>)
         "/secrets",
         "/secrets/rotate?name=model/scripted",
         "/secrets/delete?name=model/scripted",
+        "/connections",
+        "/leases",
         "/evidence",
     ];
     let mut pages: Vec<String> = pages.iter().map(|page| (*page).to_owned()).collect();

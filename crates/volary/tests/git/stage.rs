@@ -70,6 +70,24 @@ impl Stage {
         self.platform.script("worker", &turns, "canary-model-key");
     }
 
+    /// The model's turns, whatever they are.
+    pub fn turns(&self, turns: &Value) {
+        self.platform.script("worker", turns, "canary-model-key");
+    }
+
+    /// The command line, without a run of it.
+    pub fn ask(&self, args: &[&str]) -> Done {
+        let done = self.platform.cli(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    /// The leases, newest first.
+    pub fn leases(&self) -> Vec<Value> {
+        let all = self.platform.json(&["lease", "list", "--all", "--json"]);
+        all.as_array().expect("a list").clone()
+    }
+
     /// Runs the command line; what it started is the last run.
     pub fn cli(&self, args: &[&str]) -> Done {
         let done = self.platform.cli(args);

@@ -2,6 +2,7 @@
 //! afterwards everything that the platform keeps or shows is searched for every secret in every form.
 
 mod everything;
+mod minted;
 mod search;
 
 use everything::Said;

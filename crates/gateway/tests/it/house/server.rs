@@ -70,6 +70,7 @@ impl Desk {
             secret: format!("registry/{host}"),
             host: host.clone(),
             port: *port,
+            until: None,
         });
         let grant = GrantId::parse(&format!("image{}", self.images.len())).expect("an id");
         EgressWord::Granted { grant, credential }
@@ -102,6 +103,7 @@ impl Desk {
                 secret: ask.capability.clone().unwrap_or_default(),
                 host: host.clone(),
                 port: *port,
+                until: None,
             }),
         }
     }

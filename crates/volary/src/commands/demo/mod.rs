@@ -141,6 +141,7 @@ async fn demonstrate(
             model: Some("scripted".into()),
             profile: None,
             argv: Vec::new(),
+            lease: None,
         })
         .await?;
     let seen = watch(client, &view, steps).await?;

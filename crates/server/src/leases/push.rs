@@ -1,0 +1,86 @@
+//! The lease of a push. It begins when the push does, before its pack is read; its one use is that the pack goes on; whoever
+//! takes it back before that, or meanwhile, has the gateway end the push.
+//!
+//! Nobody asks for it by itself: it is granted with the look that a push begins with, in that act and on its record.
+//!
+//! Read [`push_begins`], then [`push_used`].
+
+use super::{begin, judge};
+use crate::random;
+use model::capability::{Delivery, Kind};
+use model::{LeaseId, Moment, RunId};
+use policy::Refusal;
+use policy::lease::{Bounds, Term};
+use store::leases::{LeaseRow, MintRow};
+use store::{StoreError, Tx};
+use vault::lease::{Happening, State};
+
+/// The name by which the leases of pushes to a repository are counted and listed. No capability has such a name.
+fn capability(repository: &str) -> String {
+    format!("push/{repository}")
+}
+
+/// A lease for one push of this run to a repository, which is at `place` and opened by the secret of this name, to set
+/// `reference`. Kept in this act, as denied too; the caller records the word.
+///
+/// # Errors
+/// The store's.
+pub async fn push_begins(
+    tx: &mut Tx,
+    run: &RunId,
+    (repository, place): (&str, &str),
+    secret: &str,
+    reference: &str,
+    at: Moment,
+) -> Result<Result<LeaseRow, Refusal>, StoreError> {
+    let Bounds { seconds, per_minute, per_run } = policy::lease::of(Kind::GitPush);
+    let term = Term { seconds: seconds.0, per_minute: per_minute.0, per_run: per_run.0 };
+    let capability = capability(repository);
+    let (minute, ever) = tx.leases_granted(run, &capability, at.plus_ms(-60_000)).await?;
+    let word = judge::within(&term, minute, ever, run);
+    let expires = at.plus_ms(i64::from(term.seconds) * 1000);
+    let happening = if word.is_ok() { Happening::Grant { expires } } else { Happening::Deny };
+    let (state, _) = State::Requested.after(happening, at);
+    let lease = LeaseRow {
+        id: random::lease_id(),
+        run: run.clone(),
+        capability,
+        destination: place.chars().take(256).collect(),
+        reason: format!("a push of {reference}"),
+        kind: Kind::GitPush,
+        delivery: Delivery::Proxy,
+        secret: secret.to_owned(),
+        state: state.word().to_owned(),
+        made: at,
+        expires: if word.is_ok() { expires } else { at },
+        used: None,
+        used_by: String::new(),
+        ended: word.is_err().then_some(at),
+        ended_by: word.as_ref().err().map_or_else(String::new, |no| no.rule.to_owned()),
+        handle_sha256: String::new(),
+        minted: Vec::new(),
+        mint: MintRow::default(),
+    };
+    tx.add_lease(&lease)?;
+    Ok(word.map(|()| lease))
+}
+
+/// The pack of this push is to go on: its lease is used, if it still may be.
+///
+/// # Errors
+/// The store's.
+pub async fn push_used(
+    tx: &mut Tx,
+    lease: &LeaseId,
+    run: &RunId,
+    (repository, reference): (&str, &str),
+    at: Moment,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let found = tx.lease(lease).await?;
+    let Some(mut lease) = found.filter(|lease| lease.run == *run && lease.capability == capability(repository)) else {
+        return Ok(Err(Refusal::new("lease.unknown", "This run has no such lease of a push to this repository.")));
+    };
+    let used = begin(&mut lease, &format!("a push of {reference}"), at);
+    tx.keep_lease(&lease);
+    Ok(used)
+}

@@ -1,0 +1,147 @@
+//! What a run's agent proposes: a title and a text for what it pushed, in its own words.
+//!
+//! They are untrusted, scrubbed, and made harmless ([`policy::git::words`]). A person opens the pull request with them, having
+//! read them, or the server does at once where the repository's row says so; under the person's identity either way, and by
+//! [`crate::forge`] alone. Nothing here merges anything.
+//!
+//! Read [`ask`], then [`wanted`].
+
+use crate::app::App;
+use crate::fault::Fault;
+use crate::forge::{self, Words};
+use crate::{git, grants, now, record};
+use api::git::{GitAsk, GitWord, Proposal};
+use model::event::Verdict;
+use model::{Event, Proposals, RunId};
+use policy::Refusal;
+use policy::git::words;
+use serde_json::json;
+use store::StoreError;
+
+/// Proposals that one run may make. The last one counts.
+const MOST: usize = 20;
+
+/// The word on a proposal of a run's agent: kept and recorded, and opened where the profile says so.
+///
+/// # Errors
+/// When it could not be recorded; then there is none.
+pub async fn ask(app: &App, ask: &GitAsk, proposal: &Proposal) -> Result<GitWord, Fault> {
+    let pushed = match pushed(app, &ask.run).await {
+        Ok(pushed) => Ok(pushed),
+        Err(fault) if fault.status.is_client_error() => Err(Refusal::new("propose.nothing", fault.problem.message)),
+        Err(fault) => return Err(fault),
+    };
+    let scrubber = app.scrubber();
+    let title = words::title(&scrubber.scrub_str(&proposal.title));
+    let body = words::body(&scrubber.scrub_str(&proposal.body));
+    let made = app.store.events_of_kind(&ask.run, "pull-request-wanted").await?.len();
+    let (run, handle, at) = (ask.run.clone(), ask.handle_sha256.clone(), now());
+    let (word, last) = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut row = tx.run(&run).await?;
+                let standing = grants::standing_run(row.as_ref()).map(|row| git::branch_of(row));
+                let shown = tx.handle(&handle).await?;
+                let word = standing
+                    .and_then(|branch| grants::own_handle(shown.as_ref(), &run, at).map(|_| branch))
+                    .and_then(|branch| if made < MOST { Ok(branch) } else { Err(too_many()) })
+                    .and_then(|branch| pushed.map(|(repository, _)| (branch, repository)));
+                let verdict = verdict(&word);
+                let also = record::fields(json!({ "title": title }));
+                let mut last = grants::note_with(tx, row.as_mut(), &run, at, verdict, also).await?;
+                if let (Ok((branch, repository)), Some(row)) = (&word, row.as_mut()) {
+                    let (repository, branch) = (repository.id.clone(), branch.clone());
+                    let event = Event::PullRequestWanted { repository, branch, title, body };
+                    last = Some(tx.append_to(row, at, &event)?.n);
+                }
+                Ok::<_, StoreError>((word.map(|(_, repository)| (repository, row.map(|row| row.person))), last))
+            })
+        })
+        .await?;
+    if let Some(n) = last {
+        app.live.tell(&ask.run, n);
+    }
+    let (repository, person) = match word {
+        Ok(word) => word,
+        Err(no) => return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why }),
+    };
+    let person = person.unwrap_or_default();
+    let by_hand = format!("{person} reads it, and opens the pull request; nothing more is to be done here.");
+    let text = match repository.proposals {
+        Proposals::Person => format!("It is kept. {by_hand}"),
+        Proposals::Agent => match forge::open(app, &person, &ask.run, Words::default()).await {
+            Ok(view) => format!("The pull request is open: {}", view.url),
+            Err(fault) => format!("It is kept, and could not be opened: {} {by_hand}", fault.problem.message),
+        },
+    };
+    Ok(GitWord::Said { text })
+}
+
+fn too_many() -> Refusal {
+    Refusal::new("propose.many", format!("This run has proposed {MOST} times already."))
+}
+
+fn verdict(word: &Result<(String, model::Repository), Refusal>) -> Verdict {
+    let (allowed, rule, target, why) = match word {
+        Ok((branch, repository)) => {
+            let why = "What the run pushed is proposed, in the agent's words.".to_owned();
+            (true, "git.propose", format!("/git/{} {branch}", repository.id), why)
+        }
+        Err(no) => (false, no.rule, "/propose".to_owned(), no.why.clone()),
+    };
+    Verdict {
+        allowed,
+        rule: rule.to_owned(),
+        method: "PROPOSE".into(),
+        target,
+        why,
+        body_sha256: None,
+        grant: None,
+        model: None,
+        reserved: None,
+    }
+}
+
+/// The repository, and the commit, that a run pushed last to its own branch at a git host.
+///
+/// # Errors
+/// 404, 409 `forge.nothing`, the store's.
+pub async fn pushed(app: &App, run: &RunId) -> Result<(model::Repository, String), Fault> {
+    let row = app.store.run(run).await?.ok_or_else(|| crate::runs::unknown(run))?;
+    let branch = git::branch_of(&row);
+    let reference = format!("refs/heads/{branch}");
+    let mut pushed = git::pushed(app, run).await?;
+    pushed.retain(|push| push.reference == reference);
+    let (local, mut at_hosts): (Vec<_>, Vec<_>) =
+        pushed.into_iter().partition(|push| push.repository == policy::git::LOCAL);
+    let Some(last) = at_hosts.pop() else {
+        let message = if local.is_empty() {
+            format!("The run {run} has pushed nothing to its own branch {branch}, so there is nothing to propose.")
+        } else {
+            format!(
+                "The run {run} has pushed to its repository on this host alone, where there are no pull requests: its \
+                 branch {branch} is there to be looked at."
+            )
+        };
+        return Err(Fault::conflict("forge.nothing", message));
+    };
+    let rows = git::repositories(&row.profile)?;
+    let repository = rows.into_iter().find(|repository| repository.id == last.repository);
+    let gone = || Fault::conflict("git.repository", "The repository is not in the run's profile.");
+    Ok((repository.ok_or_else(gone)?, last.new))
+}
+
+/// The title and the text that a run's agent proposed last for a branch of a repository.
+///
+/// # Errors
+/// The store's.
+pub async fn wanted(app: &App, run: &RunId, of: &str, branch: &str) -> Result<Option<(String, String)>, StoreError> {
+    let all = app.store.events_of_kind(run, "pull-request-wanted").await?;
+    Ok(all.into_iter().rev().find_map(|entry| match entry.event() {
+        Event::PullRequestWanted { repository, branch: to, title, body } if repository == of && to == branch => {
+            Some((title, body))
+        }
+        _ => None,
+    }))
+}
