@@ -16,7 +16,7 @@ pub fn run() -> Result<()> {
     let mut ups = Vec::new();
     let mut memory = Vec::new();
     for n in 0..3 {
-        let up = Up::start()?;
+        let up = Up::start(&[])?;
         ups.push(up.ready);
         if n == 0 {
             // Long enough for what start-up left to be given back, if it is.

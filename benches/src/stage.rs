@@ -226,13 +226,14 @@ pub struct Up {
 }
 
 impl Up {
-    /// Starts one below the temporary folder.
-    pub fn start() -> Result<Self> {
+    /// Starts one below the temporary folder, with these further arguments.
+    pub fn start(args: &[&str]) -> Result<Self> {
         let home = folder(&std::env::temp_dir())?;
         let begun = Instant::now();
         let mut child = Command::new(volary()?)
             .args(["up", "--port", "0", "--json", "--home"])
             .arg(home.path())
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -617,6 +617,12 @@ fn of_git(launch: &Launch, base: Option<&str>) -> String {
     let Some(branch) = branch(launch) else {
         return "\n\nGit has no remote in this run.\n".to_owned();
     };
+    // Names of SHA-256, which a box's own repository does not have.
+    if base.is_some_and(|base| base.len() == 64) {
+        return "\n\nThe repository's objects are named by SHA-256: its history is read with `git clone \"$(git remote get-url origin)\" /tmp/history`, \
+                and nothing is pushed to it. What you change in the worktree is the result.\n"
+            .to_owned();
+    }
     let agent = launch.agent.as_ref().map_or("agent", |agent| agent.model.name.as_str());
     let propose = if launch.profile.repository.iter().any(|row| row.secret.is_some()) {
         " After your last push, call `propose` with a title and a text for the pull request."

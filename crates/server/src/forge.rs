@@ -186,7 +186,7 @@ async fn propose(
     let Some(into) = into else {
         return Err(strange("The forge does not say which branch of the repository is the default one."));
     };
-    let proposed = proposals::wanted(app, run, &repository.id, &branch).await?;
+    let proposed = proposals::wanted(app, run, &repository.id).await?;
     let app_said = credential.as_app.then_some(credential.app.as_str());
     let (title, text) = worded(row, commit, app_said, proposed, said);
     // Secrets that became known since it was proposed are known now.

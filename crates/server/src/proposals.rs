@@ -132,16 +132,26 @@ pub async fn pushed(app: &App, run: &RunId) -> Result<(model::Repository, String
     Ok((repository.ok_or_else(gone)?, last.new))
 }
 
-/// The title and the text that a run's agent proposed last for a branch of a repository.
+/// The title and the text that a run's agent proposed last for a repository. Its branch is always the run's own.
 ///
 /// # Errors
 /// The store's.
-pub async fn wanted(app: &App, run: &RunId, of: &str, branch: &str) -> Result<Option<(String, String)>, StoreError> {
+pub async fn wanted(app: &App, run: &RunId, of: &str) -> Result<Option<(String, String)>, StoreError> {
     let all = app.store.events_of_kind(run, "pull-request-wanted").await?;
     Ok(all.into_iter().rev().find_map(|entry| match entry.event() {
-        Event::PullRequestWanted { repository, branch: to, title, body } if repository == of && to == branch => {
-            Some((title, body))
-        }
+        Event::PullRequestWanted { repository, title, body, .. } if repository == of => Some((title, body)),
+        _ => None,
+    }))
+}
+
+/// Where the pull request is that was opened last for a run.
+///
+/// # Errors
+/// The store's.
+pub async fn opened(app: &App, run: &RunId) -> Result<Option<String>, StoreError> {
+    let all = app.store.events_of_kind(run, "pull-request").await?;
+    Ok(all.into_iter().rev().find_map(|entry| match entry.event() {
+        Event::PullRequest { url, .. } => Some(url),
         _ => None,
     }))
 }

@@ -1,7 +1,7 @@
 //! What a person types, and what it does to their machine: through the real binary and real boxes.
 //!
 //! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), `looking`
-//! (what shows how things stand), `scrubbing` (`scrub`), then `leasing` (`exec --lease`).
+//! (what shows how things stand), `scrubbing` (`scrub`), `leasing` (`exec --lease`), then `profiles`.
 
 #[path = "commands/executing.rs"]
 mod executing;
@@ -9,6 +9,8 @@ mod executing;
 mod leasing;
 #[path = "commands/looking.rs"]
 mod looking;
+#[path = "commands/profiles.rs"]
+mod profiles;
 #[path = "commands/repository.rs"]
 mod repository;
 #[path = "commands/running.rs"]

@@ -22,6 +22,7 @@ mod leases;
 mod list;
 mod live;
 mod page;
+mod proposal;
 mod run;
 mod secrets;
 mod sign_in;
@@ -42,6 +43,7 @@ pub fn routes() -> Routes {
         .and(sign_in::routes())
         .and(list::routes())
         .and(run::routes())
+        .and(proposal::routes())
         .and(denials::routes())
         .and(start::routes())
         .and(live::routes())

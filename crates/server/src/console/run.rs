@@ -5,7 +5,7 @@ use super::page::{Place, Trouble, Viewer, page};
 use super::text::{line, plain, shown};
 use super::transcript::{LOG, Piece, Sheet, Transcript};
 use super::words::{badge, cost, moment, number};
-use super::{blocks, denials};
+use super::{blocks, denials, proposal};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::right::{RunsCancel, RunsPause, RunsRead};
@@ -64,6 +64,7 @@ async fn show(
         sheet.apply(transcript.leave(&blocks::continued()));
     }
     let refused = crate::denials::list(&app, &run).await?;
+    let proposal = proposal::card(&app, &view, by.caller().scopes).await?;
     let live =
         (last >= view.entries && !view.state.is_over()).then(|| format!("/runs/{run}/live?from={first}&after={last}"));
     let pages = pages(&view, first, last);
@@ -78,6 +79,7 @@ async fn show(
             div.totals #totals { (totals(&view)) }
         }
         (about(&view))
+        (proposal)
         div id=(denials::SLOT) { (denials::table(&run, &refused)) }
         (pages)
         h2.visually-hidden { "Transcript" }

@@ -11,6 +11,7 @@ mod forms;
 mod leases;
 mod live;
 mod pages;
+mod proposal;
 
 use api::http::SignInLink;
 use http::Method;

@@ -166,6 +166,7 @@ fn settings() -> Value {
     json!({ "settings": {
         "device_url": "https://auth.example/device", "token_url": "https://auth.example/token",
         "revoke_url": "https://auth.example/revoke", "client_id": "volary", "scopes": ["read", "write"],
+        "hosts": ["api.example.org"],
     } })
 }
 
@@ -447,6 +448,36 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     let rules: Vec<_> = egress::verdicts(&stage, &launch.run).await.into_iter().map(|v| (v.allowed, v.rule)).collect();
     let expected = [(true, "write.row"), (false, "write.no-row"), (false, "connection.closed")];
     assert_eq!(rules, expected.map(|(allowed, rule)| (allowed, rule.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_would_send_a_connections_token_to_another_host_than_its_own_is_refused_before_a_run() {
+    let stage = Stage::start();
+    assert_eq!(stage.home(Method::PUT, "/api/connections/x", Some(settings())).await.status, StatusCode::OK);
+    stage.model("m", "model-1").await;
+    let asked = async |rows: &str| {
+        std::fs::write(stage.dir.path().join("profiles/p.toml"), rows).unwrap();
+        let mut wish = agent("x");
+        wish.profile = Some("p".into());
+        stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await
+    };
+    let write = |host: &str| {
+        format!("[[egress.write]]\ncapability = \"connection/x\"\nhost = \"{host}\"\nmethod = \"POST\"\npath = \"/\"\n")
+    };
+    let repository =
+        |host: &str| format!("[[repository]]\nid = \"app\"\nurl = \"https://{host}/a/b\"\nsecret = \"connection/x\"\n");
+    for rows in [write("evil.example.org"), repository("evil.example.org")] {
+        let refused = asked(&rows).await;
+        assert_eq!(refused.code(), "connection.other-host", "{rows}");
+        assert!(
+            refused.text().contains("auth.example") && refused.text().contains("evil.example.org"),
+            "{}",
+            refused.text()
+        );
+    }
+    for rows in [write("api.example.org"), repository("api.example.org"), repository("auth.example")] {
+        assert_eq!(asked(&rows).await.status, StatusCode::CREATED, "{rows}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ use api::http::{ModelView, SecretView};
 use clap::Subcommand;
 use model::{Moment, Profile};
 use policy::delivery;
+use policy::minters::Minter;
 use sandbox::harden::{self, HostFacts};
 use serde_json::json;
 use server::profiles;
@@ -147,8 +148,10 @@ pub async fn keys(client: &Client, profile: &Profile) -> anyhow::Result<Vec<Key>
         let kept = secrets.iter().find(|one| one.name == secret);
         let kind = |one: &SecretView| one.kind.clone().unwrap_or_default();
         let refused = row.and_then(|row| {
-            let custody = delivery::custody(secret, &kept.map(kind).unwrap_or_default());
-            delivery::row(row, custody).err().map(|no| no.why)
+            let kind = kept.map(kind).unwrap_or_default();
+            let fits = delivery::row(row, delivery::custody(secret, &kind));
+            let fits = fits.and_then(|()| Minter::of(&kind).map_or(Ok(()), |minter| delivery::minted(row, minter)));
+            fits.err().map(|no| no.why)
         });
         let wrong = if no { Some(format!("the secret {secret} of the {of} is {said}")) } else { refused };
         all.push(Key { of, secret: secret.to_owned(), said, wrong });
