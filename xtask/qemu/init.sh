@@ -11,4 +11,4 @@ $busybox mount -t sysfs sysfs /tree/sys
 $busybox mount -t devtmpfs dev /tree/dev
 cd /tree || exit 1
 $busybox mount -o move . /
-exec $busybox chroot . /tests/run
+exec $busybox chroot . /sbin/init

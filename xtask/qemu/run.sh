@@ -4,28 +4,34 @@
 export PATH=/opt/volary:/usr/bin:/usr/sbin HOME=/root LC_ALL=C.UTF-8
 export GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@example.org GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@example.org
 export GIT_TEMPLATE_DIR=
-mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-mount -t tmpfs -o mode=0755 tmpfs /run
-# Room is set aside before a box is made, and never used here: more than the machine's memory may be promised.
-mount -t tmpfs -o mode=1777,size=8G tmpfs /tmp
-mount -t tmpfs -o mode=0755 tmpfs /var/lib
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t securityfs securityfs /sys/kernel/security
-mount --make-rshared /
-mkdir -p /home/tester && chown 1000:1000 /home/tester
-mkdir -p /run/user/1000 && chown 1000:1000 /run/user/1000
+if [ -d /run/systemd/system ]; then
+	# It made and mounted what else is here.
+	mount -t tmpfs -o mode=1777,size=8G tmpfs /tmp
+	mount -t tmpfs -o mode=0755 tmpfs /var/lib
+else
+	mkdir -p /dev/pts /dev/shm
+	mount -t devpts devpts /dev/pts
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+	mount -t tmpfs -o mode=0755 tmpfs /run
+	# Room is set aside before a box is made, and never used here: more than the machine's memory may be promised.
+	mount -t tmpfs -o mode=1777,size=8G tmpfs /tmp
+	mount -t tmpfs -o mode=0755 tmpfs /var/lib
+	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount -t securityfs securityfs /sys/kernel/security
+	mount --make-rshared /
+	mkdir -p /home/tester && chown 1000:1000 /home/tester
+	mkdir -p /run/user/1000 && chown 1000:1000 /run/user/1000
 
-# What systemd does for `Delegate=yes`.
-group=/sys/fs/cgroup
-echo '+cpu +memory +pids' >$group/cgroup.subtree_control
-mkdir -p $group/delegated/leaf
-echo '+cpu +memory +pids' >$group/delegated/cgroup.subtree_control
-for file in . cgroup.procs cgroup.threads cgroup.subtree_control leaf leaf/cgroup.procs leaf/cgroup.threads \
-	leaf/cgroup.subtree_control; do
-	chown 1000:1000 "$group/delegated/$file"
-done
+	# What systemd does for `Delegate=yes`.
+	group=/sys/fs/cgroup
+	echo '+cpu +memory +pids' >$group/cgroup.subtree_control
+	mkdir -p $group/delegated/leaf
+	echo '+cpu +memory +pids' >$group/delegated/cgroup.subtree_control
+	for file in . cgroup.procs cgroup.threads cgroup.subtree_control leaf leaf/cgroup.procs leaf/cgroup.threads \
+		leaf/cgroup.subtree_control; do
+		chown 1000:1000 "$group/delegated/$file"
+	done
+fi
 
 # A beat every ten seconds tells that the machine runs, whatever a test does. Where no claim has come for four
 # minutes, it tells once where every process stands.

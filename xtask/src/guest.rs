@@ -14,6 +14,19 @@ const PROGRAMS: &str = "sh bash cat ls cp mv rm mkdir rmdir ln chmod chown head 
     test [ grep sed awk find xargs diff cmp git mount umount losetup mke2fs mkfs.ext4 setpriv unshare nsenter ps \
     newuidmap newgidmap pivot_root pgrep";
 
+/// Programs that a guest with systemd and Docker has beside those: what each of the two needs to run here.
+const WITH_DOCKER: &str = "systemctl docker dockerd containerd containerd-shim-runc-v2 runc \
+    apparmor_parser";
+
+/// Which machine is put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// A bare system, whose first process runs the tests.
+    Bare,
+    /// One whose first process is systemd, which keeps all control groups, with a Docker engine that leaves them to it.
+    Docker,
+}
+
 /// Kernel modules that are not built into Debian's kernel and that boxes or their tests use.
 const MODULES: [&str; 4] = ["overlay", "loop", "crc32c_generic", "ext4"];
 
@@ -27,7 +40,7 @@ const TREE: &str = "/tree";
 ///
 /// # Errors
 /// When something cannot be read, compiled or written; names it.
-pub fn build(to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch: &Path) -> Result<()> {
+pub fn build(guest: Guest, to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch: &Path) -> Result<()> {
     let mut tree = Tree::default();
     for folder in ["dev", "proc", "sys", "run", "root", "home", "mnt", "var/lib", "tests", "opt/volary"] {
         tree.folder(&format!("{TREE}/{folder}"), 0o755);
@@ -42,7 +55,13 @@ pub fn build(to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch
             add_program(&mut tree, &file, None)?;
         }
     }
-    add_compiler(&mut tree)?;
+    match guest {
+        Guest::Bare => {
+            add_compiler(&mut tree)?;
+            tree.link(&format!("{TREE}/usr/sbin/init"), "/tests/run");
+        }
+        Guest::Docker => add_systemd(&mut tree)?,
+    }
     add_config(&mut tree);
     add_program(&mut tree, &stripped(volary, scratch)?, Some("/opt/volary/volary"))?;
 
@@ -51,7 +70,9 @@ pub fn build(to: &Path, kernel: &Path, volary: &Path, tests: &[PathBuf], scratch
     if !libraries(&busybox)?.is_empty() {
         bail!("{} is not static: install busybox-static", busybox.display());
     }
-    tree.copy("/bin/busybox", 0o755, busybox);
+    tree.copy("/bin/busybox", 0o755, &busybox);
+    // What images of the tests are made of.
+    tree.copy(&format!("{TREE}/tests/busybox"), 0o755, busybox);
     tree.copy("/init", 0o755, own.join("init.sh"));
     add_modules(&mut tree, kernel)?;
     tree.copy(&format!("{TREE}/tests/run"), 0o755, own.join("run.sh"));
@@ -90,6 +111,35 @@ fn add_config(tree: &mut Tree) {
     if Path::new(roots).exists() {
         tree.copy(&format!("{TREE}{roots}"), 0o644, roots);
     }
+}
+
+/// systemd as the first process, Docker as one of its services, and the tests as another.
+fn add_systemd(tree: &mut Tree) -> Result<()> {
+    for program in WITH_DOCKER.split_whitespace() {
+        let file = machine::find(program).with_context(|| format!("{program} is gone"))?;
+        add_program(tree, &file, None)?;
+    }
+    let systemd = "/usr/lib/systemd/systemd";
+    add_program(tree, Path::new(systemd), None).context("install systemd")?;
+    tree.link(&format!("{TREE}/usr/sbin/init"), systemd);
+    tree.link(&format!("{TREE}/var/run"), "/run");
+    // Docker's own profile of AppArmor, which Debian's kernel has, is made of these.
+    let own = ["/etc/apparmor", "/etc/apparmor.d/abi", "/etc/apparmor.d/abstractions", "/etc/apparmor.d/tunables"];
+    for folder in own.into_iter().chain(["/usr/share/apparmor-features"]) {
+        let mut files = Vec::new();
+        walk(Path::new(folder), &mut files).context("install apparmor")?;
+        for file in files {
+            tree.copy(&format!("{TREE}{}", file.display()), 0o644, file);
+        }
+    }
+    tree.copy(&format!("{TREE}/usr/lib/os-release"), 0o644, "/usr/lib/os-release");
+    let units = cargo::root().join("xtask/qemu/systemd");
+    for unit in std::fs::read_dir(&units).with_context(|| format!("reading {}", units.display()))? {
+        let unit = unit?.path();
+        let name = unit.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tree.copy(&format!("{TREE}/etc/systemd/system/{name}"), 0o644, unit);
+    }
+    Ok(())
 }
 
 /// A C compiler, as a machine has it on which `volary demo` is said to work: its passes, the C library's headers

@@ -18,7 +18,7 @@ struct Need {
     for_qemu: bool,
 }
 
-const NEEDS: [Need; 13] = [
+const NEEDS: [Need; 16] = [
     Need { program: "git", package: "git", purpose: "the repositories of the tests", for_qemu: false },
     Need { program: "cc", package: "gcc", purpose: "attacks are compiled in the box", for_qemu: false },
     Need { program: "mke2fs", package: "e2fsprogs", purpose: "the worktree's file system", for_qemu: false },
@@ -26,9 +26,12 @@ const NEEDS: [Need; 13] = [
     Need { program: "chromedriver", package: "chromium-driver", purpose: "the browser test", for_qemu: false },
     Need { program: "dockerd", package: "docker.io", purpose: "boxes made by Docker", for_qemu: false },
     Need { program: "docker-registry", package: "docker-registry", purpose: "images by digest", for_qemu: false },
+    Need { program: "zstd", package: "zstd", purpose: "layers as images have them", for_qemu: false },
     Need { program: "busybox", package: "busybox-static", purpose: "an image, and process 1 of qemu", for_qemu: false },
     Need { program: "ip", package: "iproute2", purpose: "networks of the tests' own", for_qemu: false },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "another kernel", for_qemu: true },
+    Need { program: "systemctl", package: "systemd", purpose: "another first process", for_qemu: true },
+    Need { program: "apparmor_parser", package: "apparmor", purpose: "what Docker adds to it", for_qemu: true },
     Need { program: "strip", package: "binutils", purpose: "a small image for qemu", for_qemu: true },
     Need { program: "ldd", package: "libc-bin", purpose: "the libraries of that image", for_qemu: true },
     Need { program: "dpkg-deb", package: "dpkg", purpose: "opening Debian's kernel package", for_qemu: true },

@@ -26,6 +26,8 @@ cargo xtask CHORE
   test               installs what the tests need (as root), then runs all of them
     --no-qemu        leaves out the boot of Debian's kernel
     --only-qemu      only the boot; the workspace must be built
+  qemu               boots Debian's kernel; volary must be built
+    --docker         the same with systemd and Docker's engine
   check              fmt, clippy, layers, goldens, docs
   layers             which crate may depend on which
   goldens [--bless]  compares docs/generated with what the code prints; --bless writes it
@@ -49,6 +51,14 @@ fn chore() -> Result<()> {
         ("test", []) => test::run(test::Part::All),
         ("test", ["--no-qemu"]) => test::run(test::Part::NoQemu),
         ("test", ["--only-qemu"]) => test::run(test::Part::OnlyQemu),
+        ("qemu", []) => {
+            machine::prepare(true)?;
+            qemu::run(guest::Guest::Bare)
+        }
+        ("qemu", ["--docker"]) => {
+            machine::prepare(true)?;
+            qemu::run(guest::Guest::Docker)
+        }
         ("check", []) => check(),
         ("layers", []) => layers::check(),
         ("goldens", []) => goldens::run(goldens::Mode::Compare),

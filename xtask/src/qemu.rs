@@ -3,8 +3,12 @@
 //!
 //! The guest runs every script of `crates/volary/tests/qemu` and says `ok NAME` or `fail NAME` on its console;
 //! here those lines are counted and shown as cargo shows its own. A guest that makes no further claim is a failure.
+//!
+//! A second guest has systemd as its first process and a Docker engine that leaves control groups to it; it runs the
+//! scripts of `crates/volary/tests/qemu/docker`.
 
-use crate::{cargo, guest, machine};
+use crate::guest::{self, Guest};
+use crate::{cargo, machine};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -36,14 +40,17 @@ const MEMORY: &str = "3072";
 ///
 /// # Errors
 /// A missing part, a failed claim, or a guest that did not come to its end within [`LIMIT_SECS`].
-pub fn run() -> Result<()> {
-    let scratch = cargo::target().join("qemu");
+pub fn run(guest: Guest) -> Result<()> {
+    let kernel = machine::kernel(&cargo::target().join("qemu"))?;
+    let scratch = cargo::target().join(match guest {
+        Guest::Bare => "qemu",
+        Guest::Docker => "qemu/docker",
+    });
     std::fs::create_dir_all(&scratch)?;
-    let kernel = machine::kernel(&scratch)?;
     let volary = cargo::target().join("debug/volary");
-    let tests = tests()?;
+    let tests = tests(guest)?;
     let archive = scratch.join("initramfs.cpio");
-    guest::build(&archive, &kernel, &volary, &tests, &scratch)?;
+    guest::build(guest, &archive, &kernel, &volary, &tests, &scratch)?;
     let started = Instant::now();
     let mut boots = 0;
     let console = loop {
@@ -73,17 +80,22 @@ pub fn run() -> Result<()> {
 }
 
 /// The scripts (and the C programs they call) that run in the guest: this program's own, then volary's.
-fn tests() -> Result<Vec<PathBuf>> {
+fn tests(guest: Guest) -> Result<Vec<PathBuf>> {
+    let folders: &[&str] = match guest {
+        Guest::Bare => &["xtask/qemu/tests", "crates/volary/tests/qemu"],
+        Guest::Docker => &["crates/volary/tests/qemu/docker"],
+    };
     let mut found = Vec::new();
-    for folder in ["xtask/qemu/tests", "crates/volary/tests/qemu"] {
-        let folder = cargo::root().join(folder);
-        if folder.is_dir() {
-            for entry in std::fs::read_dir(folder)? {
-                found.push(entry?.path());
-            }
+    for folder in folders {
+        for entry in std::fs::read_dir(cargo::root().join(folder)).with_context(|| format!("reading {folder}"))? {
+            found.push(entry?.path());
         }
     }
+    found.retain(|path| path.is_file());
     found.sort();
+    if guest == Guest::Docker {
+        found.push(cargo::root().join("crates/volary/tests/qemu/attacks.c"));
+    }
     Ok(found)
 }
 
@@ -178,7 +190,7 @@ fn boot(image: &Path, archive: &Path, boots: usize) -> Result<Boot> {
         .arg(image)
         .arg("-initrd")
         .arg(archive)
-        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .args(["-append", "console=ttyS0 quiet panic=-1 systemd.show_status=false"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -1,5 +1,6 @@
 //! All tests: cargo's own, with real boxes and a real browser among them, then a boot of another kernel.
 
+use crate::guest::Guest;
 use crate::{cargo, fuzz, machine, qemu};
 use anyhow::{Result, bail};
 
@@ -40,7 +41,7 @@ pub fn run(part: Part) -> Result<()> {
     }
     if part != Part::NoQemu {
         cargo::run(&["build", "--quiet", "--workspace", "--bins"])?;
-        failed.or("the boot under qemu", qemu::run());
+        failed.or("the boot under qemu", qemu::run(Guest::Bare));
     }
     if let Some(running) = generators {
         failed.or("a generator", running.finish());

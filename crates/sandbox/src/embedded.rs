@@ -241,7 +241,9 @@ impl Host {
             Ok((Answer::Made { pid, group, readings }, mut fds)) if fds.len() == 1 => {
                 let ended = || BoxError::Lost("its process 1 ended before it had a run".into());
                 // A number alone may be another's by now.
-                let first = Process::open(pid).ok().filter(|first| first.is_in(&live.spec.cgroup()));
+                let groups = group::of_box(&live.spec.host.cgroup_parent, live.spec.box_id.as_str());
+                let is_its = |first: &Process| groups.iter().any(|group| first.is_in(group));
+                let first = Process::open(pid).ok().filter(is_its);
                 live.first = Some(Arc::new(first.ok_or_else(ended)?));
                 (live.group, live.readings) = (group, readings);
                 fds.remove(0)

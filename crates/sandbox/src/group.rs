@@ -2,10 +2,14 @@
 //!
 //! A number that a group lists may be another process's by the time that it is killed: each is killed by its handle, and
 //! only where the handle says that it is in the group ([`Process::end_member`]).
+//!
+//! A box's group lies in the installation's own, or, for one of Docker's where systemd keeps the groups, in the
+//! installation's slice ([`slice`]). Both are looked at always: which one it is says the kernel ([`of`]).
 
 use crate::doctor::{Cgroups, cgroups};
 use crate::harden::HardenedSpec;
 use crate::process::Process;
+use crate::slice;
 use api::inbox::Counts;
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +23,33 @@ const THAW_EVERY: u32 = 50;
 
 pub(crate) fn cgroup_path(group: &str, controller: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup").join(controller).join(group.trim_start_matches('/'))
+}
+
+/// Where the group of the box `name` may be, absolute in each hierarchy; `parent` is the installation's own group.
+pub(crate) fn of_box(parent: &str, name: &str) -> Vec<String> {
+    std::iter::once(format!("{parent}/{name}")).chain(slice::of_box(parent, name)).collect()
+}
+
+/// The control group that a process is in, absolute in each hierarchy, as the kernel says.
+pub(crate) fn of(process: &Process) -> io::Result<String> {
+    let table = fs::read_to_string(process.file("cgroup"))?;
+    // On v1 a process that is ending is said to be in the host's own group, whose members are everybody.
+    named(&table, cgroups())
+        .map(str::to_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Interrupted, "the box is in no control group of its own"))
+}
+
+/// The group that a table `/proc/PID/cgroup` names; none for the host's own.
+fn named(table: &str, kind: Cgroups) -> Option<&str> {
+    let mut groups = table.lines().filter_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        let is_it = match kind {
+            Cgroups::V2 => controllers.is_empty(),
+            _ => controllers.split(',').any(|name| name == "pids"),
+        };
+        is_it.then_some(group)
+    });
+    groups.next().filter(|group| !group.trim_matches('/').is_empty())
 }
 
 /// Sets swap to nothing where the kernel has a limit of its own for it (v2): the runtime takes a 0 there for "not said".
@@ -65,10 +96,13 @@ pub(crate) fn limit_met(spec: &HardenedSpec, group: &str) -> Option<String> {
 }
 
 /// Kills every process in the box's group, and takes its processor limit away, so that they may run to their end.
-/// `parent` is the installation's own group, below which each of its boxes has one.
+/// `parent` is the installation's own group; each of its boxes has one below that or below its slice.
 pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
-    let below = Path::new(group).strip_prefix(parent);
-    if parent.trim_matches('/').is_empty() || !below.is_ok_and(|below| below.components().next().is_some()) {
+    let is_below = |above: &str| {
+        let below = Path::new(group).strip_prefix(above);
+        !above.trim_matches('/').is_empty() && below.is_ok_and(|below| below.components().next().is_some())
+    };
+    if !is_below(parent) && !slice::group(parent).is_some_and(|slice| is_below(&slice)) {
         // The host's own group, or another's: a box that never got to have one has nobody in it.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the box has no control group of its own"));
     }
@@ -156,10 +190,12 @@ fn listed(group: &Path) -> Vec<u32> {
 pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
     let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for hierarchy in hierarchies() {
-        let Ok(entries) = fs::read_dir(hierarchy.join(&parent[1..])) else { continue };
-        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            let list = found.entry(entry.file_name().to_string_lossy().into_owned()).or_default();
-            for pid in members(&entry.path()) {
+        let own = folders(&beneath(&hierarchy, parent)).into_iter().filter_map(|path| Some((name(&path)?, path)));
+        let slices = slice::group(parent).map(|slice| folders(&beneath(&hierarchy, &slice))).unwrap_or_default();
+        let slices = slices.into_iter().filter_map(|path| Some((slice::box_of(parent, &name(&path)?)?, path)));
+        for (name, path) in own.chain(slices) {
+            let list = found.entry(name).or_default();
+            for pid in members(&path) {
                 if !list.contains(&pid) {
                     list.push(pid);
                 }
@@ -167,6 +203,19 @@ pub fn boxes(parent: &str) -> BTreeMap<String, Vec<u32>> {
         }
     }
     found
+}
+
+fn beneath(hierarchy: &Path, group: &str) -> PathBuf {
+    hierarchy.join(group.trim_start_matches('/'))
+}
+
+fn folders(group: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Ends every process under `parent` and removes its groups; gives the boxes' names.
@@ -182,19 +231,30 @@ pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
 ///
 /// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
 pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
-    let groups: Vec<PathBuf> = hierarchies().into_iter().map(|path| path.join(&parent[1..]).join(name)).collect();
+    let (all, slice) = (hierarchies(), slice::of_box(parent, name));
+    let paths = |group: &str| all.iter().map(|path| beneath(path, group)).collect::<Vec<_>>();
+    let groups: Vec<(String, PathBuf)> = of_box(parent, name)
+        .into_iter()
+        .flat_map(|group| paths(&group).into_iter().map(move |path| (group.clone(), path)))
+        .collect();
     let mut tries = 0;
     loop {
-        for pid in groups.iter().flat_map(|group| members(group)) {
-            Process::end_member(pid, &format!("{parent}/{name}"))?;
+        for (group, path) in &groups {
+            for pid in members(path) {
+                Process::end_member(pid, group)?;
+            }
         }
-        for freezer in groups.iter().flat_map(|group| and_below(group)).map(|group| group.join("freezer.state")) {
+        for freezer in groups.iter().flat_map(|(_, path)| and_below(path)).map(|group| group.join("freezer.state")) {
             // On v1 what is frozen dies when it thaws, and does nothing more before; elsewhere there is no such file.
             if freezer.exists() {
                 drop(fs::write(&freezer, "THAWED"));
             }
         }
-        let removed = groups.iter().flat_map(|group| and_below(group)).map(|group| match fs::remove_dir(group) {
+        // By systemd first, whose it is; what it does not know of is left to us.
+        if slice.as_deref().is_some_and(|slice| paths(slice).iter().any(|path| path.is_dir())) {
+            slice::stop_box(parent, name)?;
+        }
+        let removed = groups.iter().flat_map(|(_, path)| and_below(path)).map(|group| match fs::remove_dir(group) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         });
@@ -209,11 +269,22 @@ pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
     }
 }
 
-/// Removes the installation's own group, if it is empty.
+/// Removes the installation's own group and its slice, if they are empty.
 pub fn remove_parent(parent: &str) {
-    for hierarchy in hierarchies() {
-        // Not empty, or not there: both are fine, the next operator reaps.
-        drop(fs::remove_dir(hierarchy.join(&parent[1..])));
+    // Not empty, or not there: both are fine, the next operator reaps.
+    for path in hierarchies() {
+        drop(fs::remove_dir(beneath(&path, parent)));
+    }
+    let Some(slice) = slice::group(parent) else { return };
+    let paths: Vec<PathBuf> =
+        hierarchies().iter().map(|path| beneath(path, &slice)).filter(|path| path.is_dir()).collect();
+    if paths.is_empty() || paths.iter().any(|path| !folders(path).is_empty()) {
+        return;
+    }
+    match slice::stop_installation(parent) {
+        // On v1 there may be hierarchies that systemd does not know of.
+        Ok(()) => paths.iter().for_each(|path| drop(fs::remove_dir(path))),
+        Err(e) => eprintln!("take away the slice {slice}, which is empty: {e}"),
     }
 }
 
@@ -223,12 +294,58 @@ mod tests {
 
     #[test]
     fn what_is_no_group_of_a_box_is_never_killed() {
-        for other in ["", "/", "//", "/volary-1", "/volary-1/", "/volary-2/b1", "/volary-10/b1", "/system.slice"] {
+        let others = [
+            "",
+            "/",
+            "//",
+            "/volary-1",
+            "/volary-1/",
+            "/volary-2/b1",
+            "/volary-10/b1",
+            "/system.slice",
+            "/system.slice/docker.service",
+            "/volary.slice",
+            "/volary.slice/volary-1.slice",
+            "/volary.slice/volary-1.slice/",
+            "/volary.slice/volary-10.slice/volary-10-b1.slice",
+            "/volary.slice/volary-2.slice/volary-2-b1.slice/docker-0.scope",
+        ];
+        for other in others {
             let refused = kill_members("/volary-1", other).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{other:?}");
         }
         for parent in ["", "/"] {
             assert_eq!(kill_members(parent, "/b1").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{parent:?}");
         }
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_what_the_kernel_says_of_it_by_either_engine_and_on_either_version() {
+        // As recorded of a box of Docker's each, and of processes that are none.
+        let scope = "/volary.slice/volary-abcd2345.slice/volary-abcd2345-b1.slice/docker-3f1c.scope";
+        assert_eq!(named(&format!("0::{scope}\n"), Cgroups::V2), Some(scope));
+        assert_eq!(named("0::/volary-abcd2345/b1/3f1c\n", Cgroups::V2), Some("/volary-abcd2345/b1/3f1c"));
+        let v1 = format!(
+            "13:misc:/\n12:pids:{scope}\n11:hugetlb:{scope}\n5:cpu,cpuacct:{scope}\n2:devices:{scope}\n\
+             1:name=systemd:{scope}\n0::/system.slice/containerd.service\n"
+        );
+        assert_eq!(named(&v1, Cgroups::V1), Some(scope));
+        assert_eq!(named("4:cpu,pids:/volary-a/b1/3f\n0::/\n", Cgroups::V1), Some("/volary-a/b1/3f"));
+        for nobodys in ["0::/\n", "", "0\n", "12:pids:/volary-a/b1\n"] {
+            assert_eq!(named(nobodys, Cgroups::V2), None, "{nobodys:?}");
+        }
+        for nobodys in ["12:pids:/\n0::/volary-a/b1\n", "1:name=pids:/volary-a/b1\n"] {
+            assert_eq!(named(nobodys, Cgroups::V1), None, "{nobodys:?}");
+        }
+        let own = Process::open(std::process::id()).unwrap();
+        let table = fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert_eq!(of(&own).ok().as_deref(), named(&table, cgroups()));
+    }
+
+    #[test]
+    fn a_box_is_in_its_own_group_or_in_its_slice() {
+        let slice = "/volary.slice/volary-a.slice/volary-a-b1.slice";
+        assert_eq!(of_box("/volary-a", "b1"), ["/volary-a/b1", slice]);
+        assert_eq!(of_box("/user.slice/x/volary-a", "b1"), ["/user.slice/x/volary-a/b1"]);
     }
 }

@@ -167,6 +167,11 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
             return Err(HardenError::Limit { name, value, range });
         }
     }
+    if profile.engine == Engine::Docker && !limits.cpu_millis.is_multiple_of(10) {
+        // Finer, systemd would write another number than was asked for whenever it reads its units again.
+        let range = "a multiple of 10 with engine = \"docker\"";
+        return Err(HardenError::Limit { name: "cpu-millis", value: limits.cpu_millis, range });
+    }
     if profile.engine == Engine::Docker && !host.root {
         let why = "a box of Docker's is read back and tightened from outside, which takes root: run volary as root, or \
                    use engine = \"embedded\"";
@@ -279,5 +284,19 @@ mod tests {
         profile.limits.processes = 0;
         let made = harden(&plan(profile), 7, &facts(home.path()), Path::new("/r"), Path::new("/a"));
         assert!(matches!(made, Err(HardenError::Limit { name: "processes", .. })));
+    }
+
+    #[test]
+    fn a_part_of_a_processor_that_systemd_would_round_is_refused_for_a_box_of_dockers_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let mut profile = Profile { engine: Engine::Docker, ..Profile::default() };
+        for (millis, taken) in [(1230, true), (1234, false), (10, true), (1001, false)] {
+            profile.limits.cpu_millis = millis;
+            let refused = check(&profile, &facts(home.path())).err();
+            assert_eq!(refused.is_none(), taken, "{millis}: {refused:?}");
+            assert!(refused.is_none_or(|e| e.to_string().contains("multiple of 10")), "{millis}");
+        }
+        let profile = Profile { engine: Engine::Embedded, ..profile };
+        assert!(check(&profile, &facts(home.path())).is_ok());
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
 //! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
-//! [`read_back`] (what is believed), `group` (what is ended and stopped together), then [`warm`] (boxes that wait
-//! for a run).
+//! [`read_back`] (what is believed), `group` (what is ended and stopped together), `slice` (where Docker's boxes are
+//! under systemd), then [`warm`] (boxes that wait for a run).
 
 pub mod cable;
 pub mod changes;
@@ -24,6 +24,7 @@ pub mod packet;
 mod process;
 pub mod read_back;
 pub mod rootless;
+mod slice;
 mod sole;
 pub mod strays;
 pub mod warm;

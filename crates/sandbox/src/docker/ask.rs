@@ -6,6 +6,7 @@ use crate::image::Image;
 use crate::image::content::{Content, without_keys};
 use crate::oci::{self, Mount};
 use crate::read_back::reading;
+use crate::slice;
 use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
@@ -27,21 +28,39 @@ pub fn obstacle(info: &SystemInfo) -> Option<String> {
     if !has("name=seccomp") {
         return Some("it has no seccomp".into());
     }
-    if info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD) {
-        return Some(
-            "it leaves control groups to systemd, where boxes have no group of their installation; set \
-             \"exec-opts\": [\"native.cgroupdriver=cgroupfs\"] in /etc/docker/daemon.json and restart it"
-                .into(),
-        );
+    match info.cgroup_driver {
+        Some(SystemInfoCgroupDriverEnum::CGROUPFS) => None,
+        Some(SystemInfoCgroupDriverEnum::SYSTEMD) => slice::obstacle(),
+        _ => Some("it sets no limits (no control groups)".into()),
     }
-    if info.cgroup_driver != Some(SystemInfoCgroupDriverEnum::CGROUPFS) {
-        return Some("it sets no limits (no control groups)".into());
+}
+
+/// The group that a box's is made in.
+pub struct Parent {
+    /// As the daemon is told: a path, or the name of a slice where systemd keeps control groups.
+    word: String,
+    /// Absolute in each hierarchy.
+    pub group: String,
+    /// Whether systemd keeps it, and what is in it.
+    pub is_slice: bool,
+}
+
+/// Where this daemon puts the box.
+pub fn parent(info: &SystemInfo, spec: &HardenedSpec) -> io::Result<Parent> {
+    if info.cgroup_driver != Some(SystemInfoCgroupDriverEnum::SYSTEMD) {
+        return Ok(Parent { word: spec.cgroup(), group: spec.cgroup(), is_slice: false });
     }
-    None
+    let (installation, name) = (spec.host.cgroup_parent.as_str(), spec.box_id.as_str());
+    let both = slice::unit(installation, name).zip(slice::of_box(installation, name));
+    let (word, group) = both.ok_or_else(|| {
+        let why = format!("no slice of systemd's can be named after the box {name} of {installation}");
+        io::Error::new(io::ErrorKind::InvalidInput, why)
+    })?;
+    Ok(Parent { word, group, is_slice: true })
 }
 
 /// The container of a spec, from an image that the daemon has.
-pub fn container(spec: &HardenedSpec, image: &str, mounts: &[Mount]) -> ContainerCreateBody {
+pub fn container(spec: &HardenedSpec, image: &str, mounts: &[Mount], parent: &Parent) -> ContainerCreateBody {
     let labels = [(LABEL, spec.host.cgroup_parent.clone()), (BOX_LABEL, spec.box_id.to_string())];
     ContainerCreateBody {
         hostname: Some("box".into()),
@@ -60,12 +79,12 @@ pub fn container(spec: &HardenedSpec, image: &str, mounts: &[Mount]) -> Containe
         image: Some(image.into()),
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-        host_config: Some(host(spec, mounts)),
+        host_config: Some(host(spec, mounts, parent)),
         ..Default::default()
     }
 }
 
-fn host(spec: &HardenedSpec, mounts: &[Mount]) -> HostConfig {
+fn host(spec: &HardenedSpec, mounts: &[Mount], parent: &Parent) -> HostConfig {
     let limits = &spec.limits;
     let number = |n: u64| Some(i64::try_from(n).unwrap_or(i64::MAX));
     let limit = |name: &str, n: u64| ResourcesUlimits { name: Some(name.into()), soft: number(n), hard: number(n) };
@@ -95,7 +114,7 @@ fn host(spec: &HardenedSpec, mounts: &[Mount]) -> HostConfig {
         // None of the daemon's own shared memory; the box's is a file system of its own.
         ipc_mode: Some("none".into()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
-        cgroup_parent: Some(spec.cgroup()),
+        cgroup_parent: Some(parent.word.clone()),
         memory: number(limits.memory_mib << 20),
         memory_swap: number(limits.memory_mib << 20),
         cpu_period: Some(100_000),
@@ -121,13 +140,13 @@ fn options(mount: &Mount) -> String {
 }
 
 /// What the daemon itself says of a box, against the promise. `group` is where the kernel says it is.
-pub fn readings(said: &ContainerInspectResponse, spec: &HardenedSpec, image: &str, group: &str) -> Vec<Reading> {
+pub fn readings(said: &ContainerInspectResponse, image: &str, place: &Parent, group: &str) -> Vec<Reading> {
     let by = "docker inspect";
     let host = said.host_config.clone().unwrap_or_default();
     let word = |value: Option<&str>| value.unwrap_or("missing").to_owned();
     let flag = |value: Option<bool>| value.map_or("missing".to_owned(), |value| value.to_string());
-    let parent = format!("below {}", spec.cgroup());
-    let below = Path::new(group).starts_with(spec.cgroup());
+    let parent = format!("below {}", place.group);
+    let below = Path::new(group).starts_with(&place.group);
     let log = host.log_config.as_ref().and_then(|log| log.typ.as_deref());
     // The daemon says "no" by an empty name too; to say nothing at all is no answer.
     let restart = host.restart_policy.as_ref().map_or("missing".to_owned(), |policy| {

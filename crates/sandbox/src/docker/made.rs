@@ -8,7 +8,7 @@ use crate::oci::Mount;
 use crate::process::Process;
 use crate::sole::Sole;
 use crate::worktree::{Paths, Worktree};
-use crate::{cable, group};
+use crate::{cable, group, slice};
 use bollard::Docker;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
@@ -40,6 +40,9 @@ pub struct Made {
     process_1: Option<OwnedFd>,
     /// Process 1 again, to look into.
     first: Option<Process>,
+    /// Where the daemon is told to put the box.
+    parent: ask::Parent,
+    /// The group that its processes are in, below that one; none before it is known.
     group: String,
     /// Moves the box's output; ends with it.
     output: Option<JoinHandle<()>>,
@@ -60,6 +63,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
     if let Some(why) = ask::obstacle(&info) {
         return Err(io::Error::other(format!("this Docker engine cannot make boxes: {why}")));
     }
+    let parent = ask::parent(&info, &spec)?;
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
     let host = File::open("/proc/self/ns/mnt")?;
     let stage = helper::stage(&spec)?;
@@ -74,6 +78,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
         id: None,
         process_1: None,
         first: None,
+        parent,
         group: String::new(),
         output: None,
         input: None,
@@ -97,7 +102,7 @@ impl Made {
         let image = ask::image(&self.docker, &self.spec).await?;
         places::show(&self.host, stage, &self.place)?;
         let mounts = places::mounts(&self.place, &self.spec);
-        let body = ask::container(&self.spec, &image, &mounts);
+        let body = ask::container(&self.spec, &image, &mounts, &self.parent);
         let name = format!("volary{}", self.spec.cgroup().replace('/', "-"));
         let options = CreateContainerOptions { name: Some(name), ..Default::default() };
         let created = self.docker.create_container(Some(options), body).await;
@@ -120,7 +125,7 @@ impl Made {
         self.process_1 = Some(pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ended())?);
         let pid = first.number();
         // By now its number may be another's, in whose mounts and network nothing is to be done.
-        if !first.is_in(&self.spec.cgroup()) {
+        if !first.is_in(&self.parent.group) {
             let of_whom = fs::read_to_string(first.file("cgroup")).unwrap_or_default();
             let said = self.docker.inspect_container(&id, None).await.map_err(trouble("inspect the box"))?;
             let is_it = said.state.and_then(|state| state.pid) == Some(i64::from(pid)) && !first.is_gone();
@@ -134,13 +139,16 @@ impl Made {
         let listener = narrowed?;
         self.first = Some(first);
         self.limits = Some(tokio::spawn(limit_met(self.process_1()?, self.spec.clone(), self.group.clone())));
-        let readings = ask::readings(&said, &self.spec, &image, &self.group);
+        let readings = ask::readings(&said, &image, &self.parent, &self.group);
         Ok((Answer::Made { pid, group: self.group.clone(), readings }, listener))
     }
 
     /// What the daemon cannot be told is done from outside; gives the box's door.
     fn narrow(&mut self, first: &Process, mounts: &[Mount]) -> io::Result<OwnedFd> {
-        self.group = group_of(first)?;
+        self.group = group::of(first)?;
+        if self.parent.is_slice {
+            slice::forbid_swap(&self.group).map_err(act("have systemd forbid swap"))?;
+        }
         group::forbid_swap(&self.group).map_err(act("forbid swap"))?;
         places::tighten(&first.file("ns/mnt"), mounts)?;
         cable::bind(&first.file("ns/net")).map_err(act("bind the box's door"))
@@ -267,6 +275,8 @@ impl Made {
         }
         let hidden = places::hide_from(&self.host, &self.place);
         let unmounted = self.worktree.unmount();
+        // On v2 the group above keeps the count of a group that was taken away.
+        self.why = self.why.take().or_else(|| group::limit_met(&self.spec, &self.parent.group));
         let name = self.spec.box_id.to_string();
         let gone = group::reap_one(&self.spec.host.cgroup_parent, &name);
         killed.and(removed).and(hidden).and(unmounted).and(gone)?;
@@ -290,19 +300,4 @@ async fn limit_met(process_1: OwnedFd, spec: HardenedSpec, group: String) -> Opt
             more = events.ready(Interest::PRIORITY) => more.ok()?.clear_ready(),
         }
     }
-}
-
-/// The control group that a process is in, absolute in each hierarchy.
-fn group_of(process: &Process) -> io::Result<String> {
-    let table = fs::read_to_string(process.file("cgroup"))?;
-    let v2 = crate::doctor::cgroups() == crate::doctor::Cgroups::V2;
-    let mut groups = table.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, group) = (parts.next()?, parts.next()?);
-        let is_it = if v2 { controllers.is_empty() } else { controllers.split(',').any(|name| name == "pids") };
-        is_it.then(|| group.to_owned())
-    });
-    // On v1 a process that is ending is said to be in the host's own group, whose members are everybody.
-    let of_a_box = groups.next().filter(|group| !group.trim_matches('/').is_empty());
-    of_a_box.ok_or_else(|| io::Error::new(io::ErrorKind::Interrupted, "the box is in no control group of its own"))
 }
