@@ -338,12 +338,7 @@ async fn http_2_that_never_asks_anything_or_stops_in_a_head_is_cut() {
 async fn a_websocket_that_pauses_for_a_minute_is_cut_and_none_is_longer_than_600_seconds() {
     let mut world = writing().await;
     for pauses in [true, false] {
-        let mut tls = inner(&world).await;
-        let head = format!(
-            "GET /socket HTTP/1.1\r\nhost: {WRITER}\r\nauthorization: Bearer {HANDLE}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        tls.write_all(head.as_bytes()).await.unwrap();
-        until(&mut tls, "\r\n\r\n").await;
+        let (mut tls, _) = world.websocket(WRITER, "").await;
         let long = super::writes::frame(&[b'a'; 4096]);
         let mut echoes = 0;
         loop {

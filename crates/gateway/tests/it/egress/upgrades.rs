@@ -1,7 +1,7 @@
 //! Other protocols over an HTTP connection: they count as writes, whichever version of HTTP asks for them.
 
 use crate::egress::inside::two;
-use crate::egress::world::{TOKEN, World, any, talk, writes};
+use crate::egress::world::{TOKEN, WEBSOCKET, World, any, talk, writes};
 use crate::house::{HANDLE, soon};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full};
@@ -86,7 +86,7 @@ async fn over_http_2_whoever_asks_for_another_protocol_or_is_malformed_is_record
 #[tokio::test(flavor = "current_thread")]
 async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
     let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
-    let socket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let socket = WEBSOCKET;
     let bearer = format!("authorization: Bearer {HANDLE}\r\n");
     for (head, rule) in [
         (format!("GET /socket\r\n{socket}"), "write.handle"),

@@ -2,7 +2,7 @@
 
 use crate::egress::names::{self, Names};
 use crate::egress::origin::{Origin, Seen};
-use crate::house::{self, Desk, Got, House, Word, soon};
+use crate::house::{self, Desk, Got, HANDLE, House, Word, soon};
 use api::grants::FromGateway;
 use model::Egress;
 use model::event::Verdict;
@@ -125,6 +125,22 @@ impl World {
         talk(&mut tls, &[head.as_bytes(), body].concat()).await
     }
 
+    /// A WebSocket at `/socket` of `host`, with the run's handle and these header lines more; and the head of its answer.
+    pub async fn websocket(&self, host: &str, more: &str) -> (Tls, String) {
+        let mut tls = self.tls(&format!("{host}:443"), host, &[b"http/1.1"]).await.expect("TLS with the gateway");
+        let bearer = format!("authorization: Bearer {HANDLE}\r\n");
+        let head = format!("GET /socket HTTP/1.1\r\nhost: {host}\r\n{bearer}{WEBSOCKET}{more}\r\n");
+        tls.write_all(head.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        soon("an answer", async {
+            while !answer.ends_with(b"\r\n\r\n") {
+                answer.push(tls.read_u8().await.expect("an answer"));
+            }
+        })
+        .await;
+        (tls, String::from_utf8(answer).expect("text"))
+    }
+
     /// The one request that a host saw; none or more is a failure.
     pub fn saw(&self) -> Seen {
         let mut seen = self.origin.seen();
@@ -156,6 +172,9 @@ impl World {
         }
     }
 }
+
+/// The headers that ask for a WebSocket, with the key of RFC 6455's own example.
+pub const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// TLS of a box.
 pub type Tls = tokio_rustls::client::TlsStream<TcpStream>;

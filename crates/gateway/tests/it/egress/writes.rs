@@ -245,24 +245,6 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&[0x82, 0x80 | 126][..], &length, &[0; 4], payload].concat()
 }
 
-/// A WebSocket through the door to `/socket`.
-async fn socket(world: &World) -> impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + use<> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
-    let head = format!(
-        "GET /socket HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    tls.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    crate::house::soon("an answer", async {
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(tls.read_u8().await.expect("an answer"));
-        }
-    })
-    .await;
-    tls
-}
-
 #[tokio::test(flavor = "current_thread")]
 async fn a_handle_in_a_masked_message_of_a_websocket_and_what_is_no_frame_end_it_and_are_recorded() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -274,7 +256,7 @@ async fn a_handle_in_a_masked_message_of_a_websocket_and_what_is_no_frame_end_it
     }
     for (what, rule) in [(hidden, "handle.websocket"), (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "websocket.frame")] {
         let mut world = world("UPGRADE", "/socket").await;
-        let mut tls = socket(&world).await;
+        let (mut tls, _) = world.websocket(HOST, "").await;
         tls.write_all(&what).await.unwrap();
         let mut rest = Vec::new();
         drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
@@ -287,19 +269,8 @@ async fn a_handle_in_a_masked_message_of_a_websocket_and_what_is_no_frame_end_it
 async fn a_websocket_that_a_row_allows_passes_both_ways_and_is_cut_before_it_says_the_credential() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let world = world("UPGRADE", "/socket").await;
-    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
-    let head = format!(
-        "GET /socket HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n"
-    );
-    tls.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    crate::house::soon("an answer", async {
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(tls.read_u8().await.expect("an answer"));
-        }
-    })
-    .await;
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    let (mut tls, answer) = world.websocket(HOST, "sec-websocket-extensions: permessage-deflate\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     let seen = world.saw();
     assert_eq!(seen.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
     assert_eq!(seen.header("sec-websocket-extensions"), None);
