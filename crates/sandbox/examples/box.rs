@@ -80,7 +80,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{mark} {}: promised {}, read {} ({})", r.wall, r.promised, r.read, r.by);
             }
         }
-        let task = ToRunner::Exec { argv: command.to_vec(), cwd: "/workspace".into(), limits: profile.limits, lease: None };
+        let task =
+            ToRunner::Exec { argv: command.to_vec(), cwd: "/workspace".into(), limits: profile.limits, lease: None };
         let task = serde_json::to_vec(&task)?;
         input.write_all(&u32::try_from(task.len())?.to_le_bytes())?;
         input.write_all(&task)?;

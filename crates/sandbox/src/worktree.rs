@@ -7,23 +7,21 @@
 //! Two steps, because a box may wait for its run: [`Worktree::prepare`] mounts what no run is needed for, and
 //! [`Worktree::claim`] puts the run's files below it and all of it into the box.
 
-use crate::embedded::BoxError;
+mod blank;
+mod device;
+
+pub use blank::reserve;
+
 use crate::harden::HardenedSpec;
 use crate::sole::Sole;
-use rustix::fs::{AtFlags, CWD, Mode};
+use device::attach;
+use rustix::fs::{AtFlags, CWD};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Bytes the host's disk keeps free beside every image.
-const SPARE: u64 = 64 << 20;
-/// Bytes of image for each inode.
-const BYTES_PER_INODE: u64 = 4096;
 
 /// A worktree: its upper half is mounted; all of it once it is claimed.
 #[derive(Debug)]
@@ -51,110 +49,6 @@ fn act<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> io::Err
     move |e| {
         let e = e.into();
         io::Error::new(e.kind(), format!("{what}: {e}"))
-    }
-}
-
-/// Makes the run's image if it is not there, after making sure that the disk can hold all of it. `blanks` is a folder
-/// of the operator's own, on the same disk.
-///
-/// A sparse image behind a full disk gives I/O errors in the middle of a run; so what is free is compared first.
-///
-/// # Errors
-/// [`BoxError::Helper`] with what is free and what is needed; [`BoxError::Host`].
-pub fn reserve(image: &Path, blanks: &Path, mib: u64, root: bool) -> Result<(), BoxError> {
-    let host = |act: String| move |cause: io::Error| BoxError::Host { act, cause };
-    let folder = image.parent().unwrap_or(Path::new("/"));
-    let bytes = mib << 20;
-    let held = fs::metadata(image).map(|m| std::os::unix::fs::MetadataExt::blocks(&m) * 512).unwrap_or(0);
-    let stat = rustix::fs::statvfs(folder).map_err(|e| host(format!("look at {}", folder.display()))(e.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let need = bytes.saturating_sub(held).saturating_add(SPARE);
-    if free < need {
-        return Err(BoxError::Helper(format!(
-            "the disk that holds {} has {} MiB free and this profile needs {} MiB (worktree-mib = {mib}); \
-             free some space, or lower worktree-mib in the profile",
-            folder.display(),
-            free >> 20,
-            need.div_ceil(1 << 20),
-        )));
-    }
-    if image.exists() {
-        return Ok(());
-    }
-    if !root {
-        // No loop device without root: a plain folder, which the helper weighs, and `reach` says so.
-        for name in ["", "up", "wk"] {
-            let path = image.join(name);
-            fs::create_dir(&path).map_err(host(format!("make {}", path.display())))?;
-        }
-        return Ok(());
-    }
-    let draft = image.with_extension("draft");
-    let blank = blank(blanks, mib)?;
-    copy_data(&blank, &draft, bytes).map_err(host(format!("copy {} to {}", blank.display(), draft.display())))?;
-    fs::rename(&draft, image).map_err(host(format!("place {}", image.display())))
-}
-
-/// A file system of `mib` MiB with nothing in it, made once for each size and then only copied: it holds some
-/// hundred kilobytes, and making one takes a hundred times as long.
-fn blank(blanks: &Path, mib: u64) -> Result<PathBuf, BoxError> {
-    static DRAFTS: AtomicU64 = AtomicU64::new(0);
-    let host = |act: String| move |cause: io::Error| BoxError::Host { act, cause };
-    let blank = blanks.join(format!("blank1-{mib}.img"));
-    if blank.exists() {
-        return Ok(blank);
-    }
-    // Boxes are made at the same time; each maker has a draft of its own and the last one stands.
-    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let draft = blanks.join(format!("blank1-{mib}.{}-{number}.draft", std::process::id()));
-    let file = create(&draft).map_err(host(format!("make {}", draft.display())))?;
-    file.set_len(mib << 20).map_err(host(format!("size {}", draft.display())))?;
-    let inodes = ((mib << 20) / BYTES_PER_INODE).max(1024).to_string();
-    let made = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode"])
-        .args(["-E", "lazy_itable_init=1,nodiscard", "-N", &inodes])
-        .arg(&draft)
-        .env_clear()
-        .env("PATH", crate::doctor::MKE2FS_PATH)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|cause| BoxError::Host {
-            act: "run mke2fs (install the package e2fsprogs if it is missing)".into(),
-            cause,
-        })?;
-    if !made.status.success() {
-        return Err(BoxError::Helper(format!("mke2fs: {}", String::from_utf8_lossy(&made.stderr).trim())));
-    }
-    // Durable before it has its name: half a blank would spoil every later box.
-    file.sync_all().map_err(host(format!("keep {}", draft.display())))?;
-    fs::rename(&draft, &blank).map_err(host(format!("place {}", blank.display())))?;
-    Ok(blank)
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// Copies a file of `bytes` bytes with its holes.
-fn copy_data(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
-    let (from, to) = (File::open(from)?, create(to)?);
-    to.set_len(bytes)?;
-    let mut buffer = vec![0; 1 << 16];
-    let mut at = 0;
-    loop {
-        let data = match rustix::fs::seek(&from, rustix::fs::SeekFrom::Data(at)) {
-            Ok(data) => data,
-            Err(rustix::io::Errno::NXIO) => return Ok(()),
-            Err(e) => return Err(e.into()),
-        };
-        let hole = rustix::fs::seek(&from, rustix::fs::SeekFrom::Hole(data))?;
-        at = data;
-        while at < hole {
-            let most = usize::try_from(hole - at).unwrap_or(usize::MAX).min(buffer.len());
-            from.read_exact_at(&mut buffer[..most], at)?;
-            to.write_all_at(&buffer[..most], at)?;
-            at += most as u64;
-        }
     }
 }
 
@@ -324,63 +218,6 @@ fn own_folder(path: &Path, uid: u32) -> io::Result<()> {
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     chown(path, Some(uid), Some(uid))
-}
-
-/// A loop device that detaches itself with its last user; held open until it is mounted.
-struct Loop(PathBuf, #[allow(dead_code, reason = "held open so that autoclear waits for the mount")] File);
-
-/// `struct loop_info64` and `struct loop_config` of `linux/loop.h`, as far as their sizes matter.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    info: [u64; 29],
-    reserved: [u64; 8],
-}
-const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
-const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
-const LO_FLAGS_AUTOCLEAR: u32 = 4;
-
-/// The device holds `backing` itself, and with it whatever lock it carries, until it is detached.
-fn attach(backing: &File) -> io::Result<Loop> {
-    let control = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/loop-control")
-        .map_err(act("open /dev/loop-control (load the kernel module loop)"))?;
-    for _ in 0..64 {
-        // SAFETY: this ioctl takes no argument and returns a number.
-        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
-        if number < 0 {
-            return Err(act("find a free loop device")(io::Error::last_os_error()));
-        }
-        let path = PathBuf::from(format!("/dev/loop{number}"));
-        if !path.exists() {
-            rustix::fs::mknodat(
-                CWD,
-                &path,
-                rustix::fs::FileType::BlockDevice,
-                Mode::from_raw_mode(0o600),
-                rustix::fs::makedev(7, number.unsigned_abs()),
-            )
-            .or_else(|e| if e == rustix::io::Errno::EXIST { Ok(()) } else { Err(e) })?;
-        }
-        let device = File::options().read(true).write(true).open(&path)?;
-        let mut config =
-            LoopConfig { fd: backing.as_raw_fd().unsigned_abs(), block_size: 0, info: [0; 29], reserved: [0; 8] };
-        // loop_info64: five u64 and five u32, of which the last but one pair starts at u64 index 6: lo_encrypt_key_size, lo_flags.
-        config.info[6] = u64::from(LO_FLAGS_AUTOCLEAR) << 32;
-        // SAFETY: LOOP_CONFIGURE reads one `loop_config` (304 bytes), which lives until the call returns.
-        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) } == 0 {
-            return Ok(Loop(path, device));
-        }
-        let e = io::Error::last_os_error();
-        // Another helper was faster.
-        if e.raw_os_error() != Some(libc::EBUSY) {
-            return Err(act("attach the run's image")(e));
-        }
-    }
-    Err(io::Error::other("no loop device stayed free long enough; too many boxes are being made at once"))
 }
 
 /// A user namespace whose only use is its map: 0 on disk is `uid` to be seen.
@@ -556,38 +393,5 @@ mod tests {
             let whole = full.0.path().join("up/.git/config").exists();
             assert_eq!(whole, full.0.path().join("up/.git").exists(), "half a repository, {inodes} inodes");
         }
-    }
-
-    #[test]
-    fn an_image_is_held_by_its_loop_device_also_when_its_helper_is_gone() {
-        if !rustix::process::geteuid().is_root() {
-            // Without root there is no loop device, and the worktree is a folder.
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("image");
-        fs::write(&image, [0; 1 << 16]).unwrap();
-        let sole = Sole::take(&image).unwrap();
-        let device = attach(sole.file()).unwrap();
-        drop(sole);
-        let second = Sole::take_within(&image, std::time::Duration::ZERO).unwrap_err();
-        assert_eq!(second.kind(), io::ErrorKind::TimedOut);
-        drop(device);
-        drop(Sole::take(&image).unwrap());
-    }
-
-    #[test]
-    fn a_copied_image_holds_the_same_bytes_and_the_same_holes() {
-        const BYTES: u64 = 64 << 20;
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        let file = create(&from).unwrap();
-        file.set_len(BYTES).unwrap();
-        // Longer than the buffer, and one at the very end.
-        file.write_all_at(&[7; 200_000], 5 << 20).unwrap();
-        file.write_all_at(b"end", BYTES - 3).unwrap();
-        copy_data(&from, &to, BYTES).unwrap();
-        assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap(), "other bytes");
-        assert!(fs::metadata(&to).unwrap().blocks() * 512 < 1 << 20, "the holes were filled");
     }
 }
