@@ -1,11 +1,13 @@
 //! Model providers as a run meets them, over the wire formats that they really speak: through the real binary, a real
 //! box, and a provider on loopback that keeps what it got.
 //!
-//! Read `calls` (whole runs), `keys` (what a provider that gives its key away can reach), `trouble` (what goes wrong),
-//! then `settings` (what is refused before anything runs).
+//! Read `calls` (whole runs), `keys` (what a provider that gives its key away can reach), `found` (a credential
+//! that lies in a repository), `trouble` (what goes wrong), then `settings` (what is refused before anything runs).
 
 #[path = "models/calls.rs"]
 mod calls;
+#[path = "models/found.rs"]
+mod found;
 #[path = "models/keys.rs"]
 mod keys;
 #[path = "models/settings.rs"]
