@@ -39,10 +39,17 @@ pub(crate) fn take(spec: &HardenedSpec) -> io::Result<Option<File>> {
     let Image::Registry(name) = image else {
         return hold(dir, id, &MOST, || Content::read(image)).map(Some);
     };
-    let held = hold(dir, id, &MOST, || pulled::content(dir, name))?;
-    // The tree is what is used; packed, its layers would be on the disk twice.
-    pulled::drop_layers(dir, name)?;
-    Ok(Some(held))
+    hold_pulled(dir, id, &MOST, name).map(Some)
+}
+
+/// The same of a registry's image, which was pulled. Its layers go: the tree is what is used, and what is not as it says is
+/// to be pulled anew by the next run.
+pub(super) fn hold_pulled(dir: &Path, id: &str, most: &Budget, name: &str) -> io::Result<File> {
+    let held = hold(dir, id, most, || pulled::content(dir, name));
+    if held.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::InvalidData, |_| true) {
+        pulled::drop_layers(dir, name)?;
+    }
+    held
 }
 
 pub(super) fn hold(
@@ -71,7 +78,8 @@ pub(super) fn hold(
                 return Err(content.wrong(format!("it holds {} now, and held {id} a moment ago", content.id)));
             }
             drop_unused(&folder, &lock)?;
-            publish(&content, &tree, *most).map_err(|e| content.wrong(e))?;
+            let said = |e: io::Error| io::Error::new(e.kind(), content.wrong(e).to_string());
+            publish(&content, &tree, *most).map_err(said)?;
         }
         rustix::fs::flock(&lock, FlockOperation::LockShared)?;
         if !tree.is_dir() {

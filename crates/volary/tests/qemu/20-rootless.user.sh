@@ -1,4 +1,4 @@
-# Without root: a user namespace, a delegated group, a plain folder as worktree.
+# Without root: a user namespace, a delegated group, a plain folder as worktree; images.
 . /tests/claims
 home=/home/tester/volary
 mkdir -m 0711 $home && mkdir $home/profiles
@@ -58,6 +58,92 @@ kill -TERM $up
 wait $up
 claim 'the platform ends on request, without root' test $? = 0
 eventually 'it leaves no control group, without root' sh -c '! find /sys/fs/cgroup/delegated -type d -name "volary-*" | grep -v volary-up | grep .'
+
+# Images: unpacked beneath a folder of the user's own, asked of a registry through the gateway. The home lies in memory
+# that may be promised: 1 GiB stays free beside an image.
+home=/tmp/images
+busybox=/tests/busybox
+mkdir -m 0711 $home && mkdir $home/profiles
+
+hex() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# blob FILE: a part of the layout, by its digest; says what describes it.
+blob() {
+	cp "$1" "$blobs/$(hex "$1")"
+	printf '{"digest":"sha256:%s","size":%s}' "$(hex "$1")" "$(wc -c <"$1")"
+}
+
+# layout MARK COMMAND...: an image of busybox with a mark in it, its layer packed by the command, as a layout in $work/MARK.
+work=/tmp/work
+layout() {
+	mark=$1
+	shift
+	blobs=$work/$mark/blobs/sha256
+	mkdir -p $blobs $work/tree-$mark/usr/bin $work/tree-$mark/etc
+	cp $busybox $work/tree-$mark/usr/bin/busybox
+	for tool in sh cat ls id chmod; do ln -s busybox $work/tree-$mark/usr/bin/$tool; done
+	ln -s usr/bin $work/tree-$mark/bin
+	printf %s "$mark" >$work/tree-$mark/etc/mark
+	$busybox tar -C $work/tree-$mark -cf $work/layer .
+	"$@" <$work/layer >$work/packed
+	printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+		"$(hex $work/layer)" >$work/config
+	printf '{"schemaVersion":2,"config":%s,"layers":[%s]}' "$(blob $work/config)" "$(blob $work/packed)" >$work/manifest
+	printf '{"schemaVersion":2,"manifests":[%s]}' "$(blob $work/manifest)" >$work/$mark/index.json
+	printf '{"imageLayoutVersion":"1.0.0"}' >$work/$mark/oci-layout
+	manifest=sha256:$(hex $work/manifest)
+}
+
+layout of-a-layout $busybox gzip
+printf 'image = "%s/of-a-layout"\n' $work >$home/profiles/layout.toml
+layout of-a-registry cat
+# What a registry has, as files.
+mkdir -p $work/www/v2/tools/manifests $work/www/v2/tools/blobs
+for part in $blobs/*; do
+	cp $part $work/www/v2/tools/manifests/sha256:${part##*/}
+	cp $part $work/www/v2/tools/blobs/sha256:${part##*/}
+done
+$busybox httpd -f -p 127.0.0.1:5000 -h $work/www &
+registry=$!
+printf 'image = "127.0.0.1:5000/tools@%s"\n' "$manifest" >$home/profiles/registry.toml
+printf 'image = "127.0.0.1:5000/tools@sha256:%064d"\n' 0 >$home/profiles/none.toml
+
+volary --home $home up --port 0 --json >$work/up.out 2>$work/up.err </dev/null &
+up=$!
+eventually 'the platform gets ready for images, without root' grep '"ready":true' $work/up.out
+
+in_box() {
+	profile=$1
+	shift
+	volary --home $home exec --profile $profile -- "$@"
+}
+
+says 'a box shows the image of a layout, without root' of-a-layout in_box layout cat /etc/mark
+says 'a box shows the image of a registry, without root' of-a-registry in_box registry cat /etc/mark
+says 'a digest that the registry has not is refused in its name, without root' 'it has no sha256:0000' in_box none true
+kill $registry
+in_box registry sh -c 'cat /etc/mark; ls /usr/include; : >/etc/mark' >$work/seen 2>&1
+claim 'an image that is here is asked of nobody, without root' grep -q of-a-registry $work/seen
+claim 'nothing of the host is beside the image, without root' grep -q '/usr/include: No such file' $work/seen
+claim 'an image is read and not written, without root' grep -q 'Read-only file system' $work/seen
+says 'the tree is the user'\''s own and kept once' 2 sh -c "ls -d $home/operator/images/[0-9a-f]*[0-9a-f] | wc -l"
+
+names=$(/tests/attacks | grep -vx become-root)
+in_box registry sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh $names </tests/attacks >$work/met 2>&1
+for name in $names; do
+	met=$(grep "^$name " $work/met)
+	case $met in
+	*" errno "*) echo "ok refused in an image without root: $met" ;;
+	*) echo "fail in an image without root the attack $name: $met" ;;
+	esac
+done
+grep -q ' errno ' $work/met || sed 's/^/| /' $work/met
+
+kill -TERM $up
+wait $up
+claim 'the platform of images ends on request, without root' test $? = 0
+chmod -R u+w $work $home
+rm -rf $work $home
 
 # The whole of what a newcomer does, by a person without root.
 volary demo --exit --json >/home/tester/demo 2>&1

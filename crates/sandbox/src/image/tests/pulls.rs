@@ -85,9 +85,7 @@ impl Here {
     }
     /// Unpacks it, as a box's helper does.
     fn hold(&self) -> io::Result<File> {
-        let held = kept::hold(&self.operator(), &self.id, &MOST, || pulled::content(&self.operator(), &self.name))?;
-        pulled::drop_layers(&self.operator(), &self.name)?;
-        Ok(held)
+        kept::hold_pulled(&self.operator(), &self.id, &MOST, &self.name)
     }
 }
 
@@ -161,6 +159,26 @@ fn a_pull_that_was_killed_goes_on_from_the_parts_that_are_whole() {
     here.registry.most = usize::MAX;
     here.pull().unwrap();
     assert_eq!((here.registry.asked(), here.parts().len()), (6, 5), "{:?}", here.parts());
+}
+
+#[test]
+fn a_layer_that_was_damaged_on_the_disk_makes_no_tree_and_is_pulled_anew() {
+    let mut here = Here::new();
+    here.pull().unwrap();
+    let digest = here.name.rsplit_once(':').unwrap().1;
+    let blobs = here.operator().join("images/pulled").join(digest).join("blobs/sha256");
+    let longest =
+        blobs.read_dir().unwrap().map(|e| e.unwrap().path()).max_by_key(|path| fs::metadata(path).unwrap().len());
+    let longest = longest.unwrap();
+    let mut bytes = fs::read(&longest).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(&longest, bytes).unwrap();
+    let said = here.hold().unwrap_err().to_string();
+    assert!(said.contains("its content is sha256:") && said.contains("registry.example/team/tools"), "{said}");
+    assert!(!here.is_here() && !kept::place(&here.operator(), &here.id).exists());
+    here.pull().unwrap();
+    drop(here.hold().unwrap());
+    assert_eq!((here.registry.asked(), here.is_here()), (7, true));
 }
 
 #[test]
