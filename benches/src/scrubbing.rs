@@ -8,6 +8,7 @@ use crate::table::{Table, figure, goal, times};
 use anyhow::{Result, ensure};
 use model::Secret;
 use scrub::{Formats, Key, Scrubber};
+use serde_json::json;
 use std::borrow::Cow;
 use std::hint::black_box;
 
@@ -59,6 +60,7 @@ pub fn run() -> Result<()> {
     );
     dirty(&text, formats_read);
     hostile(formats_read);
+    requests(&text, formats_read);
     recall::run(formats_read)
 }
 
@@ -110,6 +112,37 @@ fn hostile(formats: Formats) {
         }
         let each = (on_core() - begun) / f64::from(EVENTS);
         table.row([format!("`{word}` over and over"), figure(event.len() as f64 / 1e6 / each), figure(each * 1e3)]);
+    }
+    table.print();
+}
+
+/// A request to a model of 200 KB, as it is scrubbed before it leaves: what is added to a call's time, beside the thread that
+/// serves.
+fn requests(clean: &[u8], formats: Formats) {
+    let one = ("model/m".to_owned(), Secret::new(value(1)));
+    let both = Scrubber::keyed(&Key::new(Secret::new([7; 32])), [one]).with_formats(formats);
+    let mut random = corpus::Random::new(1);
+    let mut table =
+        Table::new(&["a request to a model, 200 KB, one core", "ms, values", "ms, and formats", "replaced"]);
+    for tokens in [0, 1, 100] {
+        let mut content: Vec<String> =
+            clean[..200_000].chunks(2_000).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
+        for piece in content.iter_mut().take(tokens) {
+            *piece += &corpus::token("ghp_{an 36}", &mut random).text;
+        }
+        let messages: Vec<_> = content.iter().map(|text| json!({"role": "user", "content": text})).collect();
+        let body = json!({"model": "m", "messages": messages}).to_string();
+        let each = |scrubber: &Scrubber| {
+            let begun = on_core();
+            for _ in 0..EVENTS {
+                black_box(scrub::request::scrub(scrubber, black_box(body.as_bytes())));
+            }
+            (on_core() - begun) / f64::from(EVENTS) * 1e3
+        };
+        let out = scrub::request::scrub(&both, body.as_bytes()).unwrap_or_default();
+        let replaced = String::from_utf8_lossy(&out).matches("[redacted: ").count().to_string();
+        let what = format!("{tokens} tokens in it");
+        table.row([what, figure(each(&both.values_alone())), figure(each(&both)), replaced]);
     }
     table.print();
 }

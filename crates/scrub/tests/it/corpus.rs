@@ -3,8 +3,6 @@
 //! A format is written here a second time, apart from the rules: words as they are, and in braces an alphabet with
 //! a length. No token stands in this file, and none is real: all come from a counter.
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-
 /// For each rule, formats of what it must find. Every rule has at least one.
 pub const FORMATS: &[(&str, &str)] = &[
     ("volary-handle", "vh_{b32 52}"),
@@ -226,7 +224,7 @@ pub fn token(format: &str, random: &mut Random) -> Token {
                             char::from(b'0' + random.below(if at == 0 { 9 } else { 10 }) as u8 + u8::from(at == 0))
                         })
                         .collect();
-                    text += &STANDARD_NO_PAD.encode(digits);
+                    text += &base64(digits.as_bytes());
                     continue;
                 }
                 let alphabet = alphabet_of(alphabet).as_bytes();
@@ -237,6 +235,16 @@ pub fn token(format: &str, random: &mut Random) -> Token {
     }
     let secret = text[from..to.unwrap_or(text.len())].to_owned();
     Token { text, secret }
+}
+
+/// Base 64 without its padding (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    let alphabet = alphabet_of("b64").as_bytes();
+    let three = |piece: &[u8]| {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | usize::from(piece.get(at).copied().unwrap_or_default()));
+        [18, 12, 6, 0].map(|by| char::from(alphabet[bits >> by & 63]))
+    };
+    bytes.chunks(3).flat_map(|piece| three(piece).into_iter().take(piece.len() + 1)).collect()
 }
 
 fn alphabet_of(name: &str) -> &'static str {

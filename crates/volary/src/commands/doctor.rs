@@ -4,12 +4,14 @@ use crate::home::Home;
 use crate::keys::Config;
 use anyhow::bail;
 use sandbox::doctor::{Check, checks, install};
+use std::path::Path;
 
 /// Prints every check; status 1 when one fails that every box needs.
 pub fn main(home: &Home, json: bool) -> anyhow::Result<i32> {
     let mut all = checks();
     if home.is_there().is_ok() {
         all.push(vault_key(home));
+        all.push(disk(home.path(), free(home.path())));
     }
     let missing = all.iter().any(|check| !check.ok && check.only_for.is_none());
     if json {
@@ -49,6 +51,29 @@ fn vault_key(home: &Home) -> Check {
     Check { name: "vault key", found, ok, fix, only_for: None, packages: "" }
 }
 
+/// Bytes of the home's disk below which it is said that there is little room.
+const LITTLE: u64 = 1 << 30;
+
+/// Bytes that are free there for who is no administrator of the host; none where that cannot be asked.
+fn free(place: &Path) -> Option<u64> {
+    rustix::fs::statvfs(place).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Room on the home's disk. Each run asks for its own before it begins, and is refused with words where it is not there; what
+/// cannot be recorded for want of it does not happen.
+fn disk(place: &Path, free: Option<u64>) -> Check {
+    let ok = free.is_some_and(|free| free >= LITTLE);
+    let found = match free {
+        Some(free) => format!("{} MiB are free at {}", free >> 20, place.display()),
+        None => format!("how much is free at {} cannot be asked", place.display()),
+    };
+    let fix =
+        "free some of the home's disk: a run takes room for its worktree-mib and its record, and begins with no less; \
+               on a full disk nothing is granted"
+            .to_owned();
+    Check { name: "disk", found, ok, fix, only_for: Some("runs"), packages: "" }
+}
+
 /// Boxes need all of it; without one of them nothing is started, and the one thing to do is said.
 ///
 /// # Errors
@@ -81,4 +106,20 @@ fn refuse(what: &str, missing: Vec<Check>) -> anyhow::Result<()> {
     };
     let found: Vec<String> = found.iter().map(|check| format!("{}: {}", check.name, check.found)).collect();
     bail!("this host cannot {what} yet: {}.\nDo this: {fix}", found.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_1_gib_it_is_said_that_there_is_little_room_and_at_it_not() {
+        let place = Path::new("/srv/home");
+        for (free, ok) in [(Some(LITTLE), true), (Some(LITTLE - 1), false), (Some(0), false), (None, false)] {
+            let check = disk(place, free);
+            assert_eq!((check.ok, check.only_for), (ok, Some("runs")), "{free:?}");
+        }
+        assert_eq!(disk(place, Some(LITTLE)).found, "1024 MiB are free at /srv/home");
+        assert!(free(Path::new("/")).is_some_and(|free| free > 0) && free(Path::new("/no such")).is_none());
+    }
 }
