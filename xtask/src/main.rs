@@ -24,8 +24,8 @@ const HELP: &str = "\
 cargo xtask CHORE
 
   test               installs what the tests need (as root), then runs all of them
-    --no-qemu        leaves out the boot of Debian's kernel
-    --only-qemu      only the boot; the workspace must be built
+    --no-qemu        leaves out the boots of Debian's kernel
+    --only-qemu      only the boots; the workspace must be built
   qemu               boots Debian's kernel; volary must be built
     --docker         the same with systemd and Docker's engine
   check              fmt, clippy, layers, goldens, docs
@@ -57,7 +57,7 @@ fn chore() -> Result<()> {
         }
         ("qemu", ["--docker"]) => {
             machine::prepare(true)?;
-            qemu::run(guest::Guest::Docker)
+            qemu::run(guest::Guest::Docker { whole: true })
         }
         ("check", []) => check(),
         ("layers", []) => layers::check(),

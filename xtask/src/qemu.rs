@@ -5,7 +5,7 @@
 //! here those lines are counted and shown as cargo shows its own. A guest that makes no further claim is a failure.
 //!
 //! A second guest has systemd as its first process and a Docker engine that leaves control groups to it; it runs the
-//! scripts of `crates/volary/tests/qemu/docker`.
+//! scripts of `crates/volary/tests/qemu/docker`, those called `NAME.whole.sh` only by hand (`cargo xtask qemu --docker`).
 
 use crate::guest::{self, Guest};
 use crate::{cargo, machine};
@@ -44,7 +44,7 @@ pub fn run(guest: Guest) -> Result<()> {
     let kernel = machine::kernel(&cargo::target().join("qemu"))?;
     let scratch = cargo::target().join(match guest {
         Guest::Bare => "qemu",
-        Guest::Docker => "qemu/docker",
+        Guest::Docker { .. } => "qemu/docker",
     });
     std::fs::create_dir_all(&scratch)?;
     let volary = cargo::target().join("debug/volary");
@@ -83,7 +83,7 @@ pub fn run(guest: Guest) -> Result<()> {
 fn tests(guest: Guest) -> Result<Vec<PathBuf>> {
     let folders: &[&str] = match guest {
         Guest::Bare => &["xtask/qemu/tests", "crates/volary/tests/qemu"],
-        Guest::Docker => &["crates/volary/tests/qemu/docker"],
+        Guest::Docker { .. } => &["crates/volary/tests/qemu/docker"],
     };
     let mut found = Vec::new();
     for folder in folders {
@@ -91,9 +91,10 @@ fn tests(guest: Guest) -> Result<Vec<PathBuf>> {
             found.push(entry?.path());
         }
     }
-    found.retain(|path| path.is_file());
+    let whole = guest == Guest::Docker { whole: true };
+    found.retain(|path| path.is_file() && (whole || !path.to_string_lossy().ends_with(".whole.sh")));
     found.sort();
-    if guest == Guest::Docker {
+    if whole {
         found.push(cargo::root().join("crates/volary/tests/qemu/attacks.c"));
     }
     Ok(found)

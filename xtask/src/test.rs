@@ -42,6 +42,7 @@ pub fn run(part: Part) -> Result<()> {
     if part != Part::NoQemu {
         cargo::run(&["build", "--quiet", "--workspace", "--bins"])?;
         failed.or("the boot under qemu", qemu::run(Guest::Bare));
+        failed.or("the boot of systemd and Docker under qemu", qemu::run(Guest::Docker { whole: false }));
     }
     if let Some(running) = generators {
         failed.or("a generator", running.finish());
