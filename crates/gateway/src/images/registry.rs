@@ -25,6 +25,8 @@ use url::Url;
 
 /// From a request to the head of its answer.
 const HEAD: Duration = Duration::from_secs(60);
+/// From the first request for a part to the head of the answer that has it, sign-in and whoever is sent on to included.
+const WAY: Duration = Duration::from_secs(150);
 /// Between two pieces of an answer.
 const IDLE: Duration = Duration::from_secs(60);
 /// Hosts that a registry may send on to for one part, one after the other.
@@ -95,13 +97,23 @@ impl Registry {
     /// # Errors
     /// In words for people; some of it may have been given.
     pub(super) async fn give(&mut self, part: &Part, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Refusal> {
+        let host = host_of(&self.base);
+        let Ok(answer) = timeout(WAY, self.found(part)).await else {
+            let why = format!("The registry {host} and whom it sends on to gave no part in {} seconds.", WAY.as_secs());
+            return Err(Refusal::fault("image.slow", why));
+        };
+        self.relay(answer?, part, to).await
+    }
+
+    /// The answer that has a part in it; signs in where that is asked for.
+    async fn found(&mut self, part: &Part) -> Result<Answer, Refusal> {
         let mut asked_again = false;
         loop {
             let answer = self.ask(part).await?;
             let status = answer.response.status();
             self.leave.answered(status.as_u16());
             match status {
-                StatusCode::OK => return self.relay(answer, part, to).await,
+                StatusCode::OK => return Ok(answer),
                 StatusCode::UNAUTHORIZED if answer.home && !asked_again => {
                     asked_again = true;
                     let challenges = answer.response.headers().get_all(header::WWW_AUTHENTICATE);
@@ -251,9 +263,14 @@ impl Registry {
     }
 }
 
-/// What stands in words for people.
+/// Bytes of a host's name that are said; DNS has none that is longer.
+const MAX_SAID: usize = 255;
+
+/// What stands in words for people, and in `Host` of whom is asked.
 fn host_of(at: &Url) -> String {
     let host = at.host_str().unwrap_or_default();
+    // One that is no name of DNS by its length is refused, and is not said in full.
+    let host = &host[..host.floor_char_boundary(MAX_SAID)];
     at.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 

@@ -121,6 +121,8 @@ impl Registry {
         let at = Url::parse(realm).ok().filter(|url| is_plain_url(url) && url.fragment().is_none());
         let mut at = at.ok_or_else(|| refuse("sends for tokens to no address that can be asked".to_owned()))?;
         let scope = format!("repository:{}:pull", self.reference.repository);
+        // What the registry asks to be asked for is not asked for: a `scope` of its own would widen the token.
+        at.set_query(None);
         at.query_pairs_mut().extend_pairs(service.map(|name| ("service", name))).append_pair("scope", &scope);
         let asked = connect(&self.gate.reach, &at, Some(self.ground)).await?;
         let mut headers = HeaderMap::new();
@@ -152,6 +154,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_challenge_is_read_however_it_is_written() {
@@ -175,6 +178,15 @@ mod tests {
             assert_eq!(Challenge::of([text].into_iter()), read, "{text}");
         }
         assert_eq!(Challenge::of(["Basic x", "Bearer realm=r"].into_iter()), bearer("r", None));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_challenge_says_it_is_read_to_its_end(text in "(Bearer|Basic)? ?([a-z]*=?\"?[ -~]{0,8}\"?,?){0,8}") {
+            if let Challenge::Bearer { realm, .. } = Challenge::of([text.as_str()].into_iter()) {
+                prop_assert!(text.contains(&realm));
+            }
+        }
     }
 
     #[test]

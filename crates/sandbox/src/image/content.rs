@@ -8,7 +8,7 @@ use super::{Image, is_digest};
 use api::images::{Part, PartKind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -231,6 +231,7 @@ impl Content {
     /// A sentence that names the image, when the manifest does not say how long one is.
     pub fn layers(&self) -> io::Result<Vec<Part>> {
         let mut parts: Vec<Part> = Vec::new();
+        let mut known = BTreeSet::new();
         for (name, size) in self.layers.iter().zip(&self.sizes) {
             let hex = name.rsplit('/').next().unwrap_or_default();
             let part = Part {
@@ -238,7 +239,7 @@ impl Content {
                 kind: PartKind::Blob,
                 most: size.ok_or_else(|| self.wrong("its manifest does not say how long each layer is"))?,
             };
-            if !parts.iter().any(|known| known.digest == part.digest) {
+            if known.insert(hex) {
                 parts.push(part);
             }
         }
@@ -337,6 +338,10 @@ fn of_layout(files: &Files, asked: Option<&str>) -> io::Result<Found> {
         let digest = named(one)?;
         description = files.json(&files.by_digest(&digest)?)?;
         on_the_way.push(digest);
+    }
+    if description["schemaVersion"] == 1 {
+        let why = "it is of Docker's first format, which holds no configuration; push it again with a newer program";
+        return Err(wrong(files.place(), why));
     }
     let id = named(&description["config"])?;
     let layers = description["layers"].as_array().map_or(&[][..], Vec::as_slice);

@@ -219,7 +219,12 @@ pub fn pull(dir: &Path, name: &str, source: &mut dyn Source, said: &mut dyn FnMu
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(store.folder.join("blobs/sha256"))?;
     let index = json!({ "schemaVersion": 2, "manifests": [{ "digest": store.digest }] });
-    fs::write(store.folder.join("index.json"), index.to_string())?;
+    // Others read it without the lock: it is there as a whole, or not at all.
+    let (at, beside) = (store.folder.join("index.json"), store.folder.join("index.json.new"));
+    if fs::read(&at).ok().as_deref() != Some(index.to_string().as_bytes()) {
+        fs::write(&beside, index.to_string())?;
+        fs::rename(&beside, &at)?;
+    }
     let content = describe(&store, source)?;
     let layers = content.layers()?;
     let progress = |done| Progress { done, all: layers.iter().map(|part| part.most).fold(0, u64::saturating_add) };

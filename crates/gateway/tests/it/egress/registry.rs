@@ -41,7 +41,7 @@ pub fn said_by(head: &http::request::Parts, flow: &Flow) -> Option<Response<Word
         |realm: &str| challenge(&format!(r#"Bearer realm="{realm}",service="the registry",scope="repository:*:*""#));
     Some(match repository {
         "plain" => said(StatusCode::OK, "a part"),
-        "token" | "token-elsewhere" if !has_token => realm("https://a.example/token"),
+        "token" | "token-elsewhere" if !has_token => realm("https://a.example/token?scope=repository:other:push"),
         "token-at-b" if !has_token => realm("https://b.example/token"),
         "token-inward" => realm("https://inside.example/token"),
         "token-clear" => realm("http://b.example/token"),

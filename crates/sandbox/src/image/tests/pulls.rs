@@ -200,6 +200,29 @@ fn of_two_that_pull_the_same_one_asks_the_registry() {
 }
 
 #[test]
+fn of_an_index_the_image_of_this_processor_is_pulled_and_no_other() {
+    let mut here = Here::new();
+    let blobs = here.registry.blobs.clone();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(here.dir.path().join("registry/index.json")).unwrap()).unwrap();
+    let own = index["manifests"][0].clone();
+    let other = |architecture: &str, os: &str| json!({ "digest": format!("sha256:{}", "0a".repeat(32)), "platform": { "architecture": architecture, "os": os } });
+    // As builders write them: an image for each processor, and beside each what says how it was made.
+    let manifests = json!([other("pdp11", "linux"), other("unknown", "unknown"), own, other("amd64", "windows")]);
+    let index = json!({ "schemaVersion": 2, "manifests": manifests }).to_string();
+    fs::write(blobs.join(&digest(index.as_bytes())[7..]), &index).unwrap();
+    here.name = format!("registry.example/team/tools@{}", digest(index.as_bytes()));
+    here.pull().unwrap();
+    assert_eq!((here.registry.asked(), here.is_here()), (5, true));
+    drop(here.hold().unwrap());
+    // And what is no image at all.
+    let old = json!({ "schemaVersion": 1, "fsLayers": [] }).to_string();
+    fs::write(blobs.join(&digest(old.as_bytes())[7..]), &old).unwrap();
+    here.name = format!("registry.example/team/tools@{}", digest(old.as_bytes()));
+    assert!(here.pull().unwrap_err().contains("Docker's first format"));
+}
+
+#[test]
 fn an_image_for_another_processor_or_with_a_key_in_it_is_refused_before_its_layers_are_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("registry");
