@@ -128,7 +128,7 @@ fn requests(clean: &[u8], formats: Formats) {
         let mut content: Vec<String> =
             clean[..200_000].chunks(2_000).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
         for piece in content.iter_mut().take(tokens) {
-            *piece += &corpus::token("ghp_{an 36}", &mut random).text;
+            *piece += &format!(" {}\n", corpus::token("ghp_{an 36}", &mut random).text);
         }
         let messages: Vec<_> = content.iter().map(|text| json!({"role": "user", "content": text})).collect();
         let body = json!({"model": "m", "messages": messages}).to_string();

@@ -62,7 +62,8 @@ fn listed(run: &RunId, all: &[DenialView]) -> String {
 fn stands(view: &RunView) -> String {
     let mut text = String::new();
     if !view.reason.is_empty() && view.reason != view.state.word() {
-        text += &format!("The run is {}: {}\n", view.state.word(), in_line(&view.reason));
+        let how = if view.state.is_over() { view.state.word() } else { "without a box now" };
+        text += &format!("The run is {how}: {}\n", in_line(&view.reason));
     }
     if view.attempts > 1 {
         text += &format!(
@@ -226,6 +227,25 @@ mod tests {
             profile: text(),
             proposal: Some(proposal),
         }
+    }
+
+    #[test]
+    fn a_run_without_a_box_is_told_why_and_one_that_had_several_where_that_stands() {
+        let view = |state: &str, reason: &str, attempts: u32| -> RunView {
+            serde_json::from_value(serde_json::json!({
+                "run": "r1", "kind": "agent", "state": state, "reason": reason, "task": "x", "repo": null, "profile": "p",
+                "model": "m", "person": "a", "created": 0, "ended": null, "attempts": attempts, "calls": 0,
+                "usage": model::Usage::default(), "cost": 0, "entries": 1, "branch": null,
+            }))
+            .unwrap()
+        };
+        assert_eq!(stands(&view("running", "", 1)), "");
+        let without = stands(&view("running", "the gateway ended\u{1b}[2J", 1));
+        assert!(without.starts_with("The run is without a box now: the gateway ended"), "{without}");
+        assert!(!without.contains('\u{1b}'), "{without:?}");
+        let ended = stands(&view("failed", "three boxes", 3));
+        assert!(ended.starts_with("The run is failed: three boxes\nIt had 3 boxes; volary log r1 says why"), "{ended}");
+        assert_eq!(stands(&view("done", "done", 1)), "");
     }
 
     #[test]
