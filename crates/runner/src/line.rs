@@ -17,10 +17,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Write;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// How long a gateway may take nothing of what is said before it is waited for no longer.
+const FLUSH: Duration = Duration::from_secs(10);
 /// What a command is told when there is no gateway any more; its box ends at any moment then.
 const GONE: &str = "the gateway is gone";
 
@@ -110,12 +113,13 @@ impl Line {
     }
 
     /// Comes when all that was said is written, or nobody is there to read it. Before that a box must not end: the gateway
-    /// would hear that a use broke off which was over.
+    /// would hear that a use broke off which was over. A gateway that reads nothing is not waited for longer than
+    /// [`FLUSH`].
     pub async fn flush(&self) {
         let all = self.said.get();
         let mut written = self.written.subscribe();
         // The sender lives as long as this.
-        drop(written.wait_for(|written| *written >= all).await);
+        drop(tokio::time::timeout(FLUSH, written.wait_for(|written| *written >= all)).await);
     }
 
     async fn say(self: Rc<Self>, mut to: OwnedWriteHalf, mut said: mpsc::UnboundedReceiver<FromRunner>) {

@@ -138,13 +138,29 @@ fn sealed(text: &str) -> Vec<Range<usize>> {
     parts
 }
 
+/// Whether a string of JSON, as it is spelled, is a `data:` address of base 64 and nothing else. A text that only begins as
+/// one is none.
+fn is_data_address(inner: &str) -> bool {
+    const MARK: &str = ";base64,";
+    let head = &inner[..inner.floor_char_boundary(DATA_HEAD)];
+    if !head.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        return false;
+    }
+    let Some(at) = head.find(MARK) else { return false };
+    // JSON may spell a slash as `\/`; any other escape is no letter of base 64.
+    let data = inner[at + MARK.len()..].trim_end_matches('=').as_bytes();
+    data.iter().enumerate().all(|(n, &byte)| match byte {
+        b'+' | b'/' | b'-' | b'_' => true,
+        b'\\' => data.get(n + 1) == Some(&b'/'),
+        _ => byte.is_ascii_alphanumeric(),
+    })
+}
+
 /// Takes in the string at `place`: a member's name, or what a member is.
 fn string<'a>(text: &'a str, place: Range<usize>, around: Option<&mut Open<'a>>, parts: &mut Vec<Range<usize>>) {
     let inner = &text[place.start + 1..place.end - 1];
     let is_name = text[place.end..].trim_start().starts_with(':');
-    let head = &inner[..inner.floor_char_boundary(DATA_HEAD)];
-    if !is_name && head.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) && head.contains(";base64,")
-    {
+    if !is_name && is_data_address(inner) {
         parts.push(place);
         return;
     }

@@ -34,17 +34,15 @@ pub(crate) struct Resets {
 }
 
 impl Resets {
-    /// How many there were since this was asked; waits for the first one.
-    pub(crate) async fn next(&self) -> u64 {
-        loop {
-            match self.left() {
-                0 => self.news.notified().await,
-                count => return count,
-            }
+    /// Takes one; waits for it. Where many came at once, those that were not taken are [`Self::left`].
+    pub(crate) async fn next(&self) {
+        let less_one = |count: u64| count.checked_sub(1);
+        while self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one).is_err() {
+            self.news.notified().await;
         }
     }
 
-    /// How many there were since this was asked.
+    /// Takes all that were not taken.
     pub(crate) fn left(&self) -> u64 {
         self.count.swap(0, Ordering::Relaxed)
     }

@@ -155,3 +155,13 @@ proptest! {
         prop_assert!(!clean.to_string().contains("npm_"), "{}", clean);
     }
 }
+
+#[test]
+fn only_what_is_an_address_of_base_64_to_its_end_is_left_alone() {
+    let is = |text: &str| super::is_data_address(text);
+    assert!(is("data:image/png;base64,iVBORw0KGgo=") && is(r"DATA:image/png;base64,\/9j\/4AA"));
+    for text in ["data:image/png;base64,AAAA\\nAPI_KEY=abc", "data:a;base64,AAAA API_KEY", "data:text/plain,AAAA", "x"]
+    {
+        assert!(!is(text), "{text}");
+    }
+}
