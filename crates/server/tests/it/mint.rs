@@ -86,7 +86,7 @@ async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
         let put = stage.home(Method::PUT, &format!("/api/secrets/capability/{name}"), Some(body)).await;
         assert_eq!(put.status, StatusCode::OK, "{}", put.text());
     }
-    let (operator, launch) = egress::running(stage, PROFILE).await;
+    let (operator, launch) = stage.running(PROFILE).await;
     (operator, launch, stage.gateway().await)
 }
 
