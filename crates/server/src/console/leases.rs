@@ -110,8 +110,24 @@ fn what(lease: &LeaseView) -> Markup {
             code { (line(&lease.capability, 64)) } " for " (line(&lease.destination, 80))
             // The agent's own words.
             @if !lease.reason.is_empty() { div.sub { "“" (line(&lease.reason, 160)) "”" } }
+            @if let Some(said) = minted(lease) { div.sub { (said) } }
         }
     }
+}
+
+/// How what a vendor minted for it stands.
+fn minted(lease: &LeaseView) -> Option<Markup> {
+    let until = moment(lease.minted_until?);
+    Some(match lease.minted.as_str() {
+        "asked" => html! { "a value of its own is being minted" },
+        "live" => html! { "a value of its own, minted, until " (until) },
+        "ending" => html! { "its minted value is being revoked" },
+        "revoked" => html! { "its minted value was revoked " (until) },
+        "left" => html! { "nobody can revoke its minted value; it ends by itself " (until) },
+        "failed" => html! { "its vendor minted no value" },
+        "unknown" => html! { "a value may have been minted that nobody has; it ends by itself " (until) },
+        _ => html! { "its minted value ended " (until) },
+    })
 }
 
 fn of_run(lease: &LeaseView) -> Markup {
