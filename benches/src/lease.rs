@@ -166,7 +166,9 @@ impl Played {
                 let (ToRunner::Value { id, .. } | ToRunner::Denied { id, .. } | ToRunner::Over { id }) = &said;
                 let asker = answered.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
                 // Of what is over nobody waits for a word.
-                drop(asker.map(|asker| asker.send(said)));
+                if let Some(asker) = asker {
+                    drop(asker.send(said));
+                }
             }
         });
         Ok(Self { door: door.at, handle: door.handle.clone(), to: tokio::sync::Mutex::new((to, 0)), asked })

@@ -21,9 +21,6 @@ const ROUNDS: usize = 10;
 /// What the provider takes for a refresh, so that there is something to race for.
 const TAKES: Duration = Duration::from_millis(20);
 
-/// The pause between two races.
-const BETWEEN: Duration = Duration::from_millis(100);
-
 /// Measures and prints.
 pub fn run() -> Result<()> {
     let provider = Provider::start()?;
@@ -72,8 +69,6 @@ fn sign_in(home: &Home, provider: &Provider, name: &str) -> Result<()> {
 
 /// How long each of so many clients waits that ask at once, in milliseconds.
 fn race(home: &Home, name: &str, clients: usize) -> Result<Vec<f64>> {
-    // The server counts the connections of the race before until it has seen their ends, and one account has 64.
-    std::thread::sleep(BETWEEN);
     let path = format!("/api/connections/{name}/test");
     let barrier = std::sync::Barrier::new(clients);
     std::thread::scope(|scope| {

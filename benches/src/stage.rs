@@ -177,12 +177,13 @@ impl Home {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut stream = UnixStream::connect(self.at("run/api.sock"))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(
-            stream,
+        // In one piece: a server that answers before it has read a body hangs up on what comes later.
+        let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: volary\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).with_context(|| format!("{method} {path}; {}", self.log()))?;
         let (head, body) = answer.split_once("\r\n\r\n").context("the server's answer has no head")?;

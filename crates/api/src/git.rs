@@ -71,7 +71,7 @@ pub enum GitAct {
         new: String,
     },
     /// A reference is set.
-    Push(GitPush),
+    Push(Box<GitPush>),
     /// What the run pushed is proposed, in its agent's words. Answered by [`GitWord::Said`].
     Propose(Proposal),
 }

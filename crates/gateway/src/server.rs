@@ -137,6 +137,18 @@ impl Server {
     /// after all, that grant settles itself.
     pub(crate) async fn ask(&self, call: ModelCall) -> Result<Word, Lost> {
         let (answered, word) = oneshot::channel();
+        self.put(|shared, id| {
+            shared.questions.insert(id, answered);
+            FromGateway::Ask { id, call }
+        })?;
+        in_time(word).await
+    }
+
+    /// Puts a question on its way: `message` writes down, under the number that it is given, who waits for the answer.
+    ///
+    /// # Errors
+    /// [`Lost`] when the server is away; nobody was written down then.
+    fn put(&self, message: impl FnOnce(&mut Shared, u64) -> FromGateway) -> Result<(), Lost> {
         {
             let mut shared = self.shared();
             if !shared.up {
@@ -144,14 +156,11 @@ impl Server {
             }
             shared.last_id += 1;
             let id = shared.last_id;
-            shared.questions.insert(id, answered);
-            shared.queue.push_back(Queued { message: FromGateway::Ask { id, call }, written: None });
+            let message = message(&mut shared, id);
+            shared.queue.push_back(Queued { message, written: None });
         }
         self.work.notify_one();
-        match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), word).await {
-            Ok(Ok(word)) => Ok(word),
-            Ok(Err(_)) | Err(_) => Err(Lost),
-        }
+        Ok(())
     }
 
     /// Records a refusal of our own; true afterwards: the record is on its way to the server.
@@ -364,6 +373,14 @@ impl Server {
                 Err(slow) => return frame::FrameError::Io(slow.into()),
             }
         }
+    }
+}
+
+/// The answer to a question, if it comes in time and on the connection that was asked on.
+async fn in_time<T>(answer: oneshot::Receiver<T>) -> Result<T, Lost> {
+    match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(Lost),
     }
 }
 

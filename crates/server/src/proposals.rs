@@ -41,7 +41,7 @@ pub async fn ask(app: &App, ask: &GitAsk, proposal: &Proposal) -> Result<GitWord
         .write(move |tx| {
             Box::pin(async move {
                 let mut row = tx.run(&run).await?;
-                let standing = grants::standing_run(row.as_ref()).map(|row| git::branch_of(row));
+                let standing = grants::standing_run(row.as_ref()).map(git::branch_of);
                 let shown = tx.handle(&handle).await?;
                 let word = standing
                     .and_then(|branch| grants::own_handle(shown.as_ref(), &run, at).map(|_| branch))

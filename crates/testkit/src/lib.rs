@@ -15,6 +15,7 @@ mod oauth;
 mod outside;
 mod platform;
 mod repo;
+mod tls_front;
 mod vendors;
 mod wire;
 
@@ -27,6 +28,7 @@ pub use oauth::{Mood, OauthDouble, OauthRequest, Tokens};
 pub use outside::Outside;
 pub use platform::{ENGINE, Platform};
 pub use repo::Repo;
+pub use tls_front::TlsFront;
 pub use vendors::{INSTALLATION, Minted, Vendors};
 
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use testkit::{Platform, eventually};
+use testkit::{Platform, TlsFront, eventually};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
@@ -400,6 +400,44 @@ fn a_kms_encrypts_the_key_gives_it_back_at_each_start_and_without_it_the_vault_s
     fs::write(&token, "the-token-of-the-kms").unwrap();
     platform.up(&[]);
     is_open(&platform);
+    platform.stop();
+}
+
+#[test]
+fn a_kms_is_told_the_token_and_the_key_under_tls_by_its_name_and_its_authority_alone() {
+    let mut platform = platform();
+    let asked = Arc::new(AtomicU64::new(0));
+    let plain = kms("the-token-of-the-kms", asked.clone());
+    let plain = plain.strip_prefix("http://").and_then(|address| address.parse().ok()).expect("an address");
+    let (kms, another) = (TlsFront::start(plain, "127.0.0.1"), TlsFront::start(plain, "kms.example.org"));
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    fs::write(&token, "the-token-of-the-kms\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let to = |front: &TlsFront, ca: Option<&Path>| {
+        let ca = ca.map_or_else(String::new, |ca| format!(", ca = {ca:?}"));
+        format!("transit = {{ address = {:?}, key = \"volary\", token-file = {token:?}{ca} }}", front.url())
+    };
+    let before = key(&platform);
+    for (wrong, to) in [
+        ("an authority that nobody vouches for", to(&kms, None)),
+        ("another's authority", to(&kms, Some(another.authority()))),
+        ("another name", to(&another, Some(another.authority()))),
+    ] {
+        let refused = platform.cli(&["vault", "rotate", "--to", &to]);
+        assert!(
+            !refused.status.success() && said(&refused).contains("the KMS at https://"),
+            "{wrong}: {}",
+            said(&refused)
+        );
+        assert_eq!((key(&platform), asked.load(Ordering::SeqCst)), (before.clone(), 0), "{wrong}");
+    }
+    drop(platform.ok(&["vault", "rotate", "--to", &to(&kms, Some(kms.authority()))]));
+    assert_ne!(key(&platform), before);
+    platform.down();
+    platform.up(&[]);
+    is_open(&platform);
+    assert!(asked.load(Ordering::SeqCst) >= 3, "it was not asked");
     platform.stop();
 }
 

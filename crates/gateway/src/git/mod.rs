@@ -253,7 +253,7 @@ impl Asking<'_> {
                 self.caller.tally.granted();
                 Ok(*granted)
             }
-            Ok(Said::Said(_)) => Err(Refusal::record_lost()),
+            Ok(Said::Noted(_)) => Err(Refusal::record_lost()),
             Ok(Said::Denied { rule, why }) => {
                 // What the server could not record is no record.
                 if rule != "server.failed" {
@@ -403,7 +403,7 @@ async fn leased(
         })
         .await?
     };
-    let granted = asking.grant(GitAct::Push(told)).await?;
+    let granted = asking.grant(GitAct::Push(Box::new(told))).await?;
     let mut upstream = asking.upstream(granted).await?;
     let (whole, again, of) = (body.clone(), asked.clone(), update.clone());
     let gone = || Refusal::fault("git.push", "The push could not be written.");

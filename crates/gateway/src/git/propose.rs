@@ -59,7 +59,7 @@ where
     let ask =
         GitAsk { run: caller.run.clone(), handle_sha256, repository: String::new(), act: GitAct::Propose(proposal) };
     match gate.server.ask_git(ask).await {
-        Ok(Said::Said(said)) => {
+        Ok(Said::Noted(said)) => {
             caller.tally.granted();
             Ok(Proposed { said })
         }

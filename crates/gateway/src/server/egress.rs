@@ -3,7 +3,7 @@
 //! Read [`Server::ask_law`], [`Server::ask_egress`], [`Leave`] (a grant that settles itself), then [`Allowance`] (many
 //! requests by one grant).
 
-use super::{ANSWER_SECS, Lost, Queued, Server};
+use super::{Lost, Server, in_time};
 use api::grants::{
     EgressAsk, EgressCredential, EgressOutcome, EgressWord, FromGateway, ImageAsk, READS_MS, READS_TOLD,
 };
@@ -50,29 +50,22 @@ impl Server {
         self.question(|id| FromGateway::AskImage { id, ask }).await
     }
 
-    /// Puts a question on its way.
-    fn put(&self, answered: oneshot::Sender<Said>, message: impl FnOnce(u64) -> FromGateway) -> Result<(), Lost> {
-        {
-            let mut shared = self.shared();
-            if !shared.up {
-                return Err(Lost);
-            }
-            shared.last_id += 1;
-            let id = shared.last_id;
+    /// Puts a question of this kind on its way.
+    fn put_egress(
+        &self,
+        answered: oneshot::Sender<Said>,
+        message: impl FnOnce(u64) -> FromGateway,
+    ) -> Result<(), Lost> {
+        self.put(|shared, id| {
             shared.egress_questions.insert(id, answered);
-            shared.queue.push_back(Queued { message: message(id), written: None });
-        }
-        self.work.notify_one();
-        Ok(())
+            message(id)
+        })
     }
 
     async fn question(&self, message: impl FnOnce(u64) -> FromGateway) -> Result<Said, Lost> {
         let (answered, said) = oneshot::channel();
-        self.put(answered, message)?;
-        match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), said).await {
-            Ok(Ok(said)) => Ok(said),
-            Ok(Err(_)) | Err(_) => Err(Lost),
-        }
+        self.put_egress(answered, message)?;
+        in_time(said).await
     }
 
     pub(super) fn egress_answered(self: &Arc<Self>, id: u64, word: EgressWord) {
@@ -217,7 +210,7 @@ impl Server {
         // From before the question on: what the server records says "within a second" of a later moment.
         let (until, most) = (Instant::now() + Duration::from_millis(READS_MS), ask.reads);
         let (answered, said) = oneshot::channel();
-        self.put(answered, |id| FromGateway::AskEgress { id, ask })?;
+        self.put_egress(answered, |id| FromGateway::AskEgress { id, ask })?;
         // The word is waited for however long it takes: an answer that nobody takes is an allowance that nobody tells of.
         match said.await {
             Ok(Said::Granted { leave, credential }) => {

@@ -1,7 +1,7 @@
 //! Asking the server about repositories: before each request to one's upstream.
 
 use super::egress::Leave;
-use super::{ANSWER_SECS, Lost, Queued, Server};
+use super::{Lost, Server, in_time};
 use api::git::{GitAsk, GitCredential, GitWord, Leased};
 use api::grants::FromGateway;
 use api::leases::LeaseEnd;
@@ -15,7 +15,7 @@ pub(crate) enum Said {
     /// Do it.
     Granted(Box<Granted>),
     /// Of a proposal: for the agent.
-    Said(String),
+    Noted(String),
     /// Do not.
     Denied { rule: String, why: String },
 }
@@ -83,21 +83,11 @@ impl Server {
     pub(crate) async fn ask_git(&self, ask: GitAsk) -> Result<Said, Lost> {
         let (answered, said) = oneshot::channel();
         let run = ask.run.clone();
-        {
-            let mut shared = self.shared();
-            if !shared.up {
-                return Err(Lost);
-            }
-            shared.last_id += 1;
-            let id = shared.last_id;
+        self.put(|shared, id| {
             shared.git_questions.insert(id, (run, answered));
-            shared.queue.push_back(Queued { message: FromGateway::AskGit { id, ask }, written: None });
-        }
-        self.work.notify_one();
-        match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), said).await {
-            Ok(Ok(said)) => Ok(said),
-            Ok(Err(_)) | Err(_) => Err(Lost),
-        }
+            FromGateway::AskGit { id, ask }
+        })?;
+        in_time(said).await
     }
 
     pub(super) fn git_answered(self: &Arc<Self>, id: u64, word: GitWord) {
@@ -110,7 +100,7 @@ impl Server {
                 let push = leased.map(|leased| self.begun(run, leased));
                 Said::Granted(Box::new(Granted { leave, repository: *repository, credential, base, push }))
             }
-            GitWord::Said { text } => Said::Said(text),
+            GitWord::Said { text } => Said::Noted(text),
             GitWord::Denied { rule, why } => Said::Denied { rule, why },
         };
         let asker = self.shared().git_questions.remove(&id);

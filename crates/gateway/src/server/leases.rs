@@ -2,7 +2,7 @@
 //!
 //! Read [`Server::ask_lease`], [`Server::use_lease`], then [`Held`] (a value in use, which ends itself).
 
-use super::{ANSWER_SECS, Lost, Queued, Server};
+use super::{Lost, Server, in_time};
 use api::grants::{FromGateway, WireSecret};
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
@@ -120,17 +120,10 @@ impl Server {
     /// [`Lost`], as for [`Server::ask`].
     pub(crate) async fn ask_lease(&self, ask: LeaseAsk) -> Result<LeaseWord, Lost> {
         let (answered, word) = oneshot::channel();
-        {
-            let mut shared = self.shared();
-            if !shared.up {
-                return Err(Lost);
-            }
-            shared.last_id += 1;
-            let id = shared.last_id;
+        self.put(|shared, id| {
             shared.leases.asked.insert(id, answered);
-            shared.queue.push_back(Queued { message: FromGateway::AskLease { id, ask }, written: None });
-        }
-        self.work.notify_one();
+            FromGateway::AskLease { id, ask }
+        })?;
         in_time(word).await
     }
 
@@ -140,18 +133,11 @@ impl Server {
     /// [`Lost`], as for [`Server::ask`]. Should the server give it after all, that use ends itself.
     pub(crate) async fn use_lease(&self, used: LeaseUse) -> Result<Taken, Lost> {
         let (answered, word) = oneshot::channel();
-        {
-            let mut shared = self.shared();
-            if !shared.up {
-                return Err(Lost);
-            }
-            shared.last_id += 1;
-            let id = shared.last_id;
-            let of = Use { run: used.run.clone(), lease: used.lease.clone(), asker: answered, is_over: false };
+        let of = Use { run: used.run.clone(), lease: used.lease.clone(), asker: answered, is_over: false };
+        self.put(|shared, id| {
             shared.leases.uses.insert(id, of);
-            shared.queue.push_back(Queued { message: FromGateway::UseLease { id, used }, written: None });
-        }
-        self.work.notify_one();
+            FromGateway::UseLease { id, used }
+        })?;
         in_time(word).await
     }
 
@@ -232,13 +218,6 @@ impl Server {
             shared.leases.revoked.pop_front();
         }
         shared.leases.revoked.push_back(lease);
-    }
-}
-
-async fn in_time<T>(word: oneshot::Receiver<T>) -> Result<T, Lost> {
-    match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), word).await {
-        Ok(Ok(word)) => Ok(word),
-        Ok(Err(_)) | Err(_) => Err(Lost),
     }
 }
 

@@ -320,7 +320,8 @@ fn pass_on(said: &mut impl Read, request: &Request, out: &mut impl Write) -> Res
                 request.kind()
             );
             out.write_all(head.as_bytes()).map_err(cut)?;
-            if !request.is_post && !(request.two && request.service == Service::Upload) {
+            let in_two = request.two && request.service == Service::Upload;
+            if !request.is_post && !in_two {
                 let line = format!("# service=git-{}\n", request.service.word());
                 let line = format!("{:04x}{line}0000", line.len() + 4);
                 write!(out, "{:x}\r\n{line}\r\n", line.len()).map_err(cut)?;

@@ -3,6 +3,7 @@
 //! A sign-in leaves for the provider by a link and comes back by the callback's page, which changes nothing: the browser
 //! brings no session with what another site sent it. Its one button does, and hands over what came.
 
+use super::form::Question;
 use super::page::{Place, Trouble, Viewer, bare, page};
 use super::text::{line, plain};
 use super::words::moment;
@@ -253,23 +254,23 @@ async fn ask(
 ) -> Result<Response, Trouble> {
     let Query(Named { name }) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `name=NAME`."))?;
     let one = connections::find(&app, &name).await?;
-    let body = html! {
-        div.card.alone {
-            h1 { "End this connection?" }
-            p { code { (line(&one.name, 64)) } }
-            p {
-                "From then on no run has the use of it. "
-                @if one.settings.revoke_url.is_some() { "The provider is told to end its tokens." }
-                @else { "Its provider has no address at which tokens are ended: end them in your account there too." }
-            }
-            form.row method="post" action="/connections/revoke" {
-                input type="hidden" name="name" value=(one.name);
-                button.danger.solid data-busy="Ending…" { "End the connection" }
-                a.button href="/connections" autofocus data-escape { "Keep it" }
-            }
+    let told = html! {
+        p { code { (line(&one.name, 64)) } }
+        p {
+            "From then on no run has the use of it. "
+            @if one.settings.revoke_url.is_some() { "The provider is told to end its tokens." }
+            @else { "Its provider has no address at which tokens are ended: end them in your account there too." }
         }
     };
-    Ok(page(by.caller(), Place::Connections, "End a connection", &body).into_response())
+    let question = Question {
+        asks: "End this connection?",
+        told,
+        to: "/connections/revoke",
+        hidden: html! { input type="hidden" name="name" value=(one.name); },
+        act: ("End the connection", "Ending…"),
+        leave: ("Keep it", "/connections"),
+    };
+    Ok(page(by.caller(), Place::Connections, "End a connection", &question.card()).into_response())
 }
 
 async fn revoke(

@@ -42,6 +42,39 @@ impl Wrong {
     }
 }
 
+/// A question before something that is not undone. The keyboard begins at the safe answer, which Escape gives, too.
+pub struct Question<'a> {
+    /// What is asked.
+    pub asks: &'a str,
+    /// What it is about, and what follows.
+    pub told: Markup,
+    /// Where the form goes.
+    pub to: &'a str,
+    /// What it says beside the answer.
+    pub hidden: Markup,
+    /// The button that does it, and what it says while it is done.
+    pub act: (&'a str, &'a str),
+    /// What leaves it, and where that leads.
+    pub leave: (&'a str, &'a str),
+}
+
+impl Question<'_> {
+    /// As the one card of a page.
+    pub fn card(&self) -> Markup {
+        html! {
+            div.card.alone {
+                h1 { (self.asks) }
+                (self.told)
+                form.row method="post" action=(self.to) {
+                    (self.hidden)
+                    button.danger.solid data-busy=(self.act.1) { (self.act.0) }
+                    a.button href=(self.leave.1) autofocus data-escape { (self.leave.0) }
+                }
+            }
+        }
+    }
+}
+
 /// A field: its control is what `control` makes of the attributes that tie it to its words.
 pub struct Field<'a> {
     /// Its name in the form, and its id in the page.

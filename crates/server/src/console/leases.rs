@@ -1,5 +1,6 @@
 //! The leases that are open, as they come and go, and how the last ones ended; one is taken back after a question.
 
+use super::form::Question;
 use super::page::{Place, Trouble, Viewer, page};
 use super::text::line;
 use super::words::moment;
@@ -109,8 +110,24 @@ fn what(lease: &LeaseView) -> Markup {
             code { (line(&lease.capability, 64)) } " for " (line(&lease.destination, 80))
             // The agent's own words.
             @if !lease.reason.is_empty() { div.sub { "“" (line(&lease.reason, 160)) "”" } }
+            @if let Some(said) = minted(lease) { div.sub { (said) } }
         }
     }
+}
+
+/// How what a vendor minted for it stands.
+fn minted(lease: &LeaseView) -> Option<Markup> {
+    let until = moment(lease.minted_until?);
+    Some(match lease.minted.as_str() {
+        "asked" => html! { "a value of its own is being minted" },
+        "live" => html! { "a value of its own, minted, until " (until) },
+        "ending" => html! { "its minted value is being revoked" },
+        "revoked" => html! { "its minted value was revoked " (until) },
+        "left" => html! { "nobody can revoke its minted value; it ends by itself " (until) },
+        "failed" => html! { "its vendor minted no value" },
+        "unknown" => html! { "a value may have been minted that nobody has; it ends by itself " (until) },
+        _ => html! { "its minted value ended " (until) },
+    })
 }
 
 fn of_run(lease: &LeaseView) -> Markup {
@@ -189,21 +206,22 @@ async fn ask(by: Viewer<LeasesRevoke>, State(app): State<App>, LeaseIn(lease): L
     let Some(view) = open.into_iter().find(|view| view.lease == lease) else {
         return Ok(Redirect::to("/leases").into_response());
     };
-    let body = html! {
-        div.card.alone {
-            h1 { "Take this lease back?" }
-            p { code { (line(&view.capability, 64)) } " for " (line(&view.destination, 80)) ", of the run " code { (view.run) } }
-            p {
-                @if view.used.is_some() { "What uses it now is ended at once. " }
-                "The run can ask for another one; end the run to stop that."
-            }
-            form.row method="post" action={ "/leases/" (lease) "/revoke" } {
-                button.danger.solid data-busy="Taking back…" { "Take it back" }
-                a.button href="/leases" autofocus data-escape { "Leave it" }
-            }
+    let told = html! {
+        p { code { (line(&view.capability, 64)) } " for " (line(&view.destination, 80)) ", of the run " code { (view.run) } }
+        p {
+            @if view.used.is_some() { "What uses it now is ended at once. " }
+            "The run can ask for another one; end the run to stop that."
         }
     };
-    Ok(page(by.caller(), Place::Leases, "Take a lease back", &body).into_response())
+    let question = Question {
+        asks: "Take this lease back?",
+        told,
+        to: &format!("/leases/{lease}/revoke"),
+        hidden: html! {},
+        act: ("Take it back", "Taking back…"),
+        leave: ("Leave it", "/leases"),
+    };
+    Ok(page(by.caller(), Place::Leases, "Take a lease back", &question.card()).into_response())
 }
 
 async fn revoke(

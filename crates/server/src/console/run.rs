@@ -1,5 +1,6 @@
 //! One run: its transcript, its totals, and its end by a person.
 
+use super::form::Question;
 use super::list::took;
 use super::page::{Place, Trouble, Viewer, page};
 use super::text::{line, plain, shown};
@@ -181,18 +182,19 @@ async fn ask(by: Viewer<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) 
     if view.state.is_over() {
         return Ok(Redirect::to(&format!("/runs/{run}#end")).into_response());
     }
-    let body = html! {
-        div.card.alone {
-            h1 { "Cancel this run?" }
-            blockquote { pre.prose { "\n" (shown(&view.task.chars().take(2_000).collect::<String>())) } }
-            p { "Its box is ended at once, with every process in it. The transcript so far is kept, and what it has changed in a repository becomes its branch." }
-            form.row method="post" {
-                button.danger.solid data-busy="Cancelling…" { "Cancel the run" }
-                a.button href={ "/runs/" (run) } autofocus data-escape { "Let it run" }
-            }
-        }
+    let told = html! {
+        blockquote { pre.prose { "\n" (shown(&view.task.chars().take(2_000).collect::<String>())) } }
+        p { "Its box is ended at once, with every process in it. The transcript so far is kept, and what it has changed in a repository becomes its branch." }
     };
-    Ok(page(by.caller(), Place::Runs, "Cancel a run", &body).into_response())
+    let question = Question {
+        asks: "Cancel this run?",
+        told,
+        to: &format!("/runs/{run}/cancel"),
+        hidden: html! {},
+        act: ("Cancel the run", "Cancelling…"),
+        leave: ("Let it run", &format!("/runs/{run}")),
+    };
+    Ok(page(by.caller(), Place::Runs, "Cancel a run", &question.card()).into_response())
 }
 
 async fn cancel(by: Viewer<RunsCancel>, State(app): State<App>, RunIn(run): RunIn) -> Result<Response, Trouble> {

@@ -1,6 +1,6 @@
 //! The secrets: set from a form, replaced, deleted after a question, never shown.
 
-use super::form::{Field, Wrong};
+use super::form::{Field, Question, Wrong};
 use super::page::{Place, Trouble, Viewer, page};
 use super::text::{line, plain};
 use super::words::moment;
@@ -393,22 +393,22 @@ async fn ask(by: Viewer<SecretsDelete>, State(app): State<App>, query: Asked) ->
         .filter(|model| !named.mine && model.secret.as_deref() == Some(named.name.as_str()))
         .map(|model| model.name)
         .collect();
-    let body = html! {
-        div.card.alone {
-            h1 { "Delete this secret?" }
-            (named.shown())
-            p {
-                "Its value is lost; nobody, you included, can get it back from here."
-                @if !of_it.is_empty() { " The next call of a run that uses the model " strong { (line(&of_it.join(", "), 200)) } " is refused." }
-            }
-            form.row method="post" action="/secrets/delete" {
-                (named.hidden())
-                button.danger.solid data-busy="Deleting…" { "Delete the secret" }
-                a.button href="/secrets" autofocus data-escape { "Keep it" }
-            }
+    let told = html! {
+        (named.shown())
+        p {
+            "Its value is lost; nobody, you included, can get it back from here."
+            @if !of_it.is_empty() { " The next call of a run that uses the model " strong { (line(&of_it.join(", "), 200)) } " is refused." }
         }
     };
-    Ok(page(by.caller(), Place::Secrets, "Delete a secret", &body).into_response())
+    let question = Question {
+        asks: "Delete this secret?",
+        told,
+        to: "/secrets/delete",
+        hidden: named.hidden(),
+        act: ("Delete the secret", "Deleting…"),
+        leave: ("Keep it", "/secrets"),
+    };
+    Ok(page(by.caller(), Place::Secrets, "Delete a secret", &question.card()).into_response())
 }
 
 async fn delete(

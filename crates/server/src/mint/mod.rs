@@ -199,7 +199,7 @@ pub async fn value(app: &App, carried: Carried) -> Result<Result<Given, Refusal>
 /// Asks the vendor, and keeps what it made before it is given.
 ///
 /// # Errors
-/// As of [`value`].
+/// As of [`value()`].
 pub async fn finish(app: &App, ticket: Ticket) -> Result<Result<Given, Refusal>, Fault> {
     let app = app.clone();
     // Its own task: whoever asked may go away, and what was begun is brought to its end.

@@ -228,3 +228,30 @@ async fn who_is_signed_in_is_called_by_the_account_s_name() {
     let cookie = sign_in(&stage).await;
     assert!(get(&stage, &cookie, "/").await.contains("<span class=\"who\">ada</span>"));
 }
+
+#[tokio::test]
+async fn a_key_that_others_are_minted_from_is_set_from_the_form_with_its_vendors_settings_and_wrong_ones_are_marked() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let set = async |kind: &str, minter: &str| {
+        let form =
+            format!("name=capability%2Fcluster&kind={kind}&minter={minter}&whose=workspace&value=canary-bearer-01");
+        post(&stage, &cookie, "/secrets", &form).await
+    };
+    let settings = "base+%3D+%22https%3A%2F%2Fk.example%22%0D%0Anamespace+%3D+%22ci%22%0D%0Aaccount+%3D+%22deployer%22";
+    for (kind, minter) in [
+        ("kubernetes-account", ""),
+        ("kubernetes-account", "no+settings"),
+        ("kubernetes-account", "base+%3D+%22https%3A%2F%2Fk.example%22"),
+        ("custom", settings),
+        ("aws-role", settings),
+    ] {
+        let wrong = set(kind, minter).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "{kind} {minter}");
+        let page = wrong.text();
+        assert!(page.contains("id=\"minter-wrong\"") && !page.contains("canary"), "{page}");
+    }
+    assert_eq!(set("kubernetes-account", settings).await.headers["location"], "/secrets?set=capability/cluster");
+    let page = get(&stage, &cookie, "/secrets").await;
+    assert!(page.contains("minted from") && page.contains("ends by itself") && !page.contains("canary"), "{page}");
+}

@@ -1,7 +1,7 @@
 //! The page of the leases: what is open, live, and taken back after a question.
 
 use crate::sign_in;
-use crate::stage::{Gateway, Stage, agent};
+use crate::stage::{Gateway, Stage, handle_sha256};
 use api::grants::{FromGateway, ToGateway};
 use api::leases::{LeaseAsk, LeaseView, LeaseWord};
 use http::{Method, StatusCode};
@@ -17,24 +17,12 @@ destinations = ["shop.example.org"]
 "#;
 
 async fn leased(stage: &Stage) -> (Gateway, LeaseId) {
-    let put = stage
-        .home(Method::PUT, "/api/secrets/capability/shop", Some(json!({ "value": "shop-token-0123456789" })))
-        .await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
-    stage.model("m", "model-1").await;
-    std::fs::write(stage.dir.path().join("profiles/p.toml"), PROFILE).unwrap();
-    let mut operator = stage.operator(vec![]).await;
-    let mut wish = agent("x");
-    wish.profile = Some("p".into());
-    stage.create(&wish).await;
-    let launch = operator.launch().await;
-    let handle = launch.agent.as_ref().unwrap().handle.clone();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, handle.as_bytes());
-    let handle_sha256 = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    stage.secret("capability/shop", json!({ "value": "shop-token-0123456789" })).await;
+    let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let ask = LeaseAsk {
         run: launch.run.clone(),
-        handle_sha256,
+        handle_sha256: handle_sha256(&launch),
         capability: "shop".into(),
         destination: "shop.example.org".into(),
         reason: "<script>alert(1)</script>".into(),

@@ -58,7 +58,7 @@ async fn pushed(stage: &Stage, proposal: Proposal) -> (Gateway, RunId) {
         others_count: 0,
         onto: None,
     };
-    let GitWord::Granted { grant, .. } = ask("app", GitAct::Push(push)).await else { panic!("no push") };
+    let GitWord::Granted { grant, .. } = ask("app", GitAct::Push(Box::new(push))).await else { panic!("no push") };
     let GitWord::Denied { rule, .. } = ask("", GitAct::Propose(proposal.clone())).await else { panic!("too early") };
     assert_eq!(rule, "propose.nothing");
     let outcome = EgressOutcome { status: 200, ..EgressOutcome::default() };

@@ -255,7 +255,7 @@ async fn so_many_wait_for_a_token_and_whoever_comes_then_is_told_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_of_what_the_profile_has_no_row_of_waits_for_no_connections_token() {
     let stage = Stage::start();
-    let (_operator, launch) = egress::running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let provider = Provider::default();
     let to = provider.behind(&stage).await;
     provider.look(|played| played.turns.extend([Turn::Held]));
@@ -422,7 +422,7 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     const PROFILE: &str = "[[egress.write]]\ncapability = \"connection/x\"\nhost = \"api.example.org\"\n\
         method = \"POST\"\npath = \"/v1/issues\"\n";
     let stage = Stage::start();
-    let (_operator, launch) = egress::running(&stage, PROFILE).await;
+    let (_operator, launch) = stage.running(PROFILE).await;
     let provider = Provider::default();
     {
         let _to = provider.behind(&stage).await;
@@ -510,7 +510,7 @@ async fn a_lease_of_a_connections_token_is_for_the_gateway_alone_and_is_over_wit
     assert!(refused.status.is_client_error(), "{}", refused.text());
     assert!(refused.text().contains("connection/x"), "{}", refused.text());
 
-    let (_operator, launch) = egress::running(&stage, &profile("")).await;
+    let (_operator, launch) = stage.running(&profile("")).await;
     let mut gateway = stage.gateway().await;
     let ask =
         || LeaseAsk { capability: "forge".into(), destination: "api.example.org".into(), ..leases::wish(&launch) };

@@ -1,6 +1,6 @@
 //! What a run was refused, and a person's yes to it: with a gateway and an operator that the tests play.
 
-use crate::stage::{Answer, Gateway, Operator, Stage, agent};
+use crate::stage::{Answer, Gateway, Operator, Stage, agent, sha256};
 use api::denials::{Allowed, Blank, ChangeView, DenialView};
 use api::grants::{EgressWord, FromGateway, ToGateway};
 use api::link::{Down, Launch};
@@ -373,10 +373,6 @@ async fn a_command_has_a_handle_of_its_own_which_is_for_the_rows_of_its_profile_
         runs.push(launch.run);
     }
     assert_ne!(handles[0], handles[1]);
-    let sha256 = |handle: &str| {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, handle.as_bytes());
-        digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>()
-    };
     let mut gateway = stage.gateway().await;
     gateway.say(&FromGateway::AskLaw { id: 1, run: runs[0].clone() }).await;
     let ToGateway::EgressAnswer { answer: EgressWord::Law { version, .. }, .. } = gateway.hear().await else {

@@ -1,6 +1,6 @@
 //! The word on each request to the outside, with a gateway that the tests play.
 
-use crate::stage::{Gateway, Operator, Stage, agent};
+use crate::stage::{Gateway, Stage, agent, handle_sha256};
 use api::grants::{EgressAsk, EgressKind, EgressOutcome, EgressWord, FromGateway, READS_AT_ONCE, ToGateway};
 use api::link::{Down, Launch};
 use http::{Method, StatusCode};
@@ -17,18 +17,6 @@ host = "api.example.org"
 method = "POST"
 path = "/v1/issues"
 "#;
-
-pub async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
-    stage.model("m", "model-1").await;
-    std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
-    let mut operator = stage.operator(vec![]).await;
-    let mut wish = agent("x");
-    wish.profile = Some("p".into());
-    stage.create(&wish).await;
-    let launch = operator.launch().await;
-    operator.begin(&launch, 1).await;
-    (operator, launch)
-}
 
 async fn hear(gateway: &mut Gateway, id: u64) -> EgressWord {
     match gateway.hear().await {
@@ -87,15 +75,9 @@ pub fn write(launch: &Launch, law: u64) -> EgressAsk {
         target: "https://api.example.org/v1/issues".into(),
         host: "api.example.org".into(),
         capability: Some("tracker".into()),
-        handle_sha256: Some(handle(launch)),
+        handle_sha256: Some(handle_sha256(launch)),
         ..read(launch, law)
     }
-}
-
-fn handle(launch: &Launch) -> String {
-    let handle = &launch.agent.as_ref().unwrap().handle;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, handle.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
@@ -107,7 +89,7 @@ pub async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
 async fn a_run_is_judged_by_the_table_of_its_profile_and_nobody_else_is_by_any() {
     let stage = Stage::start();
     let (_operator, launch) =
-        running(&stage, "[egress]\nreads = \"listed\"\n[[egress.read]]\nhost = \"a.example\"\n").await;
+        stage.running("[egress]\nreads = \"listed\"\n[[egress.read]]\nhost = \"a.example\"\n").await;
     let mut gateway = stage.gateway().await;
     let (version, egress) = table(&mut gateway, &launch.run).await;
     assert_ne!(version, 0);
@@ -119,7 +101,7 @@ async fn a_run_is_judged_by_the_table_of_its_profile_and_nobody_else_is_by_any()
 #[tokio::test]
 async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let EgressWord::Granted { grant, credential } = ask(&mut gateway, read(&launch, version)).await else {
@@ -157,7 +139,7 @@ async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
 async fn an_exception_and_a_delegation_stand_in_the_record_of_what_passed_by_them() {
     let stage = Stage::start();
     let profile = "[[egress.internal]]\nhost = \"wiki\"\nport = 8081\naddresses = [\"10.2.3.0/24\"]\n";
-    let (_operator, launch) = running(&stage, profile).await;
+    let (_operator, launch) = stage.running(profile).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let to = |host: &str, port| EgressAsk {
@@ -185,7 +167,7 @@ async fn an_exception_and_a_delegation_stand_in_the_record_of_what_passed_by_the
 #[tokio::test]
 async fn a_request_judged_by_another_table_is_neither_granted_nor_recorded() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     for wrong in [0, version ^ 1] {
@@ -200,7 +182,7 @@ async fn a_request_judged_by_another_table_is_neither_granted_nor_recorded() {
 #[tokio::test]
 async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_nothing_else() {
     let stage = Stage::start();
-    let (mut operator, launch) = running(&stage, PROFILE).await;
+    let (mut operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let good = || write(&launch, version);
@@ -241,7 +223,7 @@ async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_
             "write.no-row",
             EgressAsk { host: "evil.example".into(), ..to(&format!("https://api.example.org/{}", "a".repeat(300))) },
         ),
-        ("handle.other-run", EgressAsk { handle_sha256: Some(handle(&other)), ..good() }),
+        ("handle.other-run", EgressAsk { handle_sha256: Some(handle_sha256(&other)), ..good() }),
         ("handle.unknown", EgressAsk { handle_sha256: Some("0".repeat(64)), ..good() }),
         ("run.unknown", EgressAsk { run: "nobody".parse().unwrap(), ..good() }),
     ];
@@ -256,7 +238,7 @@ async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_
 #[tokio::test]
 async fn a_gateway_that_died_leaves_its_passages_interrupted() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     assert_eq!(rule(ask(&mut gateway, read(&launch, version)).await), "granted");
@@ -279,7 +261,7 @@ async fn a_gateway_that_died_leaves_its_passages_interrupted() {
 #[tokio::test]
 async fn a_refusal_that_a_row_would_lift_is_followed_by_that_row_once() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "[egress]\nreads = \"none\"\n").await;
+    let (_operator, launch) = stage.running("[egress]\nreads = \"none\"\n").await;
     let mut gateway = stage.gateway().await;
     let refused = |rule: &str, method: &str, target: &str| FromGateway::Refused {
         run: launch.run.clone(),
@@ -341,7 +323,7 @@ async fn a_profile_with_a_wrong_table_starts_no_run() {
 #[tokio::test]
 async fn a_host_cannot_say_what_left_or_what_would_allow_it() {
     let stage = Stage::start();
-    let (mut operator, launch) = running(&stage, "").await;
+    let (mut operator, launch) = stage.running("").await;
     let passed = Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 1, interrupted: false };
     let reads = Event::Reads { grant: "g".into(), before: 0, reads: vec![], over: true, unheard: 0 };
     let proposed = Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() };
@@ -382,7 +364,7 @@ fn one(target: &str) -> OneRead {
 #[tokio::test]
 async fn an_allowance_is_recorded_before_it_is_used_and_what_was_made_by_it_once_and_in_order() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 3, ..read(&launch, version) };
@@ -422,7 +404,7 @@ async fn an_allowance_is_recorded_before_it_is_used_and_what_was_made_by_it_once
 #[tokio::test]
 async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 5, ..read(&launch, version) };
@@ -448,7 +430,7 @@ async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() 
 #[tokio::test]
 async fn an_allowance_is_for_reads_alone_and_for_no_more_than_so_many_and_its_denial_is_nobodys() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, &PROFILE.replace("POST", "GET")).await;
+    let (_operator, launch) = stage.running(&PROFILE.replace("POST", "GET")).await;
     let put = stage.home(Method::PUT, "/api/secrets/capability/tracker", Some(json!({ "value": TOKEN }))).await;
     assert_eq!(put.status, StatusCode::OK, "{}", put.text());
     let mut gateway = stage.gateway().await;

@@ -1,6 +1,6 @@
 //! The word on each model call, with a gateway that the tests play.
 
-use crate::stage::{Gateway, KEY, Operator, Stage, agent};
+use crate::stage::{Gateway, KEY, Stage, agent, handle_sha256, sha256};
 use api::grants::{Answer, FromGateway, ModelCall, Place, ToGateway};
 use api::link::Launch;
 use http::Method;
@@ -9,27 +9,10 @@ use model::profile::Sought;
 use model::{Event, GrantId, MicroDollars, Outcome, RunId, Usage};
 use serde_json::json;
 
-pub async fn running(stage: &Stage, profile: &str) -> (Operator, Launch) {
-    stage.model("m", "model-1").await;
-    std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
-    let mut operator = stage.operator(vec![]).await;
-    let mut wish = agent("x");
-    wish.profile = Some("p".into());
-    stage.create(&wish).await;
-    let launch = operator.launch().await;
-    operator.begin(&launch, 1).await;
-    (operator, launch)
-}
-
-fn sha256(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
-}
-
 pub fn call(launch: &Launch) -> ModelCall {
     ModelCall {
         run: launch.run.clone(),
-        handle_sha256: sha256(&launch.agent.as_ref().unwrap().handle),
+        handle_sha256: handle_sha256(launch),
         provider: "m".into(),
         path: "/v1/messages".into(),
         model: "model-1".into(),
@@ -70,7 +53,7 @@ async fn verdicts(stage: &Stage, run: &RunId) -> Vec<Verdict> {
 #[tokio::test]
 async fn a_granted_call_carries_the_key_and_is_settled_at_what_it_used() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let Answer::Granted { grant, upstream, reserved, sought } = ask(&mut gateway, 7, call(&launch)).await else {
         panic!("denied")
@@ -105,7 +88,7 @@ async fn what_is_replaced_in_a_call_is_what_the_run_s_own_profile_said_when_it_w
 #[tokio::test]
 async fn each_wrong_call_is_refused_by_its_own_rule_and_recorded() {
     let stage = Stage::start();
-    let (mut operator, launch) = running(&stage, "").await;
+    let (mut operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     stage.create(&agent("another")).await;
     let other = operator.launch().await;
@@ -138,7 +121,7 @@ async fn each_wrong_call_is_refused_by_its_own_rule_and_recorded() {
 #[tokio::test]
 async fn the_handle_of_an_earlier_attempt_is_dead() {
     let stage = Stage::start();
-    let (operator, first) = running(&stage, "").await;
+    let (operator, first) = stage.running("").await;
     drop(operator);
     let known = api::link::Known { run: first.run.clone(), last_seq: 1, live: false, ended: false, still: false };
     let mut operator = stage.operator(vec![known]).await;
@@ -152,7 +135,7 @@ async fn the_handle_of_an_earlier_attempt_is_dead() {
 async fn sixty_four_calls_at_once_cannot_reserve_more_than_the_budget() {
     let stage = Stage::start();
     // Each call sets 110 micro-dollars aside; 1,000 are nine of them.
-    let (_operator, launch) = running(&stage, "[limits]\ncost-micro-dollars = 1000\n").await;
+    let (_operator, launch) = stage.running("[limits]\ncost-micro-dollars = 1000\n").await;
     let mut gateway = stage.gateway().await;
     for id in 0..64 {
         gateway.say(&FromGateway::Ask { id, call: call(&launch) }).await;
@@ -171,7 +154,7 @@ async fn sixty_four_calls_at_once_cannot_reserve_more_than_the_budget() {
 #[tokio::test]
 async fn counting_tokens_sets_nothing_aside() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "[limits]\ntokens = 150\n").await;
+    let (_operator, launch) = stage.running("[limits]\ntokens = 150\n").await;
     let mut gateway = stage.gateway().await;
     let count = || ModelCall { path: "/v1/messages/count_tokens".into(), max_output_tokens: 0, ..call(&launch) };
     for id in 0..3 {
@@ -185,7 +168,7 @@ async fn counting_tokens_sets_nothing_aside() {
 #[tokio::test]
 async fn a_settled_call_gives_back_what_it_did_not_use() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "[limits]\ntokens = 150\n").await;
+    let (_operator, launch) = stage.running("[limits]\ntokens = 150\n").await;
     let mut gateway = stage.gateway().await;
     let (grant, _) = granted(ask(&mut gateway, 1, call(&launch)).await);
     assert_eq!(rule(ask(&mut gateway, 2, call(&launch)).await), "budget.tokens");
@@ -198,7 +181,7 @@ async fn a_settled_call_gives_back_what_it_did_not_use() {
 #[tokio::test]
 async fn what_a_lost_gateway_left_open_is_settled_at_its_reservation() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     granted(ask(&mut gateway, 1, call(&launch)).await);
     drop(gateway);
@@ -215,7 +198,7 @@ async fn what_a_lost_gateway_left_open_is_settled_at_its_reservation() {
 #[tokio::test]
 async fn what_a_gateway_has_under_way_when_the_connection_is_cut_is_settled_at_what_it_used() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let (grant, _) = granted(ask(&mut gateway, 1, call(&launch)).await);
     drop(gateway);
@@ -232,7 +215,7 @@ async fn what_a_gateway_has_under_way_when_the_connection_is_cut_is_settled_at_w
 #[tokio::test]
 async fn what_the_gateway_refuses_by_itself_is_in_the_transcript() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let verdict = Verdict {
         allowed: false,

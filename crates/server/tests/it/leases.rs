@@ -1,6 +1,6 @@
 //! Leases, with a gateway that the tests play.
 
-use crate::stage::{Answer, Gateway, Operator, Stage, agent, exec};
+use crate::stage::{Answer, Gateway, Operator, Stage, exec, handle_sha256, sha256};
 use api::grants::{EgressAsk, EgressKind, EgressWord, FromGateway, ToGateway};
 use api::leases::{Given, LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, LeaseWord, ValueWord};
 use api::link::{Down, Launch};
@@ -51,36 +51,19 @@ method = "POST"
 path = "/v2"
 "#;
 
-async fn secret(stage: &Stage, name: &str, body: serde_json::Value) {
-    let put = stage.home(Method::PUT, &format!("/api/secrets/{name}"), Some(body)).await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
-}
-
 pub async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
     for name in ["capability/shop", "capability/tracker", "capability/other"] {
-        secret(stage, name, json!({ "value": VALUE })).await;
+        stage.secret(name, json!({ "value": VALUE })).await;
     }
-    stage.model("m", "model-1").await;
-    std::fs::write(stage.dir.path().join("profiles/p.toml"), PROFILE).unwrap();
-    let mut operator = stage.operator(vec![]).await;
-    let mut wish = agent("x");
-    wish.profile = Some("p".into());
-    stage.create(&wish).await;
-    let launch = operator.launch().await;
-    operator.begin(&launch, 1).await;
+    let (operator, launch) = stage.running(PROFILE).await;
     let gateway = stage.gateway().await;
     (operator, launch, gateway)
-}
-
-fn sha256(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub fn wish(launch: &Launch) -> LeaseAsk {
     LeaseAsk {
         run: launch.run.clone(),
-        handle_sha256: sha256(&launch.agent.as_ref().unwrap().handle),
+        handle_sha256: handle_sha256(launch),
         capability: "shop".into(),
         destination: "shop.example.org".into(),
         reason: "to order paper".into(),
@@ -443,8 +426,8 @@ async fn a_command_of_a_proxy_lease_gets_a_handle_of_its_own_that_is_for_this_ca
 #[tokio::test]
 async fn no_box_is_made_for_a_profile_that_would_bring_a_key_into_it_on_either_engine() {
     let stage = Stage::start();
-    secret(&stage, "capability/custom", json!({ "value": VALUE })).await;
-    secret(&stage, "capability/forge", json!({ "value": "forge-key-0123456789abcdef", "kind": "github" })).await;
+    stage.secret("capability/custom", json!({ "value": VALUE })).await;
+    stage.secret("capability/forge", json!({ "value": "forge-key-0123456789abcdef", "kind": "github" })).await;
     let _operator = stage.operator(vec![]).await;
     let capability = |secret: &str, delivery: &str| {
         format!(
@@ -496,7 +479,7 @@ async fn a_key_that_became_a_providers_while_a_run_lived_is_no_longer_given_into
     let stage = Stage::start();
     let (_operator, launch, mut gateway) = running(&stage).await;
     let lease = granted(&mut gateway, wish(&launch)).await.lease;
-    secret(&stage, "capability/shop", json!({ "value": VALUE, "kind": "gitlab" })).await;
+    stage.secret("capability/shop", json!({ "value": VALUE, "kind": "gitlab" })).await;
     assert_eq!(rule(take(&mut gateway, &launch, &lease, curl()).await), "delivery.managed");
     assert_eq!(denied(ask(&mut gateway, wish(&launch)).await), "delivery.managed");
     let gone = stage.home(Method::DELETE, "/api/secrets/capability/shop", None).await;

@@ -39,7 +39,7 @@ async fn carried(gateway: &mut crate::stage::Gateway, call: api::grants::ModelCa
 #[tokio::test]
 async fn a_persons_own_value_is_what_their_runs_get_where_the_key_allows_it_and_each_use_is_noted() {
     let stage = Stage::start();
-    let (_operator, launch) = grants::running(&stage, "").await;
+    let (_operator, launch) = stage.running("").await;
     let mut gateway = stage.gateway().await;
     let call = || grants::call(&launch);
     assert_eq!(list(&stage).await[0].last_used, None);
@@ -68,7 +68,7 @@ async fn a_persons_own_value_is_what_their_runs_get_where_the_key_allows_it_and_
 async fn a_managed_key_goes_into_no_request_to_another_host_than_its_providers() {
     const PROFILE: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
     let stage = Stage::start();
-    let (_operator, launch) = egress::running(&stage, PROFILE).await;
+    let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
     let set = put(&stage, "capability/tracker", json!({ "value": OWN, "kind": "github" })).await;

@@ -149,6 +149,23 @@ impl Stage {
         put.json::<ModelView>();
     }
 
+    /// Sets a secret.
+    pub async fn secret(&self, name: &str, body: Value) {
+        let put = self.home(Method::PUT, &format!("/api/secrets/{name}"), Some(body)).await;
+        assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+    }
+
+    /// An agent's run by a profile of this text, in its first attempt.
+    pub async fn running(&self, profile: &str) -> (Operator, Launch) {
+        self.model("m", "model-1").await;
+        std::fs::write(self.dir.path().join("profiles/p.toml"), profile).unwrap();
+        let mut operator = self.operator(vec![]).await;
+        self.create(&CreateRun { profile: Some("p".into()), ..agent("x") }).await;
+        let launch = operator.launch().await;
+        operator.begin(&launch, 1).await;
+        (operator, launch)
+    }
+
     pub async fn create(&self, wish: &CreateRun) -> RunView {
         let created = self.home(Method::POST, "/api/runs", Some(serde_json::to_value(wish).unwrap())).await;
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.text());
@@ -225,6 +242,17 @@ pub fn agent(task: &str) -> CreateRun {
 pub fn exec(argv: &[&str]) -> CreateRun {
     let argv = argv.iter().map(|s| (*s).to_owned()).collect();
     CreateRun { kind: RunKind::Exec, task: String::new(), repo: None, model: None, profile: None, argv, lease: None }
+}
+
+/// SHA-256, hex.
+pub fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The hash of the handle that an agent's run was given.
+pub fn handle_sha256(launch: &Launch) -> String {
+    sha256(&launch.agent.as_ref().unwrap().handle)
 }
 
 fn request(method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {
