@@ -244,6 +244,15 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     for lease in taken_back {
         out.send(ToGateway::RevokeLease { lease }).await?;
     }
+    // One after the other, as they were said: what is told of an allowance counts by its place in it.
+    let (reads, mut told) = mpsc::channel(AT_ONCE);
+    let teller = (app.clone(), out.clone(), asked.clone());
+    tasks.spawn(async move {
+        let (app, out, asked) = teller;
+        while let Some(message) = told.recv().await {
+            answer(&app, message, &out, &asked).await;
+        }
+    });
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let message = match frame::read::<FromGateway>(&mut from).await {
@@ -255,6 +264,10 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
         // At once, and in nobody's place: those who have all the places may be the ones that wait for it.
         if matches!(message, FromGateway::Probed { .. } | FromGateway::Called { .. } | FromGateway::Walls { .. }) {
             answer(app, message, &out, &asked).await;
+            continue;
+        }
+        if matches!(message, FromGateway::Reads { .. }) {
+            reads.send(message).await?;
             continue;
         }
         let permit = at_once.clone().acquire_owned().await?;

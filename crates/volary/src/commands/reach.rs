@@ -170,6 +170,7 @@ fn lines(
                     .to_owned(),
             ],
         ),
+        ("repositories", repositories(profile)),
         ("capabilities", capabilities(profile)),
         (
             "our agent's tools",
@@ -186,7 +187,7 @@ fn lines(
         ),
         (
             "changes that leave",
-            vec!["one branch volary/<run> in the given repository, imported as the repository's owner; nothing is merged".to_owned()],
+            vec!["one branch volary/<run> in the given repository, imported as the repository's owner, beside what is pushed; nothing is merged".to_owned()],
         ),
         (
             "limits",
@@ -200,6 +201,38 @@ fn lines(
         ("not enforced here, and why", not),
     ]);
     Ok(all)
+}
+
+/// What a run may read and push by git's own protocol.
+fn repositories(profile: &Profile) -> Vec<String> {
+    let own = "a run on a repository of this host: its branches and tags are read, and its own branch pr/<who>/<time> is pushed there, \
+               by the repository's owner";
+    let row = |row: &model::Repository| {
+        let beside = |names: &[String], what| match names {
+            [] => String::new(),
+            names => format!(", {what} {}", names.join(", ")),
+        };
+        let pushed = match &row.secret {
+            None => "nothing is pushed".to_owned(),
+            Some(secret) => format!(
+                "pushed: its own branch pr/<who>/<time>{}{}, with {secret}, which the gateway puts in; each push is a lease, held until \
+                 it is listed{}",
+                beside(&row.branches, "the branches"),
+                beside(&row.tags, "the new tags"),
+                if row.pipelines_without_secrets { "" } else { "; none that changes pipeline files" },
+            ),
+        };
+        let authors = match row.authors {
+            model::Authors::Person => "",
+            model::Authors::Any => "; commits of any author",
+        };
+        let proposals = match row.proposals {
+            model::Proposals::Person => "",
+            model::Proposals::Agent => "; its agent's proposals are opened at once",
+        };
+        format!("{} ({}): read whole; {pushed}{authors}{proposals}", row.id, row.url)
+    };
+    profile.repository.iter().map(row).chain([own.to_owned()]).collect()
 }
 
 /// What a run may use without having it, and the variables that its commands find.
