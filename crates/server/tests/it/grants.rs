@@ -79,7 +79,7 @@ async fn a_granted_call_carries_the_key_and_is_settled_at_what_it_used() {
 #[tokio::test]
 async fn what_is_replaced_in_a_call_is_what_the_run_s_own_profile_said_when_it_was_accepted() {
     let stage = Stage::start();
-    let (_operator, launch) = running(&stage, "[scrub]\nmodel = \"values\"\n").await;
+    let (_operator, launch) = stage.running("[scrub]\nmodel = \"values\"\n").await;
     let mut gateway = stage.gateway().await;
     let Answer::Granted { sought, .. } = ask(&mut gateway, 1, call(&launch)).await else { panic!("denied") };
     assert_eq!(sought, Sought::Values);

@@ -1,6 +1,6 @@
 //! The word on pulling a registry's image, with a gateway that the tests play.
 
-use crate::egress::{rule, running, verdicts};
+use crate::egress::{rule, verdicts};
 use crate::stage::{Gateway, Stage};
 use api::grants::{EgressWord, FromGateway, ImageAsk, ToGateway};
 use http::{Method, StatusCode};
@@ -26,7 +26,7 @@ async fn ask(gateway: &mut Gateway, run: &RunId, image: &str) -> EgressWord {
 async fn the_image_of_a_runs_own_profile_is_granted_and_recorded_before_it_is_pulled_and_no_other_is() {
     let stage = Stage::start();
     let own = image("registry.corp:5000");
-    let (_operator, launch) = running(&stage, &format!("image = \"{own}\"\n")).await;
+    let (_operator, launch) = stage.running(&format!("image = \"{own}\"\n")).await;
     let mut gateway = stage.gateway().await;
     let EgressWord::Granted { grant, credential: None } = ask(&mut gateway, &launch.run, &own).await else {
         panic!("denied")
@@ -54,7 +54,7 @@ async fn the_image_of_a_runs_own_profile_is_granted_and_recorded_before_it_is_pu
 async fn an_image_that_dockers_engine_pulls_is_not_pulled_by_the_gateway() {
     let stage = Stage::start();
     let own = image("registry.corp");
-    let (_operator, launch) = running(&stage, &format!("engine = \"docker\"\nimage = \"{own}\"\n")).await;
+    let (_operator, launch) = stage.running(&format!("engine = \"docker\"\nimage = \"{own}\"\n")).await;
     let mut gateway = stage.gateway().await;
     assert_eq!(rule(ask(&mut gateway, &launch.run, &own).await), "image.not-named");
 }
@@ -63,7 +63,7 @@ async fn an_image_that_dockers_engine_pulls_is_not_pulled_by_the_gateway() {
 async fn a_registrys_password_comes_with_the_grant_for_its_own_images_and_stands_in_no_record() {
     let stage = Stage::start();
     let own = image("registry.corp:5000");
-    let (_operator, launch) = running(&stage, &format!("image = \"{own}\"\n")).await;
+    let (_operator, launch) = stage.running(&format!("image = \"{own}\"\n")).await;
     let mut gateway = stage.gateway().await;
     for host in ["other.corp", "registry.corp", "registry.corp:5000"] {
         let path = format!("/api/secrets/registry/{host}");
