@@ -4,7 +4,7 @@
 //! only where the handle says that it is in the group ([`Process::end_member`]).
 //!
 //! A box's group lies in the installation's own, or, for one of Docker's where systemd keeps the groups, in the
-//! installation's slice ([`slice`]). Both are looked at always: which one it is says the kernel ([`of`]).
+//! installation's slice ([`mod@slice`]). Both are looked at always: which one it is says the kernel ([`of`]).
 
 use crate::doctor::{Cgroups, cgroups};
 use crate::harden::HardenedSpec;
