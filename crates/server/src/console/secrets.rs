@@ -185,15 +185,19 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
                     }
                 }
             }))
-            (field("minter", "Settings of its vendor", html! {
-                "Of a key that others are minted from alone, one to a line, as in TOML. " code { "github-app" } ": " code { "app = \"ID\"" } ", "
-                code { "installation = NUMBER" } ", " code { "permissions = { issues = \"write\" }" } ". " code { "aws-role" } ": "
-                code { "access-key" } ", " code { "role" } ", " code { "region" } ", " code { "policy" } ". " code { "kubernetes-account" } ": "
-                code { "base" } ", " code { "namespace" } ", " code { "account" } ", " code { "audiences" } "."
-            }).with(|ties| html! {
-                textarea #minter name="minter" rows="3" maxlength="4096" spellcheck="false" autocapitalize="none" autofocus[ties.focus]
-                    aria-describedby=(ties.described) aria-invalid=[ties.invalid] { (plain(&was.minter)) }
-            }))
+            // Few keys have any; who chose a kind that does, or wrote some, sees them.
+            details.fold open[!was.minter.is_empty() || Minter::of(&was.kind).is_some()] {
+                summary { "A key that others are minted from" }
+                (field("minter", "Settings of its vendor", html! {
+                    "Of a key that others are minted from alone, one to a line, as in TOML. " code { "github-app" } ": " code { "app = \"ID\"" } ", "
+                    code { "installation = NUMBER" } ", " code { "permissions = { issues = \"write\" }" } ". " code { "aws-role" } ": "
+                    code { "access-key" } ", " code { "role" } ", " code { "region" } ", " code { "policy" } ". " code { "kubernetes-account" } ": "
+                    code { "base" } ", " code { "namespace" } ", " code { "account" } ", " code { "audiences" } "."
+                }).with(|ties| html! {
+                    textarea #minter name="minter" rows="3" maxlength="4096" spellcheck="false" autocapitalize="none" autofocus[ties.focus]
+                        aria-describedby=(ties.described) aria-invalid=[ties.invalid] { (plain(&was.minter)) }
+                }))
+            }
             (field("whose", "Whose", html! { "Your own is what your runs get, where the key allows it." }).with(|ties| html! {
                 select #whose name="whose" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
                     option value="workspace" { "the workspace's" }
