@@ -346,11 +346,13 @@ async fn carry(
     }))
 }
 
-/// A repository as a lease's destination: `HOST/OWNER/NAME`.
+/// A repository as a lease's destination: `HOST[:PORT]/OWNER/NAME`.
 #[must_use]
 pub fn destination(repository: &Repository) -> String {
     let place = Place::of(&repository.url).ok();
-    place.map_or_else(String::new, |place| format!("{}/{}", place.host, place.path.trim_matches('/')))
+    place.map_or_else(String::new, |place| {
+        format!("{}/{}", mint::at(&place.host, place.port), place.path.trim_matches('/'))
+    })
 }
 
 async fn judge(
@@ -396,8 +398,8 @@ async fn judge(
     if let Some(no) = no {
         return Ok(Err(no));
     }
-    let host = Place::of(&repository.url).map(|place| place.host).unwrap_or_default();
-    let secret = match opener(tx, &repository, &row.person, &host, at).await? {
+    let (host, port) = Place::of(&repository.url).map(|place| (place.host, place.port)).unwrap_or_default();
+    let secret = match opener(tx, &repository, &row.person, (&host, port), at).await? {
         Ok(secret) => secret,
         Err(no) => return Ok(Err(no)),
     };
@@ -432,8 +434,8 @@ async fn lease(
     }
 }
 
-/// What opens a repository for a person, at `host`: their own value or the workspace's, or a connection's token. None for
-/// what everybody may read.
+/// What opens a repository for a person, at this port of `host`: their own value or the workspace's, or a connection's token.
+/// None for what everybody may read.
 ///
 /// # Errors
 /// The store's.
@@ -441,7 +443,7 @@ pub async fn opener(
     tx: &mut Tx,
     repository: &Repository,
     person: &str,
-    host: &str,
+    (host, port): (&str, u16),
     at: Moment,
 ) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
     let Some(name) = &repository.secret else { return Ok(Ok(None)) };
@@ -453,7 +455,7 @@ pub async fn opener(
             format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
         return Ok(Err(Refusal::new("secret.missing", why)));
     };
-    Ok(secrets::belongs(&secret, host).map(|()| Some(secret)))
+    Ok(secrets::belongs(&secret, host, port).map(|()| Some(secret)))
 }
 
 /// Refreshes what opens a repository, where that is a connection's token that is over. That it cannot be is said, and

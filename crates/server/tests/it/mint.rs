@@ -1,6 +1,6 @@
 //! What vendors mint for leases, with a gateway and vendors that the tests play, and kills at each step.
 
-use crate::stage::{Gateway, Operator, Stage, soon};
+use crate::stage::{Gateway, Operator, Stage, agent, soon};
 use crate::{egress, leases};
 use api::git::{GitAct, GitAsk, GitWord};
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
@@ -107,19 +107,29 @@ async fn answer(gateway: &mut Gateway, id: u64, status: u16, body: String) {
     gateway.say(&FromGateway::Called { id, word: CallWord::Answered { status, headers: Vec::new(), body } }).await;
 }
 
+/// So many seconds from now, as vendors write it.
+fn ends(seconds: i64) -> String {
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).unwrap().to_string()
+}
+
+/// When every token of the app ends: an hour from the first of them.
+static END: LazyLock<String> = LazyLock::new(|| ends(3_600));
+
 fn token(token: &str, repository: &str, permissions: &Value) -> String {
     json!({
-        "token": token, "expires_at": "2099-07-11T22:14:10Z", "permissions": permissions,
+        "token": token, "expires_at": *END, "permissions": permissions,
         "repository_selection": "selected", "repositories": [{ "id": 1, "full_name": repository }],
     })
     .to_string()
 }
 
 fn session() -> String {
-    "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>\
+    let end = ends(900);
+    format!(
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>\
      <SecretAccessKey>canary/key+0123456789</SecretAccessKey><SessionToken>canary/session+0123456789</SessionToken>\
-     <Expiration>2099-07-11T22:14:10Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
-        .to_owned()
+     <Expiration>{end}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
 }
 
 fn body(call: &PlatformCall) -> Value {
@@ -356,7 +366,7 @@ async fn a_write_carries_a_minted_token_for_what_its_path_is_about_and_another_p
     let (id, call) = heard(&mut gateway).await;
     assert_eq!(call.url, "https://k.example.org/api/v1/namespaces/ci/serviceaccounts/deployer/token");
     assert_eq!(call.credential.as_ref().unwrap().value.0.expose(), BEARER);
-    let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": "2099-07-11T22:14:10Z" } });
+    let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": ends(600) } });
     answer(&mut gateway, id, 201, said.to_string()).await;
     let EgressWord::Granted { credential: Some(credential), .. } = hears(&mut gateway).await else { panic!("no word") };
     assert_eq!(credential.value.0.expose(), "canary-account-token");
@@ -387,6 +397,79 @@ async fn what_a_vendor_refuses_or_makes_too_wide_is_not_given_and_the_wider_one_
     answer(&mut gateway, id, 204, String::new()).await;
     minted(&stage, "revoked").await;
     nothing_leaked(&stage, &launch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_lives_longer_than_was_asked_for_is_not_given_and_is_ended_or_said_to_be_left() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (law, _) = egress::table(&mut gateway, &launch.run).await;
+    let ask = EgressAsk {
+        capability: Some("cluster".into()),
+        host: "k.example.org".into(),
+        target: "https://k.example.org/apis/apps".into(),
+        ..egress::write(&launch, law)
+    };
+    for end in [ends(365 * 86_400), ends(-60)] {
+        gateway.say(&FromGateway::AskEgress { id: 2, ask: ask.clone() }).await;
+        let (id, _) = heard(&mut gateway).await;
+        let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": end } });
+        answer(&mut gateway, id, 201, said.to_string()).await;
+        loop {
+            match gateway.hear().await {
+                ToGateway::EgressAnswer { id: 2, answer } => break assert_eq!(egress::rule(answer), "mint.wider"),
+                ToGateway::RevokeLease { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(minted(&stage, "left").await.state, "completed", "{end}");
+    }
+    assert_eq!(evidence(&stage).await.matches("mint.left").count(), 2);
+
+    git(&mut gateway, &launch, GitAct::Fetch).await;
+    let (id, _) = heard(&mut gateway).await;
+    let long = token(TOKEN, "acme/shop", &json!({ "contents": "read" })).replace(&*END, &ends(86_400));
+    answer(&mut gateway, id, 201, long).await;
+    let (mut denied, mut told) = (false, false);
+    while !(denied && told) {
+        match gateway.hear().await {
+            ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => {
+                assert_eq!(rule, "mint.wider");
+                denied = true;
+            }
+            ToGateway::Call { id, call } => {
+                assert_eq!(
+                    (call.purpose, call.credential.unwrap().value.0.expose().as_str()),
+                    (Purpose::Revoke, TOKEN)
+                );
+                answer(&mut gateway, id, 204, String::new()).await;
+                told = true;
+            }
+            ToGateway::RevokeLease { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    minted(&stage, "revoked").await;
+    nothing_leaked(&stage, &launch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_minted_for_a_host_goes_to_no_other_port_of_it() {
+    let stage = Stage::start();
+    let (_operator, _launch, _gateway) = running(&stage).await;
+    let row = |capability: &str, host: &str| {
+        format!(
+            "[[egress.write]]\ncapability = \"{capability}\"\nhost = \"{host}\"\nport = 8443\nmethod = \"POST\"\npath = \"/\"\n"
+        )
+    };
+    let repository = "[[repository]]\nid = \"shop\"\nurl = \"https://github.com:8443/acme/shop.git\"\nsecret = \"capability/acme\"\n";
+    for profile in [row("cluster", "k.example.org"), row("acme", "api.github.com"), repository.to_owned()] {
+        std::fs::write(stage.dir.path().join("profiles/other.toml"), &profile).unwrap();
+        let mut wish = agent("x");
+        wish.profile = Some("other".into());
+        let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await;
+        assert_eq!(refused.code(), "secret.other-host", "{profile}: {}", refused.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -441,7 +524,13 @@ async fn when_the_gateway_goes_away_with_the_question_it_is_said_at_once_and_the
     git(&mut gateway, &launch, GitAct::Fetch).await;
     heard(&mut gateway).await;
     drop(gateway);
-    assert_eq!(minted(&stage, "unknown").await.state, "completed");
+    // What is known of the value is kept first, and then that its lease is over.
+    let over = async {
+        while minted(&stage, "unknown").await.state != "completed" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of its lease", over).await;
     let mut gateway = stage.gateway().await;
     fetched(&mut gateway, &launch).await;
 }
@@ -497,7 +586,8 @@ async fn a_value_that_cannot_be_revoked_is_given_up_after_bounded_tries_and_its_
     stage.again();
     let _gateway = stage.gateway().await;
     let left = minted(&stage, "left").await;
-    assert_eq!(left.minted_until, Some(Moment(4_087_491_250_000)), "the vendor's own word");
+    let said: jiff::Timestamp = END.parse().unwrap();
+    assert_eq!(left.minted_until, Some(Moment(said.as_millisecond())), "the vendor's own word");
     assert!(evidence(&stage).await.contains("It could not be revoked."));
 }
 
