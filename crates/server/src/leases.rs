@@ -22,7 +22,7 @@ use model::event::{Exit, Verdict};
 use model::run::RunKind;
 use model::{Event, LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
-pub use push::{push_begins, push_used};
+pub use push::{push_begins, push_refused, push_used};
 use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::leases::{LeaseRow, MintRow};
