@@ -1,12 +1,12 @@
 //! What vendors mint for leases, with a gateway and vendors that the tests play, and kills at each step.
 
-use crate::stage::{Gateway, Operator, Stage, agent, soon};
+use crate::stage::{Gateway, Operator, Stage, agent, exec, soon};
 use crate::{egress, leases};
 use api::git::{GitAct, GitAsk, GitPush, GitWord};
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
 use api::http::SecretView;
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, ValueWord};
-use api::link::Launch;
+use api::link::{Down, Launch};
 use api::platform::{CallWord, CredentialForm, Method as Asked, PlatformCall, Purpose};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -538,6 +538,39 @@ async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_ref
     let ended: Vec<String> = pushes(&stage).await.into_iter().map(|lease| lease.state).collect();
     assert_eq!(ended, ["revoked", "revoked"]);
     assert_eq!(evidence(&stage).await.matches("lease.carried").count(), most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_a_lease_is_launched_again_without_the_one_that_its_fetch_was_carried_by() {
+    let stage = Stage::start();
+    let (operator, _launch, mut gateway) = running(&stage).await;
+    drop(operator);
+    let mut wish = exec(&["git", "fetch"]);
+    wish.profile = Some("p".into());
+    let run = stage.create(&wish).await.run;
+    let launched = async |stage: &Stage| {
+        let mut operator = stage.operator(vec![]).await;
+        loop {
+            match operator.hear().await {
+                Down::Launch(launch) if launch.run == run => return (operator, *launch),
+                // Of the agent's run.
+                _ => {}
+            }
+        }
+    };
+    let (operator, launch) = launched(&stage).await;
+    assert_eq!((launch.attempt, &launch.lease), (1, &None));
+    let shown = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch.handle.as_ref().unwrap().as_bytes());
+    let handle_sha256 = shown.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let ask = GitAsk { run: run.clone(), handle_sha256, repository: "shop".into(), act: GitAct::Fetch };
+    gateway.say(&FromGateway::AskGit { id: 9, ask }).await;
+    let (id, _) = heard(&mut gateway).await;
+    answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "contents": "read" }))).await;
+    assert_eq!(credential(git_word(&mut gateway).await), TOKEN);
+    assert_eq!(minted(&stage, "live").await.run, run);
+    drop(operator);
+    let (_operator, again) = launched(&stage).await;
+    assert_eq!((again.run, again.lease), (run.clone(), None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
