@@ -132,8 +132,8 @@ async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result
                 if let Err(no) = leases::stored(tx, &capabilities, &person).await? {
                     return Ok(Err(no));
                 }
-                for (name, host) in &rows {
-                    if let Err(no) = fits(tx, name, &person, host).await? {
+                for (name, host, port) in &rows {
+                    if let Err(no) = fits(tx, name, &person, (host, *port)).await? {
                         return Ok(Err(no));
                     }
                 }
@@ -144,27 +144,33 @@ async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result
         .map_err(|e: StoreError| Fault::from(e))
 }
 
-/// The secrets that a profile's rows send somewhere, by name, and the hosts that they are sent to.
-fn goes_to(profile: &Profile) -> Vec<(String, String)> {
+/// The secrets that a profile's rows send somewhere, by name, and the hosts and ports that they are sent to.
+fn goes_to(profile: &Profile) -> Vec<(String, String, u16)> {
     let repositories = profile.repository.iter().filter_map(|row| {
         let place = policy::git::Place::of(&row.url).ok()?;
-        Some((row.secret.clone()?, place.host))
+        Some((row.secret.clone()?, place.host, place.port))
     });
     let writes = profile.egress.write.iter().filter_map(|row| {
         let host = policy::egress::Name::parse(&row.host).ok()?;
-        Some((secret_of(&profile.capability, &row.capability), host.as_str().to_owned()))
+        let port = row.port.unwrap_or(443);
+        Some((secret_of(&profile.capability, &row.capability), host.as_str().to_owned(), port))
     });
     repositories.chain(writes).collect()
 }
 
-/// Whether a secret, as it is stored now for a person's runs, may go to `host`. One that is not there is not judged: that is
-/// said when it is used.
-async fn fits(tx: &mut Tx, name: &str, person: &str, host: &str) -> Result<Result<(), Refusal>, StoreError> {
+/// Whether a secret, as it is stored now for a person's runs, may go to this port of `host`. One that is not there is not judged:
+/// that is said when it is used.
+async fn fits(
+    tx: &mut Tx,
+    name: &str,
+    person: &str,
+    (host, port): (&str, u16),
+) -> Result<Result<(), Refusal>, StoreError> {
     if let Some(connection) = connections::named(name) {
         return connections::fits(tx, connection, host).await;
     }
     Ok(match tx.secret_for(name, person).await? {
-        Some(secret) => crate::secrets::belongs(&secret, host),
+        Some(secret) => crate::secrets::belongs(&secret, host, port),
         None => Ok(()),
     })
 }

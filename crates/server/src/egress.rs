@@ -241,11 +241,11 @@ async fn carry(
     who: &str,
     at: Moment,
 ) -> Result<Result<(), Refusal>, Fault> {
-    let Some((secret, host, _)) = granted.credential.as_ref().filter(|(secret, ..)| mint::mints(secret)) else {
+    let Some((secret, host, port)) = granted.credential.as_ref().filter(|(secret, ..)| mint::mints(secret)) else {
         return Ok(Ok(()));
     };
     let path = target::absolute(&ask.target).map(|url| url.path.to_owned()).unwrap_or_default();
-    let plan = mint::of_request(secret, host, &path)
+    let plan = mint::of_request(secret, (host, *port), &path)
         .and_then(|destination| mint::Plan::of(secret.clone(), &destination, mint::Access::Tool));
     let plan = match plan {
         Ok(plan) => plan,
@@ -333,7 +333,7 @@ async fn credential(
         return connections::current_at(tx, connection, &ask.host, at).await;
     }
     match tx.secret_for(&name, &row.person).await? {
-        Some(secret) => Ok(secrets::belongs(&secret, &ask.host).map(|()| secret)),
+        Some(secret) => Ok(secrets::belongs(&secret, &ask.host, ask.port).map(|()| secret)),
         None => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }

@@ -162,7 +162,7 @@ pub async fn open(app: &App, who: &str, run: &RunId, said: Words) -> Result<Pull
         }
     }
     let api = Api::of(&repository)?;
-    let credential = credential(app, &row, &repository, &api.host).await?;
+    let credential = credential(app, &row, &repository, (&api.host, api.port)).await?;
     let opened = propose(app, who, &row, (repository, &commit, branch, said), &api, &credential).await;
     if let Some(lease) = &credential.lease {
         let outcome = if opened.is_ok() { LeaseEnd::Completed } else { LeaseEnd::Failed };
@@ -225,7 +225,12 @@ fn strange(why: &str) -> Fault {
 
 /// The person's own secret, or a connection that they signed in to; the workspace's, or one that somebody else signed in
 /// to, where the row allows an app's identity.
-async fn credential(app: &App, row: &RunRow, repository: &Repository, host: &str) -> Result<Credential, Fault> {
+async fn credential(
+    app: &App,
+    row: &RunRow,
+    repository: &Repository,
+    (host, port): (&str, u16),
+) -> Result<Credential, Fault> {
     git::freshen(app, repository).await;
     let name = repository.secret.clone().unwrap_or_default();
     let (of, person, at, to) = (repository.clone(), row.person.clone(), now(), host.to_owned());
@@ -233,7 +238,7 @@ async fn credential(app: &App, row: &RunRow, repository: &Repository, host: &str
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let found = git::opener(tx, &of, &person, &to, at).await?;
+                let found = git::opener(tx, &of, &person, (&to, port), at).await?;
                 let connection = of.secret.as_deref().and_then(connections::named);
                 let own = match (connection, &found) {
                     (Some(name), _) => tx.connection(name).await?.is_some_and(|row| row.signed_in_by == person),

@@ -11,10 +11,11 @@ use crate::fault::Fault;
 use crate::{connections, grants, leases, mint, now, proposals, random, record, runs, secrets};
 use api::git::{GitAct, GitAsk, GitCredential, GitPush, GitWord, Leased};
 use api::grants::{EgressOutcome, WireSecret};
+use api::leases::LeaseEnd;
 use model::capability::Kind;
 use model::event::Verdict;
 use model::run::RunKind;
-use model::{Author, Authors, Event, Moment, Repository, RunId};
+use model::{Author, Authors, Event, LeaseId, Moment, Repository, RunId};
 use policy::Refusal;
 use policy::git::{Place, Update, authors};
 use serde::Deserialize;
@@ -237,16 +238,20 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
             Box::pin(async move {
                 let mut row = tx.run(&ask.run).await?;
                 let mut word = judge(tx, &ask, row.as_ref(), &before, at).await?;
-                if let (Ok(granted), Some(row)) = (&mut word, &row)
-                    && let Err(no) = carry(tx, &ours, granted, &ask, &row.person, at).await?
-                {
-                    word = Err(no);
-                }
                 if let (Ok(granted), Some(row)) = (&mut word, &row) {
                     match lease(tx, &ask, &granted.repository, granted.secret.as_ref(), at).await? {
                         Ok(lease) => granted.leased = lease.map(|lease| (lease, author_of(row))),
                         Err(no) => word = Err(no),
                     }
+                }
+                // Last: that a vendor is asked stands on record, and nothing refuses it after that.
+                if let (Ok(granted), Some(row)) = (&mut word, &row)
+                    && let Err(no) = carry(tx, &ours, granted, &ask, &row.person, at).await?
+                {
+                    if let Some(lease) = lease_of(&ask, granted) {
+                        leases::push_refused(tx, lease, at).await?;
+                    }
+                    word = Err(no);
                 }
                 if let Ok(granted) = &word {
                     tx.reserve(&granted.grant, at).await?;
@@ -287,7 +292,6 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
         Ok(granted) => granted,
         Err(no) => return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why }),
     };
-    let broken = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
     let credential = match (secret, carried) {
         (None, _) => None,
         (Some(row), Some(carried)) => match mint::value(app, carried).await {
@@ -297,11 +301,11 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
                 Some(GitCredential { user, value, secret: row.name, until })
             }
             Ok(Err(no)) => {
-                crate::egress::settle(app, &grant.id, broken).await?;
+                broke_off(app, &grant, leased.as_ref()).await?;
                 return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why });
             }
             Err(fault) => {
-                crate::egress::settle(app, &grant.id, broken).await?;
+                broke_off(app, &grant, leased.as_ref()).await?;
                 return Err(fault);
             }
         },
@@ -311,14 +315,32 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
                 Some(GitCredential { user, value: WireSecret(value), secret: row.name, until: None })
             }
             Err(e) => {
-                // The word was yes and recorded; nothing will leave.
-                crate::egress::settle(app, &grant.id, broken).await?;
+                broke_off(app, &grant, leased.as_ref()).await?;
                 return Err(Fault::ours("open the repository's secret", &e));
             }
         },
     };
     let leased = leased.map(|(lease, author)| Leased { lease: lease.id, expires: lease.expires, author });
     Ok(GitWord::Granted { grant: grant.id, repository: Box::new(repository), credential, base, leased })
+}
+
+/// The word was yes and recorded, and nothing will leave: the passage is settled, and a push that began is over. Nobody else
+/// ends its lease: the gateway is not told which it was.
+async fn broke_off(app: &App, grant: &GrantRow, leased: Option<&(LeaseRow, Author)>) -> Result<(), Fault> {
+    let broken = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
+    crate::egress::settle(app, &grant.id, broken).await?;
+    match leased {
+        Some((lease, _)) => leases::ended(app, &lease.id, LeaseEnd::Broken).await,
+        None => Ok(()),
+    }
+}
+
+/// The lease of the push that this question is about, once it was granted or used in the same act.
+fn lease_of<'l>(ask: &'l GitAsk, granted: &'l Granted) -> Option<&'l LeaseId> {
+    match &ask.act {
+        GitAct::Push(push) => Some(&push.lease),
+        _ => granted.leased.as_ref().map(|(lease, _)| &lease.id),
+    }
 }
 
 /// Has a lease carry what is minted of the repository's secret, where that is a key of which others are: for this one
@@ -346,11 +368,13 @@ async fn carry(
     }))
 }
 
-/// A repository as a lease's destination: `HOST/OWNER/NAME`.
+/// A repository as a lease's destination: `HOST[:PORT]/OWNER/NAME`.
 #[must_use]
 pub fn destination(repository: &Repository) -> String {
     let place = Place::of(&repository.url).ok();
-    place.map_or_else(String::new, |place| format!("{}/{}", place.host, place.path.trim_matches('/')))
+    place.map_or_else(String::new, |place| {
+        format!("{}/{}", mint::at(&place.host, place.port), place.path.trim_matches('/'))
+    })
 }
 
 async fn judge(
@@ -396,8 +420,8 @@ async fn judge(
     if let Some(no) = no {
         return Ok(Err(no));
     }
-    let host = Place::of(&repository.url).map(|place| place.host).unwrap_or_default();
-    let secret = match opener(tx, &repository, &row.person, &host, at).await? {
+    let (host, port) = Place::of(&repository.url).map(|place| (place.host, place.port)).unwrap_or_default();
+    let secret = match opener(tx, &repository, &row.person, (&host, port), at).await? {
         Ok(secret) => secret,
         Err(no) => return Ok(Err(no)),
     };
@@ -432,8 +456,8 @@ async fn lease(
     }
 }
 
-/// What opens a repository for a person, at `host`: their own value or the workspace's, or a connection's token. None for
-/// what everybody may read.
+/// What opens a repository for a person, at this port of `host`: their own value or the workspace's, or a connection's token.
+/// None for what everybody may read.
 ///
 /// # Errors
 /// The store's.
@@ -441,7 +465,7 @@ pub async fn opener(
     tx: &mut Tx,
     repository: &Repository,
     person: &str,
-    host: &str,
+    (host, port): (&str, u16),
     at: Moment,
 ) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
     let Some(name) = &repository.secret else { return Ok(Ok(None)) };
@@ -453,7 +477,7 @@ pub async fn opener(
             format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
         return Ok(Err(Refusal::new("secret.missing", why)));
     };
-    Ok(secrets::belongs(&secret, host).map(|()| Some(secret)))
+    Ok(secrets::belongs(&secret, host, port).map(|()| Some(secret)))
 }
 
 /// Refreshes what opens a repository, where that is a connection's token that is over. That it cannot be is said, and

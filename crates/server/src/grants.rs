@@ -144,10 +144,13 @@ async fn judge(
         Some(name) => {
             let usual = *name == usual_secret(&call.provider);
             match if usual { standing.secret.take() } else { tx.secret_for(name, &row.person).await? } {
-                Some(secret) => match models::host(&model).map_or(Ok(()), |host| secrets::belongs(&secret, &host)) {
-                    Ok(()) => Some(secret),
-                    Err(no) => return Ok(Err(no)),
-                },
+                Some(secret) => {
+                    let to = models::host(&model);
+                    match to.map_or(Ok(()), |(host, port)| secrets::belongs(&secret, &host, port)) {
+                        Ok(()) => Some(secret),
+                        Err(no) => return Ok(Err(no)),
+                    }
+                }
                 None => {
                     refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator.")
                 }

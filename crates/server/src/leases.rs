@@ -22,7 +22,7 @@ use model::event::{Exit, Verdict};
 use model::run::RunKind;
 use model::{Event, LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
-pub use push::{push_begins, push_used};
+pub use push::{push_begins, push_refused, push_used};
 use serde_json::{Map, Value, json};
 use store::chain::By;
 use store::leases::{LeaseRow, MintRow};
@@ -44,45 +44,64 @@ pub async fn ask(app: &App, mut ask: LeaseAsk) -> Result<LeaseWord, Fault> {
         // That its token cannot be fresh is said, and recorded, with the word.
         drop(connections::refresh::ready(app, &connection).await);
     }
-    let at = now();
-    let run = ask.run.clone();
-    let scrubber = app.scrubber();
-    // Before anything is cut from it: what is said of the question repeats it, and goes on record.
-    for text in [&mut ask.capability, &mut ask.destination, &mut ask.reason] {
-        *text = scrubber.scrub_str(text).into_owned();
-    }
-    let (word, last) = app
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let mut row = tx.run(&ask.run).await?;
-                let word = judge::ask(tx, &ask, row.as_ref(), at).await?;
-                let lease = asked(&ask, &word, at);
-                tx.add_lease(&lease)?;
-                let also = record::fields(json!({
-                    "lease": lease.id, "capability": lease.capability, "destination": lease.destination,
-                    "reason": lease.reason, "secret": lease.secret, "expires": lease.expires,
-                }));
-                let said = word.as_ref().map(|_| ("lease.granted", granted_why(&lease))).map_err(Clone::clone);
-                let verdict = verdict("LEASE", &lease, said);
-                let last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, also).await?;
-                let given = word.map(|granted| Given {
-                    lease: lease.id,
-                    expires: lease.expires,
-                    delivery: lease.delivery,
-                    executables: granted.executables,
-                });
-                Ok::<_, StoreError>((given, last))
-            })
-        })
-        .await?;
+    let (at, run) = (now(), ask.run.clone());
+    scrub(app, &mut ask);
+    let act = app.store.write(move |tx| Box::pin(async move { ask_in(tx, &ask, random::lease_id(), at).await }));
+    let (word, last) = act.await.map_err(|e: StoreError| Fault::from(e))?;
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    Ok(match word {
-        Ok(given) => LeaseWord::Granted(given),
+    Ok(word)
+}
+
+/// Takes out of a question what is a secret, before anything is cut from it: what is said of the question repeats it, and goes
+/// on record.
+pub fn scrub(app: &App, ask: &mut LeaseAsk) {
+    let scrubber = app.scrubber();
+    for text in [&mut ask.capability, &mut ask.destination, &mut ask.reason] {
+        *text = scrubber.scrub_str(text).into_owned();
+    }
+}
+
+/// The id of the lease that a command comes with, of this run: the run's own. By that it is known without another row
+/// whether a command was to have one, and which; every other lease has an id of its own.
+#[must_use]
+pub fn of_command(run: &RunId) -> LeaseId {
+    LeaseId::parse(run.as_str()).expect("ids have one form")
+}
+
+/// As [`ask`], in an act of the caller's, of a question that was scrubbed; also the last line of the run's transcript, if
+/// there is one.
+///
+/// # Errors
+/// The store's.
+pub async fn ask_in(
+    tx: &mut Tx,
+    ask: &LeaseAsk,
+    id: LeaseId,
+    at: Moment,
+) -> Result<(LeaseWord, Option<u64>), StoreError> {
+    let mut row = tx.run(&ask.run).await?;
+    let word = judge::ask(tx, ask, row.as_ref(), at).await?;
+    let lease = asked(ask, id, &word, at);
+    tx.add_lease(&lease)?;
+    let also = record::fields(json!({
+        "lease": lease.id, "capability": lease.capability, "destination": lease.destination,
+        "reason": lease.reason, "secret": lease.secret, "expires": lease.expires,
+    }));
+    let said = word.as_ref().map(|_| ("lease.granted", granted_why(&lease))).map_err(Clone::clone);
+    let verdict = verdict("LEASE", &lease, said);
+    let last = grants::note_with(tx, row.as_mut(), &ask.run, at, verdict, also).await?;
+    let word = match word {
+        Ok(granted) => LeaseWord::Granted(Given {
+            lease: lease.id,
+            expires: lease.expires,
+            delivery: lease.delivery,
+            executables: granted.executables,
+        }),
         Err(no) => LeaseWord::Denied { rule: no.rule.to_owned(), why: no.why },
-    })
+    };
+    Ok((word, last))
 }
 
 fn granted_why(lease: &LeaseRow) -> String {
@@ -91,7 +110,7 @@ fn granted_why(lease: &LeaseRow) -> String {
 }
 
 /// The row of a question that was answered, and scrubbed before.
-fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, at: Moment) -> LeaseRow {
+fn asked(ask: &LeaseAsk, id: LeaseId, word: &Result<Granted, Refusal>, at: Moment) -> LeaseRow {
     let cut = |text: &str, most| text.chars().take(most).collect::<String>();
     let happening = match word {
         Ok(granted) => Happening::Grant { expires: at.plus_ms(i64::from(granted.seconds) * 1000) },
@@ -104,7 +123,7 @@ fn asked(ask: &LeaseAsk, word: &Result<Granted, Refusal>, at: Moment) -> LeaseRo
     };
     let denied = word.is_err();
     LeaseRow {
-        id: random::lease_id(),
+        id,
         run: ask.run.clone(),
         capability: cut(&ask.capability, 64),
         destination: cut(&ask.destination, 256),

@@ -134,14 +134,15 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
 }
 
 /// A provider's base as it is kept: without a trailing slash.
-/// The host that a model's calls go to; none of a scripted one, whose calls go nowhere.
+/// The host and port that a model's calls go to; none of a scripted one, whose calls go nowhere.
 #[must_use]
-pub fn host(model: &ModelView) -> Option<String> {
+pub fn host(model: &ModelView) -> Option<(String, u16)> {
     if model.base == SCRIPT {
         return None;
     }
     // What cannot be read is no provider's host.
-    Some(Url::parse(&model.base).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default())
+    let to = |url: Url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?));
+    Some(Url::parse(&model.base).ok().and_then(to).unwrap_or_default())
 }
 
 fn base(text: &str, internal: bool) -> Result<String, Fault> {
@@ -234,8 +235,8 @@ pub async fn test(app: &App, caller: &Caller, name: &str) -> Result<Tested, Faul
                 |row: &SecretRow| row.name == *name && (row.person.is_empty() || caller.person.as_str() == row.person);
             let all = app.store.secrets().await?.into_iter().filter(usable).collect();
             let row = rows::choose(all).ok_or_else(|| Fault::bad("secret.missing", message))?;
-            if let Some(host) = host(&model) {
-                secrets::belongs(&row, &host).map_err(|no| Fault::bad("secret.other-host", no.why))?;
+            if let Some((host, port)) = host(&model) {
+                secrets::belongs(&row, &host, port).map_err(|no| Fault::bad("secret.other-host", no.why))?;
             }
             Some(row)
         }

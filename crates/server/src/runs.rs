@@ -183,12 +183,11 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
     let Wish { row, argv_text, lease } = check(app, caller, wish).await?;
     let handle = Handle::mint();
     let sha256 = handle.sha256.clone();
-    let asks = lease.map(|(capability, destination)| LeaseAsk {
-        run: row.run.clone(),
-        handle_sha256: sha256.clone(),
-        capability,
-        destination,
-        reason: format!("asked for with the command, by {}", row.person),
+    let asks = lease.map(|(capability, destination)| {
+        let reason = format!("asked for with the command, by {}", row.person);
+        let mut ask = LeaseAsk { run: row.run.clone(), handle_sha256: sha256.clone(), capability, destination, reason };
+        leases::scrub(app, &mut ask);
+        ask
     });
     let accepted = Event::Accepted {
         task: row.task.clone(),
@@ -199,12 +198,12 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
     };
     let _placing = app.placing.lock().await;
     let run = row.run.clone();
-    let entry = app
+    let (lease, last) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 tx.add_run(&row).await?;
-                let entry = tx.append(&row.run, row.created, &accepted).await?;
+                let mut last = tx.append(&row.run, row.created, &accepted).await?.n;
                 keep_handle(tx, &sha256, &row.run, of_model(&row), row.created).await?;
                 let more = json!({
                     "run": row.run, "what": row.kind, "model": row.model, "repo": row.repo,
@@ -213,14 +212,16 @@ pub async fn create(app: &App, caller: &Caller, wish: CreateRun) -> Result<RunVi
                     "argv_sha256": random::sha256_hex(argv_text.as_bytes()),
                 });
                 tx.record(By::Server, row.created, "run.accepted", &row.person, record::fields(more)).await?;
-                Ok::<_, Fault>(entry)
+                let Some(ask) = asks else { return Ok((None, last)) };
+                // In this act: there is no run whose command was to have a lease and that has none.
+                let (word, told) = leases::ask_in(tx, &ask, leases::of_command(&row.run), row.created).await?;
+                last = told.unwrap_or(last);
+                Ok::<_, Fault>((Some(word), last))
             })
         })
         .await?;
-    app.live.tell(&run, entry.n);
-    if let Some(ask) = asks
-        && let LeaseWord::Denied { rule, why } = leases::ask(app, ask).await?
-    {
+    app.live.tell(&run, last);
+    if let Some(LeaseWord::Denied { rule, why }) = lease {
         end(app, &run, Outcome::Failed, &format!("Its command was refused its lease: {why}")).await?;
         return Err(Fault::bad(&rule, why));
     }
@@ -320,9 +321,9 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         None => (None, Some(clear)),
     };
     let (variables, clone) = git_of(app, row, &profile).await?;
-    // Whatever became of it: a command that was to have one never runs without.
+    // Whatever became of it: a command that was to have one never runs without. What else the run has had is not its.
     let lease = match row.kind {
-        RunKind::Exec => app.store.first_lease(&row.run).await?.map(|lease| lease.id),
+        RunKind::Exec => app.store.lease(&leases::of_command(&row.run)).await?.map(|lease| lease.id),
         RunKind::Agent => None,
     };
     let (history, answered) = if row.launches > 0 {

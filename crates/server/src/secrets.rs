@@ -76,16 +76,18 @@ pub fn managed(row: &SecretRow) -> bool {
     !row.kind.is_empty() || ["model/", "registry/"].iter().any(|own| row.name.starts_with(own))
 }
 
-/// Whether a secret may go into a request to `host`: a managed key goes to its provider's hosts alone.
+/// Whether a secret may go into a request to this port of `host`: a managed key goes to its provider's hosts alone, and what
+/// is minted of one to the port that its settings name, too.
 ///
 /// # Errors
 /// `secret.other-host`.
-pub fn belongs(row: &SecretRow, host: &str) -> Result<(), Refusal> {
+pub fn belongs(row: &SecretRow, host: &str, port: u16) -> Result<(), Refusal> {
     if mint::mints(row) {
-        return if mint::belongs(row, host) {
+        return if mint::belongs(row, host, port) {
             Ok(())
         } else {
-            let why = format!("What is minted of {:?} is not for {:?}.", row.name, record::short(host));
+            let why =
+                format!("What is minted of {:?} is not for {:?}.", row.name, record::short(&mint::at(host, port)));
             Err(Refusal::new("secret.other-host", why))
         };
     }
@@ -438,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_managed_key_goes_to_its_providers_hosts_and_a_custom_one_where_its_row_says() {
-        let rule = |kind: &str, host: &str| belongs(&row(kind, false), host).map_err(|no| no.rule);
+        let rule = |kind: &str, host: &str| belongs(&row(kind, false), host, 443).map_err(|no| no.rule);
         assert_eq!(rule("", "anywhere.example"), Ok(()));
         assert_eq!(rule("github", "api.github.com"), Ok(()));
         assert_eq!(rule("github", "api.github.com.example"), Err("secret.other-host"));

@@ -100,6 +100,7 @@ pub(crate) fn all(rows: &[AnyRow]) -> Result<Vec<LeaseRow>, StoreError> {
     rows.iter().map(lease).collect()
 }
 
+const ONE: &str = "SELECT * FROM leases WHERE id = $1";
 const OPEN: &str = "SELECT * FROM leases WHERE state IN ('granted', 'consumed') ORDER BY made, id";
 
 impl Store {
@@ -122,14 +123,13 @@ impl Store {
         all(&rows.map_err(StoreError::sql("list the leases"))?)
     }
 
-    /// The first lease that a run ever had.
+    /// One lease.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn first_lease(&self, run: &RunId) -> Result<Option<LeaseRow>, StoreError> {
-        const FIRST: &str = "SELECT * FROM leases WHERE run = $1 ORDER BY made, id LIMIT 1";
-        let row = sqlx::query(FIRST).bind(run.as_str()).fetch_optional(&self.read).await;
-        row.map_err(StoreError::sql("read a run's lease"))?.as_ref().map(lease).transpose()
+    pub async fn lease(&self, id: &LeaseId) -> Result<Option<LeaseRow>, StoreError> {
+        let row = sqlx::query(ONE).bind(id.as_str()).fetch_optional(&self.read).await;
+        row.map_err(StoreError::sql("read a lease"))?.as_ref().map(lease).transpose()
     }
 }
 
@@ -169,7 +169,6 @@ impl Tx {
     /// # Errors
     /// The engine's.
     pub async fn lease(&mut self, id: &LeaseId) -> Result<Option<LeaseRow>, StoreError> {
-        const ONE: &str = "SELECT * FROM leases WHERE id = $1";
         self.row(Statement::new("read a lease", ONE).bind(id.as_str())).await?.as_ref().map(lease).transpose()
     }
 

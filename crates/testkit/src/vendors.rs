@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of the one installation that there is.
 pub const INSTALLATION: u64 = 45;
-/// When everything that is minted here ends.
-const END: &str = "2099-07-11T22:14:10Z";
+/// How long an app's tokens live, in seconds.
+const HOUR: i64 = 3_600;
 
 /// What was minted, and what was shown to have it minted.
 #[derive(Clone)]
@@ -134,7 +134,7 @@ impl Vendors {
                 let mut permissions = asked["permissions"].clone();
                 permissions["metadata"] = json!("read");
                 let answer = json!({
-                    "token": minted.values[0], "expires_at": END, "permissions": permissions,
+                    "token": minted.values[0], "expires_at": end(HOUR), "permissions": permissions,
                     "repository_selection": "selected", "repositories": [{ "id": 7, "name": name, "full_name": repository }],
                 });
                 held.shown.push(token.to_owned());
@@ -157,10 +157,12 @@ impl Vendors {
                     return Some(("403 Forbidden", "text/xml", "<ErrorResponse/>".into()));
                 }
                 let (key, session) = (odd("key"), odd("session"));
+                let asked = body.split('&').find_map(|pair| pair.strip_prefix("DurationSeconds="));
+                let end = end(asked.and_then(|seconds| seconds.parse().ok()).unwrap_or(HOUR));
                 let answer = format!(
                     "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
                      <AccessKeyId>ASIAEXAMPLE</AccessKeyId><SecretAccessKey>{key}</SecretAccessKey>\
-                     <SessionToken>{session}</SessionToken><Expiration>{END}</Expiration></Credentials></AssumeRoleResult>\
+                     <SessionToken>{session}</SessionToken><Expiration>{end}</Expiration></Credentials></AssumeRoleResult>\
                      </AssumeRoleResponse>"
                 );
                 self.keep(shown, vec![key, session]);
@@ -171,8 +173,10 @@ impl Vendors {
                     return json("401 Unauthorized", json!({ "kind": "Status", "code": 401 }));
                 }
                 let value = odd("account");
+                let asked: Value = serde_json::from_str(body).unwrap_or_default();
+                let end = end(asked["spec"]["expirationSeconds"].as_i64().unwrap_or(HOUR));
                 self.keep(shown, vec![value.clone()]);
-                let status = json!({ "token": value, "expirationTimestamp": END });
+                let status = json!({ "token": value, "expirationTimestamp": end });
                 json("201 Created", json!({ "kind": "TokenRequest", "status": status }))
             }
             _ => None,
@@ -184,6 +188,12 @@ impl Vendors {
         held.shown.push(shown.to_owned());
         held.minted.push(Minted { values, repository: String::new(), permissions: Value::Null, ended: false });
     }
+}
+
+/// So many seconds from now, as vendors write it.
+fn end(seconds: i64) -> String {
+    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds);
+    end.expect("a time that can be written").to_string()
 }
 
 /// A value that nobody else's search meets, of characters that each form writes in its own way.

@@ -3,9 +3,9 @@
 //!
 //! Nobody asks for it by itself: it is granted with the look that a push begins with, in that act and on its record.
 //!
-//! Read [`push_begins`], then [`push_used`].
+//! Read [`push_begins`], then [`push_used`] and [`push_refused`].
 
-use super::{begin, judge};
+use super::{begin, end_in, judge};
 use crate::random;
 use model::capability::{Delivery, Kind};
 use model::{LeaseId, Moment, RunId};
@@ -83,4 +83,14 @@ pub async fn push_used(
     let used = begin(&mut lease, &format!("a push of {reference}"), at);
     tx.keep_lease(&lease);
     Ok(used)
+}
+
+/// A push is refused in the act in which its lease was given, or used: the lease is over with it.
+///
+/// # Errors
+/// The store's.
+pub async fn push_refused(tx: &mut Tx, lease: &LeaseId, at: Moment) -> Result<(), StoreError> {
+    let Some(mut lease) = tx.lease(lease).await? else { return Ok(()) };
+    let happening = if lease.used.is_some() { Happening::End } else { Happening::TakeBack };
+    end_in(tx, &mut lease, happening, at, ("refusal", "server")).await.map(drop)
 }

@@ -3,7 +3,7 @@
 //! Described by the vendor in "Generating an installation access token for a GitHub App" and "Create an installation
 //! access token for an app". What comes back is read again: a token for more than was asked for is ended, and not used.
 
-use super::plan::{Access, call};
+use super::plan::{Access, HTTPS, call, is_at};
 use super::value::{End, Kept, Minted, Said, moment, sendable};
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CredentialForm, Method, PlatformCall, Purpose};
@@ -30,15 +30,15 @@ fn base(app: &GithubApp) -> &str {
     app.base.as_deref().map_or("https://api.github.com", |base| base.trim_end_matches('/'))
 }
 
-/// Whether what is minted may go to this host.
-pub(super) fn belongs(app: &GithubApp, host: &str) -> bool {
+/// Whether what is minted may go to this port of this host.
+pub(super) fn belongs(app: &GithubApp, host: &str, port: u16) -> bool {
     match &app.base {
-        None => Provider::of("github").is_some_and(|github| github.holds(host)),
-        Some(base) => Url::parse(base).is_ok_and(|base| base.host_str() == Some(host)),
+        None => port == HTTPS && Provider::of("github").is_some_and(|github| github.holds(host)),
+        Some(base) => is_at(base, host, port),
     }
 }
 
-/// The repository of a destination, `HOST[:PORT]/OWNER/NAME`, at this app's own host.
+/// The repository of a destination, `HOST[:PORT]/OWNER/NAME`, at this app's own host and port.
 pub(super) fn repository<'d>(app: &GithubApp, destination: &'d str) -> Option<(&'d str, &'d str)> {
     let (host, path) = destination.split_once('/')?;
     let (owner, name) = path.trim_end_matches('/').split_once('/')?;
@@ -49,11 +49,14 @@ pub(super) fn repository<'d>(app: &GithubApp, destination: &'d str) -> Option<(&
             && text != "."
             && text != ".."
     };
-    let bare = host.split(':').next().unwrap_or_default();
-    (belongs(app, bare) && plain(owner) && plain(name)).then_some((owner, name))
+    let (bare, port) = match host.split_once(':') {
+        Some((bare, port)) => (bare, port.parse().ok()?),
+        None => (host, HTTPS),
+    };
+    (belongs(app, bare, port) && plain(owner) && plain(name)).then_some((owner, name))
 }
 
-/// The repository that a path of the API is about.
+/// The repository that a path of the API is about; `host` as a destination has it.
 pub(super) fn of_path(app: &GithubApp, host: &str, path: &str) -> Option<String> {
     let below = Url::parse(base(app)).ok()?.path().trim_end_matches('/').to_owned();
     let rest = path.strip_prefix(&below).and_then(|rest| rest.strip_prefix("/repos/"))?;
@@ -71,6 +74,16 @@ fn permissions(app: &GithubApp, access: Access) -> BTreeMap<String, String> {
         Access::Propose => one("pull_requests", "write"),
         Access::Tool if app.permissions.is_empty() => one("contents", "read"),
         Access::Tool => app.permissions.clone(),
+    }
+}
+
+/// How much a permission's level lets a token do.
+fn rank(level: &str) -> Option<u8> {
+    match level {
+        "read" => Some(1),
+        "write" => Some(2),
+        "admin" => Some(3),
+        _ => None,
     }
 }
 
@@ -189,10 +202,11 @@ pub(super) fn read(app: &GithubApp, destination: &str, access: Access, body: &Se
         return Said::Unknown("The vendor's token cannot be sent.".into());
     }
     let asked = permissions(app, access);
-    let wider = |(name, level): (&String, &String)| match asked.get(name) {
-        Some(asked) => asked != level && asked != "write",
+    let wider = |(name, level): (&String, &String)| {
         // Every token may read what a repository is called.
-        None => !(name == "metadata" && level == "read"),
+        let may = asked.get(name).map(String::as_str).or_else(|| (name == "metadata").then_some("read"));
+        // A level that is not known here is more than any.
+        rank(level).is_none_or(|given| rank(may.unwrap_or_default()).is_none_or(|may| given > may))
     };
     let named = repository(app, destination).map(|(owner, name)| format!("{owner}/{name}")).unwrap_or_default();
     let one = matches!(&answer.repositories[..], [only] if only.full_name.eq_ignore_ascii_case(&named));
@@ -277,6 +291,12 @@ mod tests {
         assert_eq!(of(None, "api.github.com/acme/shop.git"), Some(("acme", "shop")));
         let own = Some("https://git.corp.example:8443/api/v3");
         assert_eq!(of(own, "git.corp.example:8443/acme/shop"), Some(("acme", "shop")));
+        // Another port of the host is another service, which is no forge of this app's.
+        for other in ["git.corp.example/acme/shop", "git.corp.example:8444/acme/shop", "git.corp.example:x/acme/shop"] {
+            assert_eq!(of(own, other), None, "{other}");
+        }
+        assert_eq!(of(None, "github.com:443/acme/shop"), Some(("acme", "shop")));
+        assert_eq!(of(None, "github.com:8443/acme/shop"), None);
         for bad in [
             "github.com/acme",
             "github.com/acme/a/b",
@@ -295,8 +315,8 @@ mod tests {
             assert_eq!(path(None, bad), None, "{bad}");
         }
         assert_eq!(
-            of_path(&app(own), "git.corp.example", "/api/v3/repos/a/b/x").as_deref(),
-            Some("git.corp.example/a/b")
+            of_path(&app(own), "git.corp.example:8443", "/api/v3/repos/a/b/x").as_deref(),
+            Some("git.corp.example:8443/a/b")
         );
     }
 
@@ -323,6 +343,17 @@ mod tests {
             (json!([]), json!({ "contents": "read" })),
         ] {
             assert!(matches!(answer(repositories.clone(), permissions), Said::Wider { .. }), "{repositories}");
+        }
+        let asked_to_write = |level: &str| {
+            let body = json!({ "token": "ghs_0123456789abcdef", "expires_at": "2026-07-11T22:14:10Z",
+                "permissions": { "contents": level }, "repositories": own() });
+            read(&app(None), "github.com/acme/shop", Access::Write, &Secret::new(body.to_string()))
+        };
+        for level in ["write", "read"] {
+            assert!(matches!(asked_to_write(level), Said::Value { .. }), "{level}");
+        }
+        for level in ["admin", "owner", "", "WRITE"] {
+            assert!(matches!(asked_to_write(level), Said::Wider { .. }), "{level}");
         }
         let odd = Secret::new(r#"{"token":"a\r\nb","expires_at":"x"}"#.to_owned());
         assert!(matches!(read(&app(None), "github.com/a/b", Access::Read, &odd), Said::Unknown(_)));

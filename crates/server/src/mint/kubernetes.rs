@@ -2,18 +2,17 @@
 //!
 //! Such a token cannot be ended before its time, which is ten minutes at least: the record and the page say so.
 
-use super::plan::call;
+use super::plan::{call, is_at};
 use super::value::{Kept, Minted, Said, moment, sendable};
 use api::grants::WireSecret;
 use api::platform::{CallCredential, CredentialForm, Method, PlatformCall, Purpose};
 use model::Secret;
 use model::mint::KubernetesAccount;
 use serde_json::{Value, json};
-use url::Url;
 
-/// Whether what is minted may go to this host.
-pub(super) fn belongs(account: &KubernetesAccount, host: &str) -> bool {
-    Url::parse(&account.base).is_ok_and(|base| base.host_str() == Some(host))
+/// Whether what is minted may go to this port of this host.
+pub(super) fn belongs(account: &KubernetesAccount, host: &str, port: u16) -> bool {
+    is_at(&account.base, host, port)
 }
 
 /// The request for a token.
@@ -78,7 +77,8 @@ mod tests {
         let body: Value = serde_json::from_str(call.body.as_ref().unwrap().0.expose()).unwrap();
         assert_eq!(body["spec"], json!({ "expirationSeconds": 600, "audiences": ["https://registry.example"] }));
         assert!(!format!("{call:?}").contains("canary"));
-        assert!(belongs(&account, "k.example") && !belongs(&account, "example"));
+        assert!(belongs(&account, "k.example", 6443) && !belongs(&account, "example", 6443));
+        assert!(!belongs(&account, "k.example", 443), "another port is another service");
         let said = json!({ "status": { "token": "eyJ.0123456789.x", "expirationTimestamp": "2026-07-11T22:14:10Z" } });
         match read(&Secret::new(said.to_string())) {
             Said::Value { kept: Kept { value: Minted::Token(token), end: None }, until } => {

@@ -16,7 +16,7 @@ mod kubernetes;
 mod plan;
 mod value;
 
-pub use plan::{Access, Plan, belongs, check, mints, of_request, settings, whose};
+pub use plan::{Access, Plan, at, belongs, check, mints, of_request, settings, whose};
 
 use crate::app::App;
 use crate::fault::Fault;
@@ -63,6 +63,8 @@ pub struct Given {
 pub struct Ticket {
     lease: LeaseId,
     plan: Plan,
+    /// When what is asked for ends, at the latest.
+    longest: Moment,
     noted: platform::Noted,
 }
 
@@ -122,7 +124,7 @@ pub async fn begin(
     let more = json!({ "minter": plan.known.id, "for": plan.words(), "access": plan.access.word() });
     said(tx, "mint.asked", lease, at, who, more).await?;
     let noted = platform::note(tx, at, who, call).await?;
-    Ok(Ticket { lease: lease.id.clone(), plan, noted })
+    Ok(Ticket { lease: lease.id.clone(), plan, longest: lease.mint.until, noted })
 }
 
 /// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very
@@ -204,9 +206,9 @@ pub async fn finish(app: &App, ticket: Ticket) -> Result<Result<Given, Refusal>,
     let app = app.clone();
     // Its own task: whoever asked may go away, and what was begun is brought to its end.
     let done = tokio::spawn(async move {
-        let Ticket { lease, plan, noted } = ticket;
+        let Ticket { lease, plan, longest, noted } = ticket;
         let word = platform::send(&app, noted).await;
-        let answer = plan.said(&word);
+        let answer = plan.said(&word).within(longest, now());
         let done = kept(&app, &lease, &plan, &answer).await;
         if !matches!(done, Ok(Ok(_))) {
             leases::ended(&app, &lease, LeaseEnd::Broken).await?;

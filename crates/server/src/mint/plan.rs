@@ -16,6 +16,7 @@ use policy::minters::Minter as Known;
 use store::StoreError;
 use store::leases::LeaseRow;
 use store::secrets::SecretRow;
+use url::Url;
 
 /// How long a vendor may take, in seconds: the gateway waits 30 for the server's word.
 const SECONDS: u16 = 15;
@@ -68,12 +69,26 @@ pub fn settings(row: &SecretRow) -> Result<Minter, StoreError> {
     serde_json::from_str(&row.minter).map_err(|e| StoreError::Corrupt { what: "minter", why: e.to_string() })
 }
 
-/// Whether what is minted of a key may go into a request to `host`.
+/// The port of https, which an address need not say.
+pub(super) const HTTPS: u16 = 443;
+
+/// A host and its port as a destination has them: the port where it is not that of https.
 #[must_use]
-pub fn belongs(row: &SecretRow, host: &str) -> bool {
+pub fn at(host: &str, port: u16) -> String {
+    if port == HTTPS { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+/// Whether an address is one of this port of this host.
+pub(super) fn is_at(address: &str, host: &str, port: u16) -> bool {
+    Url::parse(address).is_ok_and(|url| url.host_str() == Some(host) && url.port_or_known_default() == Some(port))
+}
+
+/// Whether what is minted of a key may go into a request to this port of `host`.
+#[must_use]
+pub fn belongs(row: &SecretRow, host: &str, port: u16) -> bool {
     match settings(row) {
-        Ok(Minter::GithubApp(app)) => github::belongs(&app, host),
-        Ok(Minter::KubernetesAccount(account)) => kubernetes::belongs(&account, host),
+        Ok(Minter::GithubApp(app)) => github::belongs(&app, host, port),
+        Ok(Minter::KubernetesAccount(account)) => kubernetes::belongs(&account, host, port),
         Ok(Minter::AwsRole(_)) | Err(_) => false,
     }
 }
@@ -95,18 +110,18 @@ pub fn check(minter: &Minter, key: &Secret<String>) -> Result<Secret<String>, St
     }
 }
 
-/// For which destination a request to `host` with this path needs a value.
+/// For which destination a request to this port of `host`, with this path, needs a value.
 ///
 /// # Errors
 /// `mint.destination`, for a path that names no repository where a value is for one.
-pub fn of_request(row: &SecretRow, host: &str, path: &str) -> Result<String, Refusal> {
+pub fn of_request(row: &SecretRow, (host, port): (&str, u16), path: &str) -> Result<String, Refusal> {
     match settings(row) {
-        Ok(Minter::GithubApp(app)) => github::of_path(&app, host, path).ok_or_else(|| {
+        Ok(Minter::GithubApp(app)) => github::of_path(&app, &at(host, port), path).ok_or_else(|| {
             let why =
                 "A token of an app is for one repository; this path of the API is below none (`/repos/OWNER/NAME`).";
             Refusal::new("mint.destination", why)
         }),
-        _ => Ok(host.to_owned()),
+        _ => Ok(at(host, port)),
     }
 }
 

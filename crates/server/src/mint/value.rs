@@ -6,6 +6,10 @@ use model::capability::Delivery;
 use model::{Moment, Secret};
 use serde::{Deserialize, Serialize};
 
+/// How much longer than was asked for a value may live, in milliseconds: its vendor counts from when it was reached, by a
+/// clock of its own.
+const SKEW_MS: i64 = 300_000;
+
 /// A value as its vendor made it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +45,23 @@ pub(super) enum Said {
     Refused(String),
     /// It may have made one, and there is none here.
     Unknown(String),
+}
+
+impl Said {
+    /// The same, unless what came at `at` lives longer than was asked for (`longest`), is over, or does not say when it
+    /// will be: that is not what was asked for.
+    pub(super) fn within(self, longest: Moment, at: Moment) -> Self {
+        let Self::Value { kept, until } = self else { return self };
+        let why = match until {
+            None => "The vendor's value does not say when it ends.".to_owned(),
+            Some(until) if until <= at => "The vendor's value is over already.".to_owned(),
+            Some(until) if until > longest.plus_ms(SKEW_MS) => {
+                format!("The vendor's value lives {} s longer than was asked for.", until.since(longest) / 1000)
+            }
+            Some(_) => return Self::Value { kept, until },
+        };
+        Self::Wider { kept, until, why }
+    }
 }
 
 impl Minted {
@@ -124,6 +145,21 @@ mod tests {
         let back: Kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
         assert_eq!(back.value.parts()[0].expose(), "ghs_canary0123");
         assert!(back.end.is_some());
+    }
+
+    #[test]
+    fn a_value_that_lives_longer_than_was_asked_for_or_is_over_or_has_no_end_is_not_what_was_asked_for() {
+        let (at, longest) = (Moment(1_000_000), Moment(1_600_000));
+        let said = |until: Option<i64>| {
+            let kept = Kept { value: Minted::Token(secret("ghs_canary0123")), end: None };
+            Said::Value { kept, until: until.map(Moment) }.within(longest, at)
+        };
+        for good in [1_000_001, 1_600_000, 1_600_000 + SKEW_MS] {
+            assert!(matches!(said(Some(good)), Said::Value { .. }), "{good}");
+        }
+        for bad in [None, Some(0), Some(1_000_000), Some(1_600_001 + SKEW_MS), Some(31_536_000_000)] {
+            assert!(matches!(said(bad), Said::Wider { until, .. } if until == bad.map(Moment)), "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What vendors mint for leases, with a gateway and vendors that the tests play, and kills at each step.
 
-use crate::stage::{Gateway, Operator, Stage, soon};
+use crate::stage::{Gateway, Operator, Stage, agent, exec, soon};
 use crate::{egress, leases};
-use api::git::{GitAct, GitAsk, GitWord};
+use api::git::{GitAct, GitAsk, GitPush, GitWord};
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
 use api::http::SecretView;
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, ValueWord};
-use api::link::Launch;
+use api::link::{Down, Launch};
 use api::platform::{CallWord, CredentialForm, Method as Asked, PlatformCall, Purpose};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -108,19 +108,29 @@ async fn answer(gateway: &mut Gateway, id: u64, status: u16, body: String) {
     gateway.say(&FromGateway::Called { id, word: CallWord::Answered { status, headers: Vec::new(), body } }).await;
 }
 
+/// So many seconds from now, as vendors write it.
+fn ends(seconds: i64) -> String {
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).unwrap().to_string()
+}
+
+/// When every token of the app ends: an hour from the first of them.
+static END: LazyLock<String> = LazyLock::new(|| ends(3_600));
+
 fn token(token: &str, repository: &str, permissions: &Value) -> String {
     json!({
-        "token": token, "expires_at": "2099-07-11T22:14:10Z", "permissions": permissions,
+        "token": token, "expires_at": *END, "permissions": permissions,
         "repository_selection": "selected", "repositories": [{ "id": 1, "full_name": repository }],
     })
     .to_string()
 }
 
 fn session() -> String {
-    "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>\
+    let end = ends(900);
+    format!(
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>\
      <SecretAccessKey>canary/key+0123456789</SecretAccessKey><SessionToken>canary/session+0123456789</SessionToken>\
-     <Expiration>2099-07-11T22:14:10Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
-        .to_owned()
+     <Expiration>{end}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
 }
 
 fn body(call: &PlatformCall) -> Value {
@@ -364,7 +374,7 @@ async fn a_write_carries_a_minted_token_for_what_its_path_is_about_and_another_p
     let (id, call) = heard(&mut gateway).await;
     assert_eq!(call.url, "https://k.example.org/api/v1/namespaces/ci/serviceaccounts/deployer/token");
     assert_eq!(call.credential.as_ref().unwrap().value.0.expose(), BEARER);
-    let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": "2099-07-11T22:14:10Z" } });
+    let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": ends(600) } });
     answer(&mut gateway, id, 201, said.to_string()).await;
     let EgressWord::Granted { credential: Some(credential), .. } = hears(&mut gateway).await else { panic!("no word") };
     assert_eq!(credential.value.0.expose(), "canary-account-token");
@@ -395,6 +405,180 @@ async fn what_a_vendor_refuses_or_makes_too_wide_is_not_given_and_the_wider_one_
     answer(&mut gateway, id, 204, String::new()).await;
     minted(&stage, "revoked").await;
     nothing_leaked(&stage, &launch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_lives_longer_than_was_asked_for_is_not_given_and_is_ended_or_said_to_be_left() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (law, _) = egress::table(&mut gateway, &launch.run).await;
+    let ask = EgressAsk {
+        capability: Some("cluster".into()),
+        host: "k.example.org".into(),
+        target: "https://k.example.org/apis/apps".into(),
+        ..egress::write(&launch, law)
+    };
+    for end in [ends(365 * 86_400), ends(-60)] {
+        gateway.say(&FromGateway::AskEgress { id: 2, ask: ask.clone() }).await;
+        let (id, _) = heard(&mut gateway).await;
+        let said = json!({ "status": { "token": "canary-account-token", "expirationTimestamp": end } });
+        answer(&mut gateway, id, 201, said.to_string()).await;
+        loop {
+            match gateway.hear().await {
+                ToGateway::EgressAnswer { id: 2, answer } => break assert_eq!(egress::rule(answer), "mint.wider"),
+                ToGateway::RevokeLease { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(minted(&stage, "left").await.state, "completed", "{end}");
+    }
+    assert_eq!(evidence(&stage).await.matches("mint.left").count(), 2);
+
+    git(&mut gateway, &launch, GitAct::Fetch).await;
+    let (id, _) = heard(&mut gateway).await;
+    let long = token(TOKEN, "acme/shop", &json!({ "contents": "read" })).replace(&*END, &ends(86_400));
+    answer(&mut gateway, id, 201, long).await;
+    let (mut denied, mut told) = (false, false);
+    while !(denied && told) {
+        match gateway.hear().await {
+            ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => {
+                assert_eq!(rule, "mint.wider");
+                denied = true;
+            }
+            ToGateway::Call { id, call } => {
+                assert_eq!(
+                    (call.purpose, call.credential.unwrap().value.0.expose().as_str()),
+                    (Purpose::Revoke, TOKEN)
+                );
+                answer(&mut gateway, id, 204, String::new()).await;
+                told = true;
+            }
+            ToGateway::RevokeLease { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    minted(&stage, "revoked").await;
+    nothing_leaked(&stage, &launch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_minted_for_a_host_goes_to_no_other_port_of_it() {
+    let stage = Stage::start();
+    let (_operator, _launch, _gateway) = running(&stage).await;
+    let row = |capability: &str, host: &str| {
+        format!(
+            "[[egress.write]]\ncapability = \"{capability}\"\nhost = \"{host}\"\nport = 8443\nmethod = \"POST\"\npath = \"/\"\n"
+        )
+    };
+    let repository = "[[repository]]\nid = \"shop\"\nurl = \"https://github.com:8443/acme/shop.git\"\nsecret = \"capability/acme\"\n";
+    for profile in [row("cluster", "k.example.org"), row("acme", "api.github.com"), repository.to_owned()] {
+        std::fs::write(stage.dir.path().join("profiles/other.toml"), &profile).unwrap();
+        let mut wish = agent("x");
+        wish.profile = Some("other".into());
+        let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await;
+        assert_eq!(refused.code(), "secret.other-host", "{profile}: {}", refused.text());
+    }
+}
+
+/// The word on a question about the repository, whatever else is said meanwhile.
+async fn git_denied(gateway: &mut Gateway) -> String {
+    loop {
+        match gateway.hear().await {
+            ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => return rule,
+            ToGateway::RevokeLease { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn look(launch: &Launch) -> GitAct {
+    let branch = launch.variables.iter().find(|(name, _)| name == "VOLARY_BRANCH").map(|(_, branch)| branch);
+    let reference = format!("refs/heads/{}", branch.unwrap());
+    GitAct::Look { reference, old: "0".repeat(40), new: "1".repeat(40) }
+}
+
+/// The leases of pushes.
+async fn pushes(stage: &Stage) -> Vec<LeaseView> {
+    all(stage).await.into_iter().filter(|lease| lease.capability == "push/shop").collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_refused_one_is_left_open() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let GitAct::Look { reference, old, new } = look(&launch) else { panic!("a look") };
+    let push = GitPush {
+        lease: LeaseId::parse("nobodys").unwrap(),
+        reference,
+        old,
+        new,
+        bytes: 1,
+        objects: 1,
+        paths: vec!["a".into()],
+        paths_count: 1,
+        paths_sha256: "0".repeat(64),
+        pipelines: Vec::new(),
+        there: None,
+        fresh: true,
+        commits: 1,
+        others: Vec::new(),
+        others_count: 0,
+        onto: None,
+    };
+    git(&mut gateway, &launch, GitAct::Push(push.into())).await;
+    assert_eq!(git_denied(&mut gateway).await, "lease.unknown");
+    let said = evidence(&stage).await;
+    assert!(!said.contains("lease.carried") && !said.contains("mint.asked"), "{said}");
+    assert_eq!(all(&stage).await, []);
+
+    // The vendor makes none, as often as it may be asked in a minute; of each push that began with that none is open.
+    let most = 6;
+    for n in 1..=most {
+        git(&mut gateway, &launch, if n == 1 { look(&launch) } else { GitAct::Fetch }).await;
+        let (id, _) = heard(&mut gateway).await;
+        answer(&mut gateway, id, 500, String::new()).await;
+        assert_eq!(git_denied(&mut gateway).await, "mint.unknown");
+    }
+    let [first] = &pushes(&stage).await[..] else { panic!("one push began") };
+    assert_eq!((first.state.as_str(), first.ended_by.as_str()), ("revoked", "given up"));
+    git(&mut gateway, &launch, look(&launch)).await;
+    assert_eq!(git_denied(&mut gateway).await, "lease.per-minute");
+    let ended: Vec<String> = pushes(&stage).await.into_iter().map(|lease| lease.state).collect();
+    assert_eq!(ended, ["revoked", "revoked"]);
+    assert_eq!(evidence(&stage).await.matches("lease.carried").count(), most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_a_lease_is_launched_again_without_the_one_that_its_fetch_was_carried_by() {
+    let stage = Stage::start();
+    let (operator, _launch, mut gateway) = running(&stage).await;
+    drop(operator);
+    let mut wish = exec(&["git", "fetch"]);
+    wish.profile = Some("p".into());
+    let run = stage.create(&wish).await.run;
+    let launched = async |stage: &Stage| {
+        let mut operator = stage.operator(vec![]).await;
+        loop {
+            match operator.hear().await {
+                Down::Launch(launch) if launch.run == run => return (operator, *launch),
+                // Of the agent's run.
+                _ => {}
+            }
+        }
+    };
+    let (operator, launch) = launched(&stage).await;
+    assert_eq!((launch.attempt, &launch.lease), (1, &None));
+    let shown = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch.handle.as_ref().unwrap().as_bytes());
+    let handle_sha256 = shown.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let ask = GitAsk { run: run.clone(), handle_sha256, repository: "shop".into(), act: GitAct::Fetch };
+    gateway.say(&FromGateway::AskGit { id: 9, ask }).await;
+    let (id, _) = heard(&mut gateway).await;
+    answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "contents": "read" }))).await;
+    assert_eq!(credential(git_word(&mut gateway).await), TOKEN);
+    assert_eq!(minted(&stage, "live").await.run, run);
+    drop(operator);
+    let (_operator, again) = launched(&stage).await;
+    assert_eq!((again.run, again.lease), (run.clone(), None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -453,7 +637,13 @@ async fn when_the_gateway_goes_away_with_the_question_it_is_said_at_once_and_the
     git(&mut gateway, &launch, GitAct::Fetch).await;
     heard(&mut gateway).await;
     drop(gateway);
-    assert_eq!(minted(&stage, "unknown").await.state, "completed");
+    // What is known of the value is kept first, and then that its lease is over.
+    let over = async {
+        while minted(&stage, "unknown").await.state != "completed" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of its lease", over).await;
     let mut gateway = stage.gateway().await;
     fetched(&mut gateway, &launch).await;
 }
@@ -498,7 +688,8 @@ async fn a_value_that_cannot_be_revoked_is_given_up_after_bounded_tries_and_its_
     changed(&mut stage, tried).await;
     let _gateway = stage.gateway().await;
     let left = minted(&stage, "left").await;
-    assert_eq!(left.minted_until, Some(Moment(4_087_491_250_000)), "the vendor's own word");
+    let said: jiff::Timestamp = END.parse().unwrap();
+    assert_eq!(left.minted_until, Some(Moment(said.as_millisecond())), "the vendor's own word");
     assert!(evidence(&stage).await.contains("It could not be revoked."));
 }
 

@@ -1,7 +1,8 @@
 //! A run's life, as people see it.
 
 use crate::stage::{Stage, agent, exec, soon};
-use api::http::RunView;
+use api::http::{ExecLease, RunView};
+use api::leases::LeaseView;
 use api::link::Down;
 use http::{Method, StatusCode};
 use model::run::RunKind;
@@ -151,4 +152,52 @@ async fn a_follower_sees_what_was_and_what_comes_and_ends_with_the_run() {
         .unwrap();
     assert!(matches!(last.event, Event::Ended { .. }));
     assert_eq!(last.n, 4);
+}
+
+/// A profile whose one capability a command may have a lease of.
+async fn with_a_capability(stage: &Stage) -> api::http::CreateRun {
+    let put = json!({ "value": "canary-of-a-command" });
+    assert_eq!(stage.home(Method::PUT, "/api/secrets/capability/shop", Some(put)).await.status, StatusCode::OK);
+    let profile = "[[capability]]\nname = \"shop\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
+        destinations = [\"shop\"]\ndelivery = \"stdin\"\nexecutables = [\"/usr/bin/cat\"]\n";
+    std::fs::write(stage.dir.path().join("profiles/shop.toml"), profile).unwrap();
+    let mut wish = exec(&["cat"]);
+    wish.profile = Some("shop".into());
+    wish.lease = Some(ExecLease { capability: "shop".into(), destination: None });
+    wish
+}
+
+#[tokio::test]
+async fn a_command_has_its_lease_in_the_act_that_takes_its_run_on_and_comes_with_it_at_every_launch() {
+    let stage = Stage::start();
+    let wish = with_a_capability(&stage).await;
+    let run = stage.create(&wish).await;
+    let leases: Vec<LeaseView> = stage.home(Method::GET, "/api/leases?all=true", None).await.json();
+    let [lease] = &leases[..] else { panic!("{leases:?}") };
+    assert_eq!((&lease.run, lease.made, lease.state.as_str()), (&run.run, run.created, "granted"));
+    let mut boxes = Vec::new();
+    for _ in 0..2 {
+        let launch = stage.operator(vec![]).await.launch().await;
+        assert_eq!((&launch.run, launch.lease.as_ref()), (&run.run, Some(&lease.lease)));
+        boxes.push(launch.box_id);
+    }
+    assert_ne!(boxes[0], boxes[1]);
+}
+
+#[tokio::test]
+async fn where_a_commands_lease_cannot_be_kept_there_is_no_run_that_would_go_without_it() {
+    let mut stage = Stage::start();
+    let wish = with_a_capability(&stage).await;
+    stage.stop();
+    let file = format!("sqlite://{}", stage.dir.path().join("server/volary.db").display());
+    let mut conn = <sqlx::AnyConnection as sqlx::Connection>::connect(&file).await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON leases BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    sqlx::query(broken).execute(&mut conn).await.unwrap();
+    drop(conn);
+    stage.again();
+    let _operator = stage.operator(vec![]).await;
+    let failed = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await;
+    assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", failed.text());
+    let runs: Vec<RunView> = stage.home(Method::GET, "/api/runs", None).await.json();
+    assert_eq!(runs, []);
 }
