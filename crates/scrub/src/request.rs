@@ -4,7 +4,7 @@
 //! so that a vendor's cache of a prompt holds. What a vendor signed, sealed or takes as base 64 is not looked through for
 //! formats: one byte changed there makes the vendor refuse the whole conversation, and a format is found in plain text only.
 //!
-//! Read [`scrub`], then [`sealed`] (which parts those are, and why).
+//! Read [`scrub`], then `sealed` (which parts those are, and why).
 
 use crate::{Scrubber, json};
 use std::{borrow::Cow, ops::Range};

@@ -6,7 +6,7 @@
 //! what lies beside a file says which step was the last, and the record whether it was accepted. To do it twice changes
 //! nothing more.
 //!
-//! Read [`Left`], [`decide`], then [`finish`].
+//! Read `Left`, `decide`, then [`finish`].
 
 use super::file::{self, Beside};
 use crate::app::App;
