@@ -168,7 +168,17 @@ async fn readable(gate: &Gate, caller: &Caller, call: &Call, sought: Sought) -> 
         clean.map_or(body, Bytes::from)
     };
     let unread = || Refusal::fault("model.body", "The request's body could not be looked through for credentials.");
-    caller.room.judge(work).await.ok_or_else(unread)
+    let clean = caller.room.judge(work).await.ok_or_else(unread)?;
+    if clean.len() > longest(call.body.len()) {
+        let why = "What hides the credentials in this request makes it longer than what was set aside for it.";
+        return Err(Refusal::policy("body.hidden", why));
+    }
+    Ok(clean)
+}
+
+/// How long placeholders may make a body for which a call was granted, in bytes: a quarter more, and a few short secrets.
+fn longest(granted: usize) -> usize {
+    granted.saturating_add(granted / 4).saturating_add(4096)
 }
 
 /// Under which name a connection to this place is kept; none for a script, whose connection is its turns.

@@ -106,6 +106,16 @@ async fn a_token_of_a_format_that_an_agent_found_reaches_no_model_unless_its_pro
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_hides_credentials_makes_no_request_much_longer_than_was_granted() {
+    let provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let said = "postgres://u:pw1@db.example/x ".repeat(3000);
+    let body = json!({"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": said}]});
+    let got = call(house.door, "/v1/messages", &body.to_string()).await;
+    assert_eq!((got.status, got.rule().as_str()), (403, "body.hidden"));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_key_that_an_agent_says_to_its_model_is_scrubbed_on_the_way() {
     let mut provider = Provider::answering(whole("200 OK\r\ncontent-type: application/json", "{}")).await;
     let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;

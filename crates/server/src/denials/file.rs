@@ -250,12 +250,18 @@ pub struct Staged {
     dir: PathBuf,
     name: String,
     old: Option<String>,
+    /// Whether it has begun to take its place; what lies beside is then the word of where that is.
+    begun: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Taken away by the next one, or the next start, otherwise.
-        remove_left(&self.dir, &self.name).unwrap_or_default();
+        // What is left is taken away by the next one, or the next start.
+        if !self.begun
+            && let Err(fault) = remove_left(&self.dir, &self.name)
+        {
+            tracing::warn!("what lies beside the profile {} stays: {}", self.name, fault.problem.message);
+        }
     }
 }
 
@@ -277,15 +283,17 @@ impl Staged {
             sync(dir)
         };
         let written = write().map_err(|e| unwritable(&path, &e));
-        let staged = Self { dir: dir.to_owned(), name: name.to_owned(), old };
+        let staged = Self { dir: dir.to_owned(), name: name.to_owned(), old, begun: false };
         written.map(|()| staged)
     }
 
-    /// Puts it in its place, where the file is still the one that was read. To be called once that is recorded.
+    /// Puts it in its place, where the file is still the one that was read. To be called once that is recorded. After an
+    /// error, what lies beside the file stays there until [`Staged::remove`].
     ///
     /// # Errors
     /// 409 when it is another one by now, which then stays; the disk's.
-    pub fn put(self) -> Result<(), Fault> {
+    pub fn put(&mut self) -> Result<(), Fault> {
+        self.begun = true;
         let (path, beside) = (place(&self.dir, &self.name), Beside::Put.of(&self.dir, &self.name));
         let cannot = |e: &std::io::Error| unwritable(&path, e);
         fs::rename(Beside::New.of(&self.dir, &self.name), &beside).map_err(|e| cannot(&e))?;
@@ -303,7 +311,16 @@ impl Staged {
             rename().map_err(|e| cannot(&e.into()))?;
             return Err(changed(&self.name));
         }
-        sync(&self.dir).map_err(|e| cannot(&e))
+        sync(&self.dir).map_err(|e| cannot(&e))?;
+        remove_left(&self.dir, &self.name)
+    }
+
+    /// Removes what lies beside the file.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove(self) -> Result<(), Fault> {
+        remove_left(&self.dir, &self.name)
     }
 }
 

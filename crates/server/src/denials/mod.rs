@@ -269,6 +269,13 @@ fn diff(name: &str, old: Option<&str>, new: &str) -> String {
 /// # Errors
 /// Those of [`preview`]; 409 when the profile's file, or the run's table, is another one than was shown.
 pub async fn allow(app: &App, permit: EditProfile, run: &RunId, n: u64, wish: &Allow) -> Result<Allowed, Fault> {
+    let (ours, run, wish) = (app.clone(), run.clone(), wish.clone());
+    // Its own task: whoever asked may go away, and what was recorded has to be done all the same.
+    let done = tokio::spawn(async move { accept(&ours, permit, &run, n, &wish).await }).await;
+    done.map_err(|e| Fault::ours("accept a row", &e))?
+}
+
+async fn accept(app: &App, permit: EditProfile, run: &RunId, n: u64, wish: &Allow) -> Result<Allowed, Fault> {
     // One at a time: what is worked out below holds until it is done.
     let _editing = app.editing.lock().await;
     let Plan { row, view, run: of_run, file, versions: (from, to) } = plan(app, &permit, run, n, &wish.terms).await?;
@@ -325,10 +332,16 @@ pub async fn allow(app: &App, permit: EditProfile, run: &RunId, n: u64, wish: &A
         }
         app.live.tell(run, n);
     }
-    if let Some(staged) = staged
-        && let Err(fault) = blocking(move || staged.put()).await
-    {
+    let Some(mut staged) = staged else { return Ok(answer) };
+    let (staged, put) = blocking(move || {
+        let put = staged.put();
+        Ok((staged, put))
+    })
+    .await?;
+    if let Err(fault) = put {
+        // What lies beside the file stays until this is recorded: a server that is killed before finds it at its start.
         take_back(app, &permit, run, n, &row.profile, &fault).await?;
+        blocking(move || staged.remove()).await?;
         return Err(fault);
     }
     Ok(answer)
