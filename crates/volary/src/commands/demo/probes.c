@@ -192,7 +192,9 @@ static void first_wave(const char *home) {
     for (char **v = environ; *v; v++) {
         variables++;
         printf("ENV %s\n", *v);
-        if (holds_key(*v, strlen(*v)) || strstr(*v, "vh_")) keys++;
+        /* git's own handle stands in its settings: it opens the run's repositories at the door, and no model. */
+        int of_git = !strncmp(*v, "GIT_CONFIG_VALUE_", 17);
+        if (holds_key(*v, strlen(*v)) || (strstr(*v, "vh_") && !of_git)) keys++;
     }
     printf("PROBE key-in-environment found=%ld of %ld variables\n", keys, variables);
 
