@@ -2,7 +2,8 @@
 //!
 //! The secret that opens the repository decides whose identity that is: one that the person set for themselves is theirs;
 //! the workspace's is an app's, and is used only where the profile's row says so, and then the text says so too. Nothing
-//! here merges, approves or changes a proposal: each forge is asked for two things, its default branch and the opening.
+//! here merges, approves or changes a proposal: each forge is asked for its default branch, for the opening, and, where it says
+//! that there is one already, which that is.
 //!
 //! Read [`open`], then [`Api`] (what each forge wants to hear).
 
@@ -22,8 +23,9 @@ use store::StoreError;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
 
-/// How long one call to a forge may take, in seconds.
-const SECONDS: u16 = 30;
+/// How long one call to a forge may take, in seconds: three of them, and the minting before, within the minute that a minted
+/// token is given for.
+const SECONDS: u16 = 12;
 /// Longest answer of a forge, in bytes.
 const ANSWER: u32 = 1024 * 1024;
 /// Longest task that a text repeats, in characters.
@@ -111,6 +113,41 @@ impl Api {
         }
     }
 
+    /// The path that lists what is open of a branch, or of all branches where a forge does not choose.
+    fn standing(&self, branch: &str, into: &str) -> String {
+        let owner = self.root.rsplit('/').nth(1).unwrap_or_default();
+        let (path, pairs) = match self.forge {
+            Forge::Gitlab => (
+                "/merge_requests",
+                vec![("state", "opened".to_owned()), ("source_branch", branch.into()), ("target_branch", into.into())],
+            ),
+            Forge::Github => (
+                "/pulls",
+                vec![("state", "open".to_owned()), ("head", format!("{owner}:{branch}")), ("base", into.into())],
+            ),
+            _ => {
+                ("/pulls", vec![("state", "open".to_owned()), ("sort", "recentupdate".into()), ("limit", "50".into())])
+            }
+        };
+        format!("{path}?{}", url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
+    }
+
+    /// What is open of this repository's own branch, in such a list.
+    fn found(&self, list: &Value, branch: &str, into: &str) -> Option<(u64, String)> {
+        let at = |one: &Value, way: &str| one.pointer(way).cloned().unwrap_or_default();
+        let is_ours = |one: &&Value| {
+            let (from, to, theirs, ours) = match self.forge {
+                Forge::Gitlab => ("/source_branch", "/target_branch", "/source_project_id", "/target_project_id"),
+                _ => ("/head/ref", "/base/ref", "/head/repo/id", "/base/repo/id"),
+            };
+            at(one, from) == branch
+                && at(one, to) == into
+                && at(one, theirs).is_u64()
+                && at(one, theirs) == at(one, ours)
+        };
+        self.opened(list.as_array()?.iter().find(is_ours)?)
+    }
+
     /// Number and address of what was opened.
     fn opened(&self, answer: &Value) -> Option<(u64, String)> {
         let (number, url) = match self.forge {
@@ -134,13 +171,33 @@ struct Credential {
     lease: Option<LeaseId>,
 }
 
-/// What a person wants a proposal to say, in the place of what its agent, or the task, says.
+/// What a proposal is to say.
 #[derive(Debug, Default)]
 pub struct Words {
     /// One line.
-    pub title: Option<String>,
+    pub title: Part,
     /// The text.
-    pub body: Option<String>,
+    pub body: Part,
+}
+
+/// Whose words a part of a proposal is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// The agent's, as it proposed them last; where it did not, the task.
+    #[default]
+    Agents,
+    /// The task.
+    Task,
+    /// A person's.
+    Said(String),
+}
+
+impl Part {
+    /// A person's words; where they gave none, what the agent proposed.
+    #[must_use]
+    pub fn or_agents(said: Option<String>) -> Self {
+        said.map_or(Self::Agents, Self::Said)
+    }
 }
 
 /// Opens a proposal for what a run pushed last to its own branch, for `who`; gives the one that is open already, if there is
@@ -193,8 +250,20 @@ async fn propose(
     let scrubber = app.scrubber();
     let (title, text) = (scrubber.scrub_str(&title).into_owned(), scrubber.scrub_str(&text).into_owned());
     let (path, body) = api.opening(&branch, into, &title, &text);
-    let answer = ask(app, &who, api.call(Method::Post, path, Some(&body), credential)).await?;
-    let (number, url) = api.opened(&answer).ok_or_else(|| strange("The forge's answer names no proposal."))?;
+    let (number, url) = match asked(app, &who, api.call(Method::Post, path, Some(&body), credential)).await? {
+        (200..300, answer) => api.opened(&answer).ok_or_else(|| strange("The forge's answer names no proposal."))?,
+        (status, answer) => {
+            // A call of ours may have opened it whose answer came too late, or was lost before it was kept.
+            let found = match status {
+                409 | 422 => {
+                    ask(app, &who, api.call(Method::Get, &api.standing(&branch, into), None, credential)).await.ok()
+                }
+                _ => None,
+            };
+            let found = found.and_then(|list| api.found(&list, &branch, into));
+            found.ok_or_else(|| refused(app, status, &answer))?
+        }
+    };
     let event = Event::PullRequest {
         repository: repository.id,
         branch,
@@ -291,7 +360,7 @@ async fn minted(app: &App, row: &RunRow, repository: &Repository, secret: Secret
     Ok(Credential { name, value: given.value, as_app: true, app: whose, lease: Some(given.lease) })
 }
 
-/// What a proposal says: the person's words, else the agent's, else the task; and what made it, opened by `as_app` if not
+/// What a proposal says, and what made it, opened by `as_app` if not
 /// under the person's own identity. No line of it is an order to a forge.
 fn worded(
     row: &RunRow,
@@ -301,10 +370,15 @@ fn worded(
     said: Words,
 ) -> (String, String) {
     let (agents_title, agents_body) = proposed.unzip();
-    let title = said.title.or(agents_title).unwrap_or_else(|| row.task.clone());
-    let is_agents = said.body.is_none() && agents_body.is_some();
+    let of = |part, agents: Option<String>| match part {
+        Part::Said(text) => Some(text),
+        Part::Agents => agents,
+        Part::Task => None,
+    };
+    let title = of(said.title, agents_title).unwrap_or_else(|| row.task.clone());
+    let is_agents = said.body == Part::Agents && agents_body.is_some();
     let quoted = || row.task.chars().take(TASK).collect::<String>().lines().map(|line| format!("> {line}\n")).collect();
-    let text: String = said.body.or(agents_body).unwrap_or_else(quoted);
+    let text: String = of(said.body, agents_body).unwrap_or_else(quoted);
     let (text, model) = (words::body(&text), row.model.as_deref().unwrap_or("none"));
     let mut text = format!(
         "{}\n\nMade by an agent (model {model}) in the volary run {} for {}, at commit {commit}. A person reviews and merges \
@@ -327,24 +401,30 @@ fn worded(
 }
 
 async fn ask(app: &App, who: &str, call: PlatformCall) -> Result<Value, Fault> {
+    match asked(app, who, call).await? {
+        (200..300, answer) => Ok(answer),
+        (status, answer) => Err(refused(app, status, &answer)),
+    }
+}
+
+/// The status, and what was said; of an answer that is no JSON nothing, where its status says all.
+async fn asked(app: &App, who: &str, call: PlatformCall) -> Result<(u16, Value), Fault> {
     match platform::call(app, who, call).await? {
-        CallWord::Answered { status, body, .. } if (200..300).contains(&status) => {
-            serde_json::from_str(body.0.expose()).map_err(|_| strange("The forge's answer is no JSON."))
-        }
-        CallWord::Answered { status, body, .. } => {
-            let said: Value = serde_json::from_str(body.0.expose()).unwrap_or_default();
-            let said = said.get("message").and_then(Value::as_str).unwrap_or_default();
-            let said: String = app.scrubber().scrub_str(said).chars().filter(|c| !c.is_control()).take(300).collect();
-            Err(Fault::new(
-                http::StatusCode::BAD_GATEWAY,
-                "forge.status",
-                format!("The forge answered {status}. {said}"),
-            ))
-        }
+        CallWord::Answered { status, body, .. } => match serde_json::from_str(body.0.expose()) {
+            Ok(said) => Ok((status, said)),
+            Err(_) if (200..300).contains(&status) => Err(strange("The forge's answer is no JSON.")),
+            Err(_) => Ok((status, Value::Null)),
+        },
         CallWord::Fault { rule, why, .. } => {
             Err(Fault::new(http::StatusCode::BAD_GATEWAY, "forge.unreachable", format!("{why} ({rule})")))
         }
     }
+}
+
+fn refused(app: &App, status: u16, said: &Value) -> Fault {
+    let said = said.get("message").and_then(Value::as_str).unwrap_or_default();
+    let said: String = app.scrubber().scrub_str(said).chars().filter(|c| !c.is_control()).take(300).collect();
+    Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", format!("The forge answered {status}. {said}"))
 }
 
 #[cfg(test)]
@@ -385,6 +465,30 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_open_only_the_repositorys_own_branch_is_found() {
+        let github = api("https://github.com/acme/app.git", "").unwrap();
+        assert_eq!(github.standing("pr/a b", "main"), "/pulls?state=open&head=acme%3Apr%2Fa+b&base=main");
+        let one = |head: &str, base: &str, of: u64| {
+            let url = format!("https://github.com/acme/app/pull/{of}");
+            json!({ "number": of, "html_url": url, "head": { "ref": head, "repo": { "id": of } }, "base": { "ref": base, "repo": { "id": 7 } } })
+        };
+        let list =
+            json!([one("pr/a", "main", 8), one("pr/b", "main", 7), one("pr/a", "old", 7), one("pr/a", "main", 7)]);
+        let found = github.found(&list, "pr/a", "main").unwrap();
+        assert_eq!(found, (7, "https://github.com/acme/app/pull/7".into()));
+        assert_eq!(github.found(&json!([one("pr/a", "main", 8)]), "pr/a", "main"), None, "another's fork");
+        assert_eq!(github.found(&json!({ "number": 7 }), "pr/a", "main"), None);
+        let gitlab = api("https://gitlab.com/a/b", "").unwrap();
+        assert_eq!(
+            gitlab.standing("pr/a", "main"),
+            "/merge_requests?state=opened&source_branch=pr%2Fa&target_branch=main"
+        );
+        let list = json!([{ "iid": 3, "web_url": "https://gitlab.com/3", "source_branch": "pr/a", "target_branch": "main",
+                            "source_project_id": 1, "target_project_id": 1 }]);
+        assert_eq!(gitlab.found(&list, "pr/a", "main"), Some((3, "https://gitlab.com/3".into())));
+    }
+
+    #[test]
     fn a_proposal_says_what_the_person_wants_else_the_agent_else_the_task_and_orders_nothing() {
         let mut row = RunRow::new(RunId::parse("r").unwrap(), model::run::RunKind::Agent, model::Moment(0));
         (row.task, row.person) = ("/merge it\n/approve".into(), "tess".into());
@@ -396,7 +500,13 @@ mod tests {
         assert_eq!(title, "Mend max");
         assert!(text.starts_with("It was smaller.\n\\/merge\n\\/close\n") && text.contains("agent's own"), "{text}");
         assert!(text.contains("Opened by the app X") && text.contains("commit c1"), "{text}");
-        let mine = Words { title: Some("Mine".into()), body: Some("So it is.".into()) };
+        let (title, text) = worded(&row, "c1", None, agents(), Words { title: Part::Task, body: Part::Task });
+        assert_eq!(title, "\\/merge it");
+        assert!(
+            text.starts_with("> /merge it\n") && !text.contains("smaller") && !text.contains("agent's own"),
+            "{text}"
+        );
+        let mine = Words { title: Part::Said("Mine".into()), body: Part::Said("So it is.".into()) };
         let (title, text) = worded(&row, "c1", None, agents(), mine);
         assert!(title == "Mine" && text.starts_with("So it is.\n") && !text.contains("agent's own"), "{text}");
     }

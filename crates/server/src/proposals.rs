@@ -10,16 +10,19 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::forge::{self, Words};
 use crate::{git, grants, now, record};
-use api::git::{GitAsk, GitWord, Proposal};
+use api::git::{GitAsk, GitWord, Proposal, PullRequestView};
 use model::event::Verdict;
 use model::{Event, Proposals, RunId};
 use policy::Refusal;
 use policy::git::words;
 use serde_json::json;
+use std::time::Duration;
 use store::StoreError;
 
 /// Proposals that one run may make. The last one counts.
 const MOST: usize = 20;
+/// How long the agent waits to hear whether what it proposed is open: well within the gateway's own patience.
+const OPENING: Duration = Duration::from_secs(20);
 
 /// The word on a proposal of a run's agent: kept and recorded, and opened where the profile says so.
 ///
@@ -70,12 +73,28 @@ pub async fn ask(app: &App, ask: &GitAsk, proposal: &Proposal) -> Result<GitWord
     let by_hand = format!("{person} reads it, and opens the pull request; nothing more is to be done here.");
     let text = match repository.proposals {
         Proposals::Person => format!("It is kept. {by_hand}"),
-        Proposals::Agent => match forge::open(app, &person, &ask.run, Words::default()).await {
-            Ok(view) => format!("The pull request is open: {}", view.url),
-            Err(fault) => format!("It is kept, and could not be opened: {} {by_hand}", fault.problem.message),
+        Proposals::Agent => match opening(app, person.clone(), ask.run.clone()).await {
+            Some(Ok(view)) => format!("The pull request is open: {}", view.url),
+            Some(Err(fault)) => format!("It is kept, and could not be opened: {} {by_hand}", fault.problem.message),
+            None => format!("It is kept, and is being opened. Should that fail: {by_hand}"),
         },
     };
     Ok(GitWord::Said { text })
+}
+
+/// Opens it in a task of its own, which ends what it began whoever waits for it; none where that takes longer than the gateway
+/// is to be kept waiting.
+async fn opening(app: &App, person: String, run: RunId) -> Option<Result<PullRequestView, Fault>> {
+    let ours = app.clone();
+    let task = tokio::spawn(async move {
+        let opened = forge::open(&ours, &person, &run, Words::default()).await;
+        if let Err(fault) = &opened {
+            tracing::warn!(%run, code = fault.problem.code, "an agent's proposal was not opened: {}", fault.problem.message);
+        }
+        opened
+    });
+    let done = tokio::time::timeout(OPENING, task).await.ok()?;
+    Some(done.unwrap_or_else(|e| Err(Fault::ours("open the agent's proposal", &e))))
 }
 
 fn too_many() -> Refusal {

@@ -273,6 +273,8 @@ impl Asking<'_> {
 /// References or objects, streamed back.
 async fn fetch(asking: &Asking<'_>, what: What, two: bool, body: Bytes) -> Result<Answer, Refusal> {
     let granted = asking.grant(GitAct::Fetch).await?;
+    // By version 2 git gives any commit whose name is known; of the host's repository a box gets those that references lead to.
+    let two = two && !policy::git::is_local(&granted.repository);
     let mut upstream = asking.upstream(granted).await?;
     let wanted = match what {
         What::Fetch => Wanted {

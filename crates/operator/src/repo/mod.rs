@@ -19,6 +19,7 @@ pub mod process;
 pub mod read;
 pub mod rein;
 pub mod serve;
+mod whole;
 
 pub use clone::clone_main;
 pub use import::import_main;

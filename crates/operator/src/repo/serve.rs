@@ -1,11 +1,11 @@
 //! Serving: one request of git's HTTP, answered from a repository on this host by a process that works as its owner.
 //!
-//! `repo-serve PATH BRANCH`, a connected socket as standard input. At the other end is the gateway, which lets a run's box read
+//! `repo-serve PATH BRANCH ROOM`, a connected socket as standard input. At the other end is the gateway, which lets a run's box read
 //! the repository and push to the one branch that is the run's own; it has judged the push and listed what it changes. This
 //! process reads one request, and has git's own `upload-pack` or `receive-pack` answer it, with every hook, helper and
 //! transport off and nobody's configuration but the repository's, of which what could run a program is overruled.
 //!
-//! What is not served: a repository that borrows objects from elsewhere (it would be a way to read there), references that are
+//! What is not served: a repository that borrows from elsewhere (it would be a way to read there; [`super::whole`]), references that are
 //! no branches or tags (a stash is nobody's to see), and any update but one of BRANCH.
 //!
 //! Read [`serve_main`] (the process), [`Request::read`], then [`Served`] (the operator's side).
@@ -13,7 +13,9 @@
 use super::git::{Git, missing, taken};
 use super::owner::become_owner;
 use super::rein::{self, Rein};
+use super::whole::is_whole;
 use super::{Problem, close};
+use crate::disk::Disk;
 use rustix::process::{Resource, Rlimit};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -33,24 +35,33 @@ const MAX_HEAD: u64 = 8 * 1024;
 const MAX_BODY: u64 = (64 << 20) + (1 << 20);
 /// Longest file that a push may leave in the repository, in bytes.
 const MAX_FILE: u64 = 128 << 20;
+/// What a run's box may send in pushes, in bytes; what several send at once may pass it by as much as each is long.
+const OF_ITS_PUSHES: u64 = 512 << 20;
 /// Seconds of processor time for one request.
 const CPU_SECS: u64 = 300;
 /// How long the gateway may stand still.
 const STILL: Duration = Duration::from_secs(60);
 /// How long one request may take in all.
 const WHOLE: Duration = Duration::from_secs(600);
-/// Requests of one run, and of all, that are answered at once.
+/// Requests of one run that are answered at once.
 const OF_A_RUN: usize = 4;
-static OF_ALL: Semaphore = Semaphore::const_new(16);
+/// Requests of all runs that are answered at once, beside one of each: no run waits for what others leave standing.
+const BESIDE: usize = 16;
+static OF_ALL: Semaphore = Semaphore::const_new(BESIDE);
 /// Bytes of git's that go on at once.
 const PIECE: usize = 32 * 1024;
 
-/// The serving process. Arguments: the repository's path, and the branch that may be pushed, without `refs/heads/`.
+/// The serving process. Arguments: the repository's path, the branch that may be pushed, without `refs/heads/`, and how many
+/// bytes a push may have. Of a push that begins it says the length, in bytes, on its standard output.
 pub fn serve_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     close(match &args[..] {
-        [path, branch] => stdin().and_then(|socket| served(Path::new(path), &branch.to_string_lossy(), socket)),
-        _ => Err(Problem::new("repo.usage", "which repository and branch?")),
+        [path, branch, room] => stdin().and_then(|socket| {
+            let room = room.to_str().and_then(|room| room.parse().ok());
+            let room = room.ok_or_else(|| Problem::new("repo.usage", "how long may a push be?"))?;
+            served(Path::new(path), &branch.to_string_lossy(), room, socket)
+        }),
+        _ => Err(Problem::new("repo.usage", "which repository and branch, and how long may a push be?")),
     })
 }
 
@@ -63,14 +74,14 @@ fn stdin() -> Result<UnixStream, Problem> {
 }
 
 /// Answers one request; where nothing is served, with a sentence for the box that names nothing of this host.
-fn served(path: &Path, branch: &str, socket: UnixStream) -> Result<(), Problem> {
+fn served(path: &Path, branch: &str, room: u64, socket: UnixStream) -> Result<(), Problem> {
     let mut out = socket.try_clone().map_err(Problem::io("answer the gateway"))?;
-    let done = answer(path, branch, socket, &mut out);
+    let done = answer(path, branch, room, socket, &mut out);
     if let Err(problem) = &done
         && !matches!(problem.code.as_str(), "repo.cut")
     {
         let why = match problem.code.as_str() {
-            "repo.borrows" | "repo.branch" | "repo.form" => problem.message.as_str(),
+            "repo.borrows" | "repo.elsewhere" | "repo.branch" | "repo.room" | "repo.form" => problem.message.as_str(),
             _ => "The run's repository on its host cannot be served; the log there says why.",
         };
         let head = format!("HTTP/1.1 409 Conflict\r\n{WHY}: {why}\r\nContent-Length: 0\r\n\r\n", WHY = api::git::WHY);
@@ -79,19 +90,22 @@ fn served(path: &Path, branch: &str, socket: UnixStream) -> Result<(), Problem> 
     done
 }
 
-fn answer(path: &Path, branch: &str, socket: UnixStream, out: &mut UnixStream) -> Result<(), Problem> {
+fn answer(path: &Path, branch: &str, room: u64, socket: UnixStream, out: &mut UnixStream) -> Result<(), Problem> {
     let path = become_owner(path)?;
     bound()?;
     let mut from = BufReader::new(socket);
     let request = Request::read(&mut from)?;
     let git = Git::open(&path)?;
-    is_whole(&git)?;
+    is_whole(&git, &path)?;
     let mut head = Vec::new();
     if request.is_post && request.service == Service::Receive {
         head = update_of(&mut from, branch)?;
         if git.run(&["symbolic-ref", "--quiet", &format!("refs/heads/{branch}")])?.status.success() {
             return Err(Problem::new("repo.branch", "The branch stands for another one here, and is not pushed to."));
         }
+        has_room(&git, request.length, room)?;
+        // Also of what is refused later: what it leaves behind then is not looked for.
+        writeln!(io::stdout(), "{}", request.length).map_err(Problem::io("say how long the push is"))?;
     }
     let mut command = command(&git, &request)?;
     command.stdin(if request.is_post { Stdio::piped() } else { Stdio::null() });
@@ -119,6 +133,17 @@ fn answer(path: &Path, branch: &str, socket: UnixStream, out: &mut UnixStream) -
         "git.failed",
         format!("git said nothing, and ended with {status}: {}", super::git::last_words(&words)),
     ))
+}
+
+/// Whether the run may send this much more, and the disk keeps what it must.
+fn has_room(git: &Git, bytes: u64, room: u64) -> Result<(), Problem> {
+    if bytes > room {
+        let most = OF_ITS_PUSHES >> 20;
+        let message = format!("The run has pushed what a run may push to its host in all, {most} MiB.");
+        return Err(Problem::new("repo.room", message));
+    }
+    let disk = Disk::of(&git.inside("objects")?);
+    disk.reserve(bytes, "a push").map(drop).map_err(|why| Problem::new("repo.disk", why))
 }
 
 /// What this process, and what it starts, may use. Below everything that a person does on this host.
@@ -201,30 +226,6 @@ impl Request {
     }
 }
 
-/// Whether all of the repository lies in it. What it borrows, or links to, is somebody else's to show.
-fn is_whole(git: &Git) -> Result<(), Problem> {
-    let borrows = || {
-        let message = "The run's repository borrows objects from another one, and is not served to a box. On its host, `git repack -a -d` \
-                       and then removing objects/info/alternates makes it whole.";
-        Problem::new("repo.borrows", message)
-    };
-    let objects = git.inside("objects")?;
-    let is_folder = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|about| about.is_dir());
-    if !is_folder(&objects) || std::fs::symlink_metadata(objects.join("info/alternates")).is_ok() {
-        return Err(borrows());
-    }
-    for folder in [objects.clone(), objects.join("pack")] {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        for entry in entries {
-            let kind = entry.and_then(|entry| entry.file_type()).map_err(Problem::io("look at the objects"))?;
-            if kind.is_symlink() {
-                return Err(borrows());
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The lines with which a push begins, when they ask for one update, of this branch. The rest stays in `from`.
 fn update_of(from: &mut impl Read, branch: &str) -> Result<Vec<u8>, Problem> {
     let no = || Problem::new("repo.branch", "The run's own branch alone is pushed here, and never taken away.");
@@ -268,6 +269,17 @@ fn command(git: &Git, request: &Request) -> Result<Command, Problem> {
         "transfer.advertiseSID=false",
         "transfer.unpackLimit=1",
         "uploadpack.allowFilter=true",
+        // Commits that a branch or tag leads to, and none else whose name a box knows. Version 2 of the protocol asks none of these:
+        // the gateway alone is answered in it, which reads for itself what a push stands on.
+        "uploadpack.allowAnySHA1InWant=false",
+        "uploadpack.allowTipSHA1InWant=false",
+        // A client asks only for what it is told that it may. Where it asks, this would count hidden references too, and what
+        // the shown ones lead to is given without it.
+        if request.is_post {
+            "uploadpack.allowReachableSHA1InWant=false"
+        } else {
+            "uploadpack.allowReachableSHA1InWant=true"
+        },
         "uploadpack.advertiseBundleURIs=false",
         "receive.denyCurrentBranch=refuse",
         "receive.denyDeletes=true",
@@ -343,6 +355,10 @@ pub struct Served {
     path: PathBuf,
     branch: String,
     seats: Arc<Semaphore>,
+    /// The run's own among those of all.
+    own: Arc<Semaphore>,
+    /// Bytes that it may still push.
+    room: Arc<Mutex<u64>>,
     reins: Arc<Mutex<Reins>>,
 }
 
@@ -367,6 +383,8 @@ impl Served {
             path: path.to_owned(),
             branch: branch.to_owned(),
             seats: Arc::new(Semaphore::new(OF_A_RUN)),
+            own: Arc::new(Semaphore::new(1)),
+            room: Arc::new(Mutex::new(OF_ITS_PUSHES)),
             reins: Arc::default(),
         }
     }
@@ -374,7 +392,7 @@ impl Served {
     /// Has one request on `socket` answered, in time. Where too many are, it is closed.
     pub fn serve(&self, socket: OwnedFd) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else { return };
-        let (rein, reins) = (Rein::default(), Arc::clone(&self.reins));
+        let (rein, reins, own) = (Rein::default(), Arc::clone(&self.reins), Arc::clone(&self.own));
         let number = {
             let mut reins = reins.lock().unwrap_or_else(PoisonError::into_inner);
             reins.last += 1;
@@ -384,13 +402,19 @@ impl Served {
         };
         let mut command = Command::new(&self.exe);
         command.args(["process", "repo-serve"]).arg(&self.path).arg(&self.branch).env_clear().current_dir("/");
-        command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(socket).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let room = Arc::clone(&self.room);
         tokio::spawn(async move {
             let held = rein.clone();
             let whole = async {
-                let _place = OF_ALL.acquire().await;
+                let _place = tokio::select! {
+                    biased;
+                    place = own.acquire() => place,
+                    place = OF_ALL.acquire() => place,
+                };
+                command.arg(room.lock().unwrap_or_else(PoisonError::into_inner).to_string());
                 // One thread for all of it: the process ends with the thread that started it.
-                crate::blocking(move || run(command, &held)).await
+                crate::blocking(move || run(command, &held, &room)).await
             };
             match tokio::time::timeout(WHOLE, whole).await {
                 Ok(Ok(())) => {}
@@ -404,8 +428,9 @@ impl Served {
     }
 }
 
-/// One process from its start to its end. Blocks.
-fn run(mut command: Command, rein: &Rein) -> Result<(), Problem> {
+/// One process from its start to its end, also where nobody waits for it any more: what it began to push is taken off `room`.
+/// Blocks.
+fn run(mut command: Command, rein: &Rein, room: &Mutex<u64>) -> Result<(), Problem> {
     let child = rein::tie(&mut command).process_group(0).spawn();
     // It holds the socket until it is dropped.
     drop(command);
@@ -416,7 +441,15 @@ fn run(mut command: Command, rein: &Rein) -> Result<(), Problem> {
         Some(stderr) => stderr.take(64 * 1024).read_to_end(&mut said).map(drop),
         None => Ok(()),
     };
+    let mut pushed = String::new();
+    let counted = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(64).read_to_string(&mut pushed));
+    let pushed: u64 = pushed.trim().parse().unwrap_or_default();
+    {
+        let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
+        *room = room.saturating_sub(pushed);
+    }
     let status = rein.wait(&mut child).map_err(Problem::io("wait for the serving process"))?;
+    counted.map_err(Problem::io("read what the serving process took"))?;
     heard.map_err(Problem::io("read from the serving process"))?;
     if status.success() {
         return Ok(());
@@ -426,58 +459,4 @@ fn run(mut command: Command, rein: &Rein) -> Result<(), Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Request, String> {
-        Request::read(&mut text.as_bytes()).map_err(|problem| problem.code)
-    }
-
-    #[test]
-    fn a_request_is_one_of_four_and_bounded() {
-        let two = read("GET /info/refs?service=git-upload-pack HTTP/1.1\r\nGit-Protocol: version=2\r\n\r\n").unwrap();
-        assert_eq!(two, Request { service: Service::Upload, is_post: false, two: true, length: 0 });
-        let post = read("POST /git-receive-pack HTTP/1.1\r\ncontent-length: 5\r\n\r\n").unwrap();
-        assert_eq!(post, Request { service: Service::Receive, is_post: true, two: false, length: 5 });
-        for wrong in [
-            "GET / HTTP/1.1\r\n\r\n",
-            "GET /info/refs?service=git-upload-archive HTTP/1.1\r\n\r\n",
-            "GET /info/refs?service=git-upload-pack HTTP/1.0\r\n\r\n",
-            "POST /git-upload-pack HTTP/1.1\r\n\r\n",
-            "POST /git-upload-pack HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
-            "POST /git-upload-pack HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n",
-            "POST /git-upload-pack HTTP/1.1\r\ncontent-length: 5\n\n",
-            "",
-        ] {
-            assert_eq!(read(wrong), Err("repo.form".into()), "{wrong:?}");
-        }
-        let long = format!("GET /info/refs?service=git-upload-pack HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(9000));
-        assert_eq!(read(&long), Err("repo.form".into()));
-    }
-
-    #[test]
-    fn one_update_of_the_runs_own_branch_passes_and_no_other() {
-        let (zero, one) = ("0".repeat(40), "1".repeat(40));
-        let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
-        let update = |old: &str, new: &str, name: &str| line(&format!("{old} {new} {name}\0 report-status"));
-        let asked = |text: String| {
-            let mut from = io::Cursor::new(format!("{text}PACK"));
-            update_of(&mut from, "pr/a/b").map(|head| (head, from.position())).map_err(|problem| problem.code)
-        };
-        let own = "refs/heads/pr/a/b";
-        let good = format!("{}{}0000", line(&format!("shallow {one}")), update(&zero, &one, own));
-        assert_eq!(asked(good.clone()).unwrap(), (good.clone().into_bytes(), good.len() as u64));
-        for (what, text) in [
-            ("another", format!("{}0000", update(&zero, &one, "refs/heads/main"))),
-            ("below it", format!("{}0000", update(&zero, &one, "refs/heads/pr/a/b/c"))),
-            ("a delete", format!("{}0000", update(&one, &zero, own))),
-            ("two", format!("{}{}0000", update(&zero, &one, own), update(&zero, &one, own))),
-            ("none", "0000".to_owned()),
-            ("a certificate", format!("{}0000", line("push-cert\0report-status"))),
-            ("words behind it", format!("{}0000", update(&zero, &one, "refs/heads/pr/a/b x"))),
-        ] {
-            assert_eq!(asked(text), Err("repo.branch".into()), "{what}");
-        }
-        assert_eq!(update_of(&mut &b"00"[..], "a").unwrap_err().code, "repo.form");
-    }
-}
+mod tests;

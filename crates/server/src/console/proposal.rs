@@ -5,7 +5,7 @@ use super::page::{Trouble, Viewer};
 use super::text::{line, plain};
 use crate::app::App;
 use crate::fault::Fault;
-use crate::forge::{self, Words};
+use crate::forge::{self, Part, Words};
 use crate::guard::right::RunsPropose;
 use crate::http_api::RunIn;
 use crate::proposals;
@@ -45,10 +45,14 @@ async fn open(
 ) -> Result<Redirect, Trouble> {
     let Form(Sent { title, body }) =
         sent.map_err(|_| Fault::bad("body.wrong", "The form takes a `title` and a `body`, each as text."))?;
-    let given = |text: String| Some(text.replace("\r\n", "\n")).filter(|text| !text.trim().is_empty());
-    let words = Words { title: given(title), body: given(body) };
+    let words = Words { title: part(&title), body: part(&body) };
     forge::open(&app, &by.caller().person.to_string(), &run, words).await?;
     Ok(Redirect::to(&format!("/runs/{run}#proposal")))
+}
+
+/// What stands in a field. The agent's words were in it: who emptied it does not want them.
+fn part(text: &str) -> Part {
+    if text.trim().is_empty() { Part::Task } else { Part::Said(text.replace("\r\n", "\n")) }
 }
 
 /// Where the pull request of a run is, or the form that opens one; nothing for a run that pushed nothing to a git host.
@@ -83,7 +87,7 @@ pub(super) async fn card(app: &App, view: &RunView, scopes: Scopes) -> Result<Ma
                     (field("title", "Title", html! { "One line. Left empty, the run's task." }).with(|ties| html! {
                         input #title name="title" value=(plain(&title)) maxlength=(MAX_TITLE) aria-describedby=(ties.described);
                     }))
-                    (field("body", "Text", html! { "What it changes and why. What made it is added." }).with(|ties| html! {
+                    (field("body", "Text", html! { "What it changes and why; left empty, the run's task. What made it is added." }).with(|ties| html! {
                         textarea #body name="body" rows="8" maxlength=(MAX_BODY) aria-describedby=(ties.described) { "\n" (plain(&body)) }
                     }))
                     button.primary data-busy="Opening…" { "Open the pull request" }
@@ -91,4 +95,17 @@ pub(super) async fn card(app: &App, view: &RunView, scopes: Scopes) -> Result<Ma
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emptied_field_is_the_task_and_never_the_agents_words() {
+        for empty in ["", "  ", "\r\n\r\n"] {
+            assert_eq!(part(empty), Part::Task, "{empty:?}");
+        }
+        assert_eq!(part("a\r\nb"), Part::Said("a\nb".into()));
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsPropose, RunsRead};
 use crate::app::App;
 use crate::fault::Fault;
-use crate::forge::{self, Words};
+use crate::forge::{self, Part, Words};
 use crate::routes::Routes;
 use crate::{live, pause, runs};
 use api::git::{OpenProposal, PullRequestView};
@@ -84,7 +84,8 @@ async fn propose(
 ) -> Result<Json<PullRequestView>, Fault> {
     let OpenProposal { title, body } = wish;
     let who = by.caller.person.to_string();
-    forge::open(&app, &who, &run, Words { title, body }).await.map(Json)
+    let said = Words { title: Part::or_agents(title), body: Part::or_agents(body) };
+    forge::open(&app, &who, &run, said).await.map(Json)
 }
 
 // Input belongs to who may start a run: it is part of what the command does.

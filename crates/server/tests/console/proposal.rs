@@ -3,21 +3,22 @@
 use crate::sign_in;
 use crate::stage::{Gateway, Stage, agent, soon};
 use api::git::{GitAct, GitAsk, GitPush, GitWord, Proposal};
-use api::grants::{EgressOutcome, FromGateway, ToGateway};
+use api::grants::{EgressOutcome, FromGateway, ToGateway, WireSecret};
+use api::platform::{CallWord, Method as Asked, PlatformCall};
 use http::{Method, StatusCode};
-use model::RunId;
-use serde_json::json;
+use model::{RunId, Secret};
+use serde_json::{Value, json};
 
 const PROFILE: &str =
     "[[repository]]\nid = \"app\"\nurl = \"https://github.com/acme/app\"\nsecret = \"capability/acme\"\n";
 
 /// A run that pushed, and proposed, as a gateway tells it.
-async fn pushed(stage: &Stage, proposal: Proposal) -> (Gateway, RunId) {
+async fn pushed(stage: &Stage, profile: &str, proposal: Proposal) -> (Gateway, RunId) {
     let value = json!({ "value": "acme-token-0123456789" });
     let put = stage.home(Method::PUT, "/api/secrets/capability/acme", Some(value)).await;
     assert_eq!(put.status, StatusCode::OK, "{}", put.text());
     stage.model("m", "model-1").await;
-    std::fs::write(stage.dir.path().join("profiles/p.toml"), PROFILE).unwrap();
+    std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
     let mut operator = stage.operator(vec![]).await;
     let mut wish = agent("Mend max");
     wish.profile = Some("p".into());
@@ -86,7 +87,7 @@ async fn the_page_of_a_run_holds_what_its_agent_proposes_as_text_in_a_form_that_
     let stage = Stage::start();
     let cookie = sign_in(&stage).await;
     let body = "</textarea><script>alert(1)</script>\n/merge".to_owned();
-    let (_gateway, run) = pushed(&stage, Proposal { title: "Mend \"max\"".into(), body }).await;
+    let (_gateway, run) = pushed(&stage, PROFILE, Proposal { title: "Mend \"max\"".into(), body }).await;
     let page = stage.tcp(Method::GET, &format!("/runs/{run}"), &[("cookie", &cookie)], "").await.text();
     assert!(page.contains(&format!("action=\"/runs/{run}/propose\"")), "{page}");
     assert!(page.contains("value=\"Mend &quot;max&quot;\""), "{page}");
@@ -100,4 +101,47 @@ async fn the_page_of_a_run_holds_what_its_agent_proposes_as_text_in_a_form_that_
     let refused = stage.tcp(Method::POST, &path, &[kind, ("cookie", &cookie)], form).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("own identity"), "{}", refused.text());
+}
+
+/// Answers the server's next call to the forge, and says what it was.
+async fn called(gateway: &mut Gateway, status: u16, answer: Value) -> PlatformCall {
+    loop {
+        if let ToGateway::Call { id, call } = gateway.hear().await {
+            let body = WireSecret(Secret::new(answer.to_string()));
+            let word = CallWord::Answered { status, headers: Vec::new(), body };
+            gateway.say(&FromGateway::Called { id, word }).await;
+            return *call;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_form_opens_the_task_and_what_is_open_already_is_found_and_linked() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let profile = format!("{PROFILE}proposals-as-app = true\n");
+    let words = Proposal { title: "The agent's".into(), body: "Words of the agent's.".into() };
+    let (mut gateway, run) = pushed(&stage, &profile, words).await;
+    let path = format!("/runs/{run}/propose");
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", &*cookie)];
+    let forge = async {
+        called(&mut gateway, 200, json!({ "default_branch": "main" })).await;
+        let opening = called(&mut gateway, 422, json!({ "message": "A pull request already exists" })).await;
+        let sent: Value = serde_json::from_str(opening.body.as_ref().unwrap().0.expose()).unwrap();
+        let url = "https://github.com/acme/app/pull/7";
+        let repo = json!({ "id": 1 });
+        let head = json!({ "ref": sent["head"], "repo": repo });
+        let list = json!([{ "number": 7, "html_url": url, "head": head, "base": { "ref": "main", "repo": repo } }]);
+        let looking = called(&mut gateway, 200, list).await;
+        (sent, looking)
+    };
+    let (opened, (sent, looking)) =
+        soon("the opening", async { tokio::join!(stage.tcp(Method::POST, &path, &headers, "title=&body=+"), forge) })
+            .await;
+    assert_eq!(opened.status, StatusCode::SEE_OTHER, "{}", opened.text());
+    assert_eq!(sent["title"], "Mend max", "{sent}");
+    assert!(!sent.to_string().contains("agent's"), "{sent}");
+    assert!(looking.method == Asked::Get && looking.url.contains("head=acme%3A"), "{}", looking.url);
+    let page = stage.tcp(Method::GET, &format!("/runs/{run}"), &headers[1..], "").await.text();
+    assert!(page.contains("https://github.com/acme/app/pull/7"), "{page}");
 }

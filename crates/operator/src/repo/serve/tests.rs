@@ -1,0 +1,144 @@
+use super::*;
+
+fn read(text: &str) -> Result<Request, String> {
+    Request::read(&mut text.as_bytes()).map_err(|problem| problem.code)
+}
+
+#[test]
+fn a_request_is_one_of_four_and_bounded() {
+    let two = read("GET /info/refs?service=git-upload-pack HTTP/1.1\r\nGit-Protocol: version=2\r\n\r\n").unwrap();
+    assert_eq!(two, Request { service: Service::Upload, is_post: false, two: true, length: 0 });
+    let post = read("POST /git-receive-pack HTTP/1.1\r\ncontent-length: 5\r\n\r\n").unwrap();
+    assert_eq!(post, Request { service: Service::Receive, is_post: true, two: false, length: 5 });
+    for wrong in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET /info/refs?service=git-upload-archive HTTP/1.1\r\n\r\n",
+        "GET /info/refs?service=git-upload-pack HTTP/1.0\r\n\r\n",
+        "POST /git-upload-pack HTTP/1.1\r\n\r\n",
+        "POST /git-upload-pack HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        "POST /git-upload-pack HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n",
+        "POST /git-upload-pack HTTP/1.1\r\ncontent-length: 5\n\n",
+        "",
+    ] {
+        assert_eq!(read(wrong), Err("repo.form".into()), "{wrong:?}");
+    }
+    let long = format!("GET /info/refs?service=git-upload-pack HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(9000));
+    assert_eq!(read(&long), Err("repo.form".into()));
+}
+
+#[test]
+fn one_update_of_the_runs_own_branch_passes_and_no_other() {
+    let (zero, one) = ("0".repeat(40), "1".repeat(40));
+    let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
+    let update = |old: &str, new: &str, name: &str| line(&format!("{old} {new} {name}\0 report-status"));
+    let asked = |text: String| {
+        let mut from = io::Cursor::new(format!("{text}PACK"));
+        update_of(&mut from, "pr/a/b").map(|head| (head, from.position())).map_err(|problem| problem.code)
+    };
+    let own = "refs/heads/pr/a/b";
+    let good = format!("{}{}0000", line(&format!("shallow {one}")), update(&zero, &one, own));
+    assert_eq!(asked(good.clone()).unwrap(), (good.clone().into_bytes(), good.len() as u64));
+    for (what, text) in [
+        ("another", format!("{}0000", update(&zero, &one, "refs/heads/main"))),
+        ("below it", format!("{}0000", update(&zero, &one, "refs/heads/pr/a/b/c"))),
+        ("a delete", format!("{}0000", update(&one, &zero, own))),
+        ("two", format!("{}{}0000", update(&zero, &one, own), update(&zero, &one, own))),
+        ("none", "0000".to_owned()),
+        ("a certificate", format!("{}0000", line("push-cert\0report-status"))),
+        ("words behind it", format!("{}0000", update(&zero, &one, "refs/heads/pr/a/b x"))),
+    ] {
+        assert_eq!(asked(text), Err("repo.branch".into()), "{what}");
+    }
+    assert_eq!(update_of(&mut &b"00"[..], "a").unwrap_err().code, "repo.form");
+}
+
+fn git(at: &Path, args: &[&str]) -> String {
+    let mut git = Command::new("git");
+    git.current_dir(at).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    git.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]).args(args);
+    let said = git.output().unwrap();
+    assert!(said.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout).trim_end().to_owned()
+}
+
+#[test]
+fn a_commit_is_given_where_a_branch_or_tag_leads_to_it_and_not_to_who_knows_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().canonicalize().unwrap();
+    git(&at, &["init", "-q", "."]);
+    std::fs::write(at.join("a"), "one").unwrap();
+    git(&at, &["add", "."]);
+    for message in ["one", "two"] {
+        git(&at, &["commit", "-q", "--allow-empty", "-m", message]);
+    }
+    std::fs::write(at.join("a"), "a secret of the stash").unwrap();
+    git(&at, &["stash", "-q"]);
+    // What the owner allows to others.
+    git(&at, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let opened = Git::open(&at).unwrap();
+    let asked = |name: &str| {
+        let oid = git(&at, &["rev-parse", name]);
+        let request = Request { service: Service::Upload, is_post: true, two: false, length: 1 };
+        let mut command = command(&opened, &request).unwrap();
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let want = format!("0032want {oid}\n00000009done\n");
+        child.stdin.take().unwrap().write_all(want.as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        (said.status.success(), said.stdout.windows(4).any(|four| four == b"PACK"))
+    };
+    let list = command(&opened, &Request { service: Service::Upload, is_post: false, two: false, length: 0 });
+    let list = String::from_utf8_lossy(&list.unwrap().output().unwrap().stdout).into_owned();
+    assert!(list.contains(" allow-reachable-sha1-in-want") && !list.contains("refs/stash"), "{list}");
+    for name in ["HEAD", "HEAD~1"] {
+        assert_eq!(asked(name), (true, true), "{name}");
+    }
+    for name in ["refs/stash", "refs/stash^2"] {
+        assert_eq!(asked(name), (false, false), "{name}");
+    }
+}
+
+/// A program, written by another process: while it was open in this one, a neighbour's child could keep it from being started.
+fn program(dir: &Path, script: &str) -> PathBuf {
+    let (text, program) = (dir.join("text"), dir.join("program"));
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let made = Command::new("install").args(["-m", "755"]).args([&text, &program]).status().unwrap();
+    assert!(made.success());
+    program
+}
+
+/// Has `served` answer one request, and reads what is answered.
+async fn answered(served: &Served) -> String {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    served.serve(theirs.into());
+    tokio::task::spawn_blocking(move || {
+        let mut said = String::new();
+        (&ours).read_to_string(&mut said).unwrap();
+        said
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_run_is_served_while_others_hold_every_seat_and_pushes_no_more_than_a_run_may() {
+    let dir = tempfile::tempdir().unwrap();
+    // It is told on its fifth word what may be pushed, and says that it pushes 400 MiB.
+    let exe = program(dir.path(), "printf '%s' \"$5\" >&0; echo 419430400");
+    let _all = OF_ALL.acquire_many(BESIDE as u32).await.unwrap();
+    let served = Served::new(&exe, dir.path(), "pr/a");
+    assert_eq!(answered(&served).await, OF_ITS_PUSHES.to_string());
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while *served.room.lock().unwrap() == OF_ITS_PUSHES {
+        assert!(std::time::Instant::now() < until, "it was not counted");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(answered(&served).await, (OF_ITS_PUSHES - (400 << 20)).to_string());
+    let (repo, left) = (dir.path().canonicalize().unwrap(), OF_ITS_PUSHES - (400 << 20));
+    git(&repo, &["init", "-q", "."]);
+    let opened = Git::open(&repo).unwrap();
+    assert_eq!(has_room(&opened, left + 1, left).unwrap_err().code, "repo.room");
+    has_room(&opened, 1, left).unwrap();
+    // As much as no disk keeps free.
+    assert_eq!(has_room(&opened, u64::MAX / 2, u64::MAX).unwrap_err().code, "repo.disk");
+}
