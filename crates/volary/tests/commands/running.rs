@@ -165,7 +165,12 @@ fn an_interrupt_of_run_with_a_platform_of_its_own_leaves_nothing_behind() {
 fn a_background_run_needs_a_platform_that_stays_and_says_so() {
     let home = tempfile::Builder::new().prefix("volary-t-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    let out = Command::new(VOLARY).arg("--home").arg(home.path()).args(["run", "--empty", "--background", "x"]).output().unwrap();
+    let out = Command::new(VOLARY)
+        .arg("--home")
+        .arg(home.path())
+        .args(["run", "--empty", "--background", "x"])
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(1), "{}", all(&out));
     assert!(text(&out.stderr).contains("volary up"), "{}", all(&out));
     assert_eq!(leftovers(home.path(), ""), Vec::<String>::new());
