@@ -15,9 +15,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How often the freezer is asked whether it is done: a millisecond apart, so ten seconds at least.
 const FREEZE_ROUNDS: u32 = 10_000;
+/// How often systemd is asked to take a slice away that it says it cannot, and how long it is left alone between.
+const STOPS: u32 = 5;
+const STOP_AGAIN: Duration = Duration::from_millis(200);
 /// After so many rounds a freeze of v1 is begun again.
 const THAW_EVERY: u32 = 50;
 
@@ -149,7 +153,7 @@ pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
         if fs::read_to_string(&said)?.lines().any(|line| line == told) {
             return Ok(());
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, format!("the box's processes do not become {told}")))
 }
@@ -221,38 +225,63 @@ fn name(path: &Path) -> Option<String> {
 /// Ends every process under `parent` and removes its groups; gives the boxes' names.
 pub(crate) fn reap(parent: &str) -> io::Result<Vec<String>> {
     let names: Vec<String> = boxes(parent).into_keys().collect();
-    for name in &names {
-        reap_one(parent, name)?;
-    }
+    reap_these(parent, &names)?;
     Ok(names)
+}
+
+/// Ends every process of these boxes, then removes the groups of each. One that cannot be removed keeps no other.
+///
+/// # Errors
+/// One sentence, with all that went wrong.
+pub(crate) fn reap_these(parent: &str, names: &[String]) -> io::Result<()> {
+    // All are ended before anybody is asked to take a group away, which may take its time.
+    let ended = names.iter().map(|name| (name, end_members(&groups_of(parent, name))));
+    let ended: Vec<_> = ended.collect();
+    let removed = names.iter().map(|name| (name, reap_one(parent, name)));
+    let wrong = ended.into_iter().chain(removed).filter_map(|(name, done)| Some(format!("{name}: {}", done.err()?)));
+    let wrong: Vec<String> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(io::Error::other(wrong.join("; "))) }
+}
+
+/// The folders where the groups of a box may be, each with the group that it is.
+fn groups_of(parent: &str, name: &str) -> Vec<(String, PathBuf)> {
+    let hierarchies = hierarchies();
+    let of = |group: String| hierarchies.iter().map(move |path| (group.clone(), beneath(path, &group)));
+    of_box(parent, name).into_iter().flat_map(of).collect()
+}
+
+/// Kills every process of these groups, and has those die that are frozen; all that can be, whatever is met with one.
+fn end_members(groups: &[(String, PathBuf)]) -> io::Result<()> {
+    let killed = groups.iter().flat_map(|(group, path)| members(path).into_iter().map(move |pid| (pid, group)));
+    let done = killed.map(|(pid, group)| Process::end_member(pid, group)).fold(Ok(()), io::Result::and);
+    for freezer in groups.iter().flat_map(|(_, path)| and_below(path)).map(|group| group.join("freezer.state")) {
+        // On v1 what is frozen dies when it thaws, and does nothing more before; elsewhere there is no such file.
+        if freezer.exists() {
+            drop(fs::write(&freezer, "THAWED"));
+        }
+    }
+    done
 }
 
 /// Ends every process of the box `name` and removes its groups. A box that is not there is no error.
 ///
 /// A box's helper does this by itself; this is for one whose helper was killed, or is slow and without an operator.
 pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
-    let (all, slice) = (hierarchies(), slice::of_box(parent, name));
-    let paths = |group: &str| all.iter().map(|path| beneath(path, group)).collect::<Vec<_>>();
-    let groups: Vec<(String, PathBuf)> = of_box(parent, name)
-        .into_iter()
-        .flat_map(|group| paths(&group).into_iter().map(move |path| (group.clone(), path)))
-        .collect();
-    let mut tries = 0;
+    let (groups, slice) = (groups_of(parent, name), slice::of_box(parent, name));
+    let (mut tries, mut stops) = (0, 0);
     loop {
-        for (group, path) in &groups {
-            for pid in members(path) {
-                Process::end_member(pid, group)?;
-            }
-        }
-        for freezer in groups.iter().flat_map(|(_, path)| and_below(path)).map(|group| group.join("freezer.state")) {
-            // On v1 what is frozen dies when it thaws, and does nothing more before; elsewhere there is no such file.
-            if freezer.exists() {
-                drop(fs::write(&freezer, "THAWED"));
-            }
-        }
+        end_members(&groups)?;
         // By systemd first, whose it is; what it does not know of is left to us.
-        if slice.as_deref().is_some_and(|slice| paths(slice).iter().any(|path| path.is_dir())) {
-            slice::stop_box(parent, name)?;
+        if groups.iter().any(|(group, path)| slice.as_ref() == Some(group) && path.is_dir()) {
+            stops += 1;
+            match slice::stop_box(parent, name) {
+                // One that does not answer was waited for long enough.
+                Err(e) if e.kind() != io::ErrorKind::TimedOut && stops < STOPS => {
+                    std::thread::sleep(STOP_AGAIN);
+                    continue;
+                }
+                done => done?,
+            }
         }
         let removed = groups.iter().flat_map(|(_, path)| and_below(path)).map(|group| match fs::remove_dir(group) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -262,7 +291,7 @@ pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
         match removed.fold(Ok(()), io::Result::and) {
             // Killed is not yet gone; and one that was killed on its way into a group may still come to it.
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
             }
             done => return done,
         }
@@ -340,6 +369,68 @@ mod tests {
         let own = Process::open(std::process::id()).unwrap();
         let table = fs::read_to_string("/proc/self/cgroup").unwrap();
         assert_eq!(of(&own).ok().as_deref(), named(&table, cgroups()));
+    }
+
+    /// Groups that a test made, and what it started in them.
+    struct Played(Vec<PathBuf>, Vec<std::process::Child>);
+
+    impl Played {
+        /// A group in every hierarchy, with a process in it.
+        fn add(&mut self, group: &str) -> io::Result<()> {
+            let child = std::process::Command::new("sleep").arg("600").spawn()?;
+            let number = child.id().to_string();
+            self.1.push(child);
+            for hierarchy in hierarchies() {
+                let mut path = hierarchy;
+                for part in group.trim_matches('/').split('/') {
+                    path.push(part);
+                    if !path.exists() {
+                        fs::create_dir(&path)?;
+                        self.0.push(path.clone());
+                    }
+                }
+                // That of v1 takes none before it is told where they may run.
+                if !path.starts_with("/sys/fs/cgroup/cpuset") {
+                    fs::write(path.join("cgroup.procs"), &number)?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    impl Drop for Played {
+        fn drop(&mut self) {
+            for child in &mut self.1 {
+                child.kill().and_then(|()| child.wait()).unwrap();
+            }
+            for path in self.0.iter().rev() {
+                // What was removed by the test itself is not there.
+                drop(fs::remove_dir(path));
+            }
+        }
+    }
+
+    #[test]
+    fn a_box_that_systemd_does_not_take_away_keeps_no_other_from_its_end() {
+        let label = format!("reap{}", std::process::id());
+        let (parent, mut played) = (format!("/volary-{label}"), Played(Vec::new(), Vec::new()));
+        // One in a slice that no systemd made: it is asked for, and can only refuse or agree.
+        let slice = slice::of_box(&parent, "a").unwrap();
+        if played.add(&slice).and_then(|()| played.add(&format!("{parent}/b"))).is_err() {
+            return;
+        }
+        let names = boxes(&parent).into_keys().collect::<Vec<_>>();
+        assert_eq!(names, ["a", "b"]);
+        let done = reap(&parent);
+        for child in &mut played.1 {
+            let ended = child.wait().unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
+        }
+        assert!(!boxes(&parent).contains_key("b"), "its groups are gone");
+        match done {
+            Ok(names) => assert_eq!(names, ["a", "b"]),
+            Err(e) => assert!(e.to_string().starts_with("a: ") && !e.to_string().contains("b: "), "{e}"),
+        }
     }
 
     #[test]

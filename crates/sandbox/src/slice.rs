@@ -9,14 +9,17 @@
 //! would not know, and the next scope in it would have no limits.
 
 use crate::doctor::{Cgroups, cgroups};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The slice of all installations. It belongs to none, and so is never stopped; an administrator may bound it.
 const ROOT: &str = "volary";
 /// Where `systemctl` is looked for, here and where it is run.
 const PATH: &str = "/usr/bin:/bin";
+/// How long systemd may take to do what it is asked to.
+const ANSWER: Duration = Duration::from_secs(60);
 /// The longest name of a unit, in bytes.
 const LONGEST: usize = 255;
 
@@ -108,13 +111,35 @@ fn stop(unit: &str) -> io::Result<()> {
 
 fn systemctl(words: &[&str]) -> io::Result<()> {
     let mut command = Command::new("systemctl");
-    command.args(["--quiet", "--no-ask-password"]).args(words).env("PATH", PATH).stdin(Stdio::null());
-    let said = command.output().map_err(|e| io::Error::new(e.kind(), format!("run systemctl in {PATH}: {e}")))?;
-    if said.status.success() {
+    command.args(["--quiet", "--no-ask-password"]).args(words).env("PATH", PATH);
+    carried_out(&mut command, ANSWER)
+        .map_err(|e| io::Error::new(e.kind(), format!("systemctl {} in {PATH}: {e}", words.join(" "))))
+}
+
+/// Runs a program that says little, and for no longer than this.
+fn carried_out(command: &mut Command, within: Duration) -> io::Result<()> {
+    let end = Instant::now() + within;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                let why = format!("it did not end within {} s and was killed", within.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+    };
+    if status.success() {
         return Ok(());
     }
-    let why = String::from_utf8_lossy(&said.stderr).trim().to_owned();
-    Err(io::Error::other(format!("systemctl {} ended with {}: {why}", words.join(" "), said.status)))
+    let mut why = String::new();
+    if let Some(said) = child.stderr.take() {
+        said.take(4096).read_to_string(&mut why)?;
+    }
+    Err(io::Error::other(format!("it ended with {status}: {}", why.trim())))
 }
 
 #[cfg(test)]
@@ -164,6 +189,16 @@ mod tests {
         }
         // Of another installation's, whose name begins with this one's.
         assert_eq!(box_of("/volary-a", &unit("/volary-a-b", "b1").unwrap()), None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended_and_one_that_fails_says_why() {
+        let begun = |script: &str, within| carried_out(Command::new("sh").args(["-c", script]), within);
+        let stuck = begun("exec sleep 600", Duration::ZERO).unwrap_err();
+        assert_eq!(stuck.kind(), io::ErrorKind::TimedOut, "{stuck}");
+        let failed = begun("echo no such unit >&2; exit 5", ANSWER).unwrap_err().to_string();
+        assert!(failed.contains("exit status: 5") && failed.contains("no such unit"), "{failed}");
+        begun("exit 0", ANSWER).unwrap();
     }
 
     #[test]

@@ -89,12 +89,12 @@ impl Host {
         // Looked at before who is held: a box that is begun meanwhile is not among them.
         let mut found: Vec<String> = group::boxes(&facts.cgroup_parent).into_keys().collect();
         found.retain(|name| !strays.is_held(name));
-        for name in &found {
-            group::reap_one(&facts.cgroup_parent, name)?;
-        }
+        // What Docker still has of others is taken away, too, where one of these is not.
+        let ended = group::reap_these(&facts.cgroup_parent, &found);
         found.extend(crate::docker::sweep(&facts.docker, &facts.dir, &facts.cgroup_parent, |name| {
             strays.is_held(name)
         })?);
+        ended?;
         Ok(found)
     }
 }
