@@ -43,6 +43,8 @@ struct State {
     waiting: Vec<Waiting>,
     /// None is made before.
     not_before: Option<Instant>,
+    /// For which none could be made, and until when that is not tried again: an image that is not here, as a rule.
+    refused: Vec<(Profile, Instant)>,
     /// Something is to be done, or to be looked at.
     news: bool,
     /// Nobody holds the pool any more.
@@ -113,6 +115,7 @@ impl Engine for Pool {
         // It is told when a run of a new profile begins, which needs the processors first.
         state.not_before = Some(Instant::now() + REST);
         state.wanted = profiles;
+        state.refused.clear();
         self.0.wake(&mut state);
     }
     fn drop_worktree(&self, image: &Path) -> Result<(), String> {
@@ -149,10 +152,11 @@ impl Inner {
 
     /// The next profile for which a box is to be made now.
     fn missing(&self) -> Option<Profile> {
-        let state = locked(&self.state);
-        let due = state.not_before.is_none_or(|time| time <= Instant::now());
+        let (state, now) = (locked(&self.state), Instant::now());
+        let due = state.not_before.is_none_or(|time| time <= now);
         let has = |profile: &Profile| state.waiting.iter().any(|one| one.profile == *profile);
-        let next = state.wanted.iter().find(|profile| !has(profile)).cloned();
+        let rests = |profile: &Profile| state.refused.iter().any(|(one, until)| one == profile && *until > now);
+        let next = state.wanted.iter().find(|profile| !has(profile) && !rests(profile)).cloned();
         next.filter(|_| due && (self.available)() >= SPARE_MIB)
     }
 
@@ -164,7 +168,7 @@ impl Inner {
             Ok(warm) => state.waiting.push(Waiting { profile, warm }),
             Err(why) => {
                 tracing::warn!(why, "no box waits for the next run: it cannot be made");
-                state.not_before = Some(Instant::now() + LOOK);
+                state.refused.push((profile, Instant::now() + LOOK));
             }
         }
     }
@@ -173,14 +177,15 @@ impl Inner {
     fn rest(&self) {
         let mut state = locked(&self.state);
         if !state.news {
-            let due = state.not_before.map_or(LOOK, |time| time.saturating_duration_since(Instant::now()));
+            let times = state.refused.iter().map(|(_, until)| *until).chain(state.not_before);
+            let due = times.min().map_or(LOOK, |time| time.saturating_duration_since(Instant::now()));
             let waited = self.changed.wait_timeout(state, due.clamp(Duration::from_millis(1), LOOK));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.news = false;
-        if state.not_before.is_some_and(|time| time <= Instant::now()) {
-            state.not_before = None;
-        }
+        let now = Instant::now();
+        state.not_before = state.not_before.filter(|time| *time > now);
+        state.refused.retain(|(_, until)| *until > now);
     }
 }
 

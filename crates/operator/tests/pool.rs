@@ -29,6 +29,8 @@ struct Told {
     dead: AtomicBool,
     /// Whether no box can be made ahead.
     broken: AtomicBool,
+    /// How often one was asked for that can never be made.
+    refused: AtomicUsize,
 }
 
 struct Played(Arc<Told>);
@@ -75,7 +77,11 @@ impl Engine for Played {
         self.0.given.lock().unwrap().push("cold".into());
         Ok(made("cold"))
     }
-    fn prepare(&self, box_id: &BoxId, _: &Profile) -> Result<Box<dyn Waits>, Trouble> {
+    fn prepare(&self, box_id: &BoxId, profile: &Profile) -> Result<Box<dyn Waits>, Trouble> {
+        if profile.image.is_some() {
+            self.0.refused.fetch_add(1, Ordering::SeqCst);
+            return Err("its image is not on this host yet".into());
+        }
         if self.0.broken.load(Ordering::SeqCst) {
             return Err("no room".into());
         }
@@ -232,6 +238,17 @@ fn a_box_that_died_is_taken_out_and_one_that_cannot_be_made_is_not_missed() {
     stage.pool.keep_warm(vec![profile("a")]);
     stage.waits(0);
     assert_eq!(stage.run("r1", &profile("a")), "cold");
+}
+
+#[test]
+fn a_profile_whose_image_is_not_here_keeps_no_box_of_another_from_waiting() {
+    let stage = Stage::set();
+    let absent = Profile { image: Some("registry.example/tools".into()), ..profile("absent") };
+    stage.pool.keep_warm(vec![absent.clone(), profile("a"), absent, profile("b")]);
+    stage.waits(2);
+    assert_eq!(stage.run("r1", &profile("b")), stage.told.prepared.lock().unwrap()[1]);
+    stage.waits(2);
+    assert!(stage.told.refused.load(Ordering::SeqCst) > 0, "it was never tried");
 }
 
 #[test]
