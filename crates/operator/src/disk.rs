@@ -37,6 +37,17 @@ pub struct Room {
     image: Option<PathBuf>,
 }
 
+impl Room {
+    /// So many bytes of it are written, and no longer free.
+    pub fn used(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if self.image.is_none() {
+            locked(&self.taken).writing -= bytes;
+        }
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let mut taken = locked(&self.taken);

@@ -6,12 +6,15 @@
 //!
 //! Read [`bring`], [`missing`], then [`Puller`].
 
+use crate::disk::{Disk, Room};
 use crate::keeper::Means;
 use crate::runs::Run;
 use api::frame::MAX_FRAME;
 use api::images::{Part, PartEnd};
 use model::profile::Engine;
 use model::{Event, Profile};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use sandbox::image::Image;
 use sandbox::image::pulled::{self, Progress, Source};
 use std::io::{self, Read, Write};
@@ -58,8 +61,10 @@ pub async fn bring(means: &Arc<Means>, run: &Arc<Run>, profile: &Profile) -> Res
     let (_pull, puller) = Pull::over(socket).map_err(unknown)?;
     // Written down here and not by the thread: what is dropped says nothing more.
     let (tell, mut told) = mpsc::unbounded_channel();
+    let disk = means.disk.clone();
     let whole = async {
-        let mut work = pin!(crate::blocking(move || puller.bring(&dir, &name, |text| drop(tell.send(text)))));
+        let work = move || puller.bring(&dir, &name, &disk, &|text| drop(tell.send(text)));
+        let mut work = pin!(crate::blocking(work));
         loop {
             tokio::select! {
                 biased;
@@ -116,11 +121,13 @@ impl Drop for Pull {
 pub struct Puller(UnixStream);
 
 impl Puller {
-    /// Brings the whole image; `tell` hears now and then how far it is. Blocks.
+    /// Brings the whole image, for which room is set aside on `disk` meanwhile; `tell` hears now and then how far it is.
+    /// Blocks.
     ///
     /// # Errors
     /// Why it could not be, in words for people.
-    pub fn bring(mut self, dir: &Path, name: &str, tell: impl Fn(String)) -> io::Result<()> {
+    pub fn bring(self, dir: &Path, name: &str, disk: &Disk, tell: &dyn Fn(String)) -> io::Result<()> {
+        let mut bringing = Bringing { puller: self, name, disk, room: None, tell, has_waited: false };
         let mut told = Instant::now();
         let mut said = |now: Progress| {
             if now.done == 0 || told.elapsed() >= TELL {
@@ -128,7 +135,7 @@ impl Puller {
                 tell(words(name, now));
             }
         };
-        pulled::pull(dir, name, &mut self, &mut said)
+        pulled::pull(dir, name, &mut bringing, &mut said)
     }
 }
 
@@ -167,9 +174,16 @@ impl Puller {
         }
         Ok(length)
     }
-}
 
-impl Source for Puller {
+    /// That the socket has not been shut, by whoever dropped the pull or by the gateway.
+    fn is_wanted(&self) -> io::Result<()> {
+        match rustix::net::recv(&self.0, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(lost(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) | Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(()),
+            Err(e) => Err(lost(&e.into())),
+        }
+    }
+
     fn part(&mut self, part: &Part, to: &mut dyn Write) -> io::Result<()> {
         let ask = serde_json::to_vec(part)?;
         let length = u32::try_from(ask.len()).map_err(io::Error::other)?.to_le_bytes();
@@ -194,10 +208,44 @@ impl Source for Puller {
     }
 }
 
+/// A pull that brings its parts to the disk.
+struct Bringing<'a> {
+    puller: Puller,
+    name: &'a str,
+    disk: &'a Disk,
+    /// For the layers that are not here yet.
+    room: Option<Room>,
+    tell: &'a dyn Fn(String),
+    has_waited: bool,
+}
+
+impl Source for Bringing<'_> {
+    fn part(&mut self, part: &Part, to: &mut dyn Write) -> io::Result<()> {
+        self.puller.part(part, to)?;
+        if let Some(room) = &mut self.room {
+            room.used(part.most);
+        }
+        Ok(())
+    }
+
+    fn waits(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.has_waited, true) {
+            (self.tell)(format!("the image {} is being pulled for another run, which this one waits for", self.name));
+        }
+        self.puller.is_wanted()
+    }
+
+    fn set_aside(&mut self, bytes: u64) -> io::Result<()> {
+        self.room = Some(self.disk.reserve(bytes, "its layers").map_err(io::Error::other)?);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use api::images::PartKind;
+    use std::cell::RefCell;
 
     fn frame(bytes: &[u8]) -> Vec<u8> {
         [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat()
@@ -241,5 +289,43 @@ mod tests {
         let waiting = std::thread::spawn(move || puller.part(&part, &mut io::sink()).map_err(|e| e.to_string()));
         drop(pull);
         assert!(waiting.join().unwrap().unwrap_err().contains("the gateway ended"));
+    }
+
+    #[test]
+    fn whoever_waits_for_anothers_pull_is_told_once_and_ends_with_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, told) = (Disk::of(dir.path()), RefCell::new(Vec::new()));
+        let tell = |text| told.borrow_mut().push(text);
+        let (ours, _gateways) = UnixStream::pair().unwrap();
+        let (pull, puller) = Pull::over(ours).unwrap();
+        let mut bringing = Bringing { puller, name: "x", disk: &disk, room: None, tell: &tell, has_waited: false };
+        bringing.waits().unwrap();
+        bringing.waits().unwrap();
+        assert_eq!(*told.borrow(), ["the image x is being pulled for another run, which this one waits for"]);
+        drop(pull);
+        assert!(is_lost(&bringing.waits().unwrap_err()));
+    }
+
+    #[test]
+    fn a_pull_takes_no_room_that_is_promised_to_a_live_run_and_keeps_its_own_until_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::of(dir.path());
+        let stat = rustix::fs::statvfs(dir.path()).unwrap();
+        let two_thirds = (stat.f_bavail * stat.f_frsize - crate::disk::SPARE) / 3 * 2;
+        let (ours, mut gateways) = UnixStream::pair().unwrap();
+        let (_pull, puller) = Pull::over(ours).unwrap();
+        let mut bringing = Bringing { puller, name: "x", disk: &disk, room: None, tell: &drop, has_waited: false };
+        let run = disk.reserve_image(&dir.path().join("a"), two_thirds >> 20).unwrap();
+        let why = bringing.set_aside(two_thirds).unwrap_err().to_string();
+        assert!(why.contains("its layers need") && why.contains("promised to runs that live"), "{why}");
+        drop(run);
+        bringing.set_aside(two_thirds).unwrap();
+        assert!(disk.reserve_image(&dir.path().join("a"), two_thirds >> 20).is_err());
+        // A part came whole: what it was is no longer free, and not counted twice.
+        let whole = serde_json::to_vec(&PartEnd::Whole).unwrap();
+        gateways.write_all(&[frame(b""), frame(&whole)].concat()).unwrap();
+        let part = Part { digest: "sha256:x".into(), kind: PartKind::Blob, most: two_thirds };
+        bringing.part(&part, &mut io::sink()).unwrap();
+        drop(disk.reserve_image(&dir.path().join("a"), two_thirds >> 20).unwrap());
     }
 }

@@ -192,8 +192,8 @@ fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<String>
         (Engine::Docker, _) => Ok((Some(image), None)),
         (Engine::Embedded, Image::Registry(name)) => {
             Reference::parse(name).map_err(refuse)?;
-            let known = pulled::known(dir, name).map_err(|e| refuse(e.to_string()))?;
-            Ok((Some(image), known.map(|content| content.id)))
+            let whole = pulled::whole(dir, name).map_err(|e| refuse(e.to_string()))?;
+            Ok((Some(image), whole.map(|content| content.id)))
         }
         (Engine::Embedded, _) => {
             let content = Content::read(&image).map_err(|e| refuse(e.to_string()))?;

@@ -12,6 +12,7 @@ use super::kept::{self, MOST, UNUSED_DAYS};
 use api::images::{MAX_PART, Part};
 use model::image::Reference;
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -24,6 +25,8 @@ use std::time::{Duration, SystemTime};
 const DESCRIPTIONS: usize = 8;
 /// Bytes after which a part's progress is told, and the room on the disk is looked at again.
 const STEP: u64 = 8 << 20;
+/// How often whoever waits for another's pull looks whether it is done.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What gives the parts of an image.
 pub trait Source {
@@ -32,6 +35,18 @@ pub trait Source {
     /// # Errors
     /// Why it did not come to its end, in words for people; or what `to` said.
     fn part(&mut self, part: &Part, to: &mut dyn Write) -> io::Result<()>;
+
+    /// Hears, again and again, that another pulls the same image, which is waited for.
+    ///
+    /// # Errors
+    /// That nobody wants the image any more.
+    fn waits(&mut self) -> io::Result<()>;
+
+    /// Sets room on the disk aside for so many bytes of layers, which are asked for next, until this source is dropped.
+    ///
+    /// # Errors
+    /// What is free and what is needed, in words for people.
+    fn set_aside(&mut self, bytes: u64) -> io::Result<()>;
 }
 
 /// How far a pull is.
@@ -79,9 +94,13 @@ impl Store {
         Ok(lock)
     }
 
-    /// Whether a box can be made of it as it lies there: its tree is there, or all that the tree is made of.
+    /// Whether a box can be made of it as it lies there.
     fn is_whole(&self) -> bool {
-        let Ok(content) = self.content() else { return false };
+        self.content().is_ok_and(|content| self.holds(&content))
+    }
+
+    /// Whether its tree is there, or all that the tree is made of.
+    fn holds(&self, content: &Content) -> bool {
         kept::place(&self.dir, &content.id).is_dir()
             || content.layers().is_ok_and(|parts| parts.iter().all(|part| self.place(part).is_file()))
     }
@@ -171,18 +190,18 @@ pub(crate) fn content(dir: &Path, name: &str) -> io::Result<Content> {
     Store::of(dir, name)?.content()
 }
 
-/// The same, none where its description is not here.
+/// The same, none where a box cannot be made of what is here.
 ///
 /// # Errors
 /// As of [`content`].
-pub(crate) fn known(dir: &Path, name: &str) -> io::Result<Option<Content>> {
+pub(crate) fn whole(dir: &Path, name: &str) -> io::Result<Option<Content>> {
     let store = Store::of(dir, name)?;
     if !store.folder.join("index.json").is_file() {
         return Ok(None);
     }
     match store.content() {
         Err(e) if missing(&e).is_some() => Ok(None),
-        read => read.map(Some),
+        read => read.map(|content| store.holds(&content).then_some(content)),
     }
 }
 
@@ -213,7 +232,13 @@ pub fn pull(dir: &Path, name: &str, source: &mut dyn Source, said: &mut dyn FnMu
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
     drop_unused(&all)?;
     let lock = store.lock()?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    while let Err(e) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if !matches!(e, Errno::WOULDBLOCK | Errno::INTR) {
+            return Err(e.into());
+        }
+        source.waits()?;
+        std::thread::sleep(LOOK);
+    }
     if store.is_whole() {
         return Ok(());
     }
@@ -233,7 +258,7 @@ pub fn pull(dir: &Path, name: &str, source: &mut dyn Source, said: &mut dyn FnMu
         return Err(content.wrong("its layers are longer than an image may be, packed as they are"));
     }
     let absent: u64 = layers.iter().filter(|part| !store.place(part).is_file()).map(|part| part.most).sum();
-    has_room(&lock, absent).map_err(|e| content.wrong(e))?;
+    has_room(&lock, absent).and_then(|()| source.set_aside(absent)).map_err(|e| content.wrong(e))?;
     said(progress(done));
     for part in &layers {
         store.fetch(part, source, &mut |more| {

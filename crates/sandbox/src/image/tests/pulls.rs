@@ -1,9 +1,12 @@
 //! Pulls: what a registry gives, and what becomes of its lies.
 
 use super::*;
+use crate::harden::{BoxPlan, HostFacts, harden, image_id};
 use crate::image::kept::MOST;
 use crate::image::pulled::{self, Progress, Source};
 use api::images::{Part, PartKind};
+use model::{BoxId, Profile, RunId};
+use rustix::fs::FlockOperation;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
@@ -16,12 +19,25 @@ struct Registry {
     lie: fn(&Part, Vec<u8>) -> Vec<u8>,
     /// After how many parts it is gone.
     most: usize,
+    /// Bytes that may be set aside for layers.
+    room: u64,
+    /// Is asked, with how often before, whenever another's pull is waited for.
+    waits: Box<dyn FnMut(usize) -> io::Result<()> + Send>,
+    waited: usize,
 }
 
 impl Registry {
     fn of(layout: &Path) -> Self {
         let honest = |_: &Part, bytes| bytes;
-        Self { blobs: layout.join("blobs/sha256"), asked: Arc::default(), lie: honest, most: usize::MAX }
+        Self {
+            blobs: layout.join("blobs/sha256"),
+            asked: Arc::default(),
+            lie: honest,
+            most: usize::MAX,
+            room: u64::MAX,
+            waits: Box::new(|_| Ok(())),
+            waited: 0,
+        }
     }
     fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
@@ -36,6 +52,13 @@ impl Source for Registry {
         let bytes = fs::read(self.blobs.join(part.digest.trim_start_matches("sha256:")))?;
         let bytes = (self.lie)(part, bytes);
         bytes.chunks(1000).try_for_each(|piece| to.write_all(piece))
+    }
+    fn waits(&mut self) -> io::Result<()> {
+        self.waited += 1;
+        (self.waits)(self.waited - 1)
+    }
+    fn set_aside(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes <= self.room { Ok(()) } else { Err(io::Error::other(format!("no room for {bytes} bytes"))) }
     }
 }
 
@@ -200,6 +223,75 @@ fn of_two_that_pull_the_same_one_asks_the_registry() {
 }
 
 #[test]
+fn whoever_waits_for_anothers_pull_can_be_ended_and_asks_nobody_until_that_is_over() {
+    let mut here = Here::new();
+    let digest = here.name.rsplit_once(':').unwrap().1;
+    let lock = here.operator().join("images/pulled").join(digest).with_extension("lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let others = || {
+        let file = File::create(&lock).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        file
+    };
+    let held = others();
+    here.registry.waits = Box::new(|before| match before {
+        0 => Ok(()),
+        _ => Err(io::Error::other("nobody waits for it")),
+    });
+    assert_eq!(here.pull().unwrap_err(), "nobody waits for it");
+    assert_eq!((here.registry.asked(), here.registry.waited), (0, 2));
+    let mut held = Some(held);
+    here.registry.waits = Box::new(move |_| {
+        drop(held.take());
+        Ok(())
+    });
+    here.pull().unwrap();
+    assert_eq!((here.registry.asked(), here.registry.waited, here.is_here()), (5, 3, true));
+}
+
+#[test]
+fn room_is_set_aside_for_the_layers_that_are_not_here_and_without_it_none_is_asked_for() {
+    let mut here = Here::new();
+    here.registry.room = 0;
+    let said = here.pull().unwrap_err();
+    assert!(said.contains("no room for") && said.contains("registry.example/team/tools"), "{said}");
+    assert_eq!(here.registry.asked(), 3, "index, manifest, configuration");
+    let all: u64 = said.split(' ').filter_map(|word| word.parse::<u64>().ok()).sum();
+    here.registry.room = all;
+    here.registry.most = 4;
+    here.pull().unwrap_err();
+    // One of two is here now, and not counted again.
+    (here.registry.room, here.registry.most) = (all - 1, usize::MAX);
+    here.pull().unwrap();
+    assert!(here.is_here());
+}
+
+#[test]
+fn no_box_is_begun_of_an_image_that_is_half_here() {
+    let mut here = Here::new();
+    let facts =
+        HostFacts { dir: here.operator(), cgroup_parent: "/volary-test".into(), root: true, docker: String::new() };
+    let profile = Profile { image: Some(here.name.clone()), ..Profile::default() };
+    here.registry.most = 4;
+    here.pull().unwrap_err();
+    assert_eq!(image_id(&profile, &facts).unwrap(), None);
+    let plan = BoxPlan {
+        run: RunId::parse("r1").unwrap(),
+        box_id: BoxId::parse("b1").unwrap(),
+        profile: profile.clone(),
+        lower: None,
+        upper_image: "/nowhere".into(),
+    };
+    let begin = || harden(&plan, 7, &facts, Path::new("/r"), Path::new("/a")).map(drop).map_err(|e| e.to_string());
+    assert!(begin().unwrap_err().contains("not on this host yet"));
+    here.registry.most = usize::MAX;
+    here.pull().unwrap();
+    assert_eq!(begin(), Ok(()));
+    drop(here.hold().unwrap());
+    assert_eq!((begin(), image_id(&profile, &facts).unwrap()), (Ok(()), Some(here.id)));
+}
+
+#[test]
 fn of_an_index_the_image_of_this_processor_is_pulled_and_no_other() {
     let mut here = Here::new();
     let blobs = here.registry.blobs.clone();
@@ -288,6 +380,12 @@ fn manifests_and_blobs_are_asked_for_as_such_and_each_with_its_bound() {
         fn part(&mut self, part: &Part, to: &mut dyn Write) -> io::Result<()> {
             self.0.push(part.clone());
             self.1.part(part, to)
+        }
+        fn waits(&mut self) -> io::Result<()> {
+            self.1.waits()
+        }
+        fn set_aside(&mut self, bytes: u64) -> io::Result<()> {
+            self.1.set_aside(bytes)
         }
     }
     let here = Here::new();
