@@ -33,7 +33,7 @@ fn an_agents_commit_names_the_agent_or_is_refused() {
         "{READY} echo a >>README.md && git commit -q -a -m one && if git push 2>/tmp/said; then exit 9; fi; cat /tmp/said; \
          {REPAIR} && git push -q && git log -1 --format=%B"
     ));
-    let run = stage.cli(&["run", "--profile", "git", "--model", "worker", "Write a"]);
+    let run = stage.cli(&["run", "--empty", "--profile", "git", "--model", "worker", "Write a"]);
     assert!(run.all().contains("git.authors") && run.all().contains("--trailer 'Agent: volary/worker'"), "{run:?}");
     let transcript = stage.transcript();
     let push = transcript.iter().find(|event| event["kind"] == "push").unwrap_or_else(|| panic!("{run:?}"));
@@ -84,7 +84,7 @@ fn an_agent_proposes_what_it_pushed_and_a_person_opens_it_in_its_words_without_t
         { "tools": [{ "name": "propose", "input": propose }] },
         { "text": "It is done." },
     ]));
-    let run = stage.cli(&["run", "--profile", "git", "--model", "worker", "Write a"]);
+    let run = stage.cli(&["run", "--empty", "--profile", "git", "--model", "worker", "Write a"]);
     assert_eq!(run.code, Some(0), "{run:?}");
     assert_eq!(stage.refused(), ["propose.nothing"], "there was nothing at first: {run:?}");
     assert!(run.all().contains("the agent proposes") && stage.forge.proposals().is_empty(), "{run:?}");
@@ -110,7 +110,7 @@ fn a_proposal_is_opened_at_once_where_the_profile_says_so() {
         { "tools": [{ "name": "propose", "input": { "title": "Write a", "body": "It was missing." } }] },
         { "text": "It is done." },
     ]));
-    let run = stage.cli(&["run", "--profile", "git", "--model", "worker", "Write a"]);
+    let run = stage.cli(&["run", "--empty", "--profile", "git", "--model", "worker", "Write a"]);
     assert!(run.all().contains("https://forge.example/proposals/1"), "{run:?}");
     assert_eq!(stage.propose().out.trim(), "https://forge.example/proposals/1", "and once");
     assert_eq!(stage.forge.proposals().len(), 1);
