@@ -33,8 +33,8 @@ struct Held {
     proposals: Mutex<Vec<(String, Value)>>,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
-    /// The end of the targets that wait, if any do; and who waits for another.
-    held: Mutex<Option<String>>,
+    /// The end of the targets that wait, and what is in their bodies, if any do; and who waits for another.
+    held: Mutex<Option<(String, String)>>,
     go_on: Condvar,
 }
 
@@ -150,12 +150,12 @@ impl Forge {
         git
     }
 
-    /// Has every request whose target ends so wait from now on, until [`Forge::release`].
+    /// Has every request whose target ends so, and whose body holds `mark`, which is not empty, wait from now on, until [`Forge::release`].
     ///
     /// # Panics
     /// Never.
-    pub fn hold(&self, end: &str) {
-        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.to_owned());
+    pub fn hold(&self, end: &str, mark: &str) {
+        *self.held.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((end.to_owned(), mark.to_owned()));
     }
 
     /// Lets what waits go on.
@@ -228,7 +228,10 @@ impl Forge {
         };
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
         self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
-        let waits = |held: &mut Option<String>| held.as_ref().is_some_and(|end| asked.target.ends_with(end.as_str()));
+        let holds = |mark: &str| asked.body.windows(mark.len()).any(|part| part == mark.as_bytes());
+        let waits = |held: &mut Option<(String, String)>| {
+            held.as_ref().is_some_and(|(end, mark)| asked.target.ends_with(end.as_str()) && holds(mark))
+        };
         let held = self.held.held.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.held.go_on.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner));
         if !signed_in {

@@ -93,6 +93,9 @@ fn of_a_repository_on_the_host_nothing_but_the_runs_own_branch_is_set_and_nothin
         ["HEAD", "refs/heads/main", "refs/heads/side", "refs/tags/v0"],
         "{seen:?}"
     );
+    let (stash, tip) = (repo.git(&["rev-parse", "refs/stash"]), repo.git(&["rev-parse", "main"]));
+    let done = exec(&stage, &repo, &format!("git fetch -q origin {tip} && ! git fetch origin {stash} 2>&1"));
+    assert_eq!(done.code, Some(0), "what no branch or tag leads to is not given to who knows its name: {done:?}");
     for (what, command, rule) in [
         ("the branch that is checked out", "git push origin HEAD:main", "git.branch"),
         ("another, by force", "git push --force origin HEAD:side", "git.branch"),
