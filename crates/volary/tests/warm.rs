@@ -304,7 +304,7 @@ fn a_box_that_is_changed_from_outside_is_ended_and_the_run_goes_on_in_another() 
     assert_eq!(events(&entries, "ended").next().unwrap()["outcome"], "done", "{entries:#?}");
     assert_eq!(boxes(&entries).len(), 2);
     let said =
-        |event: &Value| event["text"].as_str().unwrap_or_default().contains("processes (promised 256, read 7777)");
-    assert!(events(&entries, "note").any(said), "{entries:#?}");
+        |event: &Value| event["reason"].as_str().unwrap_or_default().contains("processes (promised 256, read 7777)");
+    assert!(events(&entries, "broken-off").any(said), "{entries:#?}");
     platform.stop();
 }
