@@ -13,12 +13,13 @@ use crate::tally::Tally;
 use crate::{Gate, egress, inject, relay};
 use api::grants::{ModelCall, Place};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use model::RunId;
 use model::profile::Sought;
+use serde::Serialize;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -84,6 +85,19 @@ pub(crate) async fn answer(gate: &Gate, caller: &Caller, clock: OnTheClock, requ
     match through(gate, caller, clock, request, &mut trace).await {
         Ok(response) => response.map(|body| Words::Model(Box::new(body))),
         Err(refusal) => refuse(caller, refusal, &trace).await,
+    }
+}
+
+/// The gateway's own answer in JSON to a question of an agent, or the refusal of it.
+pub(crate) async fn own<T: Serialize>(caller: &Caller, said: Result<T, Refusal>, trace: &Trace) -> Answer {
+    match said {
+        Ok(said) => {
+            let body = serde_json::to_vec(&said).expect("ids, numbers and texts are JSON");
+            let mut answer = Response::new(Words::Own(Full::new(body.into())));
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
+        }
+        Err(refusal) => refuse(caller, refusal, trace).await,
     }
 }
 

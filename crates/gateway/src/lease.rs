@@ -4,14 +4,14 @@
 //! explains itself like every other one.
 
 use crate::Gate;
-use crate::call::{self, Answer, Caller, Words};
+use crate::call::{self, Answer, Caller};
 use crate::decide;
 use crate::refusal::{Refusal, Trace};
 use crate::server::Lost;
 use api::leases::{self, Given, LeaseAsk, LeaseWord, Wish};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use model::Dialect;
 use std::time::Duration;
 
@@ -30,15 +30,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let trace = Trace::of(&request);
-    match given(gate, caller, request).await {
-        Ok(given) => {
-            let body = serde_json::to_vec(&given).expect("ids, numbers and names are JSON");
-            let mut answer = Response::new(Words::Own(Full::new(body.into())));
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            answer
-        }
-        Err(refusal) => call::refuse(caller, refusal, &trace).await,
-    }
+    call::own(caller, given(gate, caller, request).await, &trace).await
 }
 
 async fn given<B>(gate: &Gate, caller: &Caller, request: Request<B>) -> Result<Given, Refusal>

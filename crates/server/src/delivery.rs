@@ -69,7 +69,8 @@ pub fn exec_lease(profile: &Profile, wish: ExecLease) -> Result<(String, String)
     };
     if row.executables.is_empty() {
         return no(format!(
-            "The gateway alone uses the capability {name:?}: no command is given anything by a lease of it. Show it              ${}, which every `volary exec` finds.",
+            "The gateway alone uses the capability {name:?}: no command is given anything by a lease of it. Show it \
+             ${}, which every `volary exec` finds.",
             api::inbox::HANDLE
         ));
     }

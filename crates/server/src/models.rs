@@ -133,7 +133,6 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
     Ok(wish)
 }
 
-/// A provider's base as it is kept: without a trailing slash.
 /// The host and port that a model's calls go to; none of a scripted one, whose calls go nowhere.
 #[must_use]
 pub fn host(model: &ModelView) -> Option<(String, u16)> {
@@ -145,6 +144,7 @@ pub fn host(model: &ModelView) -> Option<(String, u16)> {
     Some(Url::parse(&model.base).ok().and_then(to).unwrap_or_default())
 }
 
+/// A provider's base as it is kept: without a trailing slash.
 fn base(text: &str, internal: bool) -> Result<String, Fault> {
     let bad = |why: &str| Fault::bad("model.base", format!("The base {text:?} {why}"));
     let url = Url::parse(text).map_err(|e| bad(&format!("is no URL: {e}.")))?;

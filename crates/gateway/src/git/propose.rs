@@ -2,15 +2,15 @@
 //! nobody else; a refusal explains itself like every other one.
 
 use crate::Gate;
-use crate::call::{self, Answer, Caller, Words};
+use crate::call::{self, Answer, Caller};
 use crate::decide;
 use crate::refusal::{Refusal, Trace};
 use crate::server::Lost;
 use crate::server::git::Said;
 use api::git::{GitAct, GitAsk, MAX_PROPOSAL, PROPOSE, Proposal, Proposed};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use model::Dialect;
 use std::time::Duration;
 
@@ -29,15 +29,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let trace = Trace::of(&request);
-    match proposed(gate, caller, request).await {
-        Ok(proposed) => {
-            let body = serde_json::to_vec(&proposed).expect("a text is JSON");
-            let mut answer = Response::new(Words::Own(Full::new(body.into())));
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            answer
-        }
-        Err(refusal) => call::refuse(caller, refusal, &trace).await,
-    }
+    call::own(caller, proposed(gate, caller, request).await, &trace).await
 }
 
 async fn proposed<B>(gate: &Gate, caller: &Caller, request: Request<B>) -> Result<Proposed, Refusal>

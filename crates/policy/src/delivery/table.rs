@@ -30,7 +30,10 @@ pub fn cell(phase: Phase, channel: Channel, custody: Custody) -> Cell {
         (P::AgentTurn, C::Injection) => yes("The gateway asks the model in the agent's place."),
         (P::AgentTurn, C::McpHeader) => no("A model is no tool server."),
         (P::AgentTurn, _) => no("The agent would have it."),
-        (P::ToolCall, C::Injection | C::McpHeader) => yes("The gateway calls the tool in the agent's place."),
+        (P::ToolCall, C::Injection) => yes("The gateway puts it into the request, after all that the agent said."),
+        (P::ToolCall, C::McpHeader) => {
+            yes("The gateway would call the tool server in the agent's place; no row of a profile delivers so yet.")
+        }
         (P::ToolCall, _) => {
             no("A tool outside the box gets its key from the gateway; inside it the agent would have it.")
         }

@@ -22,7 +22,7 @@ impl Said {
 }
 
 /// Looks through all of it: what was said, what the commands of people print, every route that can be read, pages and
-/// exports among them, and every file of the home, of the temporary folders and beside.
+/// exports among them, every file of the home, and cores.
 pub fn look(platform: &Platform, said: &Said, search: &mut Search) {
     for (place, bytes) in &said.0 {
         search.through(place, bytes);
