@@ -5,6 +5,8 @@ mod bearer;
 mod bearer_attacks;
 mod exec;
 mod gateway;
+mod limits;
+mod no_shell;
 mod output;
 mod support;
 mod walls;

@@ -1,0 +1,83 @@
+//! Limits that an agent's command met, told to the agent and to people.
+
+use crate::agent::{answers, play, request, task, wait};
+use crate::support::{Box, code};
+use api::inbox::Counts;
+use model::event::Exit;
+use model::{Event, Limits};
+use serde_json::json;
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_limit_that_a_command_met_is_told_to_the_agent_and_to_people() {
+    let run = |id: u64, script: &str| {
+        let create = json!({ "command": "sh", "args": ["-c", script] });
+        let terminal = format!("t{}", id / 2 + 1);
+        [
+            request(id, "terminal/create", create),
+            wait(),
+            request(id + 1, "terminal/wait_for_exit", json!({ "terminalId": terminal })),
+            wait(),
+        ]
+    };
+    let mut made = Box::start_with_agent().await;
+    made.met(Counts { memory_kills: 1, process_refusals: 1, ..Counts::default() });
+    // The second one is killed by itself: of the box's limits nothing is new then.
+    let acts = [run(0, "kill -9 $$"), run(2, "kill -9 $$"), run(4, "exit 137"), run(6, "true")].concat();
+    let limits = Limits { memory_mib: 512, processes: 32, ..Limits::default() };
+    made.send(&task(&acts.join("\n"), limits)).await;
+    let story = made.story().await;
+    let answers = answers(&story);
+    let why = |n: usize| answers[2 * n + 1]["result"]["_meta"]["volary.why"].as_str();
+    assert_eq!(why(0), Some("killed: memory limit 512 MiB; met the limit of 32 processes"));
+    assert_eq!((why(1), why(2), why(3)), (None, None, None));
+    let ends: Vec<&Exit> = story
+        .events
+        .iter()
+        .filter_map(|event| if let Event::CommandEnd { exit, .. } = event { Some(exit) } else { None })
+        .collect();
+    let killed = Exit::Killed { why: "killed: memory limit 512 MiB".into() };
+    assert_eq!(ends, [&killed, &Exit::Signal { signal: 9 }, &code(137), &code(0)]);
+    let note = Event::Note { text: "command t1: met the limit of 32 processes".into() };
+    assert!(story.events.contains(&note), "{:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_command_that_was_slowed_or_had_no_descriptors_is_told_the_limit_also_when_it_ended_well() {
+    let mut made = Box::start_with_agent().await;
+    made.met(Counts { throttled: 1000, throttled_ms: 100_000, ..Counts::default() });
+    let run = |id: u64, terminal: &str, script: &str| {
+        [
+            request(id, "terminal/create", json!({ "command": "sh", "args": ["-c", script] })),
+            wait(),
+            request(id + 1, "terminal/wait_for_exit", json!({ "terminalId": terminal })),
+            wait(),
+        ]
+    };
+    let acts =
+        [run(1, "t1", "sleep 1.1"), run(3, "t2", "true"), run(5, "t3", "echo x: Too many open files >&2; exit 3")];
+    let limits = Limits { cpu_millis: 250, open_files: 64, ..Limits::default() };
+    made.send(&task(&acts.concat().join("\n"), limits)).await;
+    let story = made.story().await;
+    let answers = answers(&story);
+    let why = |n: usize| answers[2 * n + 1]["result"]["_meta"]["volary.why"].as_str().unwrap_or_default();
+    let slowed = "exit status 0; slowed: its box met the limit of 0.25 processors in ";
+    assert!(why(0).starts_with(slowed), "{:?}", why(0));
+    assert_eq!(answers[1]["result"]["exitCode"], 0);
+    assert_eq!(why(1), "");
+    assert_eq!(why(2), "exit status 3; it says \"Too many open files\": the limit is 64 for one process");
+    let is_note = |event: &&Event| matches!(event, Event::Note { text } if text.starts_with("command t1: slowed"));
+    assert_eq!(story.events.iter().filter(is_note).count(), 1, "{:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_place_that_is_full_is_told_with_the_end_of_the_command_that_found_it_so() {
+    let story = play(&[
+        request(1, "terminal/create", json!({ "command": "sh", "args": ["-c", "cat /dev/zero > /dev/shm/fill"] })),
+        wait(),
+        request(2, "terminal/wait_for_exit", json!({ "terminalId": "t1" })),
+        wait(),
+    ])
+    .await;
+    let why = answers(&story)[1]["result"]["_meta"]["volary.why"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(why, "exit status 1; /dev/shm is full");
+}

@@ -1,0 +1,148 @@
+//! Once it is begun an agent executes nothing, and where its profile gives no shell nothing is executed for it.
+
+use crate::agent::{kept, play, request, task, wait};
+use crate::support::{Box, code};
+use api::inbox::ToRunner;
+use model::{Event, Limits};
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_agent_executes_nothing_and_reads_nothing_of_ours() {
+    let acts = [
+        "x /bin/sh",
+        "r /run/volary/runner",
+        "r /var/volary-probe",
+        "r /proc/1/environ",
+        "w /workspace/x",
+        "x /workspace/x",
+        "w /usr/x",
+        "r /etc/passwd",
+    ];
+    let story = play(&acts.map(str::to_owned)).await;
+    let (refused, read_only) = (libc::EACCES, libc::EROFS);
+    let executed = libc::EPERM;
+    let expected = [
+        format!("x {executed}"),
+        format!("r {refused}"),
+        format!("r {refused}"),
+        format!("r {refused}"),
+        "w 0".into(),
+        format!("x {executed}"),
+        format!("w {refused}"),
+        "r 0".into(),
+    ];
+    let kept = kept(&story);
+    // /usr is refused by Landlock here; where it is mounted read-only the mount says so first.
+    let kept: Vec<String> =
+        kept.iter().map(|line| line.replace(&format!("w {read_only}"), &format!("w {refused}"))).collect();
+    assert_eq!(kept, expected);
+}
+
+/// Each way to execute, and what it met, tried by an agent.
+async fn ways(mut made: Box, ways: &[&str]) -> Vec<(String, i32)> {
+    let acts: Vec<String> = ways.iter().map(|way| format!("try {way}")).collect();
+    made.send(&task(&acts.join("\n"), Limits::default())).await;
+    let story = made.story().await;
+    assert_eq!(story.done.exit, code(0), "{:?}", story.done);
+    let kept = kept(&story);
+    let met = kept.iter().map(|line| line.split_once(' ').unwrap());
+    met.map(|(way, met)| (way.to_owned(), met.parse().unwrap())).collect()
+}
+
+const WAYS: [&str; 17] = [
+    "bin",
+    "spawn",
+    "vfork",
+    "loader",
+    "loader-own",
+    "link",
+    "copy",
+    "copy-in-scratch",
+    "copy-in-shared-memory",
+    "shebang",
+    "descriptor",
+    "empty-path",
+    "path-descriptor",
+    "unnamed-file",
+    "memfd",
+    "personality",
+    "own",
+];
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_finds_no_way_to_execute_anything_its_own_file_too() {
+    let met = ways(Box::start_with_agent().await, &WAYS).await;
+    assert_eq!(met.len(), WAYS.len());
+    for (way, met) in met {
+        assert_eq!(met, libc::EPERM, "{way}");
+    }
+    // Where processes hide from each other, as in a real box, it is not there at all.
+    let [(_, met)] = &ways(Box::start_with_agent().await, &["init"]).await[..] else { panic!("one way, one answer") };
+    assert!([libc::EPERM, libc::ENOENT].contains(met), "{met}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_dynamic_agent_is_begun_through_its_loader_and_can_execute_nothing_through_it() {
+    let met = ways(Box::start_with_dynamic_agent().await, &WAYS).await;
+    assert_eq!(met.len(), WAYS.len());
+    for (way, met) in met {
+        assert_eq!(met, libc::EPERM, "{way}");
+    }
+}
+
+/// A program that says by its status whether what process 1 said when it executed it is still to be had: 77 when it is not.
+#[cfg(target_arch = "x86_64")]
+const LISTENS: &str = ".globl _start\n_start: mov %r10, %rdi\n or %r8, %rdi\n or %r9, %rdi\n or %rdx, %rdi\n \
+                       or %rsi, %rdi\n mov $77, %rax\n test %rdi, %rdi\n jz said\n mov $78, %rax\n\
+                       said: mov %rax, %rdi\n mov $60, %rax\n syscall\n.section .note.GNU-stack,\"\",@progbits\n";
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test(flavor = "current_thread")]
+async fn nothing_is_left_in_its_registers_of_the_word_that_an_agent_was_begun_with() {
+    let dir = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let [source, program] = ["s", "out"].map(|kind| dir.join(format!("listens-{}.{kind}", std::process::id())));
+    std::fs::write(&source, LISTENS).unwrap();
+    let compiled = std::process::Command::new("cc")
+        .args(["-nostdlib", "-static", "-x", "assembler", "-o"])
+        .args([&program, &source])
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let mut made = Box::start_with(program.to_str().unwrap()).await;
+    made.send(&task("", Limits::default())).await;
+    assert_eq!(made.story().await.done.exit, code(77));
+    std::fs::remove_file(source).unwrap();
+    std::fs::remove_file(program).unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn where_the_profile_gives_no_shell_no_command_starts_whatever_the_agent_says() {
+    let mut made = Box::start_with_agent().await;
+    let acts = [
+        request(1, "terminal/create", json!({ "command": "touch", "args": ["/workspace/made"] })),
+        wait(),
+        request(2, "terminal/output", json!({ "terminalId": "t1" })),
+        wait(),
+        request(3, "fs/read_text_file", json!({ "path": "/etc/hostname" })),
+        wait(),
+        "r /workspace/made".into(),
+        "try bin".into(),
+    ];
+    let ToRunner::Agent(mut without) = task(&acts.join("\n"), Limits::default()) else { unreachable!() };
+    without.tools.retain(|tool| tool != "shell");
+    made.send(&ToRunner::Agent(without)).await;
+    let story = made.story().await;
+    let kept = kept(&story);
+    for answer in &kept[..2] {
+        let answer: Value = serde_json::from_str(answer).unwrap();
+        assert!(answer["error"]["message"].as_str().unwrap().contains("gives no commands"), "{answer}");
+    }
+    assert_eq!(kept[3..], [format!("r {}", libc::ENOENT), format!("bin {}", libc::EPERM)]);
+    assert!(!story.events.iter().any(|event| matches!(event, Event::Command { .. })), "{:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_an_agent_maps_into_itself_no_wall_of_the_box_judges() {
+    // Said, not promised: code that an agent brings into its own memory runs with the agent's rights, as its own does.
+    assert_eq!(ways(Box::start_with_agent().await, &["map"]).await, [("map".to_owned(), 0)]);
+}
