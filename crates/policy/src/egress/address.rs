@@ -148,11 +148,13 @@ fn range(text: &str) -> Result<IpNet, String> {
     Ok(range)
 }
 
-/// Whether all of `addresses` may be connected to: all public, or all in the exception's ranges.
+/// Whether all of `addresses` may be connected to: all public, or, where there is an exception, all in its ranges and
+/// nowhere else. What is inside goes past the proxy that leads outside and past the look at what is near, so a name
+/// that turned public must not come with it.
 ///
 /// # Errors
-/// `address.none`, `address.metadata`, `address.private`, `address.mixed`. The words name no address: what a
-/// private name resolves to is not the box's to know.
+/// `address.none`, `address.metadata`, `address.private`, `address.mixed`, `address.outside`. The words name no address:
+/// what a private name resolves to is not the box's to know.
 pub(super) fn check(addresses: &[IpAddr], exception: Option<&Ranges>) -> Result<(), Refusal> {
     if addresses.is_empty() {
         return Err(Refusal::new("address.none", "The name has no address."));
@@ -163,19 +165,22 @@ pub(super) fn check(addresses: &[IpAddr], exception: Option<&Ranges>) -> Result<
             "The name leads to a service that hands out a machine's credentials.",
         ));
     }
+    let all = addresses.len();
     let public = addresses.iter().filter(|address| is_public(**address)).count();
-    let excepted = exception.map_or(0, |ranges| addresses.iter().filter(|address| ranges.contain(**address)).count());
-    match addresses.len() {
-        all if all == public || all == excepted => Ok(()),
-        _ if public == 0 => Err(Refusal::new(
+    let taken = exception.map_or(public, |ranges| addresses.iter().filter(|address| ranges.contain(**address)).count());
+    let (rule, why) = match exception {
+        _ if taken == all => return Ok(()),
+        Some(_) if public == all => (
+            "address.outside",
+            "The profile's exception says that this host is a service inside, and its name leads outside.",
+        ),
+        _ if public == 0 => (
             "address.private",
             "The name leads to an address that is not public, and the profile has no exception for it.",
-        )),
-        _ => Err(Refusal::new(
-            "address.mixed",
-            "The name leads to public and to other addresses at once; that is refused as a whole.",
-        )),
-    }
+        ),
+        _ => ("address.mixed", "The name leads to public and to other addresses at once; that is refused as a whole."),
+    };
+    Err(Refusal::new(rule, why))
 }
 
 #[cfg(test)]

@@ -156,18 +156,41 @@ const METADATA: [&str; 9] = [
     "instance-data.ec2.internal",
 ];
 
-/// Their addresses: the common one, the container credential agents of one cloud, Alibaba's, Oracle's, Azure's host agent, and the
-/// IPv6 ones of two clouds.
-const METADATA_ADDRESSES: [IpAddr; 8] = [
+/// Their addresses, those of container credential agents and host agents among them. An exception can reach what is in
+/// `100.64.0.0/10` and in `fc00::/7`; the others it cannot reach either, and are here for the clearer word. Source: the
+/// vendors' own documentation and software development kits, read 2026-11.
+const METADATA_ADDRESSES: [IpAddr; 16] = [
+    // The common one: Amazon, Google, Azure, Oracle, OpenStack and most others.
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    // Amazon: the agents of its container services (ECS, and EKS Pod Identity over IPv4 and IPv6), and IMDS over IPv6.
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    unique_local([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]),
+    unique_local([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]),
+    // Google, machines with IPv6 alone.
+    unique_local([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]),
+    // Azure's host agent.
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Oracle: its older cloud, and over IPv6.
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    unique_local([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]),
+    // Alibaba, over IPv4 and IPv6.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    unique_local([0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200]),
+    // Scaleway, over IPv4 and IPv6.
+    IpAddr::V4(Ipv4Addr::new(169, 254, 42, 42)),
+    unique_local([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]),
+    // Akamai (Linode), over IPv6.
+    unique_local([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1]),
+    // Tencent.
+    IpAddr::V4(Ipv4Addr::new(169, 254, 0, 23)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 10, 10)),
 ];
+
+const fn unique_local(segments: [u16; 8]) -> IpAddr {
+    let [a, b, c, d, e, f, g, h] = segments;
+    IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+}
 
 /// Top-level names that no public service has: RFC 6761, 6762, 7686, 8375, ICANN's `internal`, and what networks use as such.
 const LOCAL: [&str; 11] = [

@@ -42,6 +42,7 @@ fn an_exception_takes_addresses_of_its_range_alone_and_metadata_never() {
             { host = 'a', port = 80, addresses = ['10.2.3.0/24', 'fd12:3456::/64'] },
             { host = 'b', port = 80, addresses = ['100.100.0.0/16', 'fd00:ec2::/48'] },
             { host = 'c', port = 80, addresses = ['127.0.0.1', '::1'] },
+            { host = 'd', port = 80, addresses = ['fd00:c1::/48', 'fd00:42::/48', 'fd00:100::/48', 'fd00:a9fe:a9fe::/48'] },
         ]");
     for (addresses, row, rule) in [
         ("10.2.3.4", 0, "ok"),
@@ -50,16 +51,25 @@ fn an_exception_takes_addresses_of_its_range_alone_and_metadata_never() {
         ("10.2.3.4 10.2.4.4", 0, "address.private"),
         ("10.2.3.4 8.8.8.8", 0, "address.mixed"),
         ("::ffff:10.2.3.4", 0, "address.private"),
-        ("8.8.8.8", 0, "ok"),
+        // A name that turned public is no service inside any more.
+        ("8.8.8.8", 0, "address.outside"),
+        ("8.8.8.8 2606:4700::1111", 0, "address.outside"),
+        ("8.8.8.8", 2, "address.outside"),
         ("127.0.0.1", 0, "address.private"),
         ("100.100.1.1", 1, "ok"),
         ("100.100.100.200", 1, "address.metadata"),
         ("fd00:ec2::253", 1, "ok"),
         ("fd00:ec2::254", 1, "address.metadata"),
+        ("fd00:ec2::23", 1, "address.metadata"),
+        ("fd00:c1::1 fd00:42::1 fd00:100::1 fd00:a9fe:a9fe::2", 3, "ok"),
+        ("fd00:c1::a9fe:a9fe", 3, "address.metadata"),
+        ("fd00:42::42", 3, "address.metadata"),
+        ("fd00:100::100:200", 3, "address.metadata"),
+        ("fd00:a9fe:a9fe::1", 3, "address.metadata"),
         ("127.0.0.1 ::1", 2, "ok"),
         ("127.0.0.2", 2, "address.private"),
         // A row that is not there is no exception.
-        ("10.2.3.4", 3, "address.private"),
+        ("10.2.3.4", 4, "address.private"),
     ] {
         assert_eq!(check(&law, addresses, Some(row)), rule, "{addresses} by row {row}");
     }

@@ -6,14 +6,23 @@ use std::collections::BTreeSet;
 
 /// Addresses to which no name may lead, as policy's own tests have them.
 const NOT_PUBLIC: &str = include_str!("../../../../policy/src/egress/not_public.txt");
-const METADATA: [&str; 7] = [
+const METADATA: [&str; 16] = [
     "169.254.169.254",
     "169.254.170.2",
+    "169.254.170.23",
+    "169.254.42.42",
+    "169.254.0.23",
+    "169.254.10.10",
     "100.100.100.200",
     "168.63.129.16",
-    "fd00:ec2::254",
-    "fd20:ce::254",
     "192.0.0.192",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
+    "fd00:100::100:200",
+    "fd00:a9fe:a9fe::1",
 ];
 
 #[tokio::test(flavor = "current_thread")]
@@ -188,12 +197,20 @@ fn inside(host: &str, port: u16, range: &str) -> model::Egress {
 #[tokio::test(flavor = "current_thread")]
 async fn an_exception_opens_one_host_one_port_and_one_range() {
     let world = World::with(inside("wiki.corp", 8080, "10.2.3.0/24")).await;
+    let done = std::process::Command::new("ip").args(["addr", "add", "8.8.4.4/24", "dev", "lo"]).status();
+    assert!(done.expect("iproute2 is there").success());
     for (answer, target, expected) in [
         (&["10.2.3.4"][..], "http://wiki.corp:8080/", ""),
         (&["10.2.3.4", "10.2.3.5"], "http://wiki.corp:8080/", ""),
         (&["10.2.4.4"], "http://wiki.corp:8080/", "address.private"),
         (&["10.2.3.4", "10.2.4.4"], "http://wiki.corp:8080/", "address.private"),
         (&["10.2.3.4", PUBLIC], "http://wiki.corp:8080/", "address.mixed"),
+        // It is a service inside: outside, and beside this host, it is none, whatever its name says by now.
+        (&[PUBLIC], "http://wiki.corp:8080/", "address.outside"),
+        (&[PUBLIC, PUBLIC_6], "http://wiki.corp:8080/", "address.outside"),
+        (&["8.8.4.4"], "http://wiki.corp:8080/", "address.outside"),
+        (&["8.8.4.77"], "http://wiki.corp:8080/", "address.outside"),
+        (&["10.2.3.4", "8.8.4.4"], "http://wiki.corp:8080/", "address.mixed"),
         (&["169.254.169.254"], "http://wiki.corp:8080/", "address.metadata"),
         (&["10.2.3.4"], "http://wiki.corp/", "port.closed"),
         (&["10.2.3.4"], "http://wiki.corp:8443/", "port.closed"),
