@@ -368,6 +368,9 @@ fn same_content(mut a: File, mut b: File) -> io::Result<bool> {
 }
 
 #[cfg(test)]
+mod race;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;

@@ -5,6 +5,8 @@
 
 #[path = "engines/images.rs"]
 mod images;
+#[path = "engines/no_shell.rs"]
+mod no_shell;
 #[path = "engines/registries.rs"]
 mod registries;
 
@@ -101,7 +103,20 @@ fn counting(dir: &Path, docker: Option<&Docker>, label: &str) -> (Host, Created,
 
 /// The same with a shell's command line.
 fn working(dir: &Path, docker: Option<&Docker>, label: &str, line: &str) -> (Host, Created, std::path::PathBuf) {
-    let host = Host::open(dir, &format!("/volary-{label}"), Path::new(VOLARY), RUNNER, AGENT)
+    let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
+    let limits = plan(dir, Engine::Embedded).profile.limits;
+    begun(dir, docker, label, AGENT, &ToRunner::Exec { argv, cwd: "/workspace".into(), limits, lease: None })
+}
+
+/// A box that was read back and told its task; `agent` is the program of its agent.
+fn begun(
+    dir: &Path,
+    docker: Option<&Docker>,
+    label: &str,
+    agent: &[u8],
+    task: &ToRunner,
+) -> (Host, Created, std::path::PathBuf) {
+    let host = Host::open(dir, &format!("/volary-{label}"), Path::new(VOLARY), RUNNER, agent)
         .unwrap()
         .with_docker(docker.map(Docker::address).unwrap_or_default());
     let engine = if docker.is_some() { Engine::Docker } else { Engine::Embedded };
@@ -109,25 +124,28 @@ fn working(dir: &Path, docker: Option<&Docker>, label: &str, line: &str) -> (Hos
     let Created { mut live, listener, stdin, stdout, stderr } = host.create(&plan).unwrap();
     live.start().unwrap();
     let (mut input, mut output) = (File::from(stdin), File::from(stdout));
-    let mut length = [0u8; 4];
-    output.read_exact(&mut length).unwrap();
-    let mut hello = vec![0; u32::from_le_bytes(length) as usize];
-    output.read_exact(&mut hello).unwrap();
-    assert_eq!(Kind::of(hello[0]), Some(Kind::Hello));
-    let hello: Hello = serde_json::from_slice(&hello[1..]).unwrap();
+    let (kind, hello) = heard(&mut output);
+    assert_eq!(kind, Kind::Hello);
+    let hello: Hello = serde_json::from_slice(&hello).unwrap();
     let wrong: Vec<_> = live.read_back(&hello).into_iter().filter(|reading| !reading.holds).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
-    let task = serde_json::to_vec(&ToRunner::Exec {
-        argv,
-        cwd: "/workspace".into(),
-        limits: plan.profile.limits,
-        lease: None,
-    })
-    .unwrap();
-    input.write_all(&u32::try_from(task.len()).unwrap().to_le_bytes()).unwrap();
-    input.write_all(&task).unwrap();
+    tell(&mut input, task);
     (host, Created { live, listener, stdin: input.into(), stdout: output.into(), stderr }, plan.upper_image)
+}
+
+/// The next frame of a box.
+fn heard(from: &mut File) -> (Kind, Vec<u8>) {
+    let mut length = [0u8; 4];
+    from.read_exact(&mut length).unwrap();
+    let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+    from.read_exact(&mut frame).unwrap();
+    (Kind::of(frame[0]).expect("a kind of frame"), frame.split_off(1))
+}
+
+fn tell(to: &mut File, message: &ToRunner) {
+    let body = serde_json::to_vec(message).unwrap();
+    to.write_all(&u32::try_from(body.len()).unwrap().to_le_bytes()).unwrap();
+    to.write_all(&body).unwrap();
 }
 
 /// What the command has counted to.
@@ -199,15 +217,27 @@ fn a_worktree_that_is_full_to_its_last_inode_and_has_no_repository_is_read_all_t
 #[test]
 fn what_the_daemon_still_has_of_a_dead_operator_is_taken_away_at_the_next_start() {
     let docker = Docker::start();
-    let dir = tempfile::Builder::new().prefix("volary-e-").tempdir_in("/tmp").unwrap();
+    let folder = || tempfile::Builder::new().prefix("volary-e-").tempdir_in("/tmp").unwrap();
+    let (dir, elsewhere) = (folder(), folder());
     let (host, made, _) = counting(dir.path(), Some(&docker), "orphan-docker");
-    assert_eq!(docker.containers().len(), 1);
+    // Beside it, in the same daemon, works a box of another installation, whose label begins as this one's does.
+    let (other, foreign, image) = counting(elsewhere.path(), Some(&docker), "orphan-docker-of-others");
+    assert_eq!(docker.containers().len(), 2);
     // Nobody of this box is asked: as after a power cut that left the daemon running.
     let helper = rustix::process::Pid::from_raw(made.live.helper_pid().cast_signed()).unwrap();
     rustix::process::kill_process(helper, rustix::process::Signal::KILL).unwrap();
     host.reap_orphans().unwrap();
-    assert_eq!(docker.containers(), Vec::<Value>::new());
+    let left = docker.containers();
+    assert_eq!(left.len(), 1, "{left:#?}");
+    let label = left[0]["Labels"].as_object().unwrap().values().find(|word| *word == "/volary-orphan-docker-of-others");
+    assert!(label.is_some() && left[0]["State"] == "running", "{left:#?}");
+    let pid = foreign.live.pid();
+    let before = count(pid);
+    eventually("the other installation's box counts on", || (count(pid) > before).then_some(()));
     drop(made);
+    foreign.live.end().unwrap();
+    other.drop_worktree(&image).unwrap();
+    assert_eq!(docker.containers(), Vec::<Value>::new());
 }
 
 #[test]

@@ -273,7 +273,10 @@ fn where_none_is_to_wait_none_does() {
 
 #[test]
 fn a_box_that_is_changed_from_outside_is_ended_and_the_run_goes_on_in_another() {
-    let platform = Platform::start_with(VOLARY, &WARM);
+    on_each_engine(changed_from_outside);
+}
+
+fn changed_from_outside(platform: Platform) {
     let turns = json!([
         {"text": "A command.", "tools": [{"name": "shell", "input": {"command": "echo begun >> once; sleep 300"}}]},
         {"text": "Done."}

@@ -1,9 +1,11 @@
 //! Ways to execute, tried by the scripted agent: each in a child of its own, so that one that goes through ends only that.
+//! One that gets no answer ends the agent, whose last words name it.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 unsafe extern "C" {
     fn fork() -> c_int;
@@ -13,6 +15,10 @@ unsafe extern "C" {
     fn execv(path: *const c_char, argv: *const *const c_char) -> c_int;
     fn mmap(at: *mut c_void, length: usize, prot: c_int, flags: c_int, fd: c_int, from: i64) -> *mut c_void;
     fn _exit(status: c_int) -> !;
+    fn alarm(seconds: u32) -> u32;
+    fn signal(number: c_int, handler: extern "C" fn(c_int)) -> *mut c_void;
+    fn write(fd: c_int, from: *const c_char, length: usize) -> isize;
+    fn strlen(text: *const c_char) -> usize;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -35,13 +41,68 @@ const AT_EMPTY_PATH: c_int = 0x1000;
 const O_TMPFILE: c_int = 0o20_000_000 | 0o200_000;
 const O_PATH: c_int = 0o10_000_000;
 const READ_IMPLIES_EXEC: c_long = 0x0040_0000;
+const SIGALRM: c_int = 14;
+/// How this program ends when a way hangs.
+const HUNG_STATUS: c_int = 70;
 /// The argument by which this program, executed once more, is told to say so and end.
 pub const AGAIN: &str = "again";
 /// How it ends then.
 pub const AGAIN_STATUS: i32 = 77;
 
+/// Every way that must meet a refusal.
+pub const WAYS: [&str; 18] = [
+    "bin",
+    "spawn",
+    "vfork",
+    "loader",
+    "loader-own",
+    "link",
+    "copy",
+    "copy-in-scratch",
+    "copy-in-shared-memory",
+    "shebang",
+    "descriptor",
+    "empty-path",
+    "path-descriptor",
+    "unnamed-file",
+    "memfd",
+    "personality",
+    "own",
+    "init",
+];
+
+/// Seconds in which a way has an answer, on however busy a machine: a refusal takes none of them.
+const ANSWER_SECS: u32 = 20;
+/// What is said of the way under way when its time is over.
+static HANGS: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
+
 /// What a way met: an error number; 0 when something was executed, [`AGAIN_STATUS`] when that was this program.
 pub fn attempt(way: &str) -> i32 {
+    // The one that never ends shows that this is seen.
+    let seconds = if way == "never" { 1 } else { ANSWER_SECS };
+    let words = CString::new(format!("{way}: no answer in {seconds} s\n")).unwrap();
+    HANGS.store(words.into_raw(), Ordering::SeqCst);
+    // SAFETY: a handler that only writes and exits. Children have no alarm.
+    unsafe {
+        signal(SIGALRM, hung);
+        alarm(seconds);
+    }
+    let met = attempted(way);
+    // SAFETY: a number.
+    unsafe { alarm(0) };
+    met
+}
+
+extern "C" fn hung(_: c_int) {
+    let words = HANGS.load(Ordering::SeqCst);
+    // SAFETY: a text that is never freed; both calls may be made in a handler.
+    unsafe {
+        write(2, words, strlen(words));
+        _exit(HUNG_STATUS);
+    }
+}
+
+fn attempted(way: &str) -> i32 {
     let program = std::fs::read("/proc/self/exe").unwrap_or_default();
     match way {
         "bin" => in_a_child(|| exec("/usr/bin/true", &[])),
@@ -90,6 +151,9 @@ pub fn attempt(way: &str) -> i32 {
         "vfork" => by_vfork(c"/usr/bin/true"),
         "init" => in_a_child(|| exec("/proc/1/exe", &[AGAIN])),
         "own" => in_a_child(|| exec("/proc/self/exe", &[AGAIN])),
+        "never" => in_a_child(|| loop {
+            std::thread::park();
+        }),
         "map" => in_a_child(|| {
             let file = std::fs::File::open(written("/workspace/mapped", &program)).unwrap();
             // SAFETY: a private mapping of a file that is open, used by nobody.

@@ -1,9 +1,10 @@
 //! A static agent that does as it is told: the prompt's text is its script, in hex, so that it needs no JSON.
 //!
 //! A line of the script is one act: `> LINE` writes the line, `<` waits for one and keeps it, `x PATH` executes,
-//! `r PATH` reads and `w PATH` writes a file, `try WAY` executes in one of many ways (and each keeps the error number), `fork` leaves a process of its own
-//! session behind that holds all pipes, `sleep` waits for ever, `die N` exits. What was kept is said at the end,
-//! as one chunk a line, then the prompt is answered. Compiled by the tests; std only.
+//! `r PATH` reads and `w PATH` writes a file, `try WAY` executes in one of many ways, `try-all` in each that must be
+//! refused (and each keeps the error number), `fork` leaves a process of its own session behind that holds all pipes,
+//! `sleep` waits for ever, `die N` exits. What was kept is said at the end, as one chunk a line, then the prompt is
+//! answered. Compiled by the tests; std only.
 
 #[path = "executes.rs"]
 mod executes;
@@ -41,6 +42,7 @@ fn main() {
             "r" => kept.push(format!("r {}", std::fs::read(with).map_or_else(errno, |_| 0))),
             "w" => kept.push(format!("w {}", write(with).map_or_else(errno, |()| 0))),
             "try" => kept.push(format!("{with} {}", executes::attempt(with))),
+            "try-all" => kept.extend(executes::WAYS.map(|way| format!("{way} {}", executes::attempt(way)))),
             "fork" => fork(),
             "sleep" => std::thread::sleep(std::time::Duration::from_secs(1000)),
             "die" => {

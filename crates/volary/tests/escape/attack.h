@@ -38,20 +38,52 @@ static void told(const char *name, int met) {
     fflush(stdout);
 }
 
+/* Seconds in which an attempt has its answer, on however busy a machine: a refusal takes none of them. */
+static unsigned answer_secs = 20;
+/* What is said when the attempt under way, or what is between two, hangs. */
+static char if_it_hangs[200];
+
+static void hangs(int signal) {
+    write(2, if_it_hangs, strlen(if_it_hangs));
+    _exit(70);
+}
+
+static void within(const char *name, unsigned seconds) {
+    alarm(0);
+    snprintf(if_it_hangs, sizeof if_it_hangs, "%s: no answer in %u s\n", name, seconds);
+    alarm(seconds);
+}
+
+static void begins(const char *name) {
+    within(name, answer_secs);
+    errno = 0;
+}
+
+/* Whatever stands between attempts has longer: it compiles, copies and waits for others. */
+static void between(void) { within("what stands between two attempts", 90); }
+
+__attribute__((constructor)) static void watchdog(void) {
+    signal(SIGALRM, hangs);
+    between();
+}
+
 /* One attempt: a call that answers -1 when it is refused. */
-#define TRY(name, call)                     \
-    do {                                    \
-        errno = 0;                          \
-        long answer_ = (long)(call);        \
-        told(name, answer_ == -1 ? errno : 0); \
+#define TRY(name, call)                        \
+    do {                                       \
+        begins(name);                          \
+        long answer_ = (long)(call);           \
+        int met_ = answer_ == -1 ? errno : 0;  \
+        between();                             \
+        told(name, met_);                      \
     } while (0)
 
 #define CALL(name, ...) TRY(#name, syscall(SYS_##name, __VA_ARGS__))
 
-/* One attempt in a child of its own: its errno, or 1000 + the signal that ended it. */
+/* One attempt in a child of its own, which has no alarm: its errno, or 1000 + the signal that ended it. */
 #define CHILD(name, call)                                        \
     do {                                                         \
         fflush(stdout);                                          \
+        begins(name);                                            \
         pid_t child_ = fork();                                   \
         if (child_ == 0) {                                       \
             errno = 0;                                           \
@@ -60,8 +92,6 @@ static void told(const char *name, int met) {
         }                                                        \
         int status_ = 0;                                         \
         waitpid(child_, &status_, 0);                            \
+        between();                                               \
         told(name, WIFEXITED(status_) ? WEXITSTATUS(status_) : 1000 + WTERMSIG(status_)); \
     } while (0)
-
-/* Whatever hangs ends here, with a signal that the test sees. */
-__attribute__((constructor)) static void watchdog(void) { alarm(90); }

@@ -4,7 +4,7 @@
 mod image;
 
 use crate::musts;
-use crate::support::{all, attempted, built, judge, landlock, platform};
+use crate::support::{all, attempted, built, console_port, judge, landlock, platform};
 use image::Image;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -47,7 +47,10 @@ fn a_box_of_an_image_meets_every_attack_as_one_of_the_hosts_system_does() {
         attempted(&out)
     };
     judge(&attempts("files", &[home, repo.path_str(), secret]), &musts::of_files());
-    judge(&attempts("network", &["volary-nobody", api.to_str().unwrap()]), &musts::of_the_network());
+    judge(
+        &attempts("network", &["volary-nobody", api.to_str().unwrap(), &console_port(&platform)]),
+        &musts::of_the_network(),
+    );
     judge(&attempts("kernel", &[]), &musts::of_the_kernel());
     judge(&attempts("processes", &[]), &musts::of_processes(landlock(&platform)));
     let out = platform.cli(&["exec", "--profile", "image", "--", "/usr/bin/sh", "-c", "exec 3>>/usr/bin/env"]);

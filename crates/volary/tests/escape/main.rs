@@ -2,7 +2,8 @@
 //!
 //! Each attempt is really made; its errno is compared with that of the wall which must answer it, and each program
 //! makes a few calls that must go through (`control-…`), so that a program that does nothing proves nothing.
-//! Nothing here may hang: programs carry an alarm, commands a limit, and waits an end.
+//! Nothing here may hang: an attempt without an answer ends its program, which names it; commands have a limit, and waits
+//! an end.
 //!
 //! Read [`support`] (how a program gets into the box), [`walls`] and [`musts`] (what a call meets), [`calls`] (that each
 //! row of the table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods

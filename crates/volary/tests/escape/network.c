@@ -68,12 +68,13 @@ int main(int argc, char **argv) {
     char abstract[100] = {0};
     int named = snprintf(abstract + 1, sizeof abstract - 1, "%s", argv[1]);
     const char *api = argv[2];
+    int console = atoi(argv[3]);
 
     TRY("control-door", dial(AF_INET, "127.0.0.1", 8080, SOCK_STREAM));
     TRY("control-local-pair", ({ int pair[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, pair); }));
     TRY("control-listen", rival(AF_INET, 0, 8081, 1));
 
-    TRY("host-loopback", dial(AF_INET, "127.0.0.1", 22, SOCK_STREAM));
+    TRY("host-loopback", dial(AF_INET, "127.0.0.1", console, SOCK_STREAM));
     TRY("metadata", dial(AF_INET, "169.254.169.254", 80, SOCK_STREAM));
     TRY("metadata-at-the-doors-port", dial(AF_INET, "169.254.169.254", 8080, SOCK_STREAM));
     TRY("public-tcp", dial(AF_INET, "198.51.100.7", 443, SOCK_STREAM));
@@ -88,8 +89,7 @@ int main(int argc, char **argv) {
     TRY("link-local-ipv6", dial(AF_INET6, "fe80::1", 8080, SOCK_STREAM));
     TRY("mapped-ipv4", dial(AF_INET6, "::ffff:169.254.169.254", 8080, SOCK_STREAM));
     struct addrinfo *answer = 0;
-    errno = 0;
-    told("dns-name-answers", getaddrinfo("example.com", "80", 0, &answer) == 0 ? 0 : ENOENT);
+    TRY("dns-name-answers", getaddrinfo("example.com", "80", 0, &answer) == 0 ? 0 : (errno = ENOENT, -1));
 
     TRY("host-abstract-socket", local(abstract, named + 1, SOCK_STREAM));
     TRY("host-api-socket", local(api, strlen(api) + 1, SOCK_STREAM));

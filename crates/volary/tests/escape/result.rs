@@ -43,38 +43,8 @@ END
 /tmp/games
 "#;
 
-/// Swaps a folder and a link to the host's, for as long as it lives, whatever kills what can be seen of it.
-const RACE: &str = r#"
-cc -w -x c -o /tmp/race - <<'END'
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-    if (fork()) return 0;
-    setsid();
-    if (fork()) return 0;
-    for (int n = 1; n < 65; n++) signal(n, SIG_IGN);
-    prctl(PR_SET_DUMPABLE, 0);
-    for (int n = 0; n < 3; n++) close(n);
-    for (;;) {
-        mkdir("race", 0755);
-        int f = open("race/f", O_CREAT | O_WRONLY, 0644);
-        write(f, "of the box", 10);
-        close(f);
-        rename("race", "race-folder");
-        symlink(argv[1], "race");
-        unlink("race");
-        unlink("race-folder/f");
-        rmdir("race-folder");
-    }
-}
-END
-/tmp/race "$OUTSIDE"
-"#;
+/// Exchanges a folder and links out of the worktree while others work through that name, for as long as it lives.
+const RACE: &str = concat!(include_str!("attack.h"), include_str!("race.c"));
 
 struct Stage {
     platform: Platform,
@@ -193,14 +163,26 @@ fn links_special_files_and_nested_repositories_bring_nothing_of_the_host_along()
 fn a_folder_that_turns_into_a_link_while_the_run_ends_brings_nothing_of_the_host_along() {
     let stage = Stage::new();
     let before = stage.repo.untouched();
-    let transcript = stage.play(&format!("echo work > work; {RACE}"));
+    let race =
+        format!("cat > /tmp/race.c <<'END'\n{RACE}END\ncc -w -o /tmp/race /tmp/race.c && /tmp/race \"$OUTSIDE\"");
+    let transcript = stage.play(&format!("echo work > work; {race}"));
+    // From inside: what stands behind the links was met, and nothing of it taken.
+    let said = outputs(&transcript);
+    assert!(said.ends_with("took 0\nlinked met\n"), "{said}");
     let results = event(&transcript, "result");
     let branch = results.first().expect("a result")["branch"].as_str().unwrap();
     let tree = stage.tree(branch);
     assert_eq!(tree.get(&b"work"[..]).map(|(_, content)| text(content)).as_deref(), Some("work\n"));
     for (path, (_, content)) in &tree {
-        assert!(!text(content).contains(HOST), "{} holds the host's content", String::from_utf8_lossy(path));
+        let (path, content) = (String::from_utf8_lossy(path), text(content));
+        assert!(!content.contains(HOST) && !content.contains("root:"), "{path} holds the host's content");
     }
     assert_eq!(stage.repo.untouched(), before);
+    let outside: Vec<_> =
+        std::fs::read_dir(stage.outside.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(outside, ["f"], "something was written outside");
     assert_eq!(std::fs::read_to_string(stage.outside.path().join("f")).unwrap(), HOST);
+    for planted in ["planted", "planted-by-rename", "planted-by-link"] {
+        assert!(!std::path::Path::new("/etc").join(planted).exists(), "{planted}");
+    }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use testkit::{Platform, eventually};
@@ -25,6 +26,13 @@ pub fn platform() -> Platform {
         (waits && made).then_some(())
     });
     platform
+}
+
+/// The port of the console on this host's loopback, where it listens: the API itself is a socket of the home.
+pub fn console_port(platform: &Platform) -> String {
+    let address = platform.url().strip_prefix("http://").expect("an address of the console");
+    TcpStream::connect(address).expect("the console answers on the host");
+    address.rsplit(':').next().expect("a port").to_owned()
 }
 
 /// Text of an output, for messages and searches.

@@ -99,19 +99,25 @@ fn each_limit_that_an_agents_command_meets_is_named_to_the_model_and_to_the_pers
             &text[text.len().saturating_sub(400)..]
         );
     }
-    // The person reads the ends of commands, and the notes beside them.
+    // The person reads the ends of commands, and the notes beside them: in the record, and as `volary log` prints it.
     let people = entries.iter().map(|entry| entry["event"].to_string()).filter(|event| !event.contains("tool-result"));
     let people: String = people.collect();
+    let run = platform.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned();
+    let printed = platform.ok(&["log", &run]);
     for said in [
         "killed: memory limit 128 MiB",
         "met the limit of 32 processes",
+        "it says \"Too many open files\": the limit is 64 for one process",
         "killed: output limit 1 MiB",
         "the worktree is full: limit 32 MiB",
         "/tmp is full: limit 16 MiB",
+        "/dev/shm is full",
         "/workspace holds as many files as it may: 8192",
         "/tmp holds as many files as it may: 4096",
     ] {
-        assert!(people.contains(said), "the person was not told: {said}");
+        let in_json = said.replace('"', "\\\"");
+        assert!(people.contains(&in_json), "the person was not told: {said}");
+        assert!(printed.contains(said), "`volary log` does not print: {said}\n{printed}");
     }
 }
 

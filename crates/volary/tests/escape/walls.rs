@@ -1,7 +1,7 @@
 //! What a call meets.
 
 use crate::musts::{self, THROUGH};
-use crate::support::{Must, all, attempts, compiled, judge, landlock, platform, shell, text};
+use crate::support::{Must, all, attempts, compiled, console_port, judge, landlock, platform, shell, text};
 use libc::{EACCES, ENOENT, EPERM};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -29,8 +29,24 @@ fn there_is_no_network_but_the_door() {
     let _listener = UnixListener::bind_addr(&address).unwrap();
     UnixStream::connect_addr(&address).expect("the host's own abstract socket answers on the host");
     let api = platform.home().join("run/api.sock");
-    let met = attempts(&platform, include_str!("network.c"), &[&abstract_name, api.to_str().unwrap()]);
+    let met = attempts(
+        &platform,
+        include_str!("network.c"),
+        &[&abstract_name, api.to_str().unwrap(), &console_port(&platform)],
+    );
     judge(&met, &musts::of_the_network());
+}
+
+#[test]
+fn an_attempt_that_hangs_is_no_refusal_and_is_named() {
+    let platform = platform();
+    for kind in ["TRY", "CHILD"] {
+        let attempt = format!("{kind}(\"{kind}-waits\", pause())");
+        let program = format!("int main(void) {{ TRY(\"control\", getpid()); answer_secs = 1; {attempt}; return 0; }}");
+        let out = compiled(platform.command(), &program, &[]);
+        assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(70), "control 0\n"), "{}", all(&out));
+        assert!(text(&out.stderr).contains(&format!("{kind}-waits: no answer in 1 s\n")), "{}", all(&out));
+    }
 }
 
 #[test]
