@@ -1,8 +1,9 @@
-//! What a box says over a WebSocket (RFC 6455), taken apart as it passes: the frames are masked, and what stands in them
-//! is looked through for handles as every body is.
+//! WebSockets (RFC 6455), taken apart as they pass: what a box says in its masked frames is looked through for handles as
+//! every body is; what a host says is looked through in [`super::heard`].
 //!
-//! No extension is ever agreed on (the header that offers one is taken off), so a payload is what it says. What is no
-//! frame of a client's is not passed on: a host that reads it otherwise would be told what was not looked at.
+//! No extension is ever agreed on (the header that offers one is taken off, and an answer with one refused), so a payload
+//! is what it says. What is no frame of that side's is not passed on: whoever reads it otherwise would be told what was
+//! not looked at.
 
 use super::body::Watch;
 use crate::refusal::Refusal;
@@ -18,21 +19,32 @@ pub(crate) enum Fault {
     Frame,
     /// A handle stands in it.
     Handle,
+    /// It is no frame as a host sends them, or one that has to wait too long for another.
+    Host,
+    /// The host says the credential.
+    Credential,
 }
 
 impl Fault {
     /// The refusal that tells it.
     pub(crate) fn refusal(self) -> Refusal {
-        match self {
-            Self::Frame => Refusal::policy("websocket.frame", self.why()),
-            Self::Handle => Refusal::policy("handle.websocket", self.why()),
-        }
+        let rule = match self {
+            Self::Frame => "websocket.frame",
+            Self::Handle => "handle.websocket",
+            Self::Host => "websocket.host",
+            Self::Credential => "websocket.credential",
+        };
+        Refusal::policy(rule, self.why())
     }
 
     fn why(self) -> &'static str {
         match self {
             Self::Frame => "What was sent over the WebSocket is no masked frame of RFC 6455 without extensions.",
             Self::Handle => "A handle stood in a message over the WebSocket; it is replaced in its one header alone.",
+            Self::Host => "What the host sent over the WebSocket is no unmasked frame of RFC 6455 without extensions.",
+            Self::Credential => {
+                "The host was about to say the credential over the WebSocket; it was ended before that."
+            }
         }
     }
 }
@@ -45,11 +57,74 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// A client's frames, in pieces as they come.
-#[derive(Default)]
-pub(crate) struct Frames {
-    /// The head of the frame that begins, 14 bytes at most.
+/// The head of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// It is the last frame of its message.
+    pub(super) last: bool,
+    /// It is a ping, a pong or a close: beside the messages, perhaps in the middle of one.
+    pub(super) control: bool,
+    /// Bytes of payload that follow.
+    pub(super) length: u64,
+    /// What they are masked with, where they are.
+    mask: [u8; 4],
+}
+
+/// Reads heads of frames, byte by byte.
+pub(super) struct Heads {
+    /// The side that sends masks its frames.
+    masked: bool,
+    /// The head that begins, 14 bytes at most.
     head: Vec<u8>,
+}
+
+impl Heads {
+    /// Those of a client, which are masked, or of a host, which are not.
+    pub(super) fn new(masked: bool) -> Self {
+        Self { masked, head: Vec::new() }
+    }
+
+    /// Takes the next byte; gives the head, once all of it is there.
+    ///
+    /// # Errors
+    /// For what is no head of a frame of this side without extensions.
+    pub(super) fn take(&mut self, byte: u8) -> Result<Option<Head>, ()> {
+        self.head.push(byte);
+        let (first, second) = match self.head[..] {
+            [first, second, ..] => (first, second),
+            _ => return Ok(None),
+        };
+        let (last, extended, kind) = (first & 0x80 != 0, first & 0x70 != 0, first & 0x0f);
+        if extended || !matches!(kind, 0..=2 | 8..=10) || (second & 0x80 != 0) != self.masked {
+            return Err(());
+        }
+        let long = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let masks = if self.masked { 4 } else { 0 };
+        if self.head.len() < 2 + long + masks {
+            return Ok(None);
+        }
+        let length = match long {
+            0 => u64::from(second & 0x7f),
+            _ => self.head[2..2 + long].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        let control = kind >= 8;
+        if length >> 63 != 0 || control && (length > MAX_CONTROL || !last) {
+            return Err(());
+        }
+        let mut mask = [0; 4];
+        mask[..masks].copy_from_slice(&self.head[2 + long..]);
+        self.head.clear();
+        Ok(Some(Head { last, control, length, mask }))
+    }
+}
+
+/// A client's frames, in pieces as they come.
+pub(crate) struct Frames {
+    heads: Heads,
     /// What is still to come of the frame's payload.
     left: u64,
     mask: [u8; 4],
@@ -60,6 +135,20 @@ pub(crate) struct Frames {
     beside: Watch,
 }
 
+impl Default for Frames {
+    fn default() -> Self {
+        Self {
+            heads: Heads::new(true),
+            left: 0,
+            mask: [0; 4],
+            at: 0,
+            control: false,
+            said: Watch::default(),
+            beside: Watch::default(),
+        }
+    }
+}
+
 impl Frames {
     /// Looks at the next piece, which is passed on only after that.
     ///
@@ -68,9 +157,11 @@ impl Frames {
     pub(crate) fn look(&mut self, mut piece: &[u8]) -> Result<(), Fault> {
         while !piece.is_empty() {
             if self.left == 0 {
-                self.head.push(piece[0]);
+                let head = self.heads.take(piece[0]).map_err(|()| Fault::Frame)?;
                 piece = &piece[1..];
-                self.begin()?;
+                if let Some(head) = head {
+                    (self.left, self.mask, self.at, self.control) = (head.length, head.mask, 0, head.control);
+                }
                 continue;
             }
             let bytes = piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -84,38 +175,6 @@ impl Frames {
                 return Err(Fault::Handle);
             }
         }
-        Ok(())
-    }
-
-    /// Reads the head, once all of it is there.
-    fn begin(&mut self) -> Result<(), Fault> {
-        let (first, second) = match self.head[..] {
-            [first, second, ..] => (first, second),
-            _ => return Ok(()),
-        };
-        let (last, extended, kind) = (first & 0x80 != 0, first & 0x70 != 0, first & 0x0f);
-        if extended || !matches!(kind, 0..=2 | 8..=10) || second & 0x80 == 0 {
-            return Err(Fault::Frame);
-        }
-        let long = match second & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        if self.head.len() < 2 + long + 4 {
-            return Ok(());
-        }
-        let length = match long {
-            0 => u64::from(second & 0x7f),
-            _ => self.head[2..2 + long].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
-        };
-        self.control = kind >= 8;
-        if length >> 63 != 0 || self.control && (length > MAX_CONTROL || !last) {
-            return Err(Fault::Frame);
-        }
-        self.mask.copy_from_slice(&self.head[2 + long..2 + long + 4]);
-        (self.left, self.at) = (length, 0);
-        self.head.clear();
         Ok(())
     }
 }

@@ -180,8 +180,8 @@ fn filled(shown: &str, handle: &Secret<String>, place: Place, credential: &str) 
 /// Whether an answer to a request with a credential may be passed on, and in what encoding its body came.
 ///
 /// # Errors
-/// A policy refusal: for a redirect, a part of an answer, or a body in an encoding that is not taken off here, and so
-/// cannot be scrubbed.
+/// A policy refusal: for a redirect, a part of an answer, a WebSocket with an extension, or a body in an encoding that is
+/// not taken off here, and so cannot be scrubbed.
 pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     let no = |rule, why| Err(Refusal::policy(rule, why).with_status(StatusCode::BAD_GATEWAY));
     if status.is_redirection() {
@@ -189,6 +189,10 @@ pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<Option
     }
     if status == StatusCode::PARTIAL_CONTENT {
         return no("write.partial", "The host answered with a part only, which cannot be checked for secrets.");
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS && headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        // None was offered; what passes in compressed frames cannot be read here.
+        return no("websocket.extension", "The host answered with an extension of WebSockets that nobody asked for.");
     }
     Encoding::of(headers).or_else(|Unreadable| {
         no("write.encoding", "The host answered in an encoding that cannot be checked for secrets.")

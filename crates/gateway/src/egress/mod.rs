@@ -16,6 +16,7 @@
 //! | `inject` | headers on their way, and the credential |
 //! | `body`, `decode` | bodies on their way |
 //! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
+//! | `frames`, `heard` | WebSockets: what the box says, and what the host says |
 //! | `streams` | the requests of one HTTP/2 connection |
 //! | `resets` | what of them the library refuses by itself, to be recorded |
 //! | `authority` | whom the box trusts |
@@ -29,6 +30,7 @@ mod fault;
 mod frames;
 #[cfg(test)]
 mod fuzz;
+mod heard;
 mod hello;
 mod inject;
 pub(crate) mod limits;

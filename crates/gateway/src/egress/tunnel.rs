@@ -5,6 +5,7 @@
 //! Read [`After`], [`follow`], [`intercept`], then [`pipe`].
 
 use super::frames::{self, Frames};
+use super::heard::Heard;
 use super::hello::{self, Look};
 use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS};
 use super::line::Line;
@@ -88,7 +89,7 @@ pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After)
         After::Socket { on, host, line, leave, scrubber, trace } => {
             let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
             let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
-            let looks = Looks { frames: Some(Frames::default()), scrubber: scrubber.as_ref() };
+            let looks = Looks { frames: Some(Frames::default()), heard: scrubber.as_ref().map(Heard::new) };
             let piped = pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, looks);
             match piped.await {
                 Ok(()) => leave.is_whole(),
@@ -340,11 +341,11 @@ async fn tunnel(
 
 /// What is looked at on the way, each direction: nothing, unless said.
 #[derive(Default)]
-struct Looks<'a> {
+struct Looks {
     /// What the box says, before it is passed on.
     frames: Option<Frames>,
-    /// What comes back.
-    scrubber: Option<&'a Scrubber>,
+    /// What comes back, before it is passed on.
+    heard: Option<Heard>,
 }
 
 /// How much, and how long.
@@ -355,20 +356,18 @@ struct Bounds {
 
 /// Passes bytes both ways until both sides have ended.
 ///
-/// What comes back is passed as it is; with a scrubber it is cut where there would be something to scrub: a protocol
-/// that is not known here does not survive a change.
-///
 /// # Errors
-/// `QuotaExceeded` beyond the bounds; a [`frames::Fault`] in what the box says; a side's own error.
+/// `QuotaExceeded` beyond the bounds; a [`frames::Fault`] in what either side says; a side's own error.
 async fn pipe(
     client: impl AsyncRead + AsyncWrite + Unpin,
     host: impl AsyncRead + AsyncWrite + Unpin,
     bounds: Bounds,
     leave: &Leave,
     spent: &Spent,
-    looks: Looks<'_>,
+    looks: Looks,
 ) -> io::Result<()> {
-    let Looks { mut frames, scrubber } = looks;
+    let Looks { mut frames, mut heard } = looks;
+    let cut = |fault: frames::Fault| io::Error::new(io::ErrorKind::InvalidData, fault);
     let left = AtomicU64::new(bounds.bytes);
     let take = |bytes: usize| {
         let enough = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| l.checked_sub(bytes as u64)).is_ok();
@@ -385,7 +384,7 @@ async fn pipe(
             }
             take(bytes)?;
             if let Some(frames) = &mut frames {
-                frames.look(&piece[..bytes]).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
+                frames.look(&piece[..bytes]).map_err(cut)?;
             }
             leave.sent(bytes);
             idle(to_host.write_all(&piece[..bytes])).await?;
@@ -393,21 +392,20 @@ async fn pipe(
     };
     let back = async {
         let mut piece = vec![0; PIECE];
-        let mut clean = scrubber.filter(|s| !s.is_empty()).map(Clean::new);
         loop {
             let bytes = idle(from_host.read(&mut piece)).await?;
             if bytes == 0 {
-                if let Some(clean) = clean {
-                    to_client.write_all(&clean.finish()?).await?;
+                if let Some(heard) = heard {
+                    idle(to_client.write_all(&heard.finish().map_err(cut)?)).await?;
                 }
                 return to_client.shutdown().await;
             }
             take(bytes)?;
             leave.received(bytes);
-            match &mut clean {
+            match &mut heard {
                 None => idle(to_client.write_all(&piece[..bytes])).await?,
-                Some(clean) => {
-                    let passed = clean.push(&piece[..bytes])?;
+                Some(heard) => {
+                    let passed = heard.push(&piece[..bytes]).map_err(cut)?;
                     idle(to_client.write_all(&passed)).await?;
                 }
             }
@@ -423,34 +421,5 @@ async fn idle<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(IDLE, step).await {
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// Passes what holds no secret, and nothing after one.
-struct Clean {
-    stream: scrub::Stream,
-    held: Vec<u8>,
-}
-
-impl Clean {
-    fn new(scrubber: &Scrubber) -> Self {
-        Self { stream: scrubber.stream(), held: Vec::new() }
-    }
-    fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        self.held.extend_from_slice(bytes);
-        let out = self.stream.push(bytes);
-        self.same(out)
-    }
-    fn finish(mut self) -> io::Result<Vec<u8>> {
-        let stream = self.stream;
-        let out = stream.finish();
-        if self.held == out { Ok(std::mem::take(&mut self.held)) } else { Err(io::ErrorKind::InvalidData.into()) }
-    }
-    fn same(&mut self, out: Vec<u8>) -> io::Result<Vec<u8>> {
-        if !self.held.starts_with(&out) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a host sent the credential back"));
-        }
-        self.held.drain(..out.len());
-        Ok(out)
     }
 }

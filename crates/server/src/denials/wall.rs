@@ -18,6 +18,9 @@ pub fn of(rule: &str) -> &'static str {
              method says, goes no further."
         }
         "connect" | "tunnel" => "HTTPS is opened and judged; a blind tunnel is an exception for package registries.",
+        "websocket" => {
+            "A WebSocket is read frame by frame, both ways: no handle goes out in one, and no credential comes back."
+        }
         "inject" => "A credential goes in last, where host, address, certificate and name agree; here they did not.",
         "egress" | "upstream" | "run" => "Limits of the way out, and what was found on the other side of it.",
         "model" => "The run's one model: listed paths and fields, within the run's budget.",

@@ -261,23 +261,16 @@ impl Origin {
                 let body = StreamBody::new(tokio_stream(frames));
                 with(Response::new(UnsyncBoxBody::new(body)), "trailer", "x-sum")
             }
-            "/socket" => match upgrade {
+            "/socket" | "/socket/extended" => match upgrade {
                 None => said(StatusCode::BAD_REQUEST, "no upgrade"),
                 Some(on) => {
-                    tokio::spawn(async move {
-                        let Ok(stream) = on.await else { return };
-                        let mut stream = TokioIo::new(stream);
-                        let mut piece = [0; 1024];
-                        while let Ok(length @ 1..) = stream.read(&mut piece).await {
-                            let said =
-                                if piece[..length].ends_with(b"who") { shown.as_bytes() } else { &piece[..length] };
-                            if stream.write_all(said).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
+                    tokio::spawn(parrot(on));
                     let answer = with(said(StatusCode::SWITCHING_PROTOCOLS, ""), "upgrade", "websocket");
-                    with(answer, "connection", "upgrade")
+                    let answer = with(answer, "connection", "upgrade");
+                    if head.uri.path() == "/socket" {
+                        return answer;
+                    }
+                    with(answer, "sec-websocket-extensions", "permessage-deflate")
                 }
             },
             "/drip" => {
@@ -307,6 +300,21 @@ impl Origin {
                 with(said(StatusCode::OK, body), "content-type", "application/x-git-upload-pack-advertisement")
             }
             path => said(StatusCode::OK, format!("{} {path}", head.method)),
+        }
+    }
+}
+
+/// Says over a WebSocket what stands in the frames that it is sent, byte for byte, whether that is frames or not.
+async fn parrot(on: hyper::upgrade::OnUpgrade) {
+    let Ok(stream) = on.await else { return };
+    let mut stream = TokioIo::new(stream);
+    let mut head = [0; 8];
+    // Either side may end it.
+    while stream.read_exact(&mut head).await.is_ok() {
+        assert_eq!(head[1], 0x80 | 126, "a frame as `writes::frame` makes them");
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+        if stream.read_exact(&mut payload).await.is_err() || stream.write_all(&payload).await.is_err() {
+            return;
         }
     }
 }

@@ -161,6 +161,11 @@ async fn a_write_carries_this_runs_handle_and_no_other_credential_over_https_wit
         assert_eq!((got.status, got.rule().as_str()), (403, rule), "{head}");
         assert_eq!(world.refusal().await.rule, rule, "{head}");
         world.nothing_left(&head);
+        // Who has a row is told what to do next, and who has none to leave it.
+        let told = got.text();
+        let has_row = matches!(rule, "write.handle" | "write.credential");
+        assert_eq!(told.contains("ask the tool `lease` for the capability"), has_row, "{told}");
+        assert_eq!(told.contains("Do not send this again"), !has_row, "{told}");
     }
     let got = world.get(&format!("POST http://{HOST}/v1"), &format!("{bearer}content-length: 0\r\n")).await;
     assert_eq!(got.status, 403);
@@ -265,27 +270,68 @@ async fn a_handle_in_a_masked_message_of_a_websocket_and_what_is_no_frame_end_it
     }
 }
 
+/// A frame of a host's, for a host that says what it is sent.
+pub fn host_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("a short one").to_be_bytes();
+    [&[first, 126][..], &length, payload].concat()
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_websocket_that_a_row_allows_passes_both_ways_and_is_cut_before_it_says_the_credential() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let world = world("UPGRADE", "/socket").await;
-    let (mut tls, answer) = world.websocket(HOST, "sec-websocket-extensions: permessage-deflate\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-    let seen = world.saw();
-    assert_eq!(seen.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
-    assert_eq!(seen.header("sec-websocket-extensions"), None);
-    assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
-    // Long enough that the scrubber holds none of it back.
-    let long = frame(&[b'a'; 4096]);
-    tls.write_all(&long).await.unwrap();
-    let mut back = vec![0; 1024];
-    crate::house::soon("an echo", tls.read_exact(&mut back)).await.unwrap();
-    assert_eq!(back, long[..1024]);
-    tls.write_all(&frame(b"who")).await.unwrap();
-    let mut rest = Vec::new();
-    drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
-    assert!(!String::from_utf8_lossy(&rest).contains(TOKEN));
-    assert_eq!(world.desk(|desk| desk.asked.pop()).unwrap().kind, api::grants::EgressKind::Upgrade);
+    let (one, two) = TOKEN.as_bytes().split_at(9);
+    for (what, says) in [
+        ("a message", host_frame(0x81, format!("you are {TOKEN}").as_bytes())),
+        ("a message in two frames", [host_frame(0x01, one), host_frame(0x80, two)].concat()),
+        ("a ping between them", [host_frame(0x02, one), host_frame(0x89, b"there?"), host_frame(0x80, two)].concat()),
+        ("two messages", [host_frame(0x81, one), host_frame(0x81, two)].concat()),
+        ("the reason of a close", host_frame(0x88, &[&[3, 232][..], TOKEN.as_bytes()].concat())),
+    ] {
+        let mut world = world("UPGRADE", "/socket").await;
+        let (mut tls, answer) = world.websocket(HOST, "sec-websocket-extensions: permessage-deflate\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        let seen = world.saw();
+        assert_eq!(seen.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
+        assert_eq!(seen.header("sec-websocket-extensions"), None);
+        assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+        let long = host_frame(0x82, &[b'a'; 4096]);
+        tls.write_all(&frame(&long)).await.unwrap();
+        let mut back = vec![0; long.len()];
+        crate::house::soon("all of a message", tls.read_exact(&mut back)).await.unwrap();
+        assert_eq!(back, long);
+        tls.write_all(&frame(&says)).await.unwrap();
+        let mut rest = Vec::new();
+        drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
+        assert!(rest.len() + 8 < says.len(), "{what}: {}", String::from_utf8_lossy(&rest));
+        for end in 4..TOKEN.len() {
+            assert!(!rest.windows(end).any(|part| part == &TOKEN.as_bytes()[..end]), "{what}");
+        }
+        assert_eq!(world.refusal().await.rule, "websocket.credential", "{what}");
+        assert_eq!(world.desk(|desk| desk.asked.pop()).unwrap().kind, api::grants::EgressKind::Upgrade);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_websocket_with_an_extension_that_nobody_asked_for_and_one_of_no_frames_pass_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut world = world("UPGRADE", "/socket").await;
+    let bearer = format!("authorization: Bearer {HANDLE}\r\n");
+    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+    let socket = crate::egress::world::WEBSOCKET;
+    let head = format!("GET /socket/extended HTTP/1.1\r\nhost: {HOST}\r\n{bearer}{socket}\r\n");
+    let got = talk(&mut tls, head.as_bytes()).await;
+    assert_eq!((got.status, got.rule().as_str()), (502, "websocket.extension"));
+    assert_eq!(world.refusal().await.rule, "websocket.extension");
+    let deflated = [&[0xc1, 4][..], b"zip!"].concat();
+    let masked = frame(b"masked, as a client's");
+    for says in [deflated, masked, b"HTTP/1.1 200 OK\r\n\r\n".to_vec()] {
+        let (mut tls, _) = world.websocket(HOST, "").await;
+        tls.write_all(&frame(&says)).await.unwrap();
+        let mut rest = Vec::new();
+        drop(crate::house::soon("the end", tls.read_to_end(&mut rest)).await);
+        assert_eq!(rest, b"", "{says:?}");
+        assert_eq!(world.refusal().await.rule, "websocket.host");
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -1,0 +1,311 @@
+//! What a host says over a WebSocket to a request with a credential: its frames are taken apart, and what stands in them
+//! is scrubbed as two texts, that of its messages and that of its control frames, wherever frames cut them.
+//!
+//! A message does not survive a change of its length, so nothing is replaced: the WebSocket is cut before the credential
+//! would be said. Until it is known that a text's end does not begin to say it, that end waits; it may be the beginning
+//! of an ordinary word as well, so of what waits at the end of a message less than [`SHORT`] bytes go on.
+//!
+//! Read [`Heard::push`], then [`Text`].
+
+use super::frames::{Fault, Heads};
+use scrub::Scrubber;
+use std::collections::VecDeque;
+
+/// So many bytes of what may become the credential are not passed at the end of a message, but wait for the next one. Less
+/// is the beginning of many words, and a message that nobody goes on from must arrive whole.
+const SHORT: usize = 4;
+/// Most that waits, in bytes: the longest form of a value, and what comes beside it.
+const WAITS: usize = 1 << 20;
+
+/// A host's frames, in pieces as they come.
+pub(crate) struct Heard {
+    heads: Heads,
+    /// Bytes of a head of which not all is there.
+    begun: usize,
+    /// What is still to come of the frame's payload.
+    left: u64,
+    control: bool,
+    /// Its message ends with it.
+    last: bool,
+    said: Text,
+    beside: Text,
+    /// What came and was not passed on, and what it is, in its order.
+    waits: VecDeque<u8>,
+    parts: VecDeque<(Part, usize)>,
+}
+
+/// What bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Said,
+    Beside,
+}
+
+impl Heard {
+    /// Looks for what `scrubber` replaces.
+    pub(crate) fn new(scrubber: &Scrubber) -> Self {
+        Self {
+            heads: Heads::new(false),
+            begun: 0,
+            left: 0,
+            control: false,
+            last: false,
+            said: Text::new(scrubber),
+            beside: Text::new(scrubber),
+            waits: VecDeque::new(),
+            parts: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next piece, and gives what may be passed on by now.
+    ///
+    /// # Errors
+    /// [`Fault`]; then nothing more may be passed on.
+    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<Vec<u8>, Fault> {
+        while !piece.is_empty() {
+            if self.left == 0 {
+                self.wait(Part::Head, &piece[..1]);
+                let head = self.heads.take(piece[0]).map_err(|()| Fault::Host)?;
+                piece = &piece[1..];
+                self.begun += 1;
+                if let Some(head) = head {
+                    self.begun = 0;
+                    (self.left, self.control, self.last) = (head.length, head.control, head.last);
+                    self.end_of_frame();
+                }
+                continue;
+            }
+            let bytes = piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let part = if self.control { Part::Beside } else { Part::Said };
+            self.wait(part, &piece[..bytes]);
+            self.text(part).push(&piece[..bytes])?;
+            self.left -= bytes as u64;
+            piece = &piece[bytes..];
+            self.end_of_frame();
+        }
+        let passed = self.passed();
+        if self.waits.len() > WAITS {
+            return Err(Fault::Host);
+        }
+        Ok(passed)
+    }
+
+    /// Says that no more comes, and gives what waits.
+    ///
+    /// # Errors
+    /// [`Fault`], where that says the credential.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, Fault> {
+        self.said.finish()?;
+        self.beside.finish()?;
+        Ok(self.waits.into())
+    }
+
+    fn text(&mut self, part: Part) -> &mut Text {
+        if part == Part::Beside { &mut self.beside } else { &mut self.said }
+    }
+
+    fn end_of_frame(&mut self) {
+        if self.left == 0 && self.last {
+            let part = if self.control { Part::Beside } else { Part::Said };
+            self.text(part).end_of_message();
+        }
+    }
+
+    fn wait(&mut self, part: Part, bytes: &[u8]) {
+        self.waits.extend(bytes);
+        match self.parts.back_mut().filter(|(last, _)| *last == part) {
+            Some((_, length)) => *length += bytes.len(),
+            None => self.parts.push_back((part, bytes.len())),
+        }
+    }
+
+    /// What stands before the first byte that has to wait.
+    fn passed(&mut self) -> Vec<u8> {
+        let mut free = 0;
+        while let Some((part, length)) = self.parts.pop_front() {
+            let may = match part {
+                Part::Head if self.parts.is_empty() => length - self.begun,
+                Part::Head => length,
+                Part::Said | Part::Beside => self.text(part).give(length),
+            };
+            free += may;
+            if may < length {
+                self.parts.push_front((part, length - may));
+                break;
+            }
+        }
+        self.waits.drain(..free).collect()
+    }
+}
+
+/// One text, and how much of it may be passed on.
+struct Text {
+    stream: scrub::Stream,
+    /// What the scrubber has not decided.
+    undecided: Vec<u8>,
+    /// How much of that may be passed on all the same.
+    ahead: usize,
+    /// What may be passed on and was not, in bytes.
+    free: usize,
+}
+
+impl Text {
+    fn new(scrubber: &Scrubber) -> Self {
+        Self { stream: scrubber.stream(), undecided: Vec::new(), ahead: 0, free: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.undecided.extend_from_slice(bytes);
+        let decided = self.stream.push(bytes);
+        if !self.undecided.starts_with(&decided) {
+            return Err(Fault::Credential);
+        }
+        self.undecided.drain(..decided.len());
+        self.free += decided.len().saturating_sub(self.ahead);
+        self.ahead = self.ahead.saturating_sub(decided.len());
+        Ok(())
+    }
+
+    fn end_of_message(&mut self) {
+        if self.undecided.len() < SHORT {
+            self.free += self.undecided.len() - self.ahead;
+            self.ahead = self.undecided.len();
+        }
+    }
+
+    /// Gives so many bytes of what may be passed on, or as many as there are.
+    fn give(&mut self, length: usize) -> usize {
+        let given = length.min(self.free);
+        self.free -= given;
+        given
+    }
+
+    fn finish(&mut self) -> Result<(), Fault> {
+        let stream = std::mem::replace(&mut self.stream, Scrubber::new([]).stream());
+        if stream.finish() == self.undecided { Ok(()) } else { Err(Fault::Credential) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use model::Secret;
+    use proptest::prelude::*;
+
+    const KEY: &str = "tok-canary-83b1f5d2c7a9e046";
+
+    fn heard() -> Heard {
+        Heard::new(&Scrubber::new([("capability/api".to_owned(), Secret::new(KEY.to_owned()))]))
+    }
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(length as u8),
+            length => {
+                frame.push(126);
+                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+            }
+        }
+        frame.extend(payload);
+        frame
+    }
+
+    /// What of these bytes is passed on, cut into pieces so long, and how it ends.
+    fn passed(bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Fault>) {
+        let (mut heard, mut passed) = (heard(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            match heard.push(piece) {
+                Ok(more) => passed.extend(more),
+                Err(fault) => return (passed, Err(fault)),
+            }
+        }
+        match heard.finish() {
+            Ok(more) => {
+                passed.extend(more);
+                (passed, Ok(()))
+            }
+            Err(fault) => (passed, Err(fault)),
+        }
+    }
+
+    #[test]
+    fn a_credential_is_not_said_however_frames_messages_and_pieces_cut_it() {
+        let (one, two) = KEY.as_bytes().split_at(12);
+        let encoded = STANDARD.encode(format!("you are {KEY}, yes"));
+        let bytewise = |first: u8| -> Vec<u8> { KEY.bytes().flat_map(|byte| frame(first, &[byte])).collect() };
+        for (what, bytes) in [
+            ("one frame", frame(0x81, format!("you are {KEY}").as_bytes())),
+            ("its end", frame(0x81, KEY.as_bytes())),
+            ("two frames of a message", [frame(0x01, one), frame(0x80, two)].concat()),
+            ("a ping between", [frame(0x02, one), frame(0x89, b"there?"), frame(0x80, two)].concat()),
+            ("an empty frame between", [frame(0x02, one), frame(0x00, b""), frame(0x80, two)].concat()),
+            ("two messages", [frame(0x81, one), frame(0x81, two)].concat()),
+            ("a message a byte", bytewise(0x81)),
+            ("a ping a byte", bytewise(0x89)),
+            ("a close", frame(0x88, &[&[3, 232][..], KEY.as_bytes()].concat())),
+            ("encoded", frame(0x81, encoded.as_bytes())),
+            (
+                "encoded, in two",
+                [frame(0x01, &encoded.as_bytes()[..20]), frame(0x80, &encoded.as_bytes()[20..])].concat(),
+            ),
+        ] {
+            for piece in [1, 2, 3, 7, 16, 4096] {
+                let bytes = [frame(0x81, b"hello"), bytes.clone()].concat();
+                let (passed, end) = passed(&bytes, piece);
+                assert_eq!(end, Err(Fault::Credential), "{what}, by {piece}");
+                assert!(bytes.starts_with(&passed), "{what}, by {piece}");
+                let text: Vec<u8> = passed.into_iter().filter(|byte| byte.is_ascii_graphic()).collect();
+                let shown = (SHORT..KEY.len()).any(|end| text.windows(end).any(|part| part == &KEY.as_bytes()[..end]));
+                assert!(!shown, "{what}, by {piece}: {}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_ends_as_the_credential_begins_arrives_at_once_and_a_longer_beginning_with_the_next() {
+        let mut heard = heard();
+        let short = frame(0x81, b"it is a tok");
+        assert_eq!(heard.push(&short).unwrap(), short);
+        let ping = frame(0x89, b"");
+        assert_eq!(heard.push(&ping).unwrap(), ping);
+        let next = frame(0x81, b"en, and to");
+        assert_eq!(heard.push(&next).unwrap(), next);
+        let long = frame(0x81, b"it is tok-can");
+        let begun = heard.push(&long).unwrap();
+        assert_eq!(begun, long[..long.len() - 7]);
+        assert_eq!(heard.push(&ping).unwrap(), b"", "nothing overtakes it");
+        let next = frame(0x81, b"celled");
+        assert_eq!(heard.push(&next).unwrap(), [&long[long.len() - 7..], &ping, &next].concat());
+    }
+
+    #[test]
+    fn what_is_no_hosts_frame_is_not_passed_and_what_waits_is_bounded() {
+        let masked = [0x81, 0x85, 1, 2, 3, 4, 0, 0, 0, 0, 0];
+        for bad in
+            [&masked[..], b"HTTP/1.1 200 OK\r\n", &frame(0xc1, b"x"), &frame(0x83, b"x"), &frame(0x89, &[0; 126])]
+        {
+            assert_eq!(passed(bad, 1).1, Err(Fault::Host), "{bad:?}");
+        }
+        let mut heard = heard();
+        heard.push(&frame(0x81, b"tok-can")).unwrap();
+        let pings = frame(0x89, &[b'.'; 125]).repeat(100);
+        let ended = (0..WAITS / pings.len() + 2).find_map(|_| heard.push(&pings).err());
+        assert_eq!(ended, Some(Fault::Host));
+    }
+
+    proptest! {
+        #[test]
+        fn what_holds_no_credential_passes_to_the_byte_and_leaves_nothing_behind(
+            payloads in prop::collection::vec(("[a-z-]{0,40}", any::<bool>(), any::<bool>()), 1..20), piece in 1..50usize,
+        ) {
+            let bytes: Vec<u8> = payloads.iter().flat_map(|(text, control, last)| {
+                frame(if *control { 0x8a } else if *last { 0x81 } else { 0x01 }, text.as_bytes())
+            }).collect();
+            prop_assert_eq!(passed(&bytes, piece), (bytes, Ok(())));
+        }
+    }
+}
