@@ -9,7 +9,7 @@ mod ask;
 mod made;
 mod places;
 
-pub(crate) use places::mounts;
+pub(crate) use places::{mounts, own_files};
 
 use crate::harden::HardenedSpec;
 use crate::helper::{Answer, Order, whole};
@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +30,8 @@ use tokio::io::unix::AsyncFd;
 const STANDARD: &str = "unix:///var/run/docker.sock";
 /// How long one answer of the daemon may take, in seconds: a cold disk and a large image among it.
 const PATIENCE_SECS: u64 = 300;
+/// How long a daemon may take to say what it is.
+const PROMPT: Duration = Duration::from_secs(10);
 /// Names an installation's boxes to the daemon; its value is the installation's control group.
 const LABEL: &str = "volary.installation";
 /// Names a box to the daemon.
@@ -48,8 +51,14 @@ pub fn doctor(root: bool) -> String {
     if path.is_some_and(|path| !Path::new(path).exists()) {
         return format!("none at {address}; only profiles with engine = \"docker\" need it");
     }
-    let info = ask(async { connect(&address).await?.info().await.map_err(trouble("ask it what it is")) });
-    let info = match info {
+    let asked = async { connect(&address).await?.info().await.map_err(trouble("ask it what it is")) };
+    let in_time = async {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PROMPT.as_secs()));
+        tokio::time::timeout(PROMPT, asked).await.unwrap_or_else(|_| Err(late()))
+    };
+    // On a thread of its own: whoever wants to know may be at work in a runtime already.
+    let info = std::thread::scope(|scope| scope.spawn(|| ask(in_time)).join());
+    let info = match info.unwrap_or_else(|_| Err(io::Error::other("its answer is not understood"))) {
         Ok(info) => info,
         Err(e) => return format!("cannot be used: {e}"),
     };

@@ -67,7 +67,7 @@ pub fn cgroups() -> Cgroups {
     }
 }
 
-/// Looks at everything a box needs, for root or for this user.
+/// Looks at everything that every box needs, for root or for this user.
 #[must_use]
 pub fn checks() -> Vec<Check> {
     let root = rustix::process::geteuid().is_root();
@@ -79,11 +79,15 @@ pub fn checks() -> Vec<Check> {
         // On v1 only root can keep boxes, who needs none.
         all.push(user_namespaces());
     }
-    // Not needed: without it only a profile that names it makes no box, and is told why.
-    all.push(check("docker", true, crate::docker::doctor(root), ""));
     all.push(tool(("git", "--version"), GIT_PATH, "reads a repository and takes the result in, as its owner", "git"));
     all.push(compiler());
     all
+}
+
+/// Looks at the Docker engine, which only a profile that names it needs; it may take seconds to answer.
+#[must_use]
+pub fn docker() -> Check {
+    check("docker", true, crate::docker::doctor(rustix::process::geteuid().is_root()), "")
 }
 
 fn check(name: &'static str, ok: bool, found: impl Into<String>, fix: &str) -> Check {
@@ -106,12 +110,24 @@ fn kernel() -> Check {
 
 fn landlock() -> Check {
     let abi = landlock_abi();
-    let found = match abi {
+    check(
+        "landlock",
+        abi >= 2,
+        scoped(abi),
+        "boot with lsm=landlock,… (CONFIG_SECURITY_LANDLOCK) on Linux 5.19 or later",
+    )
+}
+
+/// What a Landlock of this ABI keeps apart.
+fn scoped(abi: u32) -> String {
+    match abi {
         0 => "not available".to_owned(),
-        2..=5 => format!("ABI {abi}: files; signals between a box's own processes are not scoped below ABI 6"),
+        1..=5 => format!(
+            "ABI {abi}: files; signals between a box's own processes are not scoped below ABI 6: process 1 ignores what it does \
+             not handle"
+        ),
         _ => format!("ABI {abi}"),
-    };
-    check("landlock", abi >= 2, found, "boot with lsm=landlock,… (CONFIG_SECURITY_LANDLOCK) on Linux 5.19 or later")
+    }
 }
 
 fn privilege(root: bool) -> Check {
@@ -225,6 +241,17 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn below_abi_6_it_is_said_that_signals_are_not_scoped_and_what_process_1_does_with_them() {
+        for abi in 0..9 {
+            let said = scoped(abi);
+            let told =
+                said.contains("not scoped below ABI 6") && said.contains("process 1 ignores what it does not handle");
+            assert_eq!(told, (1..6).contains(&abi), "{abi}: {said}");
+            assert!(abi == 0 || said.starts_with(&format!("ABI {abi}")), "{said}");
+        }
+    }
 
     #[test]
     fn a_command_to_type_again_is_taken_whole_by_a_shell() {

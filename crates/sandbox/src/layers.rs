@@ -6,7 +6,7 @@
 //! through it has the host's bytes and an inode that no one else has.
 
 use crate::harden::HardenedSpec;
-use crate::oci;
+use crate::oci::{self, Origin};
 use model::profile::Engine;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{MountFlags, mount};
@@ -56,13 +56,15 @@ impl Layers {
         Self { at: PathBuf::new(), all: of_tree(Path::new("/"), Path::new("/")) }
     }
 
-    /// Where a path of the host, no part of which is a link, is seen through a layer; none where it lies in none, or in
-    /// another mount than the layer's folder, which an overlay does not show.
-    pub(crate) fn through(&self, real: &Path) -> Option<PathBuf> {
+    /// Where a path of the host, no part of which is a link, is seen through a layer, and by what that is known in the
+    /// box; none where it lies in none, or in another mount than the layer's folder, which an overlay does not show.
+    pub(crate) fn through(&self, real: &Path) -> Option<(PathBuf, Origin)> {
         let layer = self.all.iter().find(|layer| real.starts_with(&layer.of))?;
         let rest = real.strip_prefix(&layer.of).ok()?;
         let at = self.at.join(layer.name);
-        (mount_of(real)? == mount_of(&layer.of)?).then(|| if rest == Path::new("") { at } else { at.join(rest) })
+        let origin = Origin::Layers { option: told(&layer.told), part: Path::new("/").join(rest) };
+        (mount_of(real)? == mount_of(&layer.of)?)
+            .then(|| (if rest == Path::new("") { at } else { at.join(rest) }, origin))
     }
 
     /// Mounts them, in this process's own mount namespace; `stage` is the empty stage, in the operator's folder `dir`.
@@ -119,8 +121,9 @@ mod tests {
         assert_eq!(told(&all[0].told), "lowerdir=images/x/usr:stage/empty");
         let layers = Layers { at: "/stage/system".into(), all };
         let seen = |path: &str| layers.through(&dir.path().join(path));
-        assert_eq!(seen("usr/bin"), Some("/stage/system/usr/bin".into()));
-        assert_eq!(seen("usr"), Some("/stage/system/usr".into()));
+        let by = |part: &str| Origin::Layers { option: "lowerdir=images/x/usr:stage/empty".into(), part: part.into() };
+        assert_eq!(seen("usr/bin"), Some(("/stage/system/usr/bin".into(), by("/bin"))));
+        assert_eq!(seen("usr"), Some(("/stage/system/usr".into(), by("/"))));
         assert_eq!((seen("usr/none"), seen(""), seen("usrlocal")), (None, None, None));
         // Another mount: an overlay does not show what is mounted beneath its folder.
         let whole = Layers { at: "/x".into(), all: vec![Layer { name: "all", of: "/".into(), told: "/".into() }] };

@@ -4,6 +4,7 @@
 
 use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
+use crate::worktree;
 use model::Limits;
 use model::profile::Folder;
 use rustix::process::Resource;
@@ -91,11 +92,24 @@ pub struct Mount {
     pub size_kib: Option<u64>,
     /// Most files that it holds, folders and links too, for the same.
     pub inodes: Option<u64>,
-    /// Whether what is bound there has inodes of the box's own, and not those of the host.
-    pub layered: bool,
+    /// By what it is known to show what was promised.
+    pub(crate) origin: Origin,
     /// What of the host is shown there.
     of: Option<PathBuf>,
     spec: Value,
+}
+
+/// By what a mount of a live box is known to show what was promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file system of this kind that was made for the box, all of it.
+    Fresh(String),
+    /// An overlay: the option that names its layers, and what of it is mounted. Its inodes are the box's own.
+    Layers { option: String, part: PathBuf },
+    /// A file or folder of the host: its device and inode.
+    Host,
+    /// A file of the box's own, which is read by itself.
+    Own,
 }
 
 impl Mount {
@@ -107,7 +121,7 @@ impl Mount {
             executable: true,
             size_kib: None,
             inodes: None,
-            layered: false,
+            origin: Origin::Host,
             of: Some(from.to_path_buf()),
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
@@ -117,11 +131,15 @@ impl Mount {
     fn through(layers: &Layers, from: &Path, point: &str) -> Self {
         let mut mount = Self::bind(from, point, false);
         // A link is followed here: through a layer it would lead out of it.
-        if let Some(seen) = from.canonicalize().ok().and_then(|real| layers.through(&real)) {
+        if let Some((seen, origin)) = from.canonicalize().ok().and_then(|real| layers.through(&real)) {
             mount.spec["source"] = json!(seen);
-            mount.layered = true;
+            mount.origin = origin;
         }
         mount
+    }
+    /// Binds a file that was written for the box.
+    pub(crate) fn own(from: &Path, point: &str) -> Self {
+        Self { origin: Origin::Own, ..Self::bind(from, point, false) }
     }
     /// What is bound there; none where a file system is made.
     pub(crate) fn source(&self) -> Option<&Path> {
@@ -148,7 +166,7 @@ impl Mount {
             executable: !options.contains(&"noexec"),
             size_kib: options.iter().find_map(|option| option.strip_prefix("size=")).and_then(kib),
             inodes: options.iter().find_map(|option| option.strip_prefix("nr_inodes=")?.parse().ok()),
-            layered: false,
+            origin: Origin::Fresh(kind.to_owned()),
             of: None,
             spec: json!({"destination": point, "type": kind, "source": kind, "options": options}),
         }
@@ -214,7 +232,7 @@ fn system_of_image(tree: &Path, stage: &Path, layers: &Layers) -> Vec<Mount> {
         }
     }
     for name in own_in_etc() {
-        all.push(Mount::bind(&stage.join("own").join(name), &format!("/etc/{name}"), false));
+        all.push(Mount::own(&stage.join("own").join(name), &format!("/etc/{name}")));
     }
     all
 }
@@ -250,7 +268,7 @@ fn table(
     // Opened by the runner's walls to one command at a time, and to none without a lease.
     let bearers = ["nosuid", "noexec", "nodev", "mode=1777", "size=16m", "nr_inodes=4096"];
     all.push(Mount::fresh("tmpfs", api::inbox::BEARERS, true, &bearers));
-    all.push(Mount::bind(work, api::inbox::WORKSPACE, true));
+    all.push(Mount { origin: worktree::origin(), ..Mount::bind(work, api::inbox::WORKSPACE, true) });
     all.push(Mount::through(layers, runner, api::inbox::RUNNER_PATH));
     all.push(Mount::through(layers, agent, api::inbox::AGENT_PATH));
     for folder in folders {

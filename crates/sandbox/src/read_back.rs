@@ -35,6 +35,7 @@ pub fn all(spec: &HardenedSpec, first: &Process, group: &str, hello: &Hello) -> 
     lines.extend(namespaces(spec, first));
     lines.push(mounts::as_promised(spec, first));
     lines.extend(mounts::image(spec, first));
+    lines.push(mounts::own_files(spec, first));
     lines.push(network(first));
     lines.extend(limits(spec, first, group));
     lines.extend(forbidden(hello));
@@ -188,28 +189,60 @@ fn swap(spec: &HardenedSpec, group: &str) -> Option<Reading> {
     file.exists().then(|| reading("swap", promised.to_string(), text(&file).trim(), "cgroup"))
 }
 
-/// Walls that `/proc` does not show, by the calls that the runner made although they are forbidden.
+/// Walls that `/proc` does not show, by the calls that the runner made although they are forbidden. What was to come of each
+/// is [`api::inbox::forbidden`]'s word, not the box's.
 fn forbidden(hello: &Hello) -> Vec<Reading> {
-    let mut lines: Vec<Reading> = hello
-        .forbidden
-        .iter()
-        .map(|call| {
-            let name = |errno: i32| {
-                if errno == 0 { "allowed".into() } else { io::Error::from_raw_os_error(errno).to_string() }
+    let mut lines: Vec<Reading> = api::inbox::forbidden()
+        .map(|(wall, call, expected)| {
+            let name = |errno: i32| match errno {
+                0 => "allowed".into(),
+                _ => io::Error::from_raw_os_error(errno).to_string(),
             };
-            let mut line =
-                reading(&call.wall, name(call.expected), name(call.errno), &format!("forbidden call: {}", call.call));
-            line.holds = line.holds && call.errno != 0;
-            line
+            let met: Vec<i32> = hello.forbidden.iter().filter(|met| met.call == call).map(|met| met.errno).collect();
+            let read = match met[..] {
+                [errno] => name(errno),
+                [] => "not made".into(),
+                _ => "made more than once".into(),
+            };
+            reading(wall, name(expected), read, &format!("forbidden call: {call}"))
         })
         .collect();
-    // None at all would be a runner that proves nothing.
-    for wall in ["landlock", "seccomp"] {
-        if !lines.iter().any(|line| line.wall == wall) {
-            lines.push(reading(wall, "proved by a forbidden call", "not proved", "the runner's hello"));
-        }
-    }
     let enough = if hello.landlock_abi >= 2 { "2 or more" } else { "less than 2" };
     lines.push(reading("landlock level", "2 or more", enough, "the runner's hello"));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::inbox::Forbidden;
+
+    #[test]
+    fn a_forbidden_call_that_was_not_made_or_met_another_error_proves_nothing() {
+        let made = api::inbox::forbidden().map(|(_, call, errno)| Forbidden { call: call.to_owned(), errno }).collect();
+        let good = Hello { landlock_abi: 2, forbidden: made };
+        let failed = |hello: &Hello| -> Vec<String> {
+            let lines = forbidden(hello).into_iter().filter(|line| !line.holds);
+            lines.map(|line| format!("{}: {}", line.by, line.read)).collect()
+        };
+        assert_eq!(failed(&good), [""; 0]);
+        assert_eq!(failed(&Hello { landlock_abi: 1, ..good.clone() }), ["the runner's hello: less than 2"]);
+        let count = good.forbidden.len();
+        assert_eq!(failed(&Hello { forbidden: Vec::new(), ..good.clone() }).len(), count, "none at all");
+        for n in 0..count {
+            let by = format!("forbidden call: {}", good.forbidden[n].call);
+            let mut left_out = good.clone();
+            left_out.forbidden.remove(n);
+            assert_eq!(failed(&left_out), [format!("{by}: not made")]);
+            let mut through = good.clone();
+            through.forbidden[n].errno = 0;
+            assert_eq!(failed(&through), [format!("{by}: allowed")]);
+            let mut another = good.clone();
+            another.forbidden[n].errno = 22;
+            assert_eq!(failed(&another).len(), 1, "{by}");
+            let mut twice = good.clone();
+            twice.forbidden.push(good.forbidden[n].clone());
+            assert_eq!(failed(&twice), [format!("{by}: made more than once")]);
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod device;
 pub use blank::reserve;
 
 use crate::harden::HardenedSpec;
+use crate::oci::Origin;
 use crate::sole::Sole;
 use device::attach;
 use rustix::fs::{AtFlags, CWD};
@@ -194,6 +195,11 @@ impl Worktree {
         }
         first
     }
+}
+
+/// By what a box's worktree is known: the run's checkout below, and what the box makes of it above.
+pub(crate) fn origin() -> Origin {
+    Origin::Layers { option: "lowerdir=lower".into(), part: "/".into() }
 }
 
 /// Does something in another mount namespace, and comes back. This process has one thread.

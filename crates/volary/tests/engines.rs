@@ -278,6 +278,12 @@ fn without_a_daemon_a_profile_that_asks_for_it_is_told_how_to_get_one() {
     assert!(said("tcp://127.0.0.1:1").contains("no socket of this host"), "{}", said("tcp://127.0.0.1:1"));
     let docker = Docker::start();
     assert!(said(&docker.address()).ends_with("every wall"), "{}", said(&docker.address()));
+    // A command without `volary up` looks at the host from within a runtime.
+    let own = home.path().join("own");
+    let mut alone = Command::new(VOLARY);
+    alone.args(["exec", "--home", own.to_str().unwrap(), "--", "echo", "from a box"]);
+    let out = alone.env("DOCKER_HOST", docker.address()).output().unwrap();
+    assert!(out.status.success() && out.stdout == b"from a box\n", "{}", all(&out));
     let host = Host::open(home.path(), "/volary-none-docker", Path::new(VOLARY), RUNNER, AGENT).unwrap();
     let refused = host.with_docker(nowhere).create(&plan(home.path(), Engine::Docker)).err().unwrap().to_string();
     assert!(refused.contains("apt-get install docker.io") && refused.contains("none.sock"), "{refused}");

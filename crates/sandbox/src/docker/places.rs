@@ -30,9 +30,13 @@ pub fn mounts(place: &Path, spec: &HardenedSpec) -> Vec<Mount> {
         // It brings its own system.
         all.retain(|mount| !oci::is_of_the_host(&mount.point));
     }
-    let own = oci::OWN_FILES.into_iter().chain([RESOLVER]);
-    all.extend(own.map(|point| Mount::bind(&place.join(file_name(point)), point, false)));
+    all.extend(own_files(spec).map(|(point, _)| Mount::own(&place.join(file_name(point)), point)));
     all
+}
+
+/// Its own files, with what stands in them.
+pub fn own_files(spec: &HardenedSpec) -> impl Iterator<Item = (&'static str, String)> {
+    oci::own_files(spec).into_iter().chain([(RESOLVER, String::new())])
 }
 
 /// A name without folders for each of the box's own files.
@@ -46,7 +50,7 @@ pub fn write_own(stage: &Path, spec: &HardenedSpec) -> io::Result<()> {
     fs::create_dir(&own)?;
     fs::create_dir(own.join("work"))?;
     Layers::of(spec, &own.join(layers::FOLDER)).mount(stage, &spec.host.dir, spec.host.root)?;
-    for (point, text) in oci::own_files(spec).into_iter().chain([(RESOLVER, String::new())]) {
+    for (point, text) in own_files(spec) {
         let file = own.join(file_name(point));
         fs::write(&file, text)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;

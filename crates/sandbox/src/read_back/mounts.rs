@@ -2,10 +2,15 @@
 
 use super::{reading, text};
 use crate::harden::HardenedSpec;
-use crate::oci;
+use crate::oci::{self, Origin};
 use crate::process::Process;
 use model::event::Reading;
 use model::profile::Engine;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The mount table: exactly the promised points, each with what was promised of it.
@@ -19,9 +24,46 @@ pub fn as_promised(spec: &HardenedSpec, first: &Process) -> Reading {
         Engine::Embedded => oci::mounts(Path::new("/"), spec),
         Engine::Docker => crate::docker::mounts(Path::new("/"), spec),
     };
-    let wrong = wrong_mounts(&table, &promised, exists);
+    let is_hosts = |path: &Path, of: &Path| is_the_same(first, path, of);
+    let wrong = wrong_mounts(&table, &promised, exists, is_hosts);
     let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
     reading("mounts", "as promised", read, "/proc/PID/mountinfo")
+}
+
+/// The files of the box's own: each with the text that was written for it.
+pub fn own_files(spec: &HardenedSpec, first: &Process) -> Reading {
+    let other = |(point, text): (&'static str, String)| match read_in(first, Path::new(point), text.len()) {
+        Ok(found) if found == text.as_bytes() => None,
+        Ok(_) => Some(format!("{point} has another text")),
+        Err(e) => Some(format!("{point}: {e}")),
+    };
+    let wrong: Vec<String> = match spec.engine {
+        Engine::Embedded => oci::own_files(spec).into_iter().filter_map(other).collect(),
+        Engine::Docker => crate::docker::own_files(spec).filter_map(other).collect(),
+    };
+    let read = if wrong.is_empty() { "as written".to_owned() } else { wrong.join("; ") };
+    reading("own files", "as written", read, "/proc/PID/root")
+}
+
+/// The first bytes of a file of the box, one more than `expected` at most.
+fn read_in(first: &Process, path: &Path, expected: usize) -> io::Result<Vec<u8>> {
+    let mut found = Vec::new();
+    File::from(open_in(first, path, OFlags::RDONLY)?).take(expected as u64 + 1).read_to_end(&mut found)?;
+    Ok(found)
+}
+
+/// Whether this path of the box is what `of` is for the host.
+fn is_the_same(first: &Process, path: &Path, of: &Path) -> io::Result<bool> {
+    let (inside, outside) = (File::from(open_in(first, path, OFlags::PATH)?).metadata()?, fs::metadata(of)?);
+    Ok((inside.dev(), inside.ino()) == (outside.dev(), outside.ino()))
+}
+
+/// Opens a path as the box's processes find it: a link of the box leads to nothing of the host.
+fn open_in(first: &Process, path: &Path, how: OFlags) -> io::Result<OwnedFd> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(first.file("root"), folder, Mode::empty())?;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(root, path, how | OFlags::CLOEXEC, Mode::empty(), within)?)
 }
 
 /// Whose tree the box's system is, where the platform itself unpacked it.
@@ -79,16 +121,25 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Everything of a mount table that is not as promised. `exists` tells whether this kernel has such a part of `/proc`.
-fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> bool) -> Vec<String> {
+/// Everything of a mount table that is not as promised. `exists` tells whether this kernel has such a part of `/proc`,
+/// `is_hosts` whether what is found at a point of the box is that file or folder of the host.
+fn wrong_mounts(
+    table: &str,
+    promised: &[oci::Mount],
+    exists: impl Fn(&str) -> bool,
+    is_hosts: impl Fn(&Path, &Path) -> io::Result<bool>,
+) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut seen = Vec::new();
+    let mut seen: Vec<PathBuf> = Vec::new();
     for text in table.lines() {
         let Some(line) = Line::read(text) else {
             wrong.push(format!("a line that cannot be read: {text}"));
             continue;
         };
         let point = line.point.display();
+        if seen.contains(&line.point) {
+            wrong.push(format!("{point} is mounted twice"));
+        }
         if line.point == Path::new("/") {
             if !line.has("ro") {
                 wrong.push("/ is writable".into());
@@ -106,9 +157,7 @@ fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> b
             if !mount.executable && !line.has("noexec") {
                 wrong.push(format!("{point} can be executed from"));
             }
-            if mount.layered && line.kind != "overlay" {
-                wrong.push(format!("{point} has the host's own inodes"));
-            }
+            wrong.extend(wrong_origin(&line, mount, &is_hosts));
             if line.kind == "proc" && !["hidepid=2", "hidepid=invisible"].iter().any(|word| line.own.contains(word)) {
                 wrong.push(format!("{point} shows the processes of others"));
             }
@@ -141,6 +190,36 @@ fn wrong_mounts(table: &str, promised: &[oci::Mount], exists: impl Fn(&str) -> b
         wrong.extend(open.map(|part| format!("{part} is not {what}")));
     }
     wrong
+}
+
+/// What is mounted there, if that is another thing than what was promised.
+fn wrong_origin(
+    line: &Line,
+    mount: &oci::Mount,
+    is_hosts: impl Fn(&Path, &Path) -> io::Result<bool>,
+) -> Option<String> {
+    let point = line.point.display();
+    let other = || Some(format!("{point} is another thing: {} of a file system {}", line.root, line.kind));
+    match &mount.origin {
+        Origin::Layers { .. } if line.kind != "overlay" => Some(format!("{point} has the host's own inodes")),
+        Origin::Layers { option, part } => {
+            let as_promised = line.own.contains(&option.as_str()) && unescape(line.root) == *part;
+            if as_promised { None } else { other() }
+        }
+        Origin::Fresh(kind) => {
+            if line.kind == kind && line.root == "/" {
+                None
+            } else {
+                other()
+            }
+        }
+        Origin::Host => match is_hosts(&mount.point, mount.of()?) {
+            Ok(true) => None,
+            Ok(false) => other(),
+            Err(e) => Some(format!("{point} cannot be compared with the host's: {e}")),
+        },
+        Origin::Own => None,
+    }
 }
 
 /// A masked file is the null device, a masked folder an empty read-only file system; the rest is read-only.
@@ -183,18 +262,30 @@ fn unescape(field: &str) -> PathBuf {
 mod tests {
     use super::*;
     use model::Profile;
+    use model::profile::Folder;
+
+    fn promised() -> Vec<oci::Mount> {
+        let shared = Folder { path: "/srv/shared".into(), writable: false };
+        oci::promised(&Profile::default().limits, &[shared])
+    }
 
     /// A table in which everything is as promised.
     fn table() -> String {
         let mut lines = vec!["1 0 0:1 /root / ro,nosuid,nodev - tmpfs tmpfs rw".to_owned()];
-        for mount in oci::promised(&Profile::default().limits, &[]) {
+        for mount in promised() {
             let access = if mount.writable { "rw" } else { "ro" };
             let noexec = if mount.executable { "" } else { ",noexec" };
             let size = mount.size_kib.map(|kib| format!(",size={kib}k")).unwrap_or_default();
             let inodes = mount.inodes.map(|n| format!(",nr_inodes={n}")).unwrap_or_default();
             let point = mount.point.display();
-            let kind = if mount.layered { "overlay" } else { "tmpfs" };
-            lines.push(format!("2 1 0:2 / {point} {access},nosuid,nodev{noexec} - {kind} tmpfs rw{size}{inodes}"));
+            let (kind, part, of) = match &mount.origin {
+                Origin::Layers { option, part } => ("overlay", part.display().to_string(), format!(",{option}")),
+                Origin::Fresh(kind) => (&**kind, "/".to_owned(), String::new()),
+                Origin::Host | Origin::Own => ("ext4", point.to_string(), String::new()),
+            };
+            let own = if kind == "proc" { ",hidepid=invisible" } else { "" };
+            let own = format!("{own}{size}{inodes}{of}");
+            lines.push(format!("2 1 0:2 {part} {point} {access},nosuid,nodev{noexec} - {kind} some rw{own}"));
         }
         lines.push("3 2 0:3 /sys /proc/sys ro,nosuid - proc proc rw".into());
         lines.push("3 2 0:4 / /proc/acpi ro - tmpfs tmpfs ro".into());
@@ -203,8 +294,9 @@ mod tests {
     }
 
     fn wrong(table: &str) -> String {
-        let promised = oci::promised(&Profile::default().limits, &[]);
-        wrong_mounts(table, &promised, |part| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part)).join("; ")
+        let exists = |part: &str| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part);
+        let is_hosts = |_: &Path, _: &Path| Ok(!table.contains("/elsewhere"));
+        wrong_mounts(table, &promised(), exists, is_hosts).join("; ")
     }
 
     #[test]
@@ -241,6 +333,16 @@ mod tests {
             (",nr_inodes=131072", "", "/tmp takes more than 131072 files"),
             ("/usr ro,", "/usr rw,", "/usr is writable"),
             ("/usr ro,nosuid,nodev - overlay", "/usr ro,nosuid,nodev - ext4", "/usr has the host's own inodes"),
+            ("lowerdir=/usr:", "lowerdir=/root:", "/usr is another thing"),
+            ("/ /usr ro", "/share /usr ro", "/usr is another thing"),
+            ("lowerdir=lower", "lowerdir=other", "/workspace is another thing"),
+            ("/ /tmp rw", "/root /tmp rw", "/tmp is another thing"),
+            (
+                "/srv/shared ro,nosuid,nodev - ext4 some",
+                "/srv/shared ro,nosuid,nodev - ext4 /elsewhere",
+                "/srv/shared is another",
+            ),
+            ("3 2 0:4 /", "2 1 0:9 / /tmp rw,nosuid,nodev - tmpfs t rw\n3 2 0:4 /", "/tmp is mounted twice"),
             ("/workspace rw,nosuid,", "/workspace rw,", "/workspace obeys set-uid"),
             ("/root / ro,", "/root / rw,", "/ is writable"),
         ];

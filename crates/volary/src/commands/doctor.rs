@@ -3,12 +3,13 @@
 use crate::home::Home;
 use crate::keys::Config;
 use anyhow::bail;
-use sandbox::doctor::{Check, checks, install};
+use sandbox::doctor::{Check, checks, docker, install};
 use std::path::Path;
 
 /// Prints every check; status 1 when one fails that every box needs.
 pub fn main(home: &Home, json: bool) -> anyhow::Result<i32> {
     let mut all = checks();
+    all.push(docker());
     if home.is_there().is_ok() {
         all.push(vault_key(home));
         all.push(disk(home.path(), free(home.path())));
