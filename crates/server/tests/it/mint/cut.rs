@@ -1,5 +1,6 @@
 //! Kills between the steps, leases that are taken back, and vendors that do not end what they made.
 
+use super::pushes::git_denied;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,6 +83,96 @@ async fn after_a_kill_between_the_question_and_its_answer_it_is_said_that_someth
     let said = evidence(&stage).await;
     assert!(said.contains("mint.unknown") && said.contains("which nobody has"), "{said}");
     assert!(!said.contains("mint.made"), "{said}");
+}
+
+/// Has the database refuse every record from now on, as a full disk would, or no longer.
+async fn full(stage: &Stage, is_full: bool) {
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite:{}", stage.dir.path().join("server/volary.db").display());
+    let mut conn = <sqlx::AnyConnection as sqlx::Connection>::connect(&file).await.unwrap();
+    let act = if is_full {
+        "CREATE TRIGGER full BEFORE INSERT ON evidence BEGIN SELECT RAISE(ABORT, 'full'); END"
+    } else {
+        "DROP TRIGGER full"
+    };
+    sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut conn).await.unwrap();
+    sqlx::query(act).execute(&mut conn).await.unwrap();
+}
+
+/// The fetch of a run, of which the vendor was asked for a token: the question's number, and its lease.
+async fn asked(gateway: &mut Gateway, launch: &Launch) -> (u64, LeaseId) {
+    git(gateway, launch, GitAct::Fetch).await;
+    let (id, call) = heard(gateway).await;
+    assert_eq!(call.purpose, Purpose::Mint);
+    (id, call.lease.expect("whose it is"))
+}
+
+fn made() -> String {
+    token(TOKEN, "acme/shop", &json!({ "contents": "read" }))
+}
+
+/// The vendor is told by the token itself that it is over, and that is on record.
+async fn is_revoked(stage: &Stage, gateway: &mut Gateway, launch: &Launch, lease: &LeaseId) {
+    let (id, call) = heard(gateway).await;
+    assert_eq!((call.purpose, call.url.as_str()), (Purpose::Revoke, "https://api.github.com/installation/token"));
+    assert_eq!(call.credential.unwrap().value.0.expose(), TOKEN);
+    answer(gateway, id, 204, String::new()).await;
+    assert_eq!(minted(stage, "revoked").await.lease, *lease);
+    let said = evidence(stage).await;
+    assert_eq!([said.matches("mint.made").count(), said.matches("mint.revoked").count()], [1, 1], "{said}");
+    nothing_leaked(stage, launch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_cannot_be_kept_is_given_to_nobody_and_is_revoked_once_that_can_be_recorded() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (id, lease) = asked(&mut gateway, &launch).await;
+    full(&stage, true).await;
+    answer(&mut gateway, id, 201, made()).await;
+    assert_eq!(git_denied(&mut gateway).await, "server.failed");
+    assert_eq!(minted(&stage, "asked").await.lease, lease);
+    full(&stage, false).await;
+    assert_eq!(gateway.kept().await, lease, "the gateway need not hold it any more");
+    is_revoked(&stage, &mut gateway, &launch, &lease).await;
+    let over = async {
+        while all(&stage).await[0].state != "completed" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of its lease", over).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vendor_answered_to_a_server_that_was_killed_comes_from_the_gateway_and_is_revoked() {
+    let mut stage = Stage::start();
+    let (operator, launch, mut gateway) = running(&stage).await;
+    let (id, lease) = asked(&mut gateway, &launch).await;
+    full(&stage, true).await;
+    answer(&mut gateway, id, 201, made()).await;
+    assert_eq!(git_denied(&mut gateway).await, "server.failed");
+    drop((operator, gateway));
+    // Killed with the answer in its hands: all that is on record is that the vendor was asked.
+    stage.stop();
+    full(&stage, false).await;
+    // What its key is by now plays no part: it is deleted before the gateway is back.
+    stage.again();
+    let gone = stage.home(Method::DELETE, "/api/secrets/capability/acme", None).await;
+    assert!(gone.status.is_success(), "{}", gone.text());
+    let mut gateway = stage.gateway().await;
+    let body = || WireSecret(Secret::new(made()));
+    let word = || CallWord::Answered { status: 201, headers: Vec::new(), body: body() };
+    gateway.say(&FromGateway::Held { lease: lease.clone(), word: word() }).await;
+    assert_eq!(gateway.kept().await, lease);
+    is_revoked(&stage, &mut gateway, &launch, &lease).await;
+    // Said again because that was not heard, it changes nothing.
+    gateway.say(&FromGateway::Held { lease: lease.clone(), word: word() }).await;
+    assert_eq!(gateway.kept().await, lease);
+    assert_eq!(minted(&stage, "revoked").await.lease, lease);
+    // Of no lease that there is: it is not held for ever either.
+    let nobodys = LeaseId::parse("nobodys").unwrap();
+    gateway.say(&FromGateway::Held { lease: nobodys.clone(), word: word() }).await;
+    assert_eq!(gateway.kept().await, nobodys);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The word on a question about the repository, whatever else is said meanwhile.
-async fn git_denied(gateway: &mut Gateway) -> String {
+pub async fn git_denied(gateway: &mut Gateway) -> String {
     loop {
         match gateway.hear().await {
             ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => return rule,
