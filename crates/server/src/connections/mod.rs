@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{now, platform, record, secrets};
 use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
+use api::platform::{PlatformCall, Purpose};
 use model::{Moment, Secret};
 use policy::Refusal;
 use serde_json::json;
@@ -158,8 +159,16 @@ impl Kept {
         opened.map(Some).map_err(|e| Fault::ours("open the refresh token", &e))
     }
 
-    fn client<'a>(&'a self, secret: Option<&'a Secret<String>>) -> Client<'a> {
-        Client { name: &self.row.name, settings: &self.settings, secret }
+    /// A form to an address of its provider's; to no other, whatever stands in the row.
+    fn form(
+        &self,
+        secret: Option<&Secret<String>>,
+        purpose: Purpose,
+        url: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<PlatformCall, String> {
+        hosts::sends(&self.settings, url)?;
+        Client { name: &self.row.name, settings: &self.settings, secret }.form(purpose, url, fields)
     }
 
     /// Keeps tokens, sealed, with the standing that they make.
@@ -319,6 +328,9 @@ fn check(name: &str, wish: &mut SetConnection) -> Result<(), Fault> {
     let plain = |host: &String| policy::egress::Name::parse(host).is_ok_and(|name| name.as_str() == host);
     if settings.hosts.len() > hosts::MOST || !settings.hosts.iter().all(plain) {
         return bad("connection.hosts", "Hosts of a connection are at most 16 names, whole and in lower case.".into());
+    }
+    for url in [&settings.device_url, &settings.revoke_url].into_iter().flatten() {
+        hosts::sends(settings, url).map_err(|why| Fault::bad("connection.other-host", why))?;
     }
     if settings.authorize_url.is_none() && settings.device_url.is_none() {
         return bad(

@@ -135,8 +135,7 @@ async fn begin(app: &App, name: &str) -> Result<Option<Ticket>, Fault> {
                 let secret = kept.client_secret(&ours)?;
                 let fields = [("grant_type", "refresh_token"), ("refresh_token", token.expose().as_str())];
                 let mut call = kept
-                    .client(secret.as_ref())
-                    .form(Purpose::Refresh, &kept.settings.token_url, &fields)
+                    .form(secret.as_ref(), Purpose::Refresh, &kept.settings.token_url, &fields)
                     .map_err(|why| Fault::ours("ask for a token", &why))?;
                 call.limits.seconds = CALL_SECS;
                 call.limits.send_before_ms = Some(asked_ms + SEND_MS);

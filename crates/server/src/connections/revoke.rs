@@ -7,8 +7,8 @@ use super::{Kept, access_name, find, locked, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{now, platform, record};
-use api::connections::ConnectionView;
+use crate::{leases, now, platform, record};
+use api::connections::ConnectionEnded;
 use api::platform::{CallWord, Purpose};
 use model::Secret;
 use serde_json::json;
@@ -18,13 +18,14 @@ use vault::refresh::Life;
 /// How long after a provider that did not answer it is told again, in milliseconds.
 const AGAIN_MS: i64 = 60_000;
 
-/// Ends a connection. From here on no grant finds its token; the provider is told now, and again until it answers.
+/// Ends a connection. From here on no grant finds its token, and the leases that were open on it are over; the provider is told
+/// now, and again until it answers.
 ///
 /// # Errors
 /// 404, 409 for one that is not signed in, the store's.
-pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
+pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<ConnectionEnded, Fault> {
     let (ours, who, at, of) = (app.clone(), caller.person.to_string(), now(), name.to_owned());
-    let access = app
+    let (access, ended) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -36,18 +37,21 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                     Some(row) => ours.keys.open_secret(&row).ok(),
                     None => None,
                 };
+                let ended = leases::value_over(tx, (&access_name(&of), ""), &who, at).await?;
                 let standing = kept.standing.revoke();
                 kept.close(tx, standing).await?;
-                let more = record::fields(json!({ "connection": of }));
+                let more = record::fields(json!({ "connection": of, "leases": ended.leases.len() }));
                 tx.record(By::Server, at, "connection.revoked", &who, more).await?;
-                Ok::<_, Fault>(access)
+                Ok::<_, Fault>((access, ended))
             })
         })
         .await?;
+    leases::withdraw(app, &ended.leases);
     locked(&app.connections.devices).remove(name);
     tell(app).await;
     told(app, name, access).await?;
-    find(app, name).await
+    let leases = u32::try_from(ended.leases.len()).unwrap_or(u32::MAX);
+    Ok(ConnectionEnded { connection: find(app, name).await?, leases })
 }
 
 /// Tells the provider of a connection that was ended here and of which it does not know yet.
@@ -75,8 +79,7 @@ async fn told(app: &App, name: &str, access: Option<Secret<String>>) -> Result<(
         for (hint, token) in tokens.into_iter().filter_map(|(hint, token)| Some((hint, token?))) {
             let fields = [("token", token.expose().as_str()), ("token_type_hint", hint)];
             let call = kept
-                .client(secret.as_ref())
-                .form(Purpose::Revoke, url, &fields)
+                .form(secret.as_ref(), Purpose::Revoke, url, &fields)
                 .map_err(|why| Fault::ours("end a token", &why))?;
             let word = platform::call(app, "server", call).await?;
             // What it refuses for good (a token it does not know, a kind that it does not end) is not asked again.

@@ -129,8 +129,7 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
         ("code_verifier", begun.verifier.expose().as_str()),
     ];
     let call = kept
-        .client(secret.as_ref())
-        .form(Purpose::SignIn, &kept.settings.token_url, &fields)
+        .form(secret.as_ref(), Purpose::SignIn, &kept.settings.token_url, &fields)
         .map_err(|why| Fault::ours("ask for tokens", &why))?;
     let who = caller.person.to_string();
     let asked = now();
