@@ -58,7 +58,7 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
         Asking { number, name: name.to_owned(), set_at: kept.row.set_at, who, code: device, expires, interval };
     let ours = app.clone();
     tokio::spawn(async move { ask(&ours, asking).await });
-    find(app, name).await
+    find(app, caller, name).await
 }
 
 /// What is said while the person has not decided.

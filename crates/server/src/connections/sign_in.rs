@@ -194,6 +194,8 @@ async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<(), Fault> {
                 let standing = kept.standing.signed_in(token);
                 let generation = standing.generation;
                 kept.row.signed_in_by.clone_from(who);
+                // What is to be ended of a sign-in of before stays so.
+                kept.since = standing.fence;
                 kept.keep_tokens(tx, &ours, tokens, standing, (who, at)).await?;
                 let more = json!({
                     "connection": name, "by": by, "generation": generation, "refreshable": tokens.refresh.is_some(),

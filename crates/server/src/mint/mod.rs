@@ -128,6 +128,18 @@ pub async fn begin(
     Ok(Ticket { lease: lease.id.clone(), plan, longest: lease.mint.until, noted })
 }
 
+/// What is minted for a repository's git is for, by its id; as [`carry`] is told.
+#[must_use]
+pub fn of_repository(id: &str) -> String {
+    format!("git/{id}")
+}
+
+/// The name by which leases of what is minted for `what` are counted and listed. No capability has such a name.
+#[must_use]
+pub fn named(what: &str, access: Access) -> String {
+    format!("{what}:{}", access.word())
+}
+
 /// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very
 /// same and has half its time left, or a new one, in use from the first.
 ///
@@ -141,7 +153,7 @@ pub async fn carry(
     who: &str,
     at: Moment,
 ) -> Result<Result<Carried, Refusal>, Fault> {
-    let (capability, bounds) = (format!("{what}:{}", plan.access.word()), policy::lease::of(kind));
+    let (capability, bounds) = (named(what, plan.access), policy::lease::of(kind));
     let seconds = bounds.seconds.0;
     if let Some(lease) = tx.live_mint(run, &capability, &plan.destination).await?
         && lease.secret == plan.secret.name

@@ -2,6 +2,7 @@
 
 use super::pushes::git_denied;
 use super::*;
+use api::http::SecretRemoved;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_without_a_lease_is_launched_again_without_the_one_that_its_fetch_was_carried_by() {
@@ -236,4 +237,61 @@ async fn a_value_that_cannot_be_revoked_is_given_up_after_bounded_tries_and_its_
     let said: jiff::Timestamp = END.parse().unwrap();
     assert_eq!(left.minted_until, Some(Moment(said.as_millisecond())), "the vendor's own word");
     assert!(evidence(&stage).await.contains("It could not be revoked."));
+}
+
+async fn deleted(stage: &Stage, name: &str) -> SecretRemoved {
+    stage.home(Method::DELETE, &format!("/api/secrets/capability/{name}"), None).await.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_minted_of_a_key_is_ended_when_the_key_is_deleted_and_where_nobody_can_it_is_said_until_when() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let lease = deploy(&mut gateway, &launch, "issues", "github.com/acme/shop").await;
+    let (id, _) = heard(&mut gateway).await;
+    answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "issues": "write" }))).await;
+    assert_eq!(rule(used(&mut gateway).await), "value");
+    // Another one is being made.
+    let late = deploy(&mut gateway, &launch, "issues", "github.com/acme/shop").await;
+    let (asked, _) = heard(&mut gateway).await;
+    assert_eq!(deleted(&stage, "acme").await, SecretRemoved { leases: 2, revoking: 1, left_until: None });
+    let (id, call) = heard(&mut gateway).await;
+    assert_eq!((call.purpose, call.credential.unwrap().value.0.expose().as_str()), (Purpose::Revoke, TOKEN));
+    answer(&mut gateway, id, 204, String::new()).await;
+    assert_eq!(minted(&stage, "revoked").await.lease, lease);
+    answer(&mut gateway, asked, 201, token("ghs_canary-that-comes-late", "acme/shop", &json!({ "issues": "write" })))
+        .await;
+    let (mut denied, mut told) = (false, false);
+    while !(denied && told) {
+        match gateway.hear().await {
+            ToGateway::LeaseValue { word, .. } => {
+                assert_eq!(rule(word), "lease.revoked");
+                denied = true;
+            }
+            ToGateway::Call { id, call } => {
+                assert_eq!(call.credential.unwrap().value.0.expose(), "ghs_canary-that-comes-late");
+                answer(&mut gateway, id, 204, String::new()).await;
+                told = true;
+            }
+            ToGateway::RevokeLease { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let both = async {
+        while all(&stage).await.iter().any(|lease| lease.minted != "revoked") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of both", both).await;
+    assert!(all(&stage).await.iter().any(|lease| lease.lease == late && lease.state == "revoked"));
+
+    deploy(&mut gateway, &launch, "deploy", "shop-files").await;
+    let (id, _) = heard(&mut gateway).await;
+    answer(&mut gateway, id, 200, session()).await;
+    assert_eq!(rule(used(&mut gateway).await), "value");
+    let gone = deleted(&stage, "aws").await;
+    assert_eq!((gone.leases, gone.revoking), (1, 0));
+    assert_eq!(minted(&stage, "left").await.minted_until, gone.left_until);
+    assert!(gone.left_until.is_some());
+    nothing_leaked(&stage, &launch).await;
 }
