@@ -78,7 +78,7 @@ pub struct DeviceView {
     pub said: String,
 }
 
-/// `GET /api/connections`, and the answer to every change.
+/// `GET /api/connections`, and the answer to every change but its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConnectionView {
@@ -103,4 +103,15 @@ pub struct ConnectionView {
     /// A sign-in by a device that was begun here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceView>,
+}
+
+/// `POST /api/connections/{name}/revoke`: the connection as it is then, and what ended with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConnectionEnded {
+    /// The connection.
+    #[serde(flatten)]
+    pub connection: ConnectionView,
+    /// Leases that were open on it: taken back, and what used them is ended.
+    pub leases: u32,
 }

@@ -136,6 +136,14 @@ pub enum FromGateway {
         /// What became of it.
         word: CallWord,
     },
+    /// What a vendor made by a [`ToGateway::Call`] for a lease, and of which the server did not say that it has it: said
+    /// after a new dial, again and again until [`ToGateway::Kept`].
+    Held {
+        /// The lease.
+        lease: LeaseId,
+        /// What became of the call.
+        word: CallWord,
+    },
     /// Answer to [`ToGateway::Walls`].
     Walls {
         /// Question number.
@@ -242,6 +250,11 @@ pub enum ToGateway {
         id: u64,
         /// The call.
         call: Box<PlatformCall>,
+    },
+    /// What came of the call for this lease is kept, or there is nothing to keep: it is held no longer.
+    Kept {
+        /// The lease.
+        lease: LeaseId,
     },
     /// Make the forbidden calls and report them, for `volary status`.
     Walls {

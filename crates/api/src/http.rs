@@ -152,6 +152,20 @@ pub struct ReplaceSecret {
     pub mine: bool,
 }
 
+/// `DELETE /api/secrets/{name}`: what ended with the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SecretRemoved {
+    /// Leases that were open on it: taken back, and what used them is ended.
+    pub leases: u32,
+    /// Values that a vendor minted of it for them, and that it is being asked to end.
+    pub revoking: u32,
+    /// Until when values that were minted of it live that nobody can end, if there are any.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_until: Option<Moment>,
+}
+
 /// `GET /api/secrets`: one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -8,6 +8,7 @@
 //! Read [`PlatformCall`], then [`CallWord`].
 
 use crate::grants::WireSecret;
+use model::LeaseId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -125,6 +126,9 @@ pub struct PlatformCall {
     pub credential: Option<CallCredential>,
     /// Its bounds.
     pub limits: CallLimits,
+    /// The lease that a value is made for by it. What comes of it is held at the gateway until the server has kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseId>,
 }
 
 /// A credential, and the header that it goes into.
@@ -191,6 +195,19 @@ pub enum CallWord {
     },
 }
 
+impl CallWord {
+    /// The same once more.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Answered { status, headers, body } => {
+                Self::Answered { status: *status, headers: headers.clone(), body: WireSecret(body.0.share()) }
+            }
+            Self::Fault { unsent, rule, why } => Self::Fault { unsent: *unsent, rule: rule.clone(), why: why.clone() },
+        }
+    }
+}
+
 impl fmt::Debug for CallWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -228,6 +245,7 @@ mod tests {
                 secret: "connection/x/client".into(),
             }),
             limits: CallLimits { seconds: 20, answer_bytes: 1024, send_before_ms: None },
+            lease: None,
         };
         let word =
             CallWord::Answered { status: 200, headers: vec![("link".into(), "canary-7d1f0a".into())], body: secret() };

@@ -178,9 +178,9 @@ async fn obey(
                 let gate = gate.clone();
                 tokio::spawn(async move { probe::probe(&gate, id, route, &model).await });
             }
-            server::Order::Call { id, call } => {
+            server::Order::Call { id, dial, call } => {
                 let gate = gate.clone();
-                tokio::spawn(async move { platform::call(&gate, id, *call).await });
+                tokio::spawn(async move { platform::call(&gate, (id, dial), *call).await });
             }
             server::Order::Walls { id } => walls::report(&gate.server, id, prove),
         }

@@ -3,7 +3,7 @@
 //! The URL must lead to the very host and port that an administrator set, over TLS; every address of it must be public
 //! unless it is marked as internal; the connection goes to one of the very addresses that were checked, and is used for
 //! this one call. No redirect is followed, no cookie or proxy variable read, nothing sent twice. Time and size are bounded.
-//! Nothing of an answer is kept here; a credential that went out is known to the scrubber for as long as any other.
+//! Nothing of an answer is kept here, but for what a vendor made for a lease, until the server has it; a credential that went out is known to the scrubber for as long as any other.
 //!
 //! What becomes of a call says whether the host may have acted on it: the server must know for a refresh token.
 //!
@@ -12,7 +12,7 @@
 use crate::connect::Target;
 use crate::refusal::{Kind, Refusal};
 use crate::{Gate, spare};
-use api::grants::{FromGateway, Place};
+use api::grants::Place;
 use api::platform::{
     CallCredential, CallWord, CredentialForm, MAX_ANSWER, MAX_BODY, MAX_HEADER, MAX_HEADERS, MAX_SECONDS, MAX_URL,
     NamedHost, PlatformCall, boot_ms,
@@ -37,8 +37,8 @@ const TOLD_PREFIX: &str = "x-ratelimit-";
 /// Longest of those headers that is told, in bytes.
 const TOLD_BYTES: usize = 4096;
 
-/// Makes the call and tells the server what became of it.
-pub(crate) async fn call(gate: &Gate, id: u64, call: PlatformCall) {
+/// Makes the call and tells the server what became of it: the question's number, and the connection that it came on.
+pub(crate) async fn call(gate: &Gate, of: (u64, u64), call: PlatformCall) {
     let word = match gate.platform.try_acquire() {
         Ok(_seat) => {
             let limit = Duration::from_secs(u64::from(call.limits.seconds.clamp(1, MAX_SECONDS)));
@@ -53,7 +53,7 @@ pub(crate) async fn call(gate: &Gate, id: u64, call: PlatformCall) {
         }
         Err(_) => fault(Refusal::fault("platform.busy", "Too many calls of the platform's own are under way."), true),
     };
-    gate.server.post(FromGateway::Called { id, word });
+    gate.server.called(of, call.lease, word);
 }
 
 fn fault(no: Refusal, unsent: bool) -> CallWord {
@@ -266,6 +266,7 @@ mod tests {
             body: None,
             credential: None,
             limits: CallLimits { seconds: 5, answer_bytes: 1024, send_before_ms: None },
+            lease: None,
         }
     }
 

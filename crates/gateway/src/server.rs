@@ -6,10 +6,11 @@
 //! said again after the next dial, which changes nothing where it was heard; and the first word after a dial is
 //! which calls are under way, so that the server settles none of them by guess.
 //!
-//! Read [`Server::ask`], [`Lease`] (a grant that settles itself), then [`Server::dial`].
+//! Read [`Server::ask`], [`Lease`] (a grant that settles itself), [`held`] (what vendors made), then [`Server::dial`].
 
 pub(crate) mod egress;
 pub(crate) mod git;
+mod held;
 pub(crate) mod leases;
 
 use crate::meter::Meter;
@@ -48,7 +49,7 @@ pub(crate) enum Order {
     /// Try a model.
     Probe { id: u64, route: Upstream, model: String },
     /// Make a call of the server's own.
-    Call { id: u64, call: Box<api::platform::PlatformCall> },
+    Call { id: u64, dial: u64, call: Box<api::platform::PlatformCall> },
     /// Prove the walls.
     Walls { id: u64 },
 }
@@ -84,11 +85,15 @@ pub(crate) struct Server {
 #[derive(Default)]
 struct Shared {
     up: bool,
+    /// How many connections are gone: an answer is for the one that its question came on.
+    dial: u64,
     last_id: u64,
     questions: HashMap<u64, oneshot::Sender<Word>>,
     egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
     git_questions: HashMap<u64, (RunId, oneshot::Sender<git::Said>)>,
     leases: leases::Leases,
+    /// What vendors made, and the server did not say that it has.
+    made: held::Held,
     queue: VecDeque<Queued>,
     refusals: usize,
     /// Calls under way, by grant.
@@ -240,6 +245,7 @@ impl Server {
     fn forget(&self) {
         let mut shared = self.shared();
         shared.up = false;
+        shared.dial += 1;
         // Questions and answers of probes die with the connection that they belong to; the rest waits.
         let waits = |message: &FromGateway| {
             matches!(
@@ -259,6 +265,8 @@ impl Server {
         for message in again.into_iter().rev() {
             shared.queue.push_front(Queued { message, written: None });
         }
+        let made = shared.made.again();
+        shared.queue.extend(made);
         shared.questions.clear();
         shared.egress_questions.clear();
         shared.git_questions.clear();
@@ -313,10 +321,14 @@ impl Server {
                     self.revoke(lease);
                     continue;
                 }
+                Ok(ToGateway::Kept { lease }) => {
+                    self.shared().made.drop(&lease);
+                    continue;
+                }
                 Ok(ToGateway::Close { run }) => Order::Close(run),
                 Ok(ToGateway::EndReads { run }) => Order::EndReads(run),
                 Ok(ToGateway::Probe { id, route, model }) => Order::Probe { id, route, model },
-                Ok(ToGateway::Call { id, call }) => Order::Call { id, call },
+                Ok(ToGateway::Call { id, call }) => Order::Call { id, dial: self.shared().dial, call },
                 Ok(ToGateway::Walls { id }) => Order::Walls { id },
                 Err(error) => return frame::FrameError::Malformed(error),
             };

@@ -3,8 +3,8 @@
 //! A value enters the box for one process tree and goes with it. It stands in a variable of that tree's environment, or in
 //! a sealed file without a name that the tree has open (as `/proc/self/fd/N`, as its standard input, or behind git's
 //! credential helper): never in an argument, which all of a box may read, and never in a file system. Whoever holds it
-//! executes what the system brought and nothing the run wrote, begins with an environment of ours alone, and writes
-//! nothing that outlives it: worktree, scratch space and shared memory are read-only or out of sight, its home is a folder
+//! executes what the system brought and nothing the run wrote, begins with an environment of ours alone, has git read no
+//! configuration of the run's ([`git`]), and writes nothing that outlives it: worktree, scratch space and shared memory are read-only or out of sight, its home is a folder
 //! of its own that is removed, it has no local sockets, no shared memory, no way out of its session, and no TCP but to the
 //! door. What it says is scrubbed here, before the agent is shown it.
 //!
@@ -12,12 +12,14 @@
 //!
 //! Read [`prepare`], then [`Bearer`].
 
+mod git;
+
 use crate::Context;
 use crate::declared::{self, Declared};
 use crate::line::{Given, Use};
 use crate::walls::{self, ChildWalls};
 use crate::{process, trust};
-use api::inbox::BEARERS;
+use api::inbox::{BEARERS, WORKSPACE};
 use api::leases::{LeaseEnd, LeaseUser};
 use model::capability::Delivery;
 use model::{LeaseId, Secret};
@@ -32,31 +34,12 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The user that a git host is told where a value names none. What hosts look at is the token.
-const GIT_USER: &str = "x-access-token";
-/// Settings of git's that a worktree's own configuration must not make: hooks, helpers and what else would run there.
-const GIT: [(&str, &str); 9] = [
-    ("core.hooksPath", "/dev/null"),
-    ("core.fsmonitor", "false"),
-    ("core.askPass", ""),
-    ("core.sshCommand", "/bin/false"),
-    ("core.gitProxy", ""),
-    ("core.pager", "cat"),
-    ("core.editor", "/bin/false"),
-    ("protocol.ext.allow", "never"),
-    // An empty one forgets all that were named before it.
-    ("credential.helper", ""),
-];
 /// Variables of every command with a value, beside those of its home: no program reads what a run could have written.
-const QUIET: [(&str, &str); 10] = [
+const QUIET: [(&str, &str); 6] = [
     ("PATH", "/usr/bin:/bin"),
     ("LANG", "C.UTF-8"),
     ("USER", "agent"),
     ("HISTFILE", "/dev/null"),
-    ("GIT_CONFIG_NOSYSTEM", "1"),
-    ("GIT_CONFIG_SYSTEM", "/dev/null"),
-    ("GIT_CONFIG_GLOBAL", "/dev/null"),
-    ("GIT_TERMINAL_PROMPT", "0"),
     ("npm_config_userconfig", "/dev/null"),
     ("npm_config_globalconfig", "/dev/null"),
 ];
@@ -189,7 +172,7 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
     let scratch = Scratch::make(id)?;
     let walls = Arc::new(walls::bearer(context.walls, &scratch.0).map_err(io::Error::other)?);
     let mut environment = clean(context, &scratch.0)?;
-    let mut git = GIT.map(|(name, set)| (name.to_owned(), set.to_owned())).to_vec();
+    let mut settings = git::SETTINGS.map(|(name, set)| (name.to_owned(), set.to_owned())).to_vec();
     let (mut in_variable, mut open, mut stdin) = (None, None, None);
     match &delivery {
         Delivery::Variable(name) => in_variable = Some((name.clone(), value)),
@@ -201,13 +184,13 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
         Delivery::Stdin => stdin = Some(sealed(value.expose())?),
         Delivery::GitHelper => {
             let file = sealed(answer(value.expose()).expose())?;
-            git.push(helper(&destination, &path_of(&file)));
+            settings.push(git::helper(&destination, &path_of(&file)));
             open = Some(file);
         }
         Delivery::Proxy => {}
     }
-    environment.push(("GIT_CONFIG_COUNT".into(), git.len().to_string()));
-    for (n, (name, set)) in git.into_iter().enumerate() {
+    environment.push(("GIT_CONFIG_COUNT".into(), settings.len().to_string()));
+    for (n, (name, set)) in settings.into_iter().enumerate() {
         environment.extend([(format!("GIT_CONFIG_KEY_{n}"), name), (format!("GIT_CONFIG_VALUE_{n}"), set)]);
     }
     let environment = kept(environment).chain(in_variable).collect();
@@ -221,14 +204,21 @@ fn kept(variables: EnvVars) -> impl Iterator<Item = (String, Secret<String>)> {
 
 /// The environment of a command with a value, but for the value: ours, the profile's literals, and nothing of the run's.
 fn clean(context: &Context, scratch: &Path) -> io::Result<EnvVars> {
-    let mut all: EnvVars = QUIET.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let fixed = QUIET.into_iter().chain(git::VARIABLES);
+    let mut all: EnvVars = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let repository = scratch.join("git");
+    git::make(&repository, Path::new(WORKSPACE))?;
+    all.push((git::DIRECTORY.to_owned(), repository.to_string_lossy().into_owned()));
     let home = scratch.to_string_lossy().into_owned();
     all.extend(["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"].map(|name| (name.to_owned(), home.clone())));
     if let Some(authority) = &context.authority {
         // Made anew: every command of the box can write the files that the others trust by.
         all.extend(trust::place_in(&scratch.join("trust"), authority)?);
     }
-    all.extend(context.variables.iter().cloned());
+    // Of the run's variables the profile's literals: where git goes, and what it shows there, is not for who holds a value.
+    let own = |name: &str| name.starts_with("GIT_CONFIG_") || all.iter().any(|(ours, _)| ours == name);
+    let literals: EnvVars = context.variables.iter().filter(|(name, _)| !own(name)).cloned().collect();
+    all.extend(literals);
     Ok(all)
 }
 
@@ -261,15 +251,8 @@ fn long_enough(password: &str) -> io::Result<Secret<String>> {
 /// What git's credential helper says, for a value that is a token, or `user:token`.
 fn answer(value: &str) -> Secret<String> {
     let value = value.trim_end_matches(['\r', '\n']);
-    let (user, password) = value.split_once(':').unwrap_or((GIT_USER, value));
+    let (user, password) = value.split_once(':').unwrap_or((git::USER, value));
     Secret::new(format!("username={user}\npassword={password}\n"))
-}
-
-/// Git's setting that names a helper for the host of `destination` alone, which answers what stands in `file`.
-fn helper(destination: &str, file: &str) -> (String, String) {
-    let host = destination.split('/').next().unwrap_or_default();
-    let name = format!("credential.https://{host}.helper");
-    (name, format!("!f() {{ test \"$1\" = get && cat {file}; }}; f"))
 }
 
 impl Bearer {
@@ -336,16 +319,14 @@ mod tests {
     fn a_git_host_is_told_a_user_whatever_the_value_names() {
         assert_eq!(answer("tok_en\n").expose(), "username=x-access-token\npassword=tok_en\n");
         assert_eq!(answer("me:tok:en").expose(), "username=me\npassword=tok:en\n");
-        let (name, helper) = helper("git.example/acme/shop", "/proc/self/fd/9");
-        assert_eq!(name, "credential.https://git.example.helper");
-        assert!(helper.contains("= get") && helper.contains("/proc/self/fd/9"), "{helper}");
     }
 
     #[test]
     fn no_variable_that_a_command_begins_with_is_named_twice() {
-        let mut names: Vec<&str> = QUIET.iter().map(|(name, _)| *name).collect();
+        let fixed = QUIET.iter().chain(&git::VARIABLES);
+        let mut names: Vec<&str> = fixed.map(|(name, _)| *name).chain([git::DIRECTORY]).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), QUIET.len());
+        assert_eq!(names.len(), QUIET.len() + git::VARIABLES.len() + 1);
     }
 }

@@ -99,6 +99,7 @@ impl Api {
                 secret: credential.name.clone(),
             }),
             limits: CallLimits { seconds: SECONDS, answer_bytes: ANSWER, send_before_ms: None },
+            lease: None,
         }
     }
 

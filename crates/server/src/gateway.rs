@@ -5,18 +5,18 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{egress, git, grants, images, leases};
+use crate::{egress, git, grants, images, leases, mint};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::git::GitWord;
 use api::grants::{EgressWord, FromGateway, ToGateway, Upstream, WireSecret};
 use api::leases::{LeaseWord, ValueWord};
-use api::platform::{CallWord, MAX_SECONDS, PlatformCall};
+use api::platform::{CallWord, MAX_SECONDS, PlatformCall, boot_ms};
 use api::walls::Proof;
 use model::{LeaseId, RunId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -122,6 +122,13 @@ impl GatewayHandle {
         }
     }
 
+    /// Tells it that what a vendor made for a lease is kept. Should it not hear, it says it again after the next dial.
+    pub(crate) fn kept(&self, lease: &LeaseId) {
+        if self.out.try_send(ToGateway::Kept { lease: lease.clone() }).is_err() {
+            tracing::debug!("the gateway was not told that what was made for {lease} is kept");
+        }
+    }
+
     /// Lets it make the smallest call to a model; gives the status and a sentence.
     ///
     /// # Errors
@@ -177,9 +184,9 @@ impl GatewayHandle {
     }
 }
 
-/// The number of a question; never given twice.
+/// The number of a question; never given twice, nor by the server after this one, which a gateway may still answer this one's.
 fn number() -> u64 {
-    static COUNT: AtomicU64 = AtomicU64::new(1);
+    static COUNT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(boot_ms() << 20));
     COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -355,6 +362,7 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
             asked.calls.answered(id, word);
             Ok(())
         }
+        FromGateway::Held { lease, word } => mint::late(app, &lease, &word).await.map_err(Some),
         FromGateway::Walls { id, proof } => {
             asked.walls.answered(id, proof);
             Ok(())

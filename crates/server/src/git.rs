@@ -362,7 +362,7 @@ async fn carry(
         Ok(plan) => plan,
         Err(no) => return Ok(Err(no)),
     };
-    let what = format!("git/{}", granted.repository.id);
+    let what = mint::of_repository(&granted.repository.id);
     Ok(mint::carry(tx, app, plan, (&ask.run, &what, Kind::GitPush), who, at).await?.map(|carried| {
         granted.carried = Some(carried);
     }))

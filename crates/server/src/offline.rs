@@ -1,7 +1,7 @@
 //! What is done with a database without a server: its evidence is read, from a copy, so that nothing of the original
 //! is opened for writing and no file of another owner appears beside it; and one that was restored is made fit to be served.
 
-use crate::{keys, now, record, runs};
+use crate::{connections, keys, now, record, runs};
 use anyhow::Context;
 use evidence::export::Export;
 use model::{Event, Outcome, WorkspaceId};
@@ -69,18 +69,28 @@ pub fn export(dir: &Path) -> anyhow::Result<Vec<u8>> {
     })
 }
 
+/// What was ended in a database that was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Runs.
+    pub runs: usize,
+    /// OAuth connections: whoever wants one signs in again.
+    pub connections: usize,
+}
+
 /// Makes the database in `dir`, which is a copy of another of some moment ago, fit to be served: what ran then is over
-/// and is not begun again, and nobody is signed in. Gives how many runs were ended.
+/// and is not begun again, nobody is signed in, and no connection is: each has its own way to a sign-in. All of it is in the
+/// database's own file then. Gives how many runs were ended, and how many connections.
 ///
 /// # Errors
 /// What the database says.
-pub fn restored(dir: &Path) -> anyhow::Result<usize> {
+pub fn restored(dir: &Path) -> anyhow::Result<Restored> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::open(&dir.join("volary.db")).await?;
-        let live = store.live_runs().await?;
-        let (count, at) = (live.len(), now());
-        let done: Result<(), StoreError> = store
+        let (live, connections) = (store.live_runs().await?, store.connections().await?);
+        let (runs, at) = (live.len(), now());
+        let done: Result<usize, StoreError> = store
             .write(move |tx| {
                 Box::pin(async move {
                     let reason =
@@ -90,13 +100,17 @@ pub fn restored(dir: &Path) -> anyhow::Result<usize> {
                         runs::end_in(tx, run, at, &ended).await?;
                     }
                     tx.end_sessions();
-                    let more = record::fields(json!({ "ended": count }));
-                    tx.record(By::Server, at, "vault.restored", "nobody", more).await
+                    let connections = connections::restored(tx, connections, at).await?;
+                    let more = record::fields(json!({ "ended": runs, "connections": connections }));
+                    tx.record(By::Server, at, "vault.restored", "nobody", more).await?;
+                    Ok(connections)
                 })
             })
             .await;
-        done?;
-        store.forget().await?;
-        Ok(count)
+        let connections = done?;
+        if !store.forget().await? {
+            anyhow::bail!("the restored database is being read by somebody else");
+        }
+        Ok(Restored { runs, connections })
     })
 }

@@ -1,12 +1,12 @@
 //! The OpenAPI 3.1 document: paths and guards from the list of routes, schemas from the contract's types.
 
 use crate::routes;
-use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
+use api::connections::{ClientAuth, ConnectionEnded, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
 use api::git::{OpenProposal, PullRequestView};
 use api::http::{
-    CreateRun, ExecLease, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretView, SetSecret, SignInLink,
-    Tested, schema,
+    CreateRun, ExecLease, Health, Input, ModelView, Problem, ReplaceSecret, RunView, SecretRemoved, SecretView,
+    SetSecret, SignInLink, Tested, schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
 use api::leases::LeaseView;
@@ -78,6 +78,7 @@ fn schemas() -> Map<String, Value> {
     add::<Blank>(&mut all);
     add::<ChangeView>(&mut all);
     add::<ClientAuth>(&mut all);
+    add::<ConnectionEnded>(&mut all);
     add::<ConnectionSettings>(&mut all);
     add::<ConnectionView>(&mut all);
     add::<CreateRun>(&mut all);
@@ -101,6 +102,7 @@ fn schemas() -> Map<String, Value> {
     add::<RotateVault>(&mut all);
     add::<RotationTicket>(&mut all);
     add::<RunView>(&mut all);
+    add::<SecretRemoved>(&mut all);
     add::<SecretView>(&mut all);
     add::<SetSecret>(&mut all);
     add::<SignInLink>(&mut all);

@@ -8,8 +8,8 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{mint, now, record};
-use api::http::{SecretView, SetSecret};
+use crate::{leases, mint, now, record};
+use api::http::{SecretRemoved, SecretView, SetSecret};
 use model::{Moment, Secret};
 use policy::Refusal;
 use policy::minters::{MINTERS, Minter};
@@ -274,7 +274,8 @@ pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Res
     Ok(view(row))
 }
 
-/// Puts a new value in the place of one that is set; everything else of it stays as it is.
+/// Puts a new value in the place of one that is set; everything else of it stays as it is. Leases that are in use go on with
+/// what they were given, until their end; one that is used from now on has the new value.
 ///
 /// # Errors
 /// 404; 400 for a value that cannot be one; the store's.
@@ -345,25 +346,39 @@ async fn changed(app: &App) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes a secret: the workspace's value, or with `mine` the caller's own.
+/// Removes a secret: the workspace's value, or with `mine` the caller's own. With it end the leases that are open on it, and what
+/// was minted of it where its vendor ends that, which takes the value that was minted and not this one.
 ///
 /// # Errors
 /// 404, the store's.
-pub async fn remove(app: &App, caller: &Caller, name: &str, mine: bool) -> Result<(), Fault> {
+pub async fn remove(app: &App, caller: &Caller, name: &str, mine: bool) -> Result<SecretRemoved, Fault> {
     check_name(name)?;
-    let (person, who, at, name) = (whose(caller, mine), caller.person.to_string(), now(), name.to_owned());
-    app.store
+    let (person, who, at, of) = (whose(caller, mine), caller.person.to_string(), now(), name.to_owned());
+    let ended = app
+        .store
         .write(move |tx| {
             Box::pin(async move {
-                if !tx.remove_secret(&name, &person).await? {
-                    return Err(unknown(&name, mine));
+                // While it is known whose runs have it.
+                let ended = leases::value_over(tx, (&of, &person), &who, at).await?;
+                if !tx.remove_secret(&of, &person).await? {
+                    return Err(unknown(&of, mine));
                 }
-                let more = record::fields(json!({ "secret": name, "person": person }));
-                Ok(tx.record(By::Server, at, "secret.removed", &who, more).await?)
+                let more = json!({ "secret": of, "person": person, "leases": ended.leases.len() });
+                tx.record(By::Server, at, "secret.removed", &who, record::fields(more)).await?;
+                Ok(ended)
             })
         })
         .await?;
-    changed(app).await
+    leases::withdraw(app, &ended.leases);
+    changed(app).await?;
+    // Also of leases that were over before.
+    let minted = app.store.minted(at, false).await?;
+    let left = minted.iter().filter(|lease| !mine && lease.secret == name && lease.mint.state == "left");
+    Ok(SecretRemoved {
+        leases: u32::try_from(ended.leases.len()).unwrap_or(u32::MAX),
+        revoking: ended.revoking,
+        left_until: left.map(|lease| lease.mint.until).max(),
+    })
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ pub struct LeaseRow {
     pub ended_by: String,
     /// SHA-256 of the handle that a command was given instead of the value; empty when there is none.
     pub handle_sha256: String,
-    /// What a vendor minted for it, sealed; empty when nothing was.
+    /// What a vendor minted for it, sealed; until something came of the question, by which settings it was asked, which is no
+    /// secret; empty when none was.
     pub minted: Vec<u8>,
     /// How what a vendor minted for it stands.
     pub mint: MintRow,
@@ -141,14 +142,14 @@ impl Tx {
     pub fn add_lease(&mut self, row: &LeaseRow) -> Result<(), StoreError> {
         const ADD: &str = "INSERT INTO leases (id, run, capability, destination, reason, kind, delivery, secret, state, made, \
             expires, used, used_by, ended, ended_by, handle_sha256, minted, mint, mint_until, mint_next, mint_tries) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '', x'', $16, $17, $18, 0)";
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, '', $19, $16, $17, $18, 0)";
         let delivery = serde_json::to_string(&row.delivery).map_err(StoreError::corrupt("delivery"))?;
         let add = Statement::new("keep a lease", ADD).bind(row.id.as_str()).bind(row.run.as_str());
         let add = add.bind(row.capability.as_str()).bind(row.destination.as_str()).bind(row.reason.as_str());
         let add = add.bind(row.kind.word()).bind(delivery).bind(row.secret.as_str()).bind(row.state.as_str());
         let add = add.bind(row.made.0).bind(row.expires.0).bind(row.used.map(|at| at.0)).bind(row.used_by.as_str());
         let add = add.bind(row.ended.map(|at| at.0)).bind(row.ended_by.as_str()).bind(row.mint.state.as_str());
-        self.later(add.bind(row.mint.until.0).bind(row.mint.next.0));
+        self.later(add.bind(row.mint.until.0).bind(row.mint.next.0).bind(row.minted.clone()));
         Ok(())
     }
 

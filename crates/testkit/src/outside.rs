@@ -184,6 +184,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<For
             let length =
                 if status.starts_with("204") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
             let reply = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\n{length}\r\n{body}");
+            vendors.let_go().await;
             if stream.write_all(reply.as_bytes()).await.is_err() || stream.flush().await.is_err() {
                 return;
             }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The number of the one installation that there is.
 pub const INSTALLATION: u64 = 45;
@@ -15,7 +16,7 @@ const HOUR: i64 = 3_600;
 
 /// What was minted, and what was shown to have it minted.
 #[derive(Clone)]
-pub struct Vendors(Arc<Mutex<Held>>);
+pub struct Vendors(Arc<Mutex<Held>>, Arc<watch::Sender<bool>>);
 
 struct Held {
     /// Whose repositories the installation is for.
@@ -53,11 +54,23 @@ impl Vendors {
         let lines: Vec<&str> =
             body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base 64")).collect();
         let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
-        Self(Arc::new(Mutex::new(Held { owner, key, bearer, minted: Vec::new(), shown: Vec::new() })))
+        let held = Held { owner, key, bearer, minted: Vec::new(), shown: Vec::new() };
+        Self(Arc::new(Mutex::new(held)), Arc::new(watch::Sender::new(false)))
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds every answer from now on back, of what was done all the same; or lets them go.
+    pub fn hold_answers(&self, hold: bool) {
+        self.1.send_replace(hold);
+    }
+
+    /// Comes when answers go out.
+    pub(crate) async fn let_go(&self) {
+        // Whoever could say so is this one.
+        drop(self.1.subscribe().wait_for(|hold| !hold).await);
     }
 
     /// The app's private key, in PEM.

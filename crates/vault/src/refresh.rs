@@ -91,6 +91,8 @@ pub enum Lapse {
     Unknown,
     /// The access token is over, and there is no refresh token.
     Expired,
+    /// The row is of a copy; the tokens are another home's.
+    Restored,
 }
 
 /// What is known of the tokens that are kept.

@@ -113,6 +113,10 @@ impl Client {
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         Self::whole(self.send(Method::POST, path, serde_json::to_vec(body)?).await?).await
     }
+    /// `DELETE`, answered in JSON.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Self::whole(self.send(Method::DELETE, path, b"{}".to_vec()).await?).await
+    }
     /// Any method whose answer does not matter beyond having succeeded.
     pub async fn act(&self, method: Method, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
         self.send(method, path, serde_json::to_vec(body)?).await.map(|_| ())

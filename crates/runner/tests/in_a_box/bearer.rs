@@ -26,7 +26,16 @@ async fn play_with(
 ) -> (Story, Told) {
     let mut made = Box::start_with_agent().await;
     let told = serve(&mut made, value, ways.to_vec(), take_back).await;
-    made.send(&ToRunner::Variables { variables: vec![("REGION".into(), "eu".into())] }).await;
+    // As the server gives them: a literal of the profile, and where git goes with the run's own handle for that.
+    let header = "http.http://127.0.0.1:8080/git/.extraHeader";
+    let variables = [
+        ("REGION", "eu"),
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", header),
+        ("GIT_CONFIG_VALUE_0", "X-Runs-Own: of-the-run"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    made.send(&ToRunner::Variables { variables }).await;
     let mut acts = Vec::new();
     for (n, (lease, argv)) in commands.iter().enumerate() {
         let mut create = json!({ "command": argv[0], "args": argv[1..] });
@@ -170,9 +179,10 @@ async fn a_command_with_a_value_begins_with_an_environment_of_ours_alone_and_lea
     let (said, exit) = shown(&story, 0);
     let mut lines = said.lines();
     let names: Vec<&str> = lines.next().unwrap().split(' ').filter(|name| !name.is_empty()).collect();
-    let mut ours = vec!["GIT_CONFIG_COUNT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"];
+    let mut ours = vec!["GIT_ALLOW_PROTOCOL", "GIT_ATTR_NOSYSTEM", "GIT_DIR", "GIT_OPTIONAL_LOCKS"];
+    ours.extend(["GIT_CONFIG_COUNT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"]);
     let git: Vec<String> =
-        (0..9).flat_map(|n| [format!("GIT_CONFIG_KEY_{n}"), format!("GIT_CONFIG_VALUE_{n}")]).collect();
+        (0..13).flat_map(|n| [format!("GIT_CONFIG_KEY_{n}"), format!("GIT_CONFIG_VALUE_{n}")]).collect();
     ours.extend(git.iter().map(String::as_str));
     ours.extend([
         "GIT_TERMINAL_PROMPT",
@@ -193,7 +203,7 @@ async fn a_command_with_a_value_begins_with_an_environment_of_ours_alone_and_lea
     let mut names_sorted = names.clone();
     names_sorted.sort_unstable();
     assert_eq!(names_sorted, ours);
-    assert_eq!(lines.collect::<Vec<_>>(), ["eu", "/workspace", "kept"]);
+    assert_eq!(lines.collect::<Vec<_>>(), ["eu", "/workspace", "git", "kept"]);
     assert_eq!((exit["exitCode"].clone(), told.ends()), (json!(3), vec![LeaseEnd::Failed]));
     assert_eq!(shown(&story, 1).0, "0\n0\n", "its scratch and its processes are gone");
 }

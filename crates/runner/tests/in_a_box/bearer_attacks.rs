@@ -42,10 +42,15 @@ echo > /workspace/over
 "#;
 
 #[tokio::test(flavor = "current_thread")]
-async fn no_other_process_of_the_box_reads_a_value_while_a_command_holds_it() {
-    for way in
-        [Delivery::Variable("TOKEN".into()), Delivery::File("TOKEN".into()), Delivery::Stdin, Delivery::GitHelper]
-    {
+async fn no_other_process_of_the_box_reads_a_value_or_a_handle_while_a_command_holds_it() {
+    // Also what is no value, and its command's own all the same: its handle.
+    for way in [
+        Delivery::Variable("TOKEN".into()),
+        Delivery::File("TOKEN".into()),
+        Delivery::Stdin,
+        Delivery::GitHelper,
+        Delivery::Proxy,
+    ] {
         let mut made = Box::start_with_agent().await;
         let signals = made.hello.landlock_abi >= 6;
         serve(&mut made, VALUE, vec![way.clone()], false).await;

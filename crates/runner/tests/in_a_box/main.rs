@@ -3,6 +3,7 @@
 mod agent;
 mod bearer;
 mod bearer_attacks;
+mod bearer_git;
 mod exec;
 mod gateway;
 mod limits;

@@ -35,7 +35,7 @@ mkdir dev/shm && mount -t tmpfs -o size=16m shm dev/shm
 ln -s /proc/self/fd dev/fd
 mount -t proc proc proc
 mount -t tmpfs tmp tmp
-mount -t tmpfs workspace workspace
+mount -t tmpfs -o uid=60001,gid=60001 workspace workspace
 mount -t tmpfs -o size=16m,noexec bearer run/bearer
 chmod 1777 tmp workspace dev/shm run/bearer
 echo probe > var/volary-probe

@@ -43,8 +43,7 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
     let scope = kept.settings.scopes.join(" ");
     let fields: &[(&str, &str)] = if scope.is_empty() { &[] } else { &[("scope", scope.as_str())] };
     let call = kept
-        .client(secret.as_ref())
-        .form(Purpose::Device, url, fields)
+        .form(secret.as_ref(), Purpose::Device, url, fields)
         .map_err(|why| Fault::ours("ask for a device's code", &why))?;
     let who = caller.person.to_string();
     let word = platform::call(app, &who, call).await?;
@@ -59,7 +58,7 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
         Asking { number, name: name.to_owned(), set_at: kept.row.set_at, who, code: device, expires, interval };
     let ours = app.clone();
     tokio::spawn(async move { ask(&ours, asking).await });
-    find(app, name).await
+    find(app, caller, name).await
 }
 
 /// What is said while the person has not decided.
@@ -132,8 +131,7 @@ async fn once(app: &App, asking: &Asking) -> Result<CallWord, Fault> {
         ("device_code", asking.code.expose().as_str()),
     ];
     let call = kept
-        .client(secret.as_ref())
-        .form(Purpose::SignIn, &kept.settings.token_url, &fields)
+        .form(secret.as_ref(), Purpose::SignIn, &kept.settings.token_url, &fields)
         .map_err(|why| Fault::ours("ask for tokens", &why))?;
     platform::call(app, &asking.who, call).await
 }

@@ -1,7 +1,7 @@
 //! Where a connection's token may go: to its provider's hosts, and to those that an administrator named with it. A row of a
 //! profile that would send it elsewhere is refused, when a run asks for the profile and again at each use.
 //!
-//! Read [`reaches`], then [`current_at`].
+//! Read [`reaches`], [`sends`], then [`current_at`].
 
 use super::{Kept, current};
 use crate::{platform, record};
@@ -25,26 +25,45 @@ fn of(settings: &ConnectionSettings) -> Vec<String> {
     settings.hosts.iter().cloned().chain(tokens).chain(known).collect()
 }
 
-/// Whether a token of the connection of this name may go to `host`, a name in lower case without a dot at its end.
+/// Whether what this connection has may go to `host`, a name in lower case without a dot at its end.
+fn holds(settings: &ConnectionSettings, host: &str) -> bool {
+    of(settings).iter().any(|own| match own.strip_prefix('*') {
+        Some(end) => host.len() > end.len() && host.ends_with(end),
+        None => host == own,
+    })
+}
+
+/// Whether a token of the connection of this name may go to `host`.
 ///
 /// # Errors
 /// `connection.other-host`.
 pub(super) fn reaches(name: &str, settings: &ConnectionSettings, host: &str) -> Result<(), Refusal> {
-    let all = of(settings);
-    let holds = |own: &String| match own.strip_prefix('*') {
-        Some(end) => host.len() > end.len() && host.ends_with(end),
-        None => host == own,
-    };
-    if all.iter().any(holds) {
+    if holds(settings, host) {
         return Ok(());
     }
     let why = format!(
         "The token of the connection {name:?} is for {}, and not for {:?}. An administrator who sets the connection can name \
          more hosts of its provider: `volary connect add {name} … --host HOST`.",
-        all.join(", "),
+        of(settings).join(", "),
         record::short(host)
     );
     Err(Refusal::new("connection.other-host", why))
+}
+
+/// Whether tokens, and the client's secret, may be sent to this address of the provider's.
+///
+/// # Errors
+/// One sentence that names both.
+pub(super) fn sends(settings: &ConnectionSettings, url: &str) -> Result<(), String> {
+    let host = platform::named_host(url, settings.internal)?.host;
+    if holds(settings, &host) {
+        return Ok(());
+    }
+    Err(format!(
+        "{url:?} is at another host than the tokens, which are for {}: it would be sent the client's secret, or a token. If it \
+         is the provider's own, name it: `--host {host}`.",
+        of(settings).join(", ")
+    ))
 }
 
 /// Whether a connection's token may go to `host`. One that is not there is not judged: that is said when it is used.
@@ -102,5 +121,16 @@ mod tests {
         assert_eq!(may(&named, "auth.example"), Ok(()));
         assert_eq!(may(&named, "api.example"), Ok(()));
         assert_eq!(may(&named, "a.api.example"), Err("connection.other-host"));
+        // Nor is a secret sent to an address elsewhere, whichever way it came to stand there.
+        for (of, url, may) in [
+            (&github, "https://api.github.com/revoke", true),
+            (&github, "https://gitlab.com/oauth/revoke", false),
+            (&own, "https://git.corp.example/oauth/revoke", true),
+            (&own, "https://gitlab.com/oauth/revoke", false),
+            (&named, "https://api.example/revoke", true),
+            (&named, "https://auth.example.evil.example/revoke", false),
+        ] {
+            assert_eq!(sends(of, url).is_ok(), may, "{url}");
+        }
     }
 }

@@ -5,25 +5,32 @@
 //! finds it; it is gone from there the moment the connection is closed. The refresh token never leaves this module but
 //! for the provider's own address.
 //!
-//! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] (how they end).
+//! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] and [`ending`] (how
+//! they end), [`restored`] (a copy of them that is not theirs to use).
 
 pub mod device;
+mod ending;
 mod hosts;
 mod providers;
 pub mod refresh;
 pub mod revoke;
+mod set;
 pub mod sign_in;
 mod wire;
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{now, platform, record, secrets};
-use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
-use model::{Moment, Secret};
+use crate::{leases, now, record, secrets};
+use api::connections::{ConnectionSettings, ConnectionView, DeviceView};
+use api::platform::{PlatformCall, Purpose};
+use ending::Ending;
+use model::{LeaseId, Moment, Secret};
 use policy::Refusal;
+use policy::access::Scope;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use store::chain::By;
@@ -35,9 +42,7 @@ use vault::refresh::{Lapse, Life, Standing};
 use wire::{Client, Tokens};
 
 pub use hosts::{current_at, fits};
-
-/// Most scopes of a connection, and longest of one, in bytes.
-const SCOPES: (usize, usize) = (64, 256);
+pub use set::{put, remove};
 
 /// How many may wait for a token at a time, whichever connection it is of.
 const WAITING: usize = 64;
@@ -51,6 +56,8 @@ pub struct Desk {
     begun: Mutex<HashMap<String, sign_in::Begun>>,
     /// Sign-ins by a device that were begun here, by connection.
     devices: Mutex<HashMap<String, (u64, DeviceView)>>,
+    /// Connections whose provider is being told what is to be ended.
+    telling: Mutex<HashSet<String>>,
     /// Something about a connection has changed.
     changed: Notify,
     /// For those who wait for a change.
@@ -72,6 +79,12 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
+    /// A sign-in by a device, for whoever may sign in: with its code that could be another's sign-in.
+    fn device(&self, name: &str, caller: &Caller) -> Option<DeviceView> {
+        let device = locked(&self.devices).get(name).map(|(_, device)| device.clone());
+        device.filter(|_| caller.scopes.holds(Scope::ConnectionsManage))
+    }
+
     /// For how long this process has seen this very fence, in milliseconds.
     fn seen_ms(&self, name: &str, fence: u64) -> u64 {
         let mut seen = locked(&self.seen);
@@ -117,20 +130,35 @@ struct Kept {
     row: ConnectionRow,
     settings: ConnectionSettings,
     standing: Standing,
+    ending: Ending,
+    /// The fence with which the last sign-in, or its end, was kept: an answer to an older question is of another sign-in.
+    since: u64,
+}
+
+/// How a connection stands, as its row has it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    standing: Standing,
+    #[serde(default)]
+    ending: Ending,
+    #[serde(default)]
+    since: u64,
 }
 
 impl Kept {
     fn of(row: ConnectionRow) -> Result<Self, StoreError> {
         let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "connection", why: e.to_string() };
         let settings = serde_json::from_str(&row.body).map_err(corrupt)?;
-        let standing = serde_json::from_str(&row.standing).map_err(corrupt)?;
-        Ok(Self { row, settings, standing })
+        let Written { standing, ending, since } = serde_json::from_str(&row.standing).map_err(corrupt)?;
+        Ok(Self { row, settings, standing, ending, since })
     }
 
     /// Keeps it as `standing` says, in the act in which it was read.
     async fn keep(&mut self, tx: &mut Tx, standing: Standing) -> Result<(), StoreError> {
         let was = self.row.fence;
-        self.row.standing = serde_json::to_string(&standing)
+        let written = Written { standing: standing.clone(), ending: self.ending.clone(), since: self.since };
+        self.row.standing = serde_json::to_string(&written)
             .map_err(|e| StoreError::Corrupt { what: "standing", why: e.to_string() })?;
         self.row.fence = standing.fence;
         self.standing = standing;
@@ -158,8 +186,16 @@ impl Kept {
         opened.map(Some).map_err(|e| Fault::ours("open the refresh token", &e))
     }
 
-    fn client<'a>(&'a self, secret: Option<&'a Secret<String>>) -> Client<'a> {
-        Client { name: &self.row.name, settings: &self.settings, secret }
+    /// A form to an address of its provider's; to no other, whatever stands in the row.
+    fn form(
+        &self,
+        secret: Option<&Secret<String>>,
+        purpose: Purpose,
+        url: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<PlatformCall, String> {
+        hosts::sends(&self.settings, url)?;
+        Client { name: &self.row.name, settings: &self.settings, secret }.form(purpose, url, fields)
     }
 
     /// Keeps tokens, sealed, with the standing that they make.
@@ -203,21 +239,36 @@ impl Kept {
         Ok(self.keep(tx, standing).await?)
     }
 
-    /// Closes it: the access token is gone from among the secrets.
-    async fn close(&mut self, tx: &mut Tx, standing: Standing) -> Result<(), StoreError> {
-        tx.remove_secret(&access_name(&self.row.name), "").await?;
-        self.keep(tx, standing).await
+    /// Closes it: the access token is gone from among the secrets, and with it every lease that is open on it. Those are to
+    /// be withdrawn once the act is kept.
+    async fn close(
+        &mut self,
+        tx: &mut Tx,
+        standing: Standing,
+        (who, at): (&str, Moment),
+    ) -> Result<Vec<LeaseId>, StoreError> {
+        let name = access_name(&self.row.name);
+        let ended = leases::value_over(tx, (&name, ""), who, at).await?;
+        tx.remove_secret(&name, "").await?;
+        self.keep(tx, standing).await?;
+        Ok(ended.leases)
     }
 
-    fn view(self, app: &App) -> ConnectionView {
+    /// As people see it.
+    fn view(self, app: &App, caller: &Caller) -> ConnectionView {
         let next = self.standing.next(now(), 0);
         let (state, said) = words(&self.standing, next.usable);
-        let device = locked(&app.connections.devices).get(&self.row.name).map(|(_, device)| device.clone());
+        let said = match self.ending.said(self.standing.life) {
+            Some(more) if self.standing.life == Life::Revoking => more,
+            Some(more) => format!("{said} {more}"),
+            None => said.to_owned(),
+        };
+        let device = app.connections.device(&self.row.name, caller);
         ConnectionView {
             name: self.row.name,
             settings: self.settings,
             state: state.to_owned(),
-            said: said.to_owned(),
+            said,
             expires: self.standing.token.filter(|_| self.standing.life == Life::Live).and_then(|token| token.expires),
             refreshed: self.row.refreshed,
             generation: self.standing.generation,
@@ -241,6 +292,10 @@ fn words(standing: &Standing, usable: bool) -> (&'static str, &'static str) {
         Life::Lapsed(Lapse::Expired) => {
             ("lapsed", "Its token is over, and the provider gave none to refresh it; sign in again.")
         }
+        Life::Lapsed(Lapse::Restored) => (
+            "lapsed",
+            "Restored from a backup; its tokens belong to the home that the backup was made of, and are not here: sign in again.",
+        ),
         Life::Revoking => ("revoking", "Ended here; the provider has not confirmed it yet."),
         Life::Revoked => ("revoked", "Ended; sign in again to use it."),
     }
@@ -279,161 +334,18 @@ fn unknown(name: &str) -> Fault {
 ///
 /// # Errors
 /// The store's.
-pub async fn list(app: &App) -> Result<Vec<ConnectionView>, Fault> {
+pub async fn list(app: &App, caller: &Caller) -> Result<Vec<ConnectionView>, Fault> {
     let rows = app.store.connections().await?;
-    rows.into_iter().map(|row| Ok(Kept::of(row)?.view(app))).collect()
+    rows.into_iter().map(|row| Ok(Kept::of(row)?.view(app, caller))).collect()
 }
 
 /// One connection.
 ///
 /// # Errors
 /// 404, the store's.
-pub async fn find(app: &App, name: &str) -> Result<ConnectionView, Fault> {
+pub async fn find(app: &App, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
     let row = app.store.connection(name).await?.ok_or_else(|| unknown(name))?;
-    Ok(Kept::of(row)?.view(app))
-}
-
-fn check(name: &str, wish: &mut SetConnection) -> Result<(), Fault> {
-    let bad = |code: &str, message: String| Err(Fault::bad(code, message));
-    if !secrets::plain_name(name) {
-        return bad(
-            "connection.name",
-            format!("{name:?} is no connection's name: it takes 1 to 64 characters of a-z, 0-9 and '-'."),
-        );
-    }
-    let settings = &mut wish.settings;
-    if !providers::fill(settings) {
-        return bad("connection.provider", format!("This provider is not known; known are {}.", providers::names()));
-    }
-    let urls = [
-        Some(&settings.token_url),
-        settings.authorize_url.as_ref(),
-        settings.device_url.as_ref(),
-        settings.revoke_url.as_ref(),
-    ];
-    for url in urls.into_iter().flatten() {
-        if let Err(why) = platform::named_host(url, settings.internal) {
-            return bad("connection.url", why);
-        }
-    }
-    let plain = |host: &String| policy::egress::Name::parse(host).is_ok_and(|name| name.as_str() == host);
-    if settings.hosts.len() > hosts::MOST || !settings.hosts.iter().all(plain) {
-        return bad("connection.hosts", "Hosts of a connection are at most 16 names, whole and in lower case.".into());
-    }
-    if settings.authorize_url.is_none() && settings.device_url.is_none() {
-        return bad(
-            "connection.url",
-            "A connection takes an address to sign in at: `--authorize-url` or `--device-url`.".into(),
-        );
-    }
-    let graphic =
-        |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if !graphic(&settings.client_id, 512) {
-        return bad("connection.client", "The client's id takes 1 to 512 printable characters.".into());
-    }
-    if settings.scopes.len() > SCOPES.0 || !settings.scopes.iter().all(|scope| graphic(scope, SCOPES.1)) {
-        return bad("connection.scopes", "Scopes are at most 64 words.".into());
-    }
-    match (&wish.client_secret, settings.client_auth) {
-        (Some(secret), _) if !graphic(secret.0.expose(), 4096) || secret.0.expose().len() < secrets::MIN_VALUE => bad(
-            "connection.client",
-            format!("The client's secret takes {} to 4096 printable characters.", secrets::MIN_VALUE),
-        ),
-        (Some(_), ClientAuth::None) => {
-            settings.client_auth = ClientAuth::Basic;
-            Ok(())
-        }
-        (None, ClientAuth::Basic | ClientAuth::Post) => {
-            bad("connection.client", "A client that shows a secret needs one.".into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Adds a connection, or sets it anew: then its sign-in is over here, for its tokens belong to what it was.
-///
-/// # Errors
-/// 400 that say what is wrong, 409 while it is signed in, the store's.
-pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection) -> Result<ConnectionView, Fault> {
-    check(name, &mut wish)?;
-    let body = serde_json::to_string(&wish.settings).map_err(|e| Fault::ours("write the connection down", &e))?;
-    let (ours, name, who, at) = (app.clone(), name.to_owned(), caller.person.to_string(), now());
-    let kept = app
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let was = tx.connection(&name).await?;
-                if let Some(row) = &was
-                    && matches!(Kept::of(row.clone())?.standing.life, Life::Live | Life::Revoking)
-                {
-                    let message = format!("The connection {name:?} is signed in; end that first: `volary connect revoke {name}`.");
-                    return Err(Fault::conflict("connection.live", message));
-                }
-                let version = u64::try_from(at.0).unwrap_or(0);
-                let client = match &wish.client_secret {
-                    Some(secret) => ours
-                        .keys
-                        .seal(&client_name(&name), version, &secret.0)
-                        .map_err(|e| Fault::ours("seal the client's secret", &e))?,
-                    None => Vec::new(),
-                };
-                // A fence is never had twice, also where a connection of this name was removed.
-                let fence = was.as_ref().map_or(0, |row| row.fence).max(version) + 1;
-                let standing = Standing { fence, ..Standing::default() };
-                let row = ConnectionRow {
-                    name: name.clone(),
-                    body,
-                    standing: serde_json::to_string(&standing).map_err(|e| Fault::ours("write the connection down", &e))?,
-                    fence,
-                    refresh: Vec::new(),
-                    refresh_version: 0,
-                    client,
-                    set_by: who.clone(),
-                    set_at: at,
-                    signed_in_by: String::new(),
-                    refreshed: None,
-                };
-                match was {
-                    None => tx.add_connection(&row).await?,
-                    Some(was) => {
-                        if !tx.keep_connection(&row, was.fence).await? {
-                            let message = format!("The connection {name:?} was changed meanwhile; nothing was done. Look again.");
-                            return Err(Fault::conflict("connection.changed", message));
-                        }
-                    }
-                }
-                let more = json!({ "connection": name, "settings": wish.settings, "client_secret": wish.client_secret.is_some() });
-                tx.record(By::Server, at, "connection.set", &who, record::fields(more)).await?;
-                Ok::<_, Fault>(Kept::of(row)?)
-            })
-        })
-        .await?;
-    app.renew_scrubber().await?;
-    Ok(kept.view(app))
-}
-
-/// Removes a connection that is not signed in.
-///
-/// # Errors
-/// 404, 409, the store's.
-pub async fn remove(app: &App, caller: &Caller, name: &str) -> Result<(), Fault> {
-    let (name, who, at) = (name.to_owned(), caller.person.to_string(), now());
-    app.store
-        .write(move |tx| {
-            Box::pin(async move {
-                let row = tx.connection(&name).await?.ok_or_else(|| unknown(&name))?;
-                if matches!(Kept::of(row)?.standing.life, Life::Live | Life::Revoking) {
-                    let message = format!(
-                        "The connection {name:?} is signed in; end that first: `volary connect revoke {name}`."
-                    );
-                    return Err(Fault::conflict("connection.live", message));
-                }
-                tx.remove_connection(&name).await?;
-                let more = record::fields(json!({ "connection": name }));
-                Ok(tx.record(By::Server, at, "connection.removed", &who, more).await?)
-            })
-        })
-        .await
+    Ok(Kept::of(row)?.view(app, caller))
 }
 
 /// Every value of connections that stands nowhere else, for the scrubber: with the name under which it is sealed.
@@ -452,6 +364,57 @@ pub(crate) async fn values(app: &App) -> Result<Vec<(String, Secret<String>)>, F
                 values.push((name, value));
             }
         }
+        values.extend(kept.all_left(app));
     }
     Ok(values)
+}
+
+/// Closes every connection of a database that was restored: its tokens are those of the home that the backup was made of,
+/// and a provider that changes them at each use would take a second user for a thief and end that home's sign-in. Gives how
+/// many were closed.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn restored(tx: &mut Tx, rows: Vec<ConnectionRow>, at: Moment) -> Result<usize, StoreError> {
+    let mut closed = 0;
+    for row in rows {
+        let mut kept = Kept::of(row)?;
+        if matches!(kept.standing.life, Life::New | Life::Revoked) && kept.ending.is_over() {
+            continue;
+        }
+        let standing = Standing { token: None, ..kept.standing.lapse(Lapse::Restored) };
+        (kept.row.refresh, kept.ending) = (Vec::new(), Ending::default());
+        // There is no gateway, and no run.
+        kept.close(tx, standing, ("nobody", at)).await?;
+        let more = record::fields(json!({ "connection": kept.row.name, "why": Lapse::Restored }));
+        tx.record(By::Server, at, "connection.lapsed", "nobody", more).await?;
+        closed += 1;
+    }
+    Ok(closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Door;
+    use policy::access::Scopes;
+
+    #[test]
+    fn the_code_of_a_device_is_shown_to_those_who_may_sign_in_and_to_nobody_who_may_only_look() {
+        let desk = Desk::default();
+        let view = DeviceView {
+            user_code: "AB-CD".into(),
+            verification_uri: "https://auth.example/device".into(),
+            expires: Moment(1),
+            said: device::WAITING.into(),
+        };
+        locked(&desk.devices).insert("x".into(), (1, view.clone()));
+        let shown = |scope| {
+            let scopes = Scopes::NONE.with(Scope::ConnectionsRead).with(scope);
+            let person = "ada".parse().unwrap();
+            desk.device("x", &Caller { person, name: "Ada".into(), scopes, door: Door::Home, session: None })
+        };
+        assert_eq!(shown(Scope::ConnectionsRead), None);
+        assert_eq!(shown(Scope::ConnectionsManage), Some(view));
+    }
 }

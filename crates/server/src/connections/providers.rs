@@ -1,5 +1,6 @@
 //! The addresses of known providers, as their own documentation gives them.
 
+use crate::platform::named_host;
 use api::connections::ConnectionSettings;
 
 struct Provider {
@@ -54,12 +55,17 @@ pub(super) fn names() -> String {
     PROVIDERS.map(|provider| provider.name).join(", ")
 }
 
-/// Takes a known provider's addresses where none are given. False if it is not known.
+/// Takes a known provider's addresses where none are given; of one that keeps its tokens at another host, a forge of one's
+/// own in the style of a known one, none: the known one is another company. False if it is not known.
 pub(super) fn fill(settings: &mut ConnectionSettings) -> bool {
     let Some(name) = &settings.provider else { return true };
     let Some(known) = PROVIDERS.iter().find(|provider| provider.name == name) else { return false };
     if settings.token_url.is_empty() {
         known.token.clone_into(&mut settings.token_url);
+    }
+    let host = |url: &str| named_host(url, true).map(|named| named.host).ok();
+    if host(&settings.token_url) != host(known.token) {
+        return true;
     }
     settings.authorize_url.get_or_insert_with(|| known.authorize.to_owned());
     settings.device_url = settings.device_url.take().or(known.device.map(str::to_owned));
@@ -78,12 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_providers_addresses_are_taken_where_none_are_given() {
-        let mut settings = ConnectionSettings { provider: Some("gitlab".into()), ..ConnectionSettings::default() };
-        settings.token_url = "https://gitlab.example/oauth/token".into();
-        assert!(fill(&mut settings));
-        assert_eq!(settings.token_url, "https://gitlab.example/oauth/token");
-        assert_eq!(settings.revoke_url.as_deref(), Some("https://gitlab.com/oauth/revoke"));
+    fn a_known_providers_addresses_are_taken_where_none_are_given_and_only_for_tokens_that_it_keeps() {
+        let of = |token: &str| {
+            let mut settings = ConnectionSettings { provider: Some("gitlab".into()), ..ConnectionSettings::default() };
+            token.clone_into(&mut settings.token_url);
+            assert!(fill(&mut settings));
+            (settings.token_url, [settings.authorize_url, settings.device_url, settings.revoke_url])
+        };
+        let known = |path: &str| Some(format!("https://gitlab.com/oauth/{path}"));
+        let all = [known("authorize"), known("authorize_device"), known("revoke")];
+        assert_eq!(of(""), ("https://gitlab.com/oauth/token".into(), all.clone()));
+        assert_eq!(of("https://gitlab.com/another/token"), ("https://gitlab.com/another/token".into(), all));
+        for other in ["https://gitlab.example/oauth/token", "https://gitlab.com.example/token", "no address"] {
+            assert_eq!(of(other), (other.into(), [None, None, None]));
+        }
         let mut unknown = ConnectionSettings { provider: Some("nobody".into()), ..ConnectionSettings::default() };
         assert!(!fill(&mut unknown));
     }

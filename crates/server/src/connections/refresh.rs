@@ -7,19 +7,20 @@
 //! Read [`ready`], [`look`], [`finish`], then [`keep`].
 
 use super::wire::{self, Said};
-use super::{Kept, closed, locked, unknown_here};
+use super::{Kept, closed, ending, locked, unknown_here};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::platform::{self, Noted};
-use crate::{now, record};
+use crate::{leases, now, record};
 use api::platform::{CallWord, Purpose, boot_ms};
-use model::Moment;
+use model::{LeaseId, Moment};
 use policy::Refusal;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::chain::By;
-use vault::refresh::{Act, CALL_SECS, Lapse, Life, Outcome, SEND_MS};
+use store::{StoreError, Tx};
+use vault::refresh::{Act, CALL_SECS, Lapse, Life, Outcome, SEND_MS, Standing};
 
 /// How long one who needs a token waits for it at most.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -43,11 +44,18 @@ enum Looked {
     Later,
 }
 
-/// A refresh under way.
-struct Ticket {
+/// Of what a refresh is.
+struct Of {
     name: String,
+    /// The connection is still the one that it was begun for.
+    set_at: Moment,
     fence: u64,
     asked: Moment,
+}
+
+/// A refresh under way.
+struct Ticket {
+    of: Of,
     noted: Noted,
 }
 
@@ -93,9 +101,9 @@ async fn look(app: &App, name: &str) -> Result<Looked, Fault> {
         // Whoever asked may go away; what was begun is brought to its end.
         let app = app.clone();
         tokio::spawn(async move {
-            let Ticket { name, fence, asked, noted } = ticket;
+            let Ticket { of, noted } = ticket;
             let word = platform::send(&app, noted).await;
-            finish(&app, &name, fence, asked, &word).await;
+            finish(&app, of, &word).await;
         });
     }
     Ok(match (next.usable, next.act) {
@@ -108,35 +116,30 @@ async fn look(app: &App, name: &str) -> Result<Looked, Fault> {
 /// Takes the lock and journals the refresh, or closes the connection: one act. None if there is nothing to send.
 async fn begin(app: &App, name: &str) -> Result<Option<Ticket>, Fault> {
     let (ours, name, asked, asked_ms) = (app.clone(), name.to_owned(), now(), boot_ms());
-    let (ticket, lapsed) = app
+    let (ticket, over) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
-                let Some(row) = tx.connection(&name).await? else { return Ok((None, false)) };
+                let Some(row) = tx.connection(&name).await? else { return Ok((None, None)) };
                 let mut kept = Kept::of(row)?;
                 let seen = ours.connections.seen_ms(&name, kept.standing.fence);
                 match kept.standing.next(asked, seen).act {
                     Act::Send => {}
                     Act::Lapse(why) => {
                         let standing = kept.standing.lapse(why);
-                        kept.close(tx, standing).await?;
-                        let more = record::fields(json!({ "connection": name, "why": why }));
-                        tx.record(By::Server, asked, "connection.lapsed", "server", more).await?;
-                        return Ok((None, true));
+                        return Ok((None, Some(lapse(tx, &mut kept, standing, (why, asked)).await?)));
                     }
-                    Act::Rest | Act::Wait => return Ok((None, false)),
+                    Act::Rest | Act::Wait => return Ok((None, None)),
                 }
                 let standing = kept.standing.take();
                 let Some(token) = kept.refresh_token(&ours)? else {
                     let standing = kept.standing.lapse(Lapse::Expired);
-                    kept.close(tx, standing).await?;
-                    return Ok((None, true));
+                    return Ok((None, Some(lapse(tx, &mut kept, standing, (Lapse::Expired, asked)).await?)));
                 };
                 let secret = kept.client_secret(&ours)?;
                 let fields = [("grant_type", "refresh_token"), ("refresh_token", token.expose().as_str())];
                 let mut call = kept
-                    .client(secret.as_ref())
-                    .form(Purpose::Refresh, &kept.settings.token_url, &fields)
+                    .form(secret.as_ref(), Purpose::Refresh, &kept.settings.token_url, &fields)
                     .map_err(|why| Fault::ours("ask for a token", &why))?;
                 call.limits.seconds = CALL_SECS;
                 call.limits.send_before_ms = Some(asked_ms + SEND_MS);
@@ -145,30 +148,54 @@ async fn begin(app: &App, name: &str) -> Result<Option<Ticket>, Fault> {
                 let more = json!({ "connection": name, "fence": fence, "generation": generation, "try": tries });
                 tx.record(By::Server, asked, "connection.refresh", "server", record::fields(more)).await?;
                 let noted = platform::note(tx, asked, "server", call).await?;
-                Ok::<_, Fault>((Some(Ticket { name, fence, asked, noted }), false))
+                let of = Of { name, set_at: kept.row.set_at, fence, asked };
+                Ok::<_, Fault>((Some(Ticket { of, noted }), None))
             })
         })
         .await?;
-    if lapsed {
+    if let Some(leases) = over {
+        leases::withdraw(app, &leases);
         tell(app).await;
     }
     Ok(ticket)
 }
 
+/// Closes a connection until somebody signs in again. Gives the leases that ended with it.
+async fn lapse(
+    tx: &mut Tx,
+    kept: &mut Kept,
+    standing: Standing,
+    (why, at): (Lapse, Moment),
+) -> Result<Vec<LeaseId>, StoreError> {
+    let leases = kept.close(tx, standing, ("server", at)).await?;
+    let more = record::fields(json!({ "connection": kept.row.name, "why": why, "leases": leases.len() }));
+    tx.record(By::Server, at, "connection.lapsed", "server", more).await?;
+    Ok(leases)
+}
+
 /// Keeps what came of a refresh, if the lock is still ours. That it cannot be kept is tried a few times: with a provider
 /// that changes its tokens, nobody else has the new ones.
-async fn finish(app: &App, name: &str, fence: u64, asked: Moment, word: &CallWord) {
-    let said = Arc::new(wire::said(word));
+async fn finish(app: &App, of: Of, word: &CallWord) {
+    let (of, said) = (Arc::new(of), Arc::new(wire::said(word)));
     for n in 1..=KEEPS {
-        match keep_answer(app, name, fence, asked, &said).await {
-            Ok(()) => break,
+        match keep_answer(app, &of, &said).await {
+            Ok(leases) => {
+                leases::withdraw(app, &leases);
+                break;
+            }
             Err(fault) if n == KEEPS => {
-                tracing::error!("what came of a refresh of {name} is lost: {}", fault.problem.message);
+                tracing::error!("what came of a refresh of {} is lost: {}", of.name, fault.problem.message);
             }
             Err(_) => pause(n).await,
         }
     }
     tell(app).await;
+    // What came too late to be kept is ended at once.
+    match app.store.connection(&of.name).await.map(|row| row.map(Kept::of)) {
+        Ok(Some(Ok(kept))) => ending::go_on(app, &kept),
+        Ok(None) => {}
+        Ok(Some(Err(e))) | Err(e) => tracing::warn!("the connection {} could not be looked at: {e}", of.name),
+    }
 }
 
 /// The wait after the `n`th time that something could not be kept.
@@ -176,12 +203,17 @@ pub(super) async fn pause(n: u32) {
     tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await;
 }
 
-async fn keep_answer(app: &App, name: &str, fence: u64, asked: Moment, said: &Arc<Said>) -> Result<(), Fault> {
-    let (ours, name, said, at) = (app.clone(), name.to_owned(), said.clone(), now());
+/// Gives the leases that ended with a connection which this answer closes.
+async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<Vec<LeaseId>, Fault> {
+    let (ours, of, said, at) = (app.clone(), of.clone(), said.clone(), now());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                let Some(row) = tx.connection(&name).await? else { return Ok(()) };
+                let Of { name, set_at, fence, asked } = &*of;
+                let (fence, asked) = (*fence, *asked);
+                let row = tx.connection(name).await?.filter(|row| row.set_at == *set_at);
+                // Set anew or removed: whose tokens these are, nobody knows here any more.
+                let Some(row) = row else { return Ok(Vec::new()) };
                 let mut kept = Kept::of(row)?;
                 let refreshable = kept.standing.token.is_some_and(|token| token.refreshable);
                 let (outcome, came, why) = match &*said {
@@ -204,24 +236,38 @@ async fn keep_answer(app: &App, name: &str, fence: u64, asked: Moment, said: &Ar
                 });
                 // A lock that was lost: another one decides, by what is written down.
                 let Some(standing) = standing else {
-                    return Ok(tx
-                        .record(By::Server, at, "connection.answered", "server", record::fields(more))
-                        .await?);
+                    tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
+                    over(tx, &ours, kept, &said, fence).await?;
+                    return Ok(Vec::new());
                 };
+                tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
                 match (&*said, life) {
                     (Said::Tokens(tokens), _) => kept.keep_tokens(tx, &ours, tokens, standing, ("server", at)).await?,
-                    (_, Some(Life::Lapsed(_))) => kept.close(tx, standing).await?,
+                    (_, Some(Life::Lapsed(why))) => return Ok(lapse(tx, &mut kept, standing, (why, at)).await?),
                     _ => kept.keep(tx, standing).await?,
                 }
-                tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
-                if let Some(Life::Lapsed(why)) = life {
-                    let more = record::fields(json!({ "connection": name, "why": why }));
-                    tx.record(By::Server, at, "connection.lapsed", "server", more).await?;
-                }
-                Ok::<_, Fault>(())
+                Ok::<_, Fault>(Vec::new())
             })
         })
         .await
+}
+
+/// An answer that came when its lock was lost. Tokens of a sign-in that is over, or of a connection that is closed, are
+/// ended at the provider: here nobody has them. Those of a live one are of its own family, and ending them could end all of it.
+async fn over(tx: &mut Tx, app: &App, mut kept: Kept, said: &Said, fence: u64) -> Result<(), Fault> {
+    let mut standing = kept.standing.clone();
+    if fence >= kept.since && standing.life == Life::Live {
+        return Ok(());
+    }
+    kept.ending.waits = false;
+    if let Said::Tokens(tokens) = said {
+        kept.late(app, fence, tokens)?;
+        if standing.life == Life::Revoked && !kept.ending.is_over() {
+            standing = standing.revoke();
+            kept.since = standing.fence;
+        }
+    }
+    Ok(kept.keep(tx, standing).await?)
 }
 
 /// Tells whoever waits, once what there is to be scrubbed is known.
@@ -252,12 +298,10 @@ async fn round(app: &App) -> Result<(), Fault> {
         let kept = Kept::of(row)?;
         let name = kept.row.name.clone();
         match kept.standing.life {
-            Life::Live => {
-                look(app, &name).await?;
-            }
-            Life::Revoking => super::revoke::go_on(app, &name).await?,
-            Life::New | Life::Lapsed(_) | Life::Revoked => {}
+            Life::Live => drop(look(app, &name).await?),
+            Life::New | Life::Lapsed(_) | Life::Revoking | Life::Revoked => {}
         }
+        ending::go_on(app, &kept);
     }
     Ok(())
 }

@@ -1,30 +1,26 @@
 //! Ending a connection: here at once, at the provider (RFC 7009) as soon as it answers.
 //!
-//! Read [`revoke`], then [`go_on`] (which a kill in the middle leads to).
+//! Read [`revoke`], then [`super::ending`] (what is left to be ended, which a kill in the middle leads to as well).
 
+use super::ending::told;
 use super::refresh::tell;
 use super::{Kept, access_name, find, locked, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{now, platform, record};
-use api::connections::ConnectionView;
-use api::platform::{CallWord, Purpose};
-use model::Secret;
+use crate::{leases, now, record};
+use api::connections::ConnectionEnded;
 use serde_json::json;
 use store::chain::By;
 use vault::refresh::Life;
 
-/// How long after a provider that did not answer it is told again, in milliseconds.
-const AGAIN_MS: i64 = 60_000;
-
-/// Ends a connection. From here on no grant finds its token; the provider is told now, and again until it answers.
+/// Ends a connection. From here on no grant finds its token, and the leases that were open on it are over; the provider is told now, and again until it confirms.
 ///
 /// # Errors
 /// 404, 409 for one that is not signed in, the store's.
-pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
+pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<ConnectionEnded, Fault> {
     let (ours, who, at, of) = (app.clone(), caller.person.to_string(), now(), name.to_owned());
-    let access = app
+    let over = app
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -37,74 +33,23 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                     None => None,
                 };
                 let standing = kept.standing.revoke();
-                kept.close(tx, standing).await?;
-                let more = record::fields(json!({ "connection": of }));
+                let refresh = kept.refresh_token(&ours)?;
+                kept.to_end(&ours, standing.fence, (refresh.as_ref(), access.as_ref()))?;
+                // Both sealed anew with what is to be ended.
+                kept.row.refresh = Vec::new();
+                kept.ending.waits |= kept.standing.locked && kept.ends_at().is_some();
+                kept.since = standing.fence;
+                let over = kept.close(tx, standing, (&who, at)).await?;
+                let more = record::fields(json!({ "connection": of, "leases": over.len() }));
                 tx.record(By::Server, at, "connection.revoked", &who, more).await?;
-                Ok::<_, Fault>(access)
+                Ok::<_, Fault>(over)
             })
         })
         .await?;
+    leases::withdraw(app, &over);
     locked(&app.connections.devices).remove(name);
     tell(app).await;
-    told(app, name, access).await?;
-    find(app, name).await
-}
-
-/// Tells the provider of a connection that was ended here and of which it does not know yet.
-///
-/// # Errors
-/// The store's.
-pub(super) async fn go_on(app: &App, name: &str) -> Result<(), Fault> {
-    let Some(row) = app.store.connection(name).await? else { return Ok(()) };
-    let held = Kept::of(row)?.standing.not_before.is_some_and(|then| then > now() && then.since(now()) <= AGAIN_MS);
-    if held { Ok(()) } else { told(app, name, None).await }
-}
-
-/// Tells the provider, and forgets the tokens once it has answered.
-async fn told(app: &App, name: &str, access: Option<Secret<String>>) -> Result<(), Fault> {
-    let Some(row) = app.store.connection(name).await? else { return Ok(()) };
-    let kept = Kept::of(row)?;
-    if kept.standing.life != Life::Revoking {
-        return Ok(());
-    }
-    let mut confirmed = true;
-    if let Some(url) = &kept.settings.revoke_url {
-        let secret = kept.client_secret(app)?;
-        // The refresh token first: with it a provider ends what was made of it too (RFC 7009 §2.1).
-        let tokens = [("refresh_token", kept.refresh_token(app)?), ("access_token", access)];
-        for (hint, token) in tokens.into_iter().filter_map(|(hint, token)| Some((hint, token?))) {
-            let fields = [("token", token.expose().as_str()), ("token_type_hint", hint)];
-            let call = kept
-                .client(secret.as_ref())
-                .form(Purpose::Revoke, url, &fields)
-                .map_err(|why| Fault::ours("end a token", &why))?;
-            let word = platform::call(app, "server", call).await?;
-            // What it refuses for good (a token it does not know, a kind that it does not end) is not asked again.
-            confirmed &= matches!(word, CallWord::Answered { status: 200..=499, .. });
-        }
-    }
-    let (fence, has_url, of, at) = (kept.standing.fence, kept.settings.revoke_url.is_some(), name.to_owned(), now());
-    app.store
-        .write(move |tx| {
-            Box::pin(async move {
-                let Some(row) = tx.connection(&of).await? else { return Ok(()) };
-                let mut kept = Kept::of(row)?;
-                if kept.standing.fence != fence || kept.standing.life != Life::Revoking {
-                    return Ok(());
-                }
-                let mut standing = kept.standing.clone();
-                if confirmed {
-                    standing = standing.revoked();
-                    kept.row.refresh = Vec::new();
-                } else {
-                    standing.not_before = Some(at.plus_ms(AGAIN_MS));
-                }
-                kept.keep(tx, standing).await?;
-                let more = json!({ "connection": of, "told": confirmed && has_url, "address": has_url });
-                Ok::<_, Fault>(tx.record(By::Server, at, "connection.ended", "server", record::fields(more)).await?)
-            })
-        })
-        .await?;
-    tell(app).await;
-    Ok(())
+    told(app, name).await?;
+    let leases = u32::try_from(over.len()).unwrap_or(u32::MAX);
+    Ok(ConnectionEnded { connection: find(app, caller, name).await?, leases })
 }

@@ -129,8 +129,7 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
         ("code_verifier", begun.verifier.expose().as_str()),
     ];
     let call = kept
-        .client(secret.as_ref())
-        .form(Purpose::SignIn, &kept.settings.token_url, &fields)
+        .form(secret.as_ref(), Purpose::SignIn, &kept.settings.token_url, &fields)
         .map_err(|why| Fault::ours("ask for tokens", &why))?;
     let who = caller.person.to_string();
     let asked = now();
@@ -195,6 +194,8 @@ async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<(), Fault> {
                 let standing = kept.standing.signed_in(token);
                 let generation = standing.generation;
                 kept.row.signed_in_by.clone_from(who);
+                // What is to be ended of a sign-in of before stays so.
+                kept.since = standing.fence;
                 kept.keep_tokens(tx, &ours, tokens, standing, (who, at)).await?;
                 let more = json!({
                     "connection": name, "by": by, "generation": generation, "refreshable": tokens.refresh.is_some(),

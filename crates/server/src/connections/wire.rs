@@ -100,6 +100,7 @@ impl Client<'_> {
             body: Some(WireSecret(Secret::new(form.finish()))),
             credential,
             limits: CallLimits { seconds: SECONDS, answer_bytes: ANSWER, send_before_ms: None },
+            lease: None,
         })
     }
 }

@@ -1,10 +1,11 @@
-//! The connections: how each stands, signing in to one, ending one.
+//! The connections: how each stands, live; signing in to one, ending one.
 //!
 //! A sign-in leaves for the provider by a link and comes back by the callback's page, which changes nothing: the browser
 //! brings no session with what another site sent it. Its one button does, and hands over what came.
 
 use super::form::Question;
 use super::page::{Place, Trouble, Viewer, bare, page};
+use super::secrets::{and_leases, with_it};
 use super::text::{line, plain};
 use super::words::moment;
 use crate::app::App;
@@ -25,6 +26,9 @@ use policy::access::Scope;
 use serde::Deserialize;
 use url::Url;
 
+/// The slot of their rows.
+pub const ROWS: &str = "connections";
+
 pub(super) fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/connections", "The page of the OAuth connections; no token.", show)
@@ -43,6 +47,9 @@ struct Was {
     signed_in: Option<String>,
     #[serde(default)]
     ended: Option<String>,
+    /// With `ended`: how many leases ended with it.
+    #[serde(default)]
+    leases: u32,
 }
 
 async fn show(
@@ -51,26 +58,36 @@ async fn show(
     query: Result<Query<Was>, QueryRejection>,
 ) -> Result<Markup, Trouble> {
     let Query(was) =
-        query.map_err(|_| Fault::bad("query.wrong", "The query takes `signed_in=NAME` or `ended=NAME`."))?;
+        query.map_err(|_| Fault::bad("query.wrong", "The query takes `signed_in=NAME` or `ended=NAME&leases=N`."))?;
+    let all = connections::list(&app, by.caller()).await?;
     let said = html! {
         @if let Some(name) = &was.signed_in { p.said role="status" { "✓ Signed in to " code { (line(name, 64)) } "." } }
-        @if let Some(name) = &was.ended { p.said role="status" { "✓ " code { (line(name, 64)) } " is ended." } }
+        @if let Some(name) = &was.ended {
+            @let unconfirmed = all.iter().any(|one| one.name == *name && one.state == "revoking");
+            p.said role="status" {
+                @if !unconfirmed { "✓ " }
+                code { (line(name, 64)) } " is ended" @if unconfirmed { " here" } (with_it(was.leases))
+                @if unconfirmed { " Its provider has not confirmed it yet." }
+            }
+        }
     };
-    let all = connections::list(&app).await?;
     Ok(list(by.caller(), &all, &said))
 }
 
 fn list(caller: &Caller, all: &[ConnectionView], said: &Markup) -> Markup {
-    let may = caller.scopes.holds(Scope::ConnectionsManage);
     let body = html! {
-        h1 { "Connections" }
+        div.head-line {
+            h1 { "Connections" }
+            span.live-state #live-state role="status" {}
+            noscript { a.button href="/connections" { "Refresh" } }
+        }
         p.lead {
             "Integrations that somebody signed in to. Their tokens are sealed and kept fresh here; a run has the use of one, never "
             "the token."
         }
         (said)
         div.table-card {
-            table.stack role="table" {
+            table.stack role="table" data-live="/connections/live" {
                 thead {
                     tr role="row" {
                         th role="columnheader" { "Name" } th role="columnheader" { "State" }
@@ -79,14 +96,20 @@ fn list(caller: &Caller, all: &[ConnectionView], said: &Markup) -> Markup {
                         th role="columnheader" { span.visually-hidden { "What can be done" } }
                     }
                 }
-                tbody {
-                    @for one in all { (row(one, may)) }
-                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "There is no connection. " code { "volary connect add" } " adds one." } } }
-                }
+                tbody #(ROWS) { (rows(all, caller)) }
             }
         }
     };
     page(caller, Place::Connections, "Connections", &body)
+}
+
+/// The rows of the connections.
+pub fn rows(all: &[ConnectionView], caller: &Caller) -> Markup {
+    let may = caller.scopes.holds(Scope::ConnectionsManage);
+    html! {
+        @for one in all { (row(one, may)) }
+        @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "There is no connection. " code { "volary connect add" } " adds one." } } }
+    }
 }
 
 /// The class of a state's badge.
@@ -112,7 +135,7 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
                     p.sub {
                         @if device.said == connections::device::WAITING {
                             "At " a href=(plain(&device.verification_uri)) rel="noreferrer" { (line(&device.verification_uri, 120)) }
-                            " type " strong { code { (line(&device.user_code, 64)) } } "; then load this page again."
+                            " type " strong { code { (line(&device.user_code, 64)) } } "; it is shown here once that is done."
                         } @else { "The device's code: " (line(&device.said, 200)) }
                     }
                 }
@@ -125,7 +148,7 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
                     @if one.settings.authorize_url.is_some() {
                         form method="post" action="/connections/sign-in" {
                             input type="hidden" name="name" value=(one.name);
-                            button.small aria-label={ "Sign in to " (plain(&one.name)) } {
+                            button.small #{ "sign-in-" (one.name) } aria-label={ "Sign in to " (plain(&one.name)) } {
                                 @if one.state == "new" { "Sign in" } @else { "Sign in again" }
                             }
                         }
@@ -133,11 +156,11 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
                     @if one.settings.device_url.is_some() {
                         form method="post" action="/connections/device" {
                             input type="hidden" name="name" value=(one.name);
-                            button.small aria-label={ "Sign in to " (plain(&one.name)) " with a code" } { "With a code" }
+                            button.small #{ "code-" (one.name) } aria-label={ "Sign in to " (plain(&one.name)) " with a code" } { "With a code" }
                         }
                     }
                     @if matches!(one.state.as_str(), "live" | "lapsed" | "revoking") {
-                        a.button.small href={ "/connections/revoke?name=" (one.name) } aria-label={ "End " (plain(&one.name)) } { "End" }
+                        a.button.small #{ "end-" (one.name) } href={ "/connections/revoke?name=" (one.name) } aria-label={ "End " (plain(&one.name)) } { "End" }
                     }
                 }
             }
@@ -253,11 +276,11 @@ async fn ask(
     query: Result<Query<Named>, QueryRejection>,
 ) -> Result<Response, Trouble> {
     let Query(Named { name }) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `name=NAME`."))?;
-    let one = connections::find(&app, &name).await?;
+    let one = connections::find(&app, by.caller(), &name).await?;
     let told = html! {
         p { code { (line(&one.name, 64)) } }
         p {
-            "From then on no run has the use of it. "
+            "From then on no run has the use of it; the leases that are open on it are taken back, and what uses them is ended. "
             @if one.settings.revoke_url.is_some() { "The provider is told to end its tokens." }
             @else { "Its provider has no address at which tokens are ended: end them in your account there too." }
         }
@@ -279,11 +302,11 @@ async fn revoke(
     form: Result<Form<Named>, FormRejection>,
 ) -> Result<Redirect, Trouble> {
     let name = named(form)?;
-    match connections::revoke::revoke(&app, by.caller(), &name).await {
-        Ok(_) => {}
+    let leases = match connections::revoke::revoke(&app, by.caller(), &name).await {
+        Ok(over) => over.leases,
         // Someone else was faster: it is as wished.
-        Err(fault) if fault.problem.code == "connection.over" => {}
+        Err(fault) if fault.problem.code == "connection.over" => 0,
         Err(fault) => return Err(fault.into()),
-    }
-    Ok(Redirect::to(&format!("/connections?ended={name}")))
+    };
+    Ok(Redirect::to(&format!("/connections?ended={name}{}", and_leases(leases))))
 }

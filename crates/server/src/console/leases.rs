@@ -142,6 +142,9 @@ fn outcome(lease: &LeaseView) -> (&'static str, &'static str, String) {
         ("completed", "use") => ("done", "used", String::new()),
         ("completed", _) => ("done", "used", by.replacen("use, which", "what used it", 1)),
         ("revoked", "run's end") => ("cancelled", "taken back", "at the run's end".to_owned()),
+        ("revoked", leases::VALUE_GONE) => {
+            ("cancelled", "taken back", "when its secret was deleted, or its connection ended".to_owned())
+        }
         ("revoked", "crash") => ("cancelled", "taken back", "when the platform broke off".to_owned()),
         ("revoked", _) => ("cancelled", "taken back", format!("by {by}")),
         _ if lease.used.is_some() => ("cancelled", "expired", "while it was used".to_owned()),

@@ -7,11 +7,11 @@ use super::list::{LISTED, ROWS, rows};
 use super::page::{Trouble, Viewer};
 use super::run::standing;
 use super::transcript::{How, Piece, Transcript};
-use super::{denials, leases};
+use super::{connections, denials, leases, secrets};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::guard::right::{LeasesRead, RunsRead};
+use crate::guard::right::{ConnectionsRead, LeasesRead, RunsRead, SecretsList};
 use crate::http_api::RunIn;
 use crate::routes::Routes;
 use crate::{now, runs};
@@ -49,6 +49,18 @@ pub(super) fn routes() -> Routes {
         .add(Method::GET, "/live", "What changes on the page of all runs, as it changes.", list)
         .add(Method::GET, "/runs/{run}/live", "What a run's page gains after `after`, as it happens.", run)
         .add(Method::GET, "/leases/live", "What changes on the page of the leases, as it changes.", open_leases)
+        .add(
+            Method::GET,
+            "/secrets/live",
+            "What changes on the page of the secrets, as it changes; no value.",
+            set_secrets,
+        )
+        .add(
+            Method::GET,
+            "/connections/live",
+            "What changes on the page of the connections, as it changes.",
+            all_connections,
+        )
 }
 
 /// Pieces as our script takes them: a template each, with the id of the slot.
@@ -214,6 +226,14 @@ async fn open_leases(by: Viewer<LeasesRead>, State(app): State<App>) -> Result<R
     Ok(watch(app, by.caller(), What::Leases))
 }
 
+async fn set_secrets(by: Viewer<SecretsList>, State(app): State<App>) -> Result<Response, Trouble> {
+    Ok(watch(app, by.caller(), What::Secrets))
+}
+
+async fn all_connections(by: Viewer<ConnectionsRead>, State(app): State<App>) -> Result<Response, Trouble> {
+    Ok(watch(app, by.caller(), What::Connections))
+}
+
 fn watch(app: App, caller: &Caller, what: What) -> Response {
     let chain = app.store.chain();
     let watcher = Watcher { app, caller: caller.clone(), what, chain, shown: String::new() };
@@ -232,9 +252,12 @@ fn watch(app: App, caller: &Caller, what: What) -> Response {
 enum What {
     Runs,
     Leases,
+    Secrets,
+    Connections,
 }
 
-/// Every change that a row shows is recorded, so the chain's growth says when to look.
+/// Every change that a row shows is recorded, so the chain's growth says when to look; what changes with time alone (a token that
+/// is over) is seen within [`REST`].
 struct Watcher {
     app: App,
     caller: Caller,
@@ -256,6 +279,14 @@ impl Watcher {
                     let leases::Both { open, ended } = leases::Both::read(&self.app).await?;
                     let open = Piece::set(leases::ROWS, leases::rows(&open, &self.caller));
                     vec![open, Piece::set(leases::ENDED, leases::ended(&ended))]
+                }
+                What::Secrets => {
+                    let all = crate::secrets::list(&self.app).await?;
+                    vec![Piece::set(secrets::ROWS, secrets::rows(&all, &self.caller))]
+                }
+                What::Connections => {
+                    let all = crate::connections::list(&self.app, &self.caller).await?;
+                    vec![Piece::set(connections::ROWS, connections::rows(&all, &self.caller))]
                 }
             };
             let data = data(pieces);

@@ -1,4 +1,4 @@
-//! The secrets: set from a form, replaced, deleted after a question, never shown.
+//! The secrets: set from a form, replaced, deleted after a question, never shown; their rows are live.
 
 use super::form::{Field, Question, Wrong};
 use super::page::{Place, Trouble, Viewer, page};
@@ -23,6 +23,9 @@ use policy::minters::{MINTERS, Minter};
 use policy::providers::{Group, PROVIDERS, Provider};
 use serde::Deserialize;
 
+/// The slot of their rows.
+pub const ROWS: &str = "secrets";
+
 pub(super) fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/secrets", "The page of the secrets' names; no value.", show)
@@ -42,6 +45,9 @@ struct Was {
     rotated: Option<String>,
     #[serde(default)]
     deleted: Option<String>,
+    /// With `deleted`: how many leases ended with it.
+    #[serde(default)]
+    leases: u32,
 }
 
 async fn show(
@@ -49,13 +55,15 @@ async fn show(
     State(app): State<App>,
     query: Result<Query<Was>, QueryRejection>,
 ) -> Result<Markup, Trouble> {
-    let Query(was) = query
-        .map_err(|_| Fault::bad("query.wrong", "The query takes `set=NAME`, `rotated=NAME` or `deleted=NAME`."))?;
+    let Query(was) = query.map_err(|_| {
+        Fault::bad("query.wrong", "The query takes `set=NAME`, `rotated=NAME` or `deleted=NAME&leases=N`.")
+    })?;
     let said = |name: &str, what: &str| html! { p.said role="status" { "✓ " code { (line(name, 80)) } (what) } };
+    let ended = format!(" is deleted{}", with_it(was.leases));
     let said = match (&was.set, &was.rotated, &was.deleted) {
         (Some(name), ..) => said(name, " is set. Its value is shown nowhere."),
         (None, Some(name), _) => said(name, " has its new value. It is shown nowhere."),
-        (None, None, Some(name)) => said(name, " is deleted."),
+        (None, None, Some(name)) => said(name, &ended),
         (None, None, None) => html! {},
     };
     list(&app, by.caller(), &SetForm::default(), &said, &Wrong::default()).await
@@ -64,7 +72,11 @@ async fn show(
 async fn list(app: &App, caller: &Caller, was: &SetForm, said: &Markup, wrong: &Wrong) -> Result<Markup, Trouble> {
     let all = secrets::list(app).await?;
     let body = html! {
-        h1 { "Secrets" }
+        div.head-line {
+            h1 { "Secrets" }
+            span.live-state #live-state role="status" {}
+            noscript { a.button href="/secrets" { "Refresh" } }
+        }
         p.lead {
             "A value goes in and never comes out. A managed key goes into requests to its provider's hosts, by the gateway, "
             "and into no box."
@@ -72,7 +84,7 @@ async fn list(app: &App, caller: &Caller, was: &SetForm, said: &Markup, wrong: &
         (said)
         (wrong.above())
         div.table-card {
-            table.stack role="table" {
+            table.stack role="table" data-live="/secrets/live" {
                 thead {
                     tr role="row" {
                         @for name in ["Name", "Set by", "Set, UTC", "Last used, UTC"] { th role="columnheader" { (name) } }
@@ -80,15 +92,34 @@ async fn list(app: &App, caller: &Caller, was: &SetForm, said: &Markup, wrong: &
                         th role="columnheader" { span.visually-hidden { "What can be done" } }
                     }
                 }
-                tbody {
-                    @for secret in &all { (row(secret, caller)) }
-                    @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "No secret is set." } } }
-                }
+                tbody #(ROWS) { (rows(&all, caller)) }
             }
         }
         @if caller.scopes.holds(Scope::SecretsSet) { (fields(app, was, wrong).await?) }
     };
     Ok(page(caller, Place::Secrets, "Secrets", &body))
+}
+
+/// What is said of the leases that ended with a value.
+pub(super) fn with_it(leases: u32) -> String {
+    match leases {
+        0 => ".".to_owned(),
+        1 => ", and the lease that was open on it is taken back.".to_owned(),
+        n => format!(", and the {n} leases that were open on it are taken back."),
+    }
+}
+
+/// The same in the address of the page that says it.
+pub(super) fn and_leases(leases: u32) -> String {
+    if leases == 0 { String::new() } else { format!("&leases={leases}") }
+}
+
+/// The rows of the values that are set.
+pub fn rows(all: &[SecretView], caller: &Caller) -> Markup {
+    html! {
+        @for secret in all { (row(secret, caller)) }
+        @if all.is_empty() { tr role="row" { td.empty role="cell" colspan="6" { "No secret is set." } } }
+    }
 }
 
 /// Whether a value is this person's own.
@@ -128,11 +159,11 @@ fn row(secret: &SecretView, caller: &Caller) -> Markup {
             td.num role="cell" data-label="Version" { (secret.version) }
             td.act role="cell" {
                 @if ours && caller.scopes.holds(Scope::SecretsSet) {
-                    a.button.small href={ "/secrets/rotate?" (of_it) } aria-label={ "Replace " (spoken) } { "Replace" }
+                    a.button.small #{ "replace-" (of_it) } href={ "/secrets/rotate?" (of_it) } aria-label={ "Replace " (spoken) } { "Replace" }
                     " "
                 }
                 @if ours && caller.scopes.holds(Scope::SecretsDelete) {
-                    a.button.small href={ "/secrets/delete?" (of_it) } aria-label={ "Delete " (spoken) } { "Delete" }
+                    a.button.small #{ "delete-" (of_it) } href={ "/secrets/delete?" (of_it) } aria-label={ "Delete " (spoken) } { "Delete" }
                 }
             }
         }
@@ -343,7 +374,10 @@ fn new_value(caller: &Caller, named: &Named, wrong: &Wrong) -> Markup {
         form.card.fields method="post" action="/secrets/rotate" autocomplete="off" {
             h1 { "Replace this secret's value" }
             (named.shown())
-            p { "From the next call on, the new value is used. Revoke the old one where it was made." }
+            p {
+                "From the next call on, the new value is used. A lease that is in use goes on with the old one until its end: "
+                a href="/leases" { "take it back" } " if that must not be. Revoke the old one where it was made."
+            }
             (named.hidden())
             (field.first_with(|ties| html! {
                 input #value name="value" type="password" required autocomplete="new-password" maxlength="16384" autofocus[ties.focus]
@@ -400,7 +434,8 @@ async fn ask(by: Viewer<SecretsDelete>, State(app): State<App>, query: Asked) ->
     let told = html! {
         (named.shown())
         p {
-            "Its value is lost; nobody, you included, can get it back from here."
+            "Its value is lost; nobody, you included, can get it back from here. The leases that are open on it are taken back: what "
+            "uses them is ended, and what was minted of it for them is revoked where its vendor allows."
             @if !of_it.is_empty() { " The next call of a run that uses the model " strong { (line(&of_it.join(", "), 200)) } " is refused." }
         }
     };
@@ -421,11 +456,11 @@ async fn delete(
     form: Result<Form<Named>, FormRejection>,
 ) -> Result<Redirect, Trouble> {
     let Form(Named { name, mine }) = form.map_err(|_| Fault::bad("body.wrong", "The form takes `name` and `mine`."))?;
-    match secrets::remove(&app, by.caller(), &name, mine).await {
-        Ok(()) => {}
+    let leases = match secrets::remove(&app, by.caller(), &name, mine).await {
+        Ok(removed) => removed.leases,
         // Someone else was faster: it is as wished.
-        Err(fault) if fault.status == StatusCode::NOT_FOUND => {}
+        Err(fault) if fault.status == StatusCode::NOT_FOUND => 0,
         Err(fault) => return Err(fault.into()),
-    }
-    Ok(Redirect::to(&format!("/secrets?deleted={name}")))
+    };
+    Ok(Redirect::to(&format!("/secrets?deleted={name}{}", and_leases(leases))))
 }

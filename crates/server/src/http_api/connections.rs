@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::connections;
 use crate::fault::Fault;
 use crate::routes::Routes;
-use api::connections::{ConnectionView, SetConnection};
+use api::connections::{ConnectionEnded, ConnectionView, SetConnection};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{Method, StatusCode};
@@ -35,19 +35,19 @@ pub fn routes() -> Routes {
         .add(Method::POST, "/api/connections/{name}/test", "Have the token fresh, if it can be.", test)
         .answers("ConnectionView")
         .add(Method::POST, "/api/connections/{name}/revoke", "End a connection, here and at its provider.", revoke)
-        .answers("ConnectionView")
+        .answers("ConnectionEnded")
 }
 
-async fn list(_: By<ConnectionsRead>, State(app): State<App>) -> Result<Json<Vec<ConnectionView>>, Fault> {
-    connections::list(&app).await.map(Json)
+async fn list(by: By<ConnectionsRead>, State(app): State<App>) -> Result<Json<Vec<ConnectionView>>, Fault> {
+    connections::list(&app, &by.caller).await.map(Json)
 }
 
 async fn find(
-    _: By<ConnectionsRead>,
+    by: By<ConnectionsRead>,
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<ConnectionView>, Fault> {
-    connections::find(&app, &name).await.map(Json)
+    connections::find(&app, &by.caller, &name).await.map(Json)
 }
 
 async fn put(
@@ -76,12 +76,12 @@ async fn device(
 }
 
 async fn test(
-    _: By<ConnectionsManage>,
+    by: By<ConnectionsManage>,
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<ConnectionView>, Fault> {
     match connections::refresh::ready(&app, &name).await {
-        Ok(()) => connections::find(&app, &name).await.map(Json),
+        Ok(()) => connections::find(&app, &by.caller, &name).await.map(Json),
         Err(no) if no.rule == "connection.unknown" => Err(Fault::missing(no.rule, no.why)),
         Err(no) => Err(Fault::conflict(no.rule, no.why)),
     }
@@ -91,6 +91,6 @@ async fn revoke(
     by: By<ConnectionsManage>,
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<ConnectionView>, Fault> {
+) -> Result<Json<ConnectionEnded>, Fault> {
     connections::revoke::revoke(&app, &by.caller, &name).await.map(Json)
 }

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::routes::Routes;
 use crate::{heads, models, secrets, sign_in, walls};
-use api::http::{Health, ModelView, ReplaceSecret, SecretView, SetSecret, SignInLink, Tested};
+use api::http::{Health, ModelView, ReplaceSecret, SecretRemoved, SecretView, SetSecret, SignInLink, Tested};
 use axum::Json;
 use axum::body::Body as Stream;
 use axum::extract::rejection::QueryRejection;
@@ -33,9 +33,10 @@ pub fn routes() -> Routes {
         .add(
             Method::DELETE,
             "/api/secrets/{*name}",
-            "Remove a secret, or with `?mine=true` one's own value of it; it is lost.",
+            "Remove a secret, or with `?mine=true` one's own value of it; it is lost, and its open leases end.",
             remove_secret,
         )
+        .answers("SecretRemoved")
         .add(Method::GET, "/api/models", "The models.", list_models)
         .answers("ModelView[]")
         .add(Method::PUT, "/api/models/{name}", "Add a model, or replace it.", put_model)
@@ -87,9 +88,9 @@ async fn remove_secret(
     State(app): State<App>,
     Path(name): Path<String>,
     whose: Result<Query<Whose>, QueryRejection>,
-) -> Result<StatusCode, Fault> {
+) -> Result<Json<SecretRemoved>, Fault> {
     let Query(whose) = whose.map_err(|_| Fault::bad("query.wrong", "The query takes `mine=true`."))?;
-    secrets::remove(&app, &by.caller, &name, whose.mine).await.map(|()| StatusCode::NO_CONTENT)
+    secrets::remove(&app, &by.caller, &name, whose.mine).await.map(Json)
 }
 
 async fn list_models(_: By<ModelsRead>, State(app): State<App>) -> Result<Json<Vec<ModelView>>, Fault> {

@@ -3,9 +3,10 @@
 //!
 //! Nobody asks for it by itself: it is granted with the look that a push begins with, in that act and on its record.
 //!
-//! Read [`push_begins`], then [`push_used`] and [`push_refused`].
+//! Read [`push_begins`], then [`push_used`] and [`push_refused`], and what ends with it: [`token_over`].
 
 use super::{begin, end_in, judge};
+use crate::mint::{self, Access};
 use crate::random;
 use model::capability::{Delivery, Kind};
 use model::{LeaseId, Moment, RunId};
@@ -15,9 +16,12 @@ use store::leases::{LeaseRow, MintRow};
 use store::{StoreError, Tx};
 use vault::lease::{Happening, State};
 
-/// The name by which the leases of pushes to a repository are counted and listed. No capability has such a name.
+/// How the names begin by which the leases of pushes are counted and listed; the repository's id follows. No capability has
+/// such a name.
+const PUSH: &str = "push/";
+
 fn capability(repository: &str) -> String {
-    format!("push/{repository}")
+    format!("{PUSH}{repository}")
 }
 
 /// A lease for one push of this run to a repository, which is at `place` and opened by the secret of this name, to set
@@ -93,4 +97,21 @@ pub async fn push_refused(tx: &mut Tx, lease: &LeaseId, at: Moment) -> Result<()
     let Some(mut lease) = tx.lease(lease).await? else { return Ok(()) };
     let happening = if lease.used.is_some() { Happening::End } else { Happening::TakeBack };
     end_in(tx, &mut lease, happening, at, ("refusal", "server")).await.map(drop)
+}
+
+/// With the lease of a push ends, in the same act, what was minted for its run to write to that repository: it is for one push,
+/// from the offer before it to its end, whatever that is.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn token_over(tx: &mut Tx, push: &LeaseRow, at: Moment, who: &str) -> Result<(), StoreError> {
+    let Some(repository) = push.capability.strip_prefix(PUSH) else { return Ok(()) };
+    let token = mint::named(&mint::of_repository(repository), Access::Write);
+    let happening = if push.state == State::Completed.word() { Happening::End } else { Happening::TakeBack };
+    for mut lease in tx.open_leases().await? {
+        if lease.run == push.run && lease.capability == token {
+            Box::pin(end_in(tx, &mut lease, happening, at, ("push's end", who))).await?;
+        }
+    }
+    Ok(())
 }

@@ -189,15 +189,6 @@ async fn told(app: &App, lease: &LeaseId) -> Result<(), Fault> {
     act.await.map_err(|e: StoreError| Fault::from(e))
 }
 
-/// Ends a value that could not be kept. Of this, only that its vendor was asked is on record.
-pub(super) async fn unkept(app: &App, lease: &LeaseId, secret: &str, kept: &Kept) {
-    let Ok(Some(call)) = end(kept, secret) else { return };
-    match platform::call(app, "server", call).await {
-        Ok(CallWord::Answered { status: 200..=299, .. }) => tracing::warn!("what was made for {lease} is revoked"),
-        _ => tracing::error!("what was made for {lease} could not be revoked; it ends by itself"),
-    }
-}
-
 /// Forgets the values whose end is longer ago than they are looked for.
 async fn forgotten(app: &App) -> Result<(), Fault> {
     let since = now().plus_ms(-KNOWN_MS);

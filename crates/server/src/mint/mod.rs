@@ -7,15 +7,18 @@
 //! crash cuts off it is known that something may have been made. The key itself goes to its vendor, or signs, and goes
 //! nowhere else.
 //!
-//! Read [`Plan::of`] (what is asked for), [`begin`], [`carry`] (a lease of the gateway's own), [`finish`], then [`ends`].
+//! Read [`Plan::of`] (what is asked for), [`begin`], [`carry`] (a lease of the gateway's own), [`finish`], [`kept`] (what comes of
+//! it, also late), then [`ends`].
 
 mod aws;
 pub mod ends;
 mod github;
+mod kept;
 mod kubernetes;
 mod plan;
 mod value;
 
+pub use kept::late;
 pub use plan::{Access, Plan, at, belongs, check, mints, of_request, settings, whose};
 
 use crate::app::App;
@@ -26,17 +29,13 @@ use model::capability::{Delivery, Kind};
 use model::{LeaseId, Moment, RunId, Secret};
 use policy::Refusal;
 use serde_json::json;
-use std::time::Duration;
 use store::chain::By;
 use store::leases::{LeaseRow, MintRow};
 use store::{StoreError, Tx};
 use tokio::sync::Notify;
-use value::{Kept, Said};
+use value::Kept;
 use vault::lease::{Happening, State as LeaseState};
 use vault::mint::{Effect, Happening as Minting, State};
-
-/// How often it is tried to keep what came.
-const KEEPS: u32 = 5;
 
 /// What is to be done about minted values, for whoever does it.
 #[derive(Default)]
@@ -114,17 +113,31 @@ pub async fn begin(
     who: &str,
     at: Moment,
 ) -> Result<Ticket, Fault> {
-    let call = plan.request(app, lease, at)?;
+    let mut call = plan.request(app, lease, at)?;
+    call.lease = Some(lease.id.clone());
     let (after, effect) = state(&lease.mint).after(Minting::Ask);
     if effect != Effect::Send {
         return Err(Fault::ours("mint a value", &"the lease has had one"));
     }
     set(&mut lease.mint, after);
+    lease.minted = plan.settings();
     (lease.mint.until, lease.mint.next) = (plan.longest(lease, at), at.plus_ms(vault::mint::ASKED_MS));
     let more = json!({ "minter": plan.known.id, "for": plan.words(), "access": plan.access.word() });
     said(tx, "mint.asked", lease, at, who, more).await?;
     let noted = platform::note(tx, at, who, call).await?;
     Ok(Ticket { lease: lease.id.clone(), plan, longest: lease.mint.until, noted })
+}
+
+/// What is minted for a repository's git is for, by its id; as [`carry`] is told.
+#[must_use]
+pub fn of_repository(id: &str) -> String {
+    format!("git/{id}")
+}
+
+/// The name by which leases of what is minted for `what` are counted and listed. No capability has such a name.
+#[must_use]
+pub fn named(what: &str, access: Access) -> String {
+    format!("{what}:{}", access.word())
 }
 
 /// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very
@@ -140,7 +153,7 @@ pub async fn carry(
     who: &str,
     at: Moment,
 ) -> Result<Result<Carried, Refusal>, Fault> {
-    let (capability, bounds) = (format!("{what}:{}", plan.access.word()), policy::lease::of(kind));
+    let (capability, bounds) = (named(what, plan.access), policy::lease::of(kind));
     let seconds = bounds.seconds.0;
     if let Some(lease) = tx.live_mint(run, &capability, &plan.destination).await?
         && lease.secret == plan.secret.name
@@ -209,106 +222,13 @@ pub async fn finish(app: &App, ticket: Ticket) -> Result<Result<Given, Refusal>,
         let Ticket { lease, plan, longest, noted } = ticket;
         let word = platform::send(&app, noted).await;
         let answer = plan.said(&word).within(longest, now());
-        let done = kept(&app, &lease, &plan, &answer).await;
+        let done = kept::kept(&app, &lease, plan.known.id, answer).await;
         if !matches!(done, Ok(Ok(_))) {
             leases::ended(&app, &lease, LeaseEnd::Broken).await?;
         }
         done
     });
     done.await.map_err(|e| Fault::ours("mint a value", &e))?
-}
-
-/// Keeps an answer, trying a few times; a value that cannot be kept is ended by whom it was given to.
-async fn kept(app: &App, lease: &LeaseId, plan: &Plan, answer: &Said) -> Result<Result<Given, Refusal>, Fault> {
-    for n in 1.. {
-        match keep(app, lease, plan, answer).await {
-            Ok(done) => {
-                if matches!(answer, Said::Value { .. } | Said::Wider { .. }) {
-                    // Before anyone has it.
-                    app.renew_scrubber().await?;
-                    app.mints.due.notify_one();
-                }
-                return Ok(done);
-            }
-            Err(fault) if n >= KEEPS => {
-                tracing::error!(
-                    "what {} made for the lease {lease} was not kept: {}",
-                    plan.known.id,
-                    fault.problem.message
-                );
-                if let Said::Value { kept, .. } | Said::Wider { kept, .. } = answer {
-                    ends::unkept(app, lease, &plan.secret.name, kept).await;
-                }
-                return Err(fault);
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await,
-        }
-    }
-    unreachable!("it returns")
-}
-
-async fn keep(app: &App, id: &LeaseId, plan: &Plan, answer: &Said) -> Result<Result<Given, Refusal>, Fault> {
-    let at = now();
-    let (value, until, wrong) = match answer {
-        Said::Value { kept, until } => (Some(kept), *until, None),
-        Said::Wider { kept, until, why } => (Some(kept), *until, Some(("mint.wider", why.as_str()))),
-        Said::Refused(why) => (None, None, Some(("mint.refused", why.as_str()))),
-        Said::Unknown(why) => (None, None, Some(("mint.unknown", why.as_str()))),
-    };
-    let revocable = value.is_some_and(|kept| kept.end.is_some());
-    let sealed = value.map(|kept| seal(app, id, kept)).transpose()?;
-    let (id, kind) = (id.clone(), plan.known.id);
-    let wrong = wrong.map(|(rule, why)| (rule, app.scrubber().scrub_str(why).into_owned()));
-    let no = wrong.clone();
-    let (lease, effect) = app
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let gone = || StoreError::Corrupt { what: "lease", why: format!("no lease {id}") };
-                let mut lease = tx.lease(&id).await?.ok_or_else(gone)?;
-                let open = LeaseState::of(&lease.state, lease.expires).is_some_and(LeaseState::is_open);
-                let happening = match (&sealed, &no) {
-                    (Some(_), None) => Minting::Value { open: open && at < lease.expires, revocable },
-                    (Some(_), Some(_)) => Minting::Value { open: false, revocable },
-                    (None, Some((rule, _))) if *rule == "mint.refused" => Minting::Refused,
-                    (None, _) => Minting::Lost,
-                };
-                let (after, effect) = state(&lease.mint).after(happening);
-                set(&mut lease.mint, after);
-                lease.mint.until = until.unwrap_or(lease.mint.until);
-                if let Some(sealed) = sealed {
-                    lease.minted = sealed;
-                    lease.expires = if open { lease.expires.min(lease.mint.until) } else { lease.expires };
-                }
-                lease.mint.next = match after {
-                    // Its end is asked for when its lease is over, whenever that is.
-                    State::Live if revocable => lease.expires,
-                    State::Ending(_) => at,
-                    _ => Moment(0),
-                };
-                tx.keep_lease(&lease);
-                let kind_of_record = match after {
-                    State::Failed => "mint.failed",
-                    State::Unknown => "mint.unknown",
-                    _ => "mint.made",
-                };
-                let more = json!({
-                    "minter": kind, "until": lease.mint.until, "state": lease.mint.state,
-                    "revocable": revocable, "why": no.as_ref().map(|(_, why)| why),
-                });
-                said(tx, kind_of_record, &lease, at, "server", more).await?;
-                if after == State::Left {
-                    ends::left(tx, &lease, at).await?;
-                }
-                Ok::<_, Fault>((lease, effect))
-            })
-        })
-        .await?;
-    Ok(match (value, effect, wrong) {
-        (Some(kept), Effect::Give, _) => Ok(kept.given(&lease)),
-        (_, _, Some((rule, why))) => Err(Refusal::new(rule, format!("No value was minted: {why}"))),
-        _ => Err(Refusal::new("lease.revoked", "It was over before its value came; ask for another one.")),
-    })
 }
 
 fn place(lease: &LeaseId) -> String {

@@ -138,7 +138,17 @@ pub fn whose(row: &SecretRow) -> Option<String> {
 pub(super) fn call(purpose: Purpose, method: Method, url: String, internal: bool) -> Result<PlatformCall, String> {
     let named = platform::named_host(&url, internal)?;
     let limits = CallLimits { seconds: SECONDS, answer_bytes: ANSWER, send_before_ms: None };
-    Ok(PlatformCall { purpose, method, url, named, headers: Vec::new(), body: None, credential: None, limits })
+    Ok(PlatformCall {
+        purpose,
+        method,
+        url,
+        named,
+        headers: Vec::new(),
+        body: None,
+        credential: None,
+        limits,
+        lease: None,
+    })
 }
 
 /// What is to be asked of a vendor.
@@ -201,22 +211,32 @@ impl Plan {
     }
 
     pub(super) fn said(&self, word: &CallWord) -> Said {
-        let (status, body) = match word {
-            CallWord::Fault { unsent: true, why, .. } => return Said::Refused(why.clone()),
-            CallWord::Fault { unsent: false, why, .. } => return Said::Unknown(why.clone()),
-            CallWord::Answered { status, body, .. } => (*status, &body.0),
-        };
-        match (status, &self.minter) {
-            (200..=299, Minter::GithubApp(app)) => github::read(app, &self.destination, self.access, body),
-            (200..=299, Minter::AwsRole(_)) => aws::read(body),
-            (200..=299, Minter::KubernetesAccount(_)) => kubernetes::read(body),
-            (500..=599, _) => Said::Unknown(format!("The vendor failed (status {status}).")),
-            _ => Said::Refused(format!("The vendor answered with status {status}; it made nothing.")),
-        }
+        said(&self.minter, (&self.destination, self.access), word)
+    }
+
+    /// By which settings the vendor is asked, as a row says it until something came of that.
+    pub(super) fn settings(&self) -> Vec<u8> {
+        self.secret.minter.clone().into_bytes()
     }
 
     /// When a value ends of which the vendor did not say it, at the latest.
     pub(super) fn longest(&self, lease: &LeaseRow, at: Moment) -> Moment {
         at.plus_ms(i64::from(self.known.least_seconds) * 1000).max(lease.expires)
+    }
+}
+
+/// What a vendor's answer means, for one who was asked by these settings.
+pub(super) fn said(minter: &Minter, (destination, access): (&str, Access), word: &CallWord) -> Said {
+    let (status, body) = match word {
+        CallWord::Fault { unsent: true, why, .. } => return Said::Refused(why.clone()),
+        CallWord::Fault { unsent: false, why, .. } => return Said::Unknown(why.clone()),
+        CallWord::Answered { status, body, .. } => (*status, &body.0),
+    };
+    match (status, minter) {
+        (200..=299, Minter::GithubApp(app)) => github::read(app, destination, access, body),
+        (200..=299, Minter::AwsRole(_)) => aws::read(body),
+        (200..=299, Minter::KubernetesAccount(_)) => kubernetes::read(body),
+        (500..=599, _) => Said::Unknown(format!("The vendor failed (status {status}).")),
+        _ => Said::Refused(format!("The vendor answered with status {status}; it made nothing.")),
     }
 }

@@ -545,6 +545,34 @@ async fn a_connection_is_added_with_addresses_that_keep_its_tokens_and_no_others
     assert_eq!(put(|s| s["client_id"] = json!("")).await.code(), "connection.client");
     assert_eq!(put(|s| s["provider"] = json!("nobody")).await.code(), "connection.provider");
     assert_eq!(put(|s| s["scopes"] = json!(["a b"])).await.code(), "connection.scopes");
+    for sent in ["device_url", "revoke_url"] {
+        let mut wish = settings();
+        wish["settings"][sent] = json!("https://another.example/oauth");
+        let refused = stage.home(Method::PUT, "/api/connections/x", Some(wish.clone())).await;
+        assert_eq!(refused.code(), "connection.other-host", "{sent}");
+        assert!(refused.text().contains("--host another.example"), "{}", refused.text());
+        // Unless it is named.
+        wish["settings"]["hosts"] = json!(["another.example"]);
+        assert_eq!(
+            stage.home(Method::PUT, "/api/connections/x", Some(wish)).await.json::<ConnectionView>().state,
+            "new"
+        );
+    }
+    // A forge of one's own in the style of a known one has none of that one's addresses.
+    let own = put(|s| {
+        for (key, value) in [
+            ("provider", json!("gitlab")),
+            ("token_url", json!("https://git.example.org/oauth/token")),
+            ("authorize_url", json!("https://git.example.org/oauth/authorize")),
+            ("device_url", Value::Null),
+            ("revoke_url", Value::Null),
+        ] {
+            s[key] = value;
+        }
+    })
+    .await;
+    let own: ConnectionView = own.json();
+    assert_eq!((own.settings.device_url, own.settings.revoke_url), (None, None));
     assert_eq!(put(|_| ()).await.json::<ConnectionView>().state, "new");
     assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
     assert_eq!(test(&stage, "y").await.unwrap_err(), "connection.unknown");

@@ -92,7 +92,7 @@ pub fn denied(word: LeaseWord) -> String {
     }
 }
 
-fn curl() -> LeaseUser {
+pub fn curl() -> LeaseUser {
     LeaseUser::Command {
         executable: "/usr/bin/curl".into(),
         executable_sha256: sha256("curl"),
@@ -116,7 +116,7 @@ fn rule(word: ValueWord) -> String {
     }
 }
 
-async fn leases(stage: &Stage) -> Vec<LeaseView> {
+pub async fn leases(stage: &Stage) -> Vec<LeaseView> {
     stage.home(Method::GET, "/api/leases?all=true", None).await.json()
 }
 
@@ -483,6 +483,7 @@ async fn a_key_that_became_a_providers_while_a_run_lived_is_no_longer_given_into
     assert_eq!(rule(take(&mut gateway, &launch, &lease, curl()).await), "delivery.managed");
     assert_eq!(denied(ask(&mut gateway, wish(&launch)).await), "delivery.managed");
     let gone = stage.home(Method::DELETE, "/api/secrets/capability/shop", None).await;
-    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(gone.status, StatusCode::OK);
+    assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease: over } if over == lease));
     assert_eq!(rule(take(&mut gateway, &launch, &lease, curl()).await), "capability.missing");
 }

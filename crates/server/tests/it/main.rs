@@ -6,6 +6,7 @@ mod connections;
 mod denials;
 mod doors;
 mod egress;
+mod ended;
 mod exits;
 mod grants;
 mod images;

@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 /// What a test waits for comes at once or never; this is when it is never.
-const NEVER: Duration = Duration::from_secs(20);
+const NEVER: Duration = Duration::from_secs(60);
 
 pub async fn soon<T>(what: &str, doing: impl Future<Output = T>) -> T {
     tokio::time::timeout(NEVER, doing).await.unwrap_or_else(|_| panic!("{what}: did not come"))
@@ -335,8 +335,22 @@ impl Gateway {
     pub async fn say(&mut self, word: &FromGateway) {
         frame::write(&mut self.0, word).await.unwrap();
     }
+    /// The next word, but for what a vendor's value being kept is told it: [`Gateway::kept`].
     pub async fn hear(&mut self) -> ToGateway {
-        soon("a word to the gateway", frame::read(&mut self.0)).await.unwrap()
+        loop {
+            match soon("a word to the gateway", frame::read(&mut self.0)).await.unwrap() {
+                ToGateway::Kept { .. } => {}
+                word => return word,
+            }
+        }
+    }
+    /// That what came of the call for a lease is kept, and held no longer.
+    pub async fn kept(&mut self) -> LeaseId {
+        loop {
+            if let ToGateway::Kept { lease } = soon("it is kept", frame::read(&mut self.0)).await.unwrap() {
+                return lease;
+            }
+        }
     }
 }
 

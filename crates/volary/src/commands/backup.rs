@@ -153,8 +153,8 @@ pub fn restore(from: &Path, home: &Home) -> anyhow::Result<i32> {
         }
     }
     println!("{} is a home as of {}, made by version {}.", home.path().display(), about.made, about.version);
-    if ended > 0 {
-        println!("{ended} of its runs had not ended when the backup was made; they have now.");
+    if ended.runs > 0 {
+        println!("{} of its runs had not ended when the backup was made; they have now.", ended.runs);
     }
     println!("Its key is not in the backup. {}", bring(home, &about)?);
     Ok(0)

@@ -3,7 +3,7 @@
 use super::{log, platform, secrets};
 use crate::home::Home;
 use anyhow::bail;
-use api::connections::{ClientAuth, ConnectionSettings, ConnectionView, SetConnection};
+use api::connections::{ClientAuth, ConnectionEnded, ConnectionSettings, ConnectionView, SetConnection};
 use api::grants::WireSecret;
 use clap::Subcommand;
 use hyper::Method;
@@ -133,9 +133,14 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
         }
         Act::Revoke { name, json } => {
             let platform = platform::reach_made(home).await?;
-            let view: ConnectionView = platform.client.post(&path(name, "/revoke")?, &json!({})).await?;
-            show(&view, *json)?;
-            if !json && view.settings.revoke_url.is_none() {
+            let over: ConnectionEnded = platform.client.post(&path(name, "/revoke")?, &json!({})).await?;
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&over)?);
+                return Ok(0);
+            }
+            show(&over.connection, false)?;
+            println!("{name} is ended{}", super::secrets::ended(over.leases));
+            if over.connection.settings.revoke_url.is_none() {
                 println!("Its provider has no address at which tokens are ended: end them in your account there too.");
             }
         }

@@ -4,7 +4,7 @@ use super::platform;
 use crate::home::Home;
 use anyhow::{Context, bail};
 use api::grants::WireSecret;
-use api::http::{ReplaceSecret, SecretView, SetSecret};
+use api::http::{ReplaceSecret, SecretRemoved, SecretView, SetSecret};
 use clap::Subcommand;
 use hyper::Method;
 use model::Secret;
@@ -179,6 +179,7 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             let value = WireSecret(read_value(name).await?);
             platform.client.act(Method::POST, &path, &ReplaceSecret { value, mine: *mine }).await?;
             println!("{name} has its new value; revoke the old one where it was made");
+            println!("a lease in use goes on with the old one until its end: volary lease list, volary lease revoke");
         }
         Act::List { json } => {
             let platform = platform::reach_made(home).await?;
@@ -205,11 +206,31 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             let path = path(name)?;
             let platform = platform::reach_made(home).await?;
             let whose = if *mine { "?mine=true" } else { "" };
-            platform.client.act(Method::DELETE, &format!("{path}{whose}"), &serde_json::json!({})).await?;
-            println!("{name} is deleted");
+            let removed: SecretRemoved = platform.client.delete(&format!("{path}{whose}")).await?;
+            println!("{name} is deleted{}", ended(removed.leases));
+            match removed.revoking {
+                0 => {}
+                1 => println!("the value that was minted of it for one is being revoked at its vendor"),
+                n => println!("{n} values that were minted of it for them are being revoked at their vendor"),
+            }
+            if let Some(until) = removed.left_until {
+                println!(
+                    "what was minted of it before and nobody can revoke ends by itself, {}",
+                    super::log::when(until)
+                );
+            }
         }
     }
     Ok(0)
+}
+
+/// What is said of the leases that ended with a value.
+pub(super) fn ended(leases: u32) -> String {
+    match leases {
+        0 => "; no lease was open on it".to_owned(),
+        1 => "; the lease that was open on it is taken back, and what used it is ended".to_owned(),
+        n => format!("; the {n} leases that were open on it are taken back, and what used them is ended"),
+    }
 }
 
 fn tell(secret: &SecretView) {

@@ -2,7 +2,7 @@
 
 use crate::shared::{all, platform, text};
 use serde_json::Value;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use testkit::{Platform, eventually};
 
 const VALUE: &str = "canary-of-exec-with-a-lease";
@@ -85,10 +85,8 @@ fn a_persons_command_is_given_the_use_of_a_capability_once_and_nobody_is_shown_i
     platform.stop();
 }
 
-#[test]
-fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_back() {
-    let platform = house();
-    let line = "(trap '' TERM; sleep 600) & echo ready; sleep 600";
+/// A command that holds a lease for longer than any test waits, and the lease.
+fn hold(platform: &Platform, line: &str) -> (Child, String) {
     let mut command = platform.command();
     command.args(["exec", "--profile", "shop", "--lease", "shop", "--", "sh", "-c", line]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
@@ -97,11 +95,41 @@ fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_bac
         let used = open.as_array()?.iter().find(|lease| lease["state"] == "consumed")?;
         Some(used["lease"].as_str()?.to_owned())
     });
-    // Its time, and its command's, are ten minutes: what ends it now is the person's word.
-    drop(platform.ok(&["lease", "revoke", &lease]));
+    (child, lease)
+}
+
+/// What a person's command says when its lease was taken back.
+fn was_ended(child: Child) {
     let out = child.wait_with_output().expect("it ends");
     assert_eq!(out.status.code(), Some(137), "{}", all(&out));
     assert!(text(&out.stderr).contains("its lease was taken back"), "{}", all(&out));
+}
+
+#[test]
+fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_back() {
+    let platform = house();
+    let (child, lease) = hold(&platform, "(trap '' TERM; sleep 600) & echo ready; sleep 600");
+    // Its time, and its command's, are ten minutes: what ends it now is the person's word.
+    drop(platform.ok(&["lease", "revoke", &lease]));
+    was_ended(child);
     assert_eq!(leases(&platform)[0]["state"], "revoked");
+    platform.stop();
+}
+
+#[test]
+fn a_command_is_ended_when_the_secret_of_its_lease_is_deleted_and_that_says_how_many_were() {
+    let platform = house();
+    let (child, _) = hold(&platform, "sleep 600");
+    let said = platform.ok(&["secret", "delete", "capability/shop"]);
+    assert!(
+        said.contains("is deleted; the lease that was open on it is taken back, and what used it is ended"),
+        "{said}"
+    );
+    was_ended(child);
+    let last = &leases(&platform)[0];
+    assert_eq!((last["state"].as_str(), last["ended_by"].as_str()), (Some("revoked"), Some("secret's end")));
+    platform.secret("capability/shop", VALUE);
+    let said = platform.ok(&["secret", "delete", "capability/shop"]);
+    assert!(said.contains("no lease was open on it"), "{said}");
     platform.stop();
 }

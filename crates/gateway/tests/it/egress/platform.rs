@@ -30,6 +30,7 @@ pub(super) fn call(url: &str) -> PlatformCall {
             secret: "connection/x".into(),
         }),
         limits: CallLimits { seconds: 30, answer_bytes: 64 * 1024, send_before_ms: None },
+        lease: None,
     }
 }
 
