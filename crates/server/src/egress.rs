@@ -333,7 +333,7 @@ async fn credential(
         return connections::current_at(tx, connection, &ask.host, at).await;
     }
     match tx.secret_for(&name, &row.person).await? {
-        Some(secret) => Ok(secrets::belongs(&secret, &ask.host, ask.port).map(|()| secret)),
+        Some(secret) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| secret)),
         None => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }
