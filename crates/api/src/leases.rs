@@ -28,9 +28,9 @@ pub const ACP_LEASE: &str = "volary.lease";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// The capability, by its name in the profile.
+    /// The capability, by its name in the profile: of a `[[capability]]`, or of a row to write.
     pub capability: String,
-    /// One of the capability's destinations.
+    /// One of the capability's destinations; of a row to write its host, with its port where that is another than 443.
     pub destination: String,
     /// Why, in the agent's words: shown and recorded as untrusted text, never judged.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct Given {
     pub expires: Moment,
     /// How.
     pub delivery: Delivery,
-    /// The programs that may use it; empty for what only the gateway uses.
+    /// The programs that may use it; empty with [`Delivery::Proxy`] alone, for any that the box cannot write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub executables: Vec<String>,
 }

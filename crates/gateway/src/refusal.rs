@@ -24,6 +24,8 @@ pub(crate) struct Refusal {
     pub(crate) kind: Kind,
     /// What the agent may do about it; none: what is said of every refusal.
     pub(crate) ask: Option<&'static str>,
+    /// What it does to be let through, where a row allows it.
+    pub(crate) next: Option<String>,
 }
 
 /// Who refused.
@@ -40,7 +42,8 @@ pub(crate) enum Kind {
 impl Refusal {
     /// A rule of the gateway says no.
     pub(crate) fn policy(rule: &str, why: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, rule: rule.to_owned(), why: why.into(), kind: Kind::Policy, ask: None }
+        let (rule, why) = (rule.to_owned(), why.into());
+        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Policy, ask: None, next: None }
     }
     /// The same, with another status than 403.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -52,13 +55,19 @@ impl Refusal {
         self.ask = Some(ask);
         self
     }
+    /// The same, with what the agent does to be let through.
+    pub(crate) fn with_next(mut self, next: Option<String>) -> Self {
+        self.next = next;
+        self
+    }
     /// The server says no.
     pub(crate) fn denied(rule: String, why: String) -> Self {
-        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Denied, ask: None }
+        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Denied, ask: None, next: None }
     }
     /// The provider could not be used; not a rule.
     pub(crate) fn fault(rule: &str, why: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_GATEWAY, rule: rule.to_owned(), why: why.into(), kind: Kind::Fault, ask: None }
+        let (rule, why) = (rule.to_owned(), why.into());
+        Self { status: StatusCode::BAD_GATEWAY, rule, why, kind: Kind::Fault, ask: None, next: None }
     }
     /// The server is away: nothing can be recorded, so nothing happens.
     pub(crate) fn record_lost() -> Self {
@@ -69,13 +78,21 @@ impl Refusal {
                 .to_owned(),
             kind: Kind::Fault,
             ask: None,
+            next: None,
         }
     }
 
     /// The answer that the agent reads.
     pub(crate) fn answer(&self) -> Response<Full<Bytes>> {
-        let (kind, message) = match self.kind {
-            Kind::Policy | Kind::Denied => (
+        let (kind, message) = match (self.kind, &self.next) {
+            (Kind::Policy | Kind::Denied, Some(next)) => (
+                "volary_policy",
+                format!(
+                    "Refused by policy (rule {}), not by a fault: {} {next} No other way is open.",
+                    self.rule, self.why
+                ),
+            ),
+            (Kind::Policy | Kind::Denied, None) => (
                 "volary_policy",
                 format!(
                     "Refused by policy (rule {}), not by a fault: {} Do not send this again and do not look for \
@@ -85,7 +102,7 @@ impl Refusal {
                     self.rule, self.why
                 ),
             ),
-            Kind::Fault => (
+            (Kind::Fault, _) => (
                 "volary_fault",
                 format!(
                     "Not answered ({}): {} This is a fault, not a rule; the same request may work later.",
@@ -94,7 +111,7 @@ impl Refusal {
             ),
         };
         let is_policy = self.kind != Kind::Fault;
-        let ask = self.ask.filter(|_| is_policy).unwrap_or(match is_policy {
+        let ask = self.next.as_deref().or(self.ask).filter(|_| is_policy).unwrap_or(match is_policy {
             true => "The people who own this run see this refusal; say in your answer what you needed it for.",
             false => "Try again later.",
         });

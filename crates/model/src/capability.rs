@@ -5,8 +5,10 @@
 //! name and gets a lease: the use of it, once. This is text with a form; what of it may be is `policy::delivery`'s
 //! word, and how long and how often is `policy::lease`'s.
 //!
-//! Read [`Capability`], [`Delivery`], [`Variable`], then [`check`] (what cannot be one).
+//! Read [`Capability`], [`Delivery`], [`Variable`], then [`leasable`] (what a run may ask for) and [`check`] (what cannot be one).
 
+use crate::Egress;
+use crate::egress::WriteRow;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,7 +41,8 @@ pub struct Capability {
     /// How it reaches what uses it.
     #[serde(default)]
     pub delivery: Delivery,
-    /// The programs that may be given it, absolute and outside the worktree. Needed for whatever ends inside a box.
+    /// The programs that may be given it, absolute and outside the worktree. Needed for whatever ends inside a box; of a
+    /// handle (`proxy`) an empty list means any program that the box cannot write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub executables: Vec<PathBuf>,
     /// How long a lease lives, in seconds; the kind's own unless said.
@@ -192,14 +195,67 @@ pub fn check(capabilities: &[Capability], variables: &BTreeMap<String, Variable>
     Ok(())
 }
 
-/// What an agent is told of its capabilities; no secret is named.
+/// The secret that a row to write names by `capability`: that of the capability of this name, a connection's token, or what
+/// stands under `capability/` in the vault.
 #[must_use]
-pub fn told(capabilities: &[Capability]) -> String {
+pub fn secret_of(capabilities: &[Capability], name: &str) -> String {
+    match capabilities.iter().find(|row| row.name == name) {
+        Some(row) => row.secret.clone(),
+        None if name.starts_with("connection/") => name.to_owned(),
+        None => format!("capability/{name}"),
+    }
+}
+
+/// The capability that rows to write make of themselves: what a command under a lease of it gets is a handle, which opens
+/// these rows and nothing else.
+fn of_rows<'r>(name: &str, rows: impl Iterator<Item = &'r WriteRow>) -> Capability {
+    let mut destinations: Vec<String> = rows.filter(|row| row.capability == name).map(WriteRow::destination).collect();
+    destinations.sort_unstable();
+    destinations.dedup();
+    Capability {
+        name: name.to_owned(),
+        secret: secret_of(&[], name),
+        kind: Kind::Command,
+        destinations,
+        delivery: Delivery::Proxy,
+        executables: Vec::new(),
+        seconds: None,
+        per_minute: None,
+        per_run: None,
+    }
+}
+
+/// What a run may ask leases of: the `[[capability]]` rows, and each other capability that a row to write names.
+#[must_use]
+pub fn leasable(capabilities: &[Capability], egress: &Egress) -> Vec<Capability> {
+    let mut all = capabilities.to_vec();
+    for row in &egress.write {
+        if !all.iter().any(|known| known.name == row.capability) {
+            all.push(of_rows(&row.capability, egress.write.iter()));
+        }
+    }
+    all
+}
+
+/// As [`leasable`], the one of this name.
+#[must_use]
+pub fn leasable_as(name: &str, capabilities: &[Capability], egress: &Egress) -> Option<Capability> {
+    let row = capabilities.iter().find(|row| row.name == name).cloned();
+    let is_written = || egress.write.iter().any(|row| row.capability == name);
+    row.or_else(|| is_written().then(|| of_rows(name, egress.write.iter())))
+}
+
+/// What an agent is told of what it may ask leases of, with the writes that each is for; no secret is named.
+#[must_use]
+pub fn told(capabilities: &[Capability], egress: &Egress) -> String {
     let mut text = String::from("Capabilities, each used by a lease (the tool `lease`), one lease for one use:");
-    for row in capabilities {
+    for row in leasable(capabilities, egress) {
         let programs: Vec<_> = row.executables.iter().map(|path| path.display().to_string()).collect();
         let programs = if programs.is_empty() { String::new() } else { format!("; for {}", programs.join(", ")) };
         text.push_str(&format!("\n- {} ({}): {}{programs}", row.name, row.kind.word(), row.destinations.join(", ")));
+        for write in egress.write.iter().filter(|write| write.capability == row.name) {
+            text.push_str(&format!("\n  - {} https://{}{}", write.method, write.destination(), write.path));
+        }
     }
     text
 }
@@ -282,49 +338,6 @@ pub fn variable_name(name: &str) -> Result<(), String> {
         return Err(format!("{name} steers programs or belongs to the platform; a profile does not set it"));
     }
     Ok(())
-}
-
-/// Variables in which programs look for a key of a known provider: no literal stands there.
-const KEYS: [&str; 24] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_OPENAI_API_KEY",
-    "BITBUCKET_TOKEN",
-    "CARGO_REGISTRY_TOKEN",
-    "CI_JOB_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLOUDFLARE_API_TOKEN",
-    "DIGITALOCEAN_ACCESS_TOKEN",
-    "GEMINI_API_KEY",
-    "GH_TOKEN",
-    "GITEA_TOKEN",
-    "GITHUB_TOKEN",
-    "GITLAB_TOKEN",
-    "GOOGLE_API_KEY",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "HCLOUD_TOKEN",
-    "NPM_TOKEN",
-    "OPENAI_API_KEY",
-    "OPENROUTER_API_KEY",
-];
-
-/// Whether a variable of this name is where programs look for a managed key.
-#[must_use]
-pub fn names_a_key(variable: &str) -> bool {
-    KEYS.contains(&variable)
-}
-
-/// The names among `variables` (of an image, a file, a request) that would bring a managed key into a box as a value.
-#[must_use]
-pub fn keys_among<'v>(variables: impl IntoIterator<Item = &'v str>) -> Vec<String> {
-    let mut names: Vec<String> = variables.into_iter().filter(|name| names_a_key(name)).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 fn plain(text: &str) -> bool {
@@ -417,11 +430,49 @@ mod tests {
 
     #[test]
     fn an_agent_is_told_what_it_may_ask_for_and_not_what_it_is_called_in_the_vault() {
-        let told = told(&[row("shop")]);
+        let told = told(&[row("shop")], &Egress::default());
         assert!(
             told.contains("- shop (command): shop; for /usr/bin/curl") && !told.contains("capability/shop"),
             "{told}"
         );
+    }
+
+    fn write(capability: &str, host: &str, method: &str, port: Option<u16>) -> WriteRow {
+        WriteRow { capability: capability.into(), host: host.into(), method: method.into(), path: "/v1".into(), port }
+    }
+
+    #[test]
+    fn rows_to_write_are_a_capability_of_their_own_unless_the_profile_has_one_of_that_name() {
+        let write = vec![
+            write("tracker", "api.example.org", "POST", None),
+            write("shop", "shop.example.org", "POST", None),
+            write("tracker", "api.example.org", "PUT", Some(443)),
+            write("tracker", "api.example.org", "POST", Some(8443)),
+            write("connection/forge", "forge.example.org", "GET", None),
+        ];
+        let egress = Egress { write, ..Egress::default() };
+        let all = leasable(&[row("shop")], &egress);
+        let names: Vec<(&str, &str)> = all.iter().map(|row| (row.name.as_str(), row.secret.as_str())).collect();
+        assert_eq!(
+            names,
+            [("shop", "capability/shop"), ("tracker", "capability/tracker"), ("connection/forge", "connection/forge")]
+        );
+        // The profile's own row stays as it is, with its programs and destinations.
+        assert_eq!(all[0], row("shop"));
+        assert_eq!(all[1].destinations, ["api.example.org", "api.example.org:8443"]);
+        assert!(all[1].delivery == Delivery::Proxy && all[1].executables.is_empty() && all[1].kind == Kind::Command);
+        for one in &all {
+            assert_eq!(leasable_as(&one.name, &[row("shop")], &egress).as_ref(), Some(one));
+        }
+        assert_eq!(leasable_as("other", &[row("shop")], &egress), None);
+        let told = told(&[row("shop")], &egress);
+        for line in [
+            "- shop (command): shop; for /usr/bin/curl\n  - POST https://shop.example.org/v1\n",
+            "- tracker (command): api.example.org, api.example.org:8443\n  - POST https://api.example.org/v1\n",
+            "  - POST https://api.example.org:8443/v1\n- connection/forge (command): forge.example.org\n",
+        ] {
+            assert!(told.contains(line), "{line}{told}");
+        }
     }
 
     #[test]
@@ -435,14 +486,5 @@ mod tests {
         assert_eq!(variable("{\"capability\": \"shop\"}").unwrap(), Variable::Handle { capability: "shop".into() });
         assert!(variable("{\"secret\": \"shop\"}").is_err());
         assert!(variable("{\"capability\": \"shop\", \"value\": \"x\"}").is_err());
-    }
-
-    #[test]
-    fn the_names_of_keys_are_in_order_and_can_be_set_by_no_other_rule_of_names() {
-        assert!(KEYS.is_sorted());
-        for name in KEYS {
-            assert_eq!(variable_name(name), Ok(()), "{name} is refused before this table is asked");
-        }
-        assert_eq!(keys_among(["PATH", "OPENAI_API_KEY", "GH_TOKEN", "GH_TOKEN"]), ["GH_TOKEN", "OPENAI_API_KEY"]);
     }
 }

@@ -75,6 +75,17 @@ pub struct WriteRow {
     pub port: Option<u16>,
 }
 
+impl WriteRow {
+    /// What a lease for requests of this row is for: its host, with its port where that is another than 443.
+    #[must_use]
+    pub fn destination(&self) -> String {
+        match self.port {
+            None | Some(443) => self.host.clone(),
+            Some(port) => format!("{}:{port}", self.host),
+        }
+    }
+}
+
 /// A blind tunnel to a package group's hosts, port 443.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -11,6 +11,7 @@ pub mod egress;
 pub mod event;
 pub mod id;
 pub mod image;
+pub mod managed;
 pub mod mint;
 pub mod money;
 pub mod profile;

@@ -85,7 +85,8 @@ pub enum Sought {
 /// Our agent's tools, all of them.
 pub const TOOLS: [&str; 6] = ["read", "write", "edit", "list", "search", "shell"];
 
-/// The tool by which our agent asks for leases. It has it where its profile has capabilities, and nowhere else.
+/// The tool by which our agent asks for leases. It has it where it has commands (the tool `shell`), which alone use one:
+/// what it may ask for can become more while it runs.
 pub const LEASE_TOOL: &str = "lease";
 
 /// The tool by which our agent proposes what it pushed. It has it where a repository of its profile takes pushes.

@@ -355,9 +355,12 @@ impl Attempt {
             tools = TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
         }
         let mut instructions = profile.instructions.clone();
-        if !profile.capability.is_empty() {
+        if tools.iter().any(|tool| tool == "shell") {
             tools.push(LEASE_TOOL.to_owned());
-            instructions = format!("{instructions}\n\n{}", model::capability::told(&profile.capability));
+            if !profile.capability.is_empty() || !profile.egress.write.is_empty() {
+                let told = model::capability::told(&profile.capability, &profile.egress);
+                instructions = format!("{instructions}\n\n{told}");
+            }
         }
         if branch(launch).is_some() && profile.repository.iter().any(|row| row.secret.is_some()) {
             tools.push(PROPOSE_TOOL.to_owned());

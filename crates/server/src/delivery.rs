@@ -8,15 +8,17 @@ use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{connections, leases, now, profiles, record};
 use api::http::ExecLease;
-use model::Profile;
-use model::capability::{Capability, Variable};
+use model::capability::{Capability, Variable, leasable, leasable_as, secret_of};
+use model::egress::WriteRow;
+use model::{Egress, Profile};
 use policy::Refusal;
 use serde_json::json;
 use std::borrow::Cow;
 use store::chain::By;
 use store::{StoreError, Tx};
 
-/// The profile that a run is to have, when nothing of it would bring a key into a box, and each capability has its secret.
+/// The profile that a run is to have, when nothing of it would bring a key into a box, and each secret that it names (of a
+/// capability, of a row to write, of a repository) is set, or signed in to, and may go where it says.
 ///
 /// # Errors
 /// Those of [`profiles::load`], and the refusals of the secret policy, which are recorded; the store's.
@@ -44,17 +46,6 @@ pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, 
     }
 }
 
-/// The secret that a row of a profile's table names by `capability`: that of the capability of this name, a connection's
-/// token, or what stands under `capability/` in the vault.
-#[must_use]
-pub fn secret_of(capabilities: &[Capability], name: &str) -> String {
-    match capabilities.iter().find(|row| row.name == name) {
-        Some(row) => row.secret.clone(),
-        None if connections::named(name).is_some() => name.to_owned(),
-        None => format!("capability/{name}"),
-    }
-}
-
 /// The capability and the destination of the lease that an exec's command is to have. The word on it is [`leases::ask`]'s.
 ///
 /// # Errors
@@ -62,20 +53,18 @@ pub fn secret_of(capabilities: &[Capability], name: &str) -> String {
 pub fn exec_lease(profile: &Profile, wish: ExecLease) -> Result<(String, String), Fault> {
     let no = |message: String| Err(Fault::bad("run.lease", message));
     let ExecLease { capability: name, destination } = wish;
-    let Some(row) = profile.capability.iter().find(|row| row.name == name) else {
-        let names: Vec<&str> = profile.capability.iter().map(|row| row.name.as_str()).collect();
+    let Some(row) = leasable_as(&name, &profile.capability, &profile.egress) else {
+        let names: Vec<String> =
+            leasable(&profile.capability, &profile.egress).into_iter().map(|row| row.name).collect();
         let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return no(format!("The profile has no capability {:?}; it has {has}.", record::short(&name)));
     };
-    if row.executables.is_empty() {
+    if connections::named(&row.secret).is_some() {
         return no(format!(
-            "The gateway alone uses the capability {name:?}: no command is given anything by a lease of it. Show it \
-             ${}, which every `volary exec` finds.",
+            "The capability {name:?} is of a connection; an agent asks for leases of those. Without one a command shows ${}, \
+             which every `volary exec` finds.",
             api::inbox::HANDLE
         ));
-    }
-    if connections::named(&row.secret).is_some() {
-        return no(format!("The capability {name:?} is of a connection; an agent asks for leases of those."));
     }
     match (destination, &row.destinations[..]) {
         (Some(destination), _) => Ok((name, destination)),
@@ -123,7 +112,7 @@ fn holds_a_value(app: &App, profile: &Profile) -> Result<Result<(), Refusal>, Fa
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
-    let (capabilities, rows, person) = (profile.capability.clone(), goes_to(profile), caller.person.to_string());
+    let (capabilities, rows, person) = (profile.capability.clone(), sent(profile), caller.person.to_string());
     if capabilities.is_empty() && rows.is_empty() {
         return Ok(Ok(()));
     }
@@ -133,8 +122,8 @@ async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result
                 if let Err(no) = leases::stored(tx, &capabilities, &person).await? {
                     return Ok(Err(no));
                 }
-                for (name, host, port) in &rows {
-                    if let Err(no) = fits(tx, name, &person, (host, *port)).await? {
+                for sent in &rows {
+                    if let Err(no) = fits(tx, sent, &person).await? {
                         return Ok(Err(no));
                     }
                 }
@@ -145,33 +134,64 @@ async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result
         .map_err(|e: StoreError| Fault::from(e))
 }
 
-/// The secrets that a profile's rows send somewhere, by name, and the hosts and ports that they are sent to.
-fn goes_to(profile: &Profile) -> Vec<(String, String, u16)> {
+/// A secret that a profile's row sends somewhere.
+struct Sent {
+    /// The row, as people read it.
+    row: String,
+    /// The rule by which a run is refused that would have none.
+    missing: &'static str,
+    secret: String,
+    host: String,
+    port: u16,
+}
+
+/// The secrets that a profile's rows send somewhere, and the hosts and ports that they are sent to.
+fn sent(profile: &Profile) -> Vec<Sent> {
     let repositories = profile.repository.iter().filter_map(|row| {
         let place = policy::git::Place::of(&row.url).ok()?;
-        Some((row.secret.clone()?, place.host, place.port))
+        let (secret, host, port) = (row.secret.clone()?, place.host, place.port);
+        Some(Sent { row: format!("the repository {:?}", row.id), missing: "secret.missing", secret, host, port })
     });
     let writes = profile.egress.write.iter().filter_map(|row| {
-        let host = policy::egress::Name::parse(&row.host).ok()?;
-        let port = row.port.unwrap_or(443);
-        Some((secret_of(&profile.capability, &row.capability), host.as_str().to_owned(), port))
+        let host = policy::egress::Name::parse(&row.host).ok()?.as_str().to_owned();
+        let secret = secret_of(&profile.capability, &row.capability);
+        let named = format!("the row {} {}{}", row.method, row.destination(), row.path);
+        Some(Sent { row: named, missing: "capability.missing", secret, host, port: row.port.unwrap_or(443) })
     });
     repositories.chain(writes).collect()
 }
 
-/// Whether a secret, as it is stored now for a person's runs, may go to this port of `host`. One that is not there is not judged:
-/// that is said when it is used.
-async fn fits(
+/// Whether the secret of a row to write, as it is stored now for a person's runs, is there and may go where the row says.
+///
+/// # Errors
+/// What is in the way, with what to do; the store's.
+pub async fn row_fits(
     tx: &mut Tx,
-    name: &str,
+    capabilities: &[Capability],
+    row: &WriteRow,
     person: &str,
-    (host, port): (&str, u16),
 ) -> Result<Result<(), Refusal>, StoreError> {
+    let table = Egress { write: vec![row.clone()], ..Egress::default() };
+    let profile = Profile { capability: capabilities.to_vec(), egress: table, ..Profile::default() };
+    for sent in sent(&profile) {
+        if let Err(no) = fits(tx, &sent, person).await? {
+            return Ok(Err(no));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether a secret, as it is stored now for a person's runs, is there and may go to this port of its host.
+async fn fits(tx: &mut Tx, sent: &Sent, person: &str) -> Result<Result<(), Refusal>, StoreError> {
+    let Sent { row, missing, secret: name, host, port } = sent;
     if let Some(connection) = connections::named(name) {
-        return connections::fits(tx, connection, host).await;
+        return connections::stands(tx, connection, host).await;
     }
     Ok(match tx.secret_for(name, person).await? {
-        Some(secret) => crate::secrets::belongs(&secret, host, port),
-        None => Ok(()),
+        Some(secret) => crate::secrets::may_go(tx, &secret, host, *port).await?,
+        None => {
+            let why = format!("The secret {name:?} of {row} is not set; `volary secret set {name}` sets it.");
+            Err(Refusal::new(missing, why))
+        }
     })
 }

@@ -1,94 +1,40 @@
 //! Requests to the outside: by which table a run is judged, the word on each request, and what came of it.
 //!
-//! The table is the one in the profile that the run was accepted with. The gateway judges by it and asks here before
+//! The table is the one in the profile that the run was accepted with, and what a person allowed it since. The gateway judges by it and asks here before
 //! anything leaves; verdict, evidence and grant are committed before the answer, which alone carries the credential of
 //! a write. A credential is given for the handle of this very run, for a row of this run's table, and for nothing else.
 //!
-//! Read [`law`], [`ask`], [`settle`], then [`propose`] (what a person may do about a refusal).
+//! Read [`law`], [`ask`], [`settle()`] (what came of it), then [`propose`] (what a person may do about a refusal).
+
+mod settle;
+mod table;
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::{connections, git, grants, leases, mint, now, random, record, runs, secrets};
 use api::grants::{
-    EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, READS_AT_ONCE, READS_MS, READS_TOLD, WireSecret,
+    EgressAsk, EgressCredential, EgressKind, EgressOutcome, EgressWord, READS_AT_ONCE, READS_MS, WireSecret,
 };
-use aws_lc_rs::digest;
 use model::capability::Kind;
-use model::egress::Reads;
-use model::event::{OneRead, Verdict};
-use model::{Egress, Event, GrantId, Moment, RunId};
+use model::event::Verdict;
+use model::{Egress, Event, Moment, RunId};
 use policy::Refusal;
 use policy::egress::{Law, Name, Proposal, target};
-use serde::Deserialize;
 use serde_json::{Map, json};
-use std::collections::{HashMap, HashSet};
+pub use settle::{Told, reads, settle, settle_in};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use store::chain::By;
 use store::grants::GrantRow;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
+use table::Table;
 
 /// Longest target that a verdict holds whole, in characters; the gateway cuts there.
 pub(crate) const TARGET_CHARS: usize = 256;
 
 /// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
 const REMEMBERED: usize = 4096;
-
-/// Tables that are kept as they were read.
-const REMEMBERED_TABLES: usize = 256;
-
-/// The table of a run, and its version: a number of its text, never 0.
-struct Table {
-    /// The profile that it was read from.
-    profile: String,
-    egress: Egress,
-    version: u64,
-    /// Checked; none when it is wrong.
-    law: Option<Law>,
-}
-
-/// The tables of runs that were asked about lately. What is kept is what was read; whether it holds still is decided by
-/// the profile's text, in each act.
-static TABLES: LazyLock<Mutex<HashMap<RunId, Arc<Table>>>> = LazyLock::new(Mutex::default);
-
-impl Table {
-    /// Reads it. What was accepted before there were tables lets nothing out.
-    fn of(profile: &str) -> Result<Self, StoreError> {
-        #[derive(Deserialize)]
-        struct Kept {
-            egress: Option<Egress>,
-        }
-        let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "profile", why: e.to_string() };
-        let kept: Kept = serde_json::from_str(profile).map_err(corrupt)?;
-        let egress = kept.egress.unwrap_or(Egress { reads: Reads::None, ..Egress::default() });
-        let text = serde_json::to_vec(&egress).map_err(corrupt)?;
-        let mut head = [0; 8];
-        head.copy_from_slice(&digest::digest(&digest::SHA256, &text).as_ref()[..8]);
-        let law = Law::of(&egress).ok();
-        Ok(Self { profile: profile.to_owned(), egress, version: u64::from_be_bytes(head).max(1), law })
-    }
-
-    /// The table of a run as it was read lately, or as it is read now; none for a run that there is not.
-    async fn lately(app: &App, run: &RunId) -> Result<Option<Arc<Self>>, StoreError> {
-        let kept = || TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = kept().get(run) {
-            return Ok(Some(table.clone()));
-        }
-        let Some(row) = app.store.run(run).await? else { return Ok(None) };
-        Ok(Some(Self::keep(run, Self::of(&row.profile)?)))
-    }
-
-    fn keep(run: &RunId, table: Self) -> Arc<Self> {
-        let mut kept = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= REMEMBERED_TABLES {
-            kept.clear();
-        }
-        let table = Arc::new(table);
-        kept.insert(run.clone(), table.clone());
-        table
-    }
-}
 
 /// By which table a run is judged.
 ///
@@ -333,7 +279,7 @@ async fn credential(
         return connections::current_at(tx, connection, &ask.host, at).await;
     }
     match tx.secret_for(&name, &row.person).await? {
-        Some(secret) => Ok(secrets::belongs(&secret, &ask.host, ask.port).map(|()| secret)),
+        Some(secret) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| secret)),
         None => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }
@@ -410,141 +356,6 @@ fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
     }
 }
 
-/// Records what came of a request. One that is settled already stays as it is.
-///
-/// # Errors
-/// The store's.
-pub async fn settle(app: &App, grant: &GrantId, outcome: EgressOutcome) -> Result<(), Fault> {
-    let (id, at) = (grant.clone(), now());
-    let told = app
-        .store
-        .write_soon(move |tx| {
-            Box::pin(async move {
-                let Some((mut grant, mut run)) = tx.grant(&id).await? else { return Ok(None) };
-                // An allowance whose end is told so was not used.
-                let outcome = EgressOutcome { interrupted: outcome.interrupted && grant.reads == 0, ..outcome };
-                settle_in(tx, &mut grant, run.as_mut(), at, outcome).await
-            })
-        })
-        .await
-        .map_err(|e: StoreError| Fault::from(e))?;
-    match told {
-        Some((run, n)) => app.live.tell(&run, n),
-        None => tracing::debug!("the gateway settled a passage that is not open: {grant}"),
-    }
-    Ok(())
-}
-
-/// What was made by an allowance and is over by now.
-pub struct Told {
-    /// The grant of the allowance.
-    pub grant: GrantId,
-    /// How many of it were told before.
-    pub before: u32,
-    /// They.
-    pub reads: Vec<OneRead>,
-    /// Nothing more is made by it.
-    pub over: bool,
-}
-
-/// Records what was made by an allowance. What was told before is not recorded again.
-///
-/// # Errors
-/// The store's.
-pub async fn reads(app: &App, told: Told) -> Result<(), Fault> {
-    let at = now();
-    let Told { grant: id, before, mut reads, over } = told;
-    let scrubber = app.scrubber();
-    let mut last: Option<(String, String)> = None;
-    for read in &mut reads {
-        // Most are of the same place as the one before them.
-        let clean = match last.take_if(|(target, _)| *target == read.target) {
-            Some((_, clean)) => clean,
-            None => scrubber.scrub_str(&read.target).chars().take(TARGET_CHARS).collect(),
-        };
-        last = Some((std::mem::replace(&mut read.target, clean.clone()), clean));
-    }
-    let told = app
-        .store
-        .write_soon(move |tx| {
-            Box::pin(async move {
-                let Some((mut grant, Some(mut run))) = tx.grant(&id).await? else { return Ok(None) };
-                // Said again after a cut.
-                let known = usize::try_from(grant.told.saturating_sub(before)).unwrap_or(usize::MAX).min(reads.len());
-                let reads = reads.split_off(known);
-                let room = usize::try_from(grant.reads.saturating_sub(grant.told)).unwrap_or(usize::MAX);
-                if before > grant.told || reads.len() > room.min(READS_TOLD) {
-                    return Err(StoreError::Corrupt {
-                        what: "allowance",
-                        why: format!("{} of {}", before, grant.reads),
-                    });
-                }
-                tell(tx, &mut grant, &mut run, at, reads, over, 0).await
-            })
-        })
-        .await
-        .map_err(|e: StoreError| Fault::from(e))?;
-    if let Some((run, n)) = told {
-        app.live.tell(&run, n);
-    }
-    Ok(())
-}
-
-async fn tell(
-    tx: &mut Tx,
-    grant: &mut GrantRow,
-    run: &mut RunRow,
-    at: Moment,
-    reads: Vec<OneRead>,
-    over: bool,
-    unheard: u32,
-) -> Result<Option<(RunId, u64)>, StoreError> {
-    let (before, more) = (grant.told, u32::try_from(reads.len()).unwrap_or(u32::MAX));
-    if !tx.tell_reads(grant, at, more, over, unheard > 0)? {
-        return Ok(None);
-    }
-    let mut fields = record::fields(json!({
-        "run": grant.run, "grant": grant.id, "before": before, "over": over, "unheard": unheard,
-    }));
-    let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "reads", why: e.to_string() };
-    fields.insert("reads".into(), serde_json::to_value(&reads).map_err(corrupt)?);
-    let event = Event::Reads { grant: grant.id.to_string(), before, reads, over, unheard };
-    let n = tx.append_to(run, at, &event)?.n;
-    tx.record(By::Gateway, at, "egress.reads", &run.person, fields).await?;
-    Ok(Some((grant.run.clone(), n)))
-}
-
-/// As [`settle`], inside an act. Of an allowance nothing more is told: what was `interrupted` may have been made by it.
-///
-/// # Errors
-/// The store's.
-pub async fn settle_in(
-    tx: &mut Tx,
-    grant: &mut GrantRow,
-    run: Option<&mut RunRow>,
-    at: Moment,
-    outcome: EgressOutcome,
-) -> Result<Option<(RunId, u64)>, StoreError> {
-    let EgressOutcome { status, sent, received, interrupted } = outcome;
-    if grant.reads > 0 {
-        let Some(run) = run else { return Ok(None) };
-        let unheard = if interrupted { grant.reads.saturating_sub(grant.told) } else { 0 };
-        return tell(tx, grant, run, at, Vec::new(), true, unheard).await;
-    }
-    if !tx.settle_passage(grant, at, status, interrupted)? {
-        return Ok(None);
-    }
-    let run = run.ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {}", grant.run) })?;
-    let event = Event::Passed { grant: grant.id.to_string(), status, sent, received, interrupted };
-    let n = tx.append_to(run, at, &event)?.n;
-    let more = record::fields(json!({
-        "run": grant.run, "grant": grant.id, "status": status, "sent": sent, "received": received,
-        "interrupted": interrupted,
-    }));
-    tx.record(By::Gateway, at, "egress.passed", &run.person, more).await?;
-    Ok(Some((grant.run.clone(), n)))
-}
-
 /// Writes down what an administrator would add to the profile to allow what was refused, where there is such a row
 /// and it was not written down for this run before. It allows nothing by itself.
 ///
@@ -567,27 +378,4 @@ pub fn propose(tx: &mut Tx, run: &mut RunRow, at: Moment, refused: &Verdict) -> 
     }
     let event = Event::Proposed { rule: refused.rule.clone(), profile: run.profile_name.clone(), toml, opens };
     Ok(Some(tx.append_to(run, at, &event)?.n))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_accepted_before_there_were_tables_lets_nothing_out() {
-        let table = Table::of(r#"{"description": "an old one"}"#).unwrap();
-        assert_eq!((table.egress.reads, table.egress.write.len()), (Reads::None, 0));
-        // And a profile of today says what it means.
-        let today = serde_json::to_string(&model::Profile::default()).unwrap();
-        assert_eq!(Table::of(&today).unwrap().egress.reads, Reads::Any);
-    }
-
-    #[test]
-    fn a_version_is_of_the_table_alone() {
-        let of = |profile: &str| Table::of(profile).unwrap().version;
-        let one = of(r#"{"description": "a", "egress": {"reads": "none"}}"#);
-        assert_eq!(one, of(r#"{"egress": {"reads": "none", "write": []}, "description": "b"}"#));
-        assert_ne!(one, of(r#"{"egress": {"reads": "any"}}"#));
-        assert_ne!(one, 0);
-    }
 }

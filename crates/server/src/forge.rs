@@ -315,6 +315,13 @@ async fn credential(
                     (None, Ok(Some(secret))) => secret.person == person,
                     _ => false,
                 };
+                // Of a key that others are minted from, the minting is its use.
+                if let Ok(Some(secret)) = &found
+                    && (own || of.proposals_as_app)
+                    && !mint::mints(secret)
+                {
+                    tx.secret_used(secret, at);
+                }
                 Ok::<_, StoreError>((found, own))
             })
         })

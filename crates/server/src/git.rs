@@ -477,7 +477,7 @@ pub async fn opener(
             format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
         return Ok(Err(Refusal::new("secret.missing", why)));
     };
-    Ok(secrets::belongs(&secret, host, port).map(|()| Some(secret)))
+    Ok(secrets::may_go(tx, &secret, host, port).await?.map(|()| Some(secret)))
 }
 
 /// Refreshes what opens a repository, where that is a connection's token that is over. That it cannot be is said, and

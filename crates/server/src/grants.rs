@@ -146,7 +146,7 @@ async fn judge(
             match if usual { standing.secret.take() } else { tx.secret_for(name, &row.person).await? } {
                 Some(secret) => {
                     let to = models::host(&model);
-                    match to.map_or(Ok(()), |(host, port)| secrets::belongs(&secret, &host, port)) {
+                    match to.map_or(Ok(()), |at| secrets::belongs(&secret, &at.0, at.1, std::slice::from_ref(&at))) {
                         Ok(()) => Some(secret),
                         Err(no) => return Ok(Err(no)),
                     }

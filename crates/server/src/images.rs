@@ -102,7 +102,10 @@ async fn judge(
     }
     let secret = tx.secret_for(&secret_of(reference), &row.person).await?;
     // Of a registry at another port, the port stands in the host: no known provider's is, and nothing is minted for one.
-    if let Some(no) = secret.as_ref().and_then(|secret| secrets::belongs(secret, &reference.host, 443).err()) {
+    if let Some(no) = secret
+        .as_ref()
+        .and_then(|secret| secrets::belongs(secret, &reference.host.to_ascii_lowercase(), 443, &[]).err())
+    {
         return Ok(Err(no));
     }
     Ok(Ok(Granted { grant: GrantRow::allowance(random::grant_id(), ask.run.clone(), 0), secret }))

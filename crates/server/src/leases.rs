@@ -4,7 +4,8 @@
 //! act, before anything of it takes effect. A lease that was not recorded was never granted. A value is opened for its
 //! one use, and told to the gateway alone.
 //!
-//! Read [`ask`], [`take`], [`ended`], then what else ends one: [`revoke`], [`run_over`], [`value_over`], [`end_left`], [`sweep`].
+//! Read [`ask`], [`take`], then what ends one (`over`): [`ended`], [`revoke`], [`run_over`], [`value_over`], [`end_left`],
+//! [`sweep`].
 
 mod judge;
 mod over;
@@ -16,7 +17,7 @@ use crate::{connections, grants, mint, now, random, record};
 use api::grants::WireSecret;
 use api::leases::{Given, LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, LeaseWord, MAX_REASON, ValueWord};
 use judge::{Fit, Granted};
-pub use judge::{connection_of, shown, stored};
+pub use judge::{connection_of, shown, stored, takes};
 use model::capability::{Delivery, Kind};
 use model::event::Verdict;
 use model::{LeaseId, Moment, RunId, Secret};
@@ -29,6 +30,9 @@ use store::leases::{LeaseRow, MintRow};
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 use vault::lease::{Effect, Happening, State};
+
+/// Longest name of a capability that is kept, in characters: `connection/` and 64.
+const MAX_NAME: usize = 75;
 
 /// Leases that a list shows.
 pub const LISTED: u32 = 500;
@@ -125,7 +129,7 @@ fn asked(ask: &LeaseAsk, id: LeaseId, word: &Result<Granted, Refusal>, at: Momen
     LeaseRow {
         id,
         run: ask.run.clone(),
-        capability: cut(&ask.capability, 64),
+        capability: cut(&ask.capability, MAX_NAME),
         destination: cut(&ask.destination, 256),
         reason: cut(&ask.reason, MAX_REASON),
         kind,

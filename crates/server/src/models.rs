@@ -235,8 +235,9 @@ pub async fn test(app: &App, caller: &Caller, name: &str) -> Result<Tested, Faul
                 |row: &SecretRow| row.name == *name && (row.person.is_empty() || caller.person.as_str() == row.person);
             let all = app.store.secrets().await?.into_iter().filter(usable).collect();
             let row = rows::choose(all).ok_or_else(|| Fault::bad("secret.missing", message))?;
-            if let Some((host, port)) = host(&model) {
-                secrets::belongs(&row, &host, port).map_err(|no| Fault::bad("secret.other-host", no.why))?;
+            if let Some(at) = host(&model) {
+                secrets::belongs(&row, &at.0, at.1, std::slice::from_ref(&at))
+                    .map_err(|no| Fault::bad("secret.other-host", no.why))?;
             }
             Some(row)
         }

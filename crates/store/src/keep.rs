@@ -29,6 +29,7 @@ pub(crate) fn model(row: &AnyRow) -> ModelRow {
     ModelRow { name: row.get("name"), body: row.get("body") }
 }
 
+const ALL_MODELS: &str = "SELECT * FROM models ORDER BY name";
 const ONE_MODEL: &str = "SELECT * FROM models WHERE name = $1";
 
 pub(crate) fn one_model(name: &str) -> Statement {
@@ -46,8 +47,7 @@ impl Store {
     /// # Errors
     /// The engine's.
     pub async fn models(&self) -> Result<Vec<ModelRow>, StoreError> {
-        const ALL: &str = "SELECT * FROM models ORDER BY name";
-        let rows = sqlx::query(ALL).fetch_all(&self.read).await.map_err(StoreError::sql("list the models"))?;
+        let rows = sqlx::query(ALL_MODELS).fetch_all(&self.read).await.map_err(StoreError::sql("list the models"))?;
         Ok(rows.iter().map(model).collect())
     }
 
@@ -92,6 +92,15 @@ impl Tx {
         let set = Statement::new("set a model", SET).bind(row.name.as_str()).bind(row.body.as_str());
         self.later(set.bind(set_by).bind(set_at.0));
         Ok(())
+    }
+
+    /// As [`Store::models`], as they stand in this act.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn models(&mut self) -> Result<Vec<ModelRow>, StoreError> {
+        let [rows] = self.rows([Statement::new("list the models", ALL_MODELS)]).await?;
+        Ok(rows.iter().map(model).collect())
     }
 
     /// Removes a model. Answers whether it was there.

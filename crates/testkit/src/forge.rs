@@ -31,6 +31,8 @@ struct Held {
     vendors: Mutex<Option<Vendors>>,
     /// What was asked of its API beside reads: target and body.
     proposals: Mutex<Vec<(String, Value)>>,
+    /// Calls of its API, as they came: method and target.
+    calls: Mutex<Vec<(String, String)>>,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
     /// The end of the targets that wait, and what is in their bodies, if any do; and who waits for another.
@@ -69,6 +71,7 @@ impl Forge {
             password,
             vendors,
             proposals: Mutex::default(),
+            calls: Mutex::default(),
             seen: Mutex::default(),
             held: Mutex::default(),
             go_on: Condvar::new(),
@@ -185,6 +188,29 @@ impl Forge {
         self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Every call of its API so far: method and target.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn calls(&self) -> Vec<(String, String)> {
+        self.held.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn asked(&self, asked: &Asked) {
+        let call = (asked.method.to_owned(), asked.target.to_owned());
+        self.held.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// Lets a proposal of `branch` into `main` be open already, as one is whose opening was made and its answer lost.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn has_open(&self, branch: &str) {
+        let one = ("by another call".to_owned(), json!({ "head": branch, "base": "main" }));
+        self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+    }
+
     /// The API, in the form of the answers that GitHub, GitLab and Gitea give.
     fn api(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
         let said = |status: &str, body: Value| {
@@ -199,16 +225,32 @@ impl Forge {
         if !self.may(token, &named, "pull_requests", "write").unwrap_or(own) {
             return said("401 Unauthorized", json!({ "message": "Bad credentials" }));
         }
+        let open = |number: usize, body: &Value| {
+            let url = format!("https://forge.example/proposals/{number}");
+            let at = |name: &str| json!({ "ref": body[name], "repo": { "id": 1 } });
+            json!({
+                "id": 77, "number": number, "iid": number, "html_url": url, "web_url": url, "state": "open",
+                "head": at("head"), "base": at("base"),
+            })
+        };
+        let known = || self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asked(asked);
+        if asked.method == "GET" && asked.target.contains("state=") {
+            let open: Vec<Value> = known().iter().enumerate().map(|(at, (_, body))| open(at + 1, body)).collect();
+            return said("200 OK", json!(open));
+        }
         if asked.method == "GET" {
             return said("200 OK", json!({ "id": 1, "name": "app", "default_branch": "main" }));
         }
-        let body = serde_json::from_slice(asked.body).unwrap_or_default();
-        let mut proposals = self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner);
+        let body: Value = serde_json::from_slice(asked.body).unwrap_or_default();
+        let mut proposals = known();
+        let is_it =
+            |there: &Value| there["head"].is_string() && ["head", "base"].iter().all(|at| there[at] == body[at]);
+        if proposals.iter().any(|(_, there)| is_it(there)) {
+            return said("409 Conflict", json!({ "message": "pull request already exists for these targets" }));
+        }
+        let named = open(proposals.len() + 1, &body);
         proposals.push((asked.target.to_owned(), body));
-        let number = proposals.len();
-        let url = format!("https://forge.example/proposals/{number}");
-        let named =
-            json!({ "id": 77, "number": number, "iid": number, "html_url": url, "web_url": url, "state": "open" });
         said("201 Created", named)
     }
 

@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::LazyConfigAcceptor;
@@ -25,9 +25,13 @@ const MAX_HEAD: usize = 16 * 1024;
 
 type Issuer = Arc<CertifiedIssuer<'static, KeyPair>>;
 
+/// Heads of the requests that hosts answered by themselves, whole, in their order.
+type Heard = Arc<Mutex<Vec<String>>>;
+
 /// The outside; it lasts as long as the test's process.
 pub struct Outside {
     roots: tempfile::NamedTempFile,
+    heard: Heard,
 }
 
 impl Outside {
@@ -72,6 +76,8 @@ impl Outside {
         let roots = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(roots.path(), issuer.pem()).expect("it is written");
         let (ready, is_ready) = std::sync::mpsc::channel();
+        let heard = Heard::default();
+        let hears = heard.clone();
         // A thread is born into the network of the one that starts it.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -80,11 +86,20 @@ impl Outside {
                 let plain = TcpListener::bind(("0.0.0.0", 80)).await.expect("a port of our own");
                 let tls = TcpListener::bind(("0.0.0.0", 443)).await.expect("a port of our own");
                 ready.send(()).expect("the test waits");
-                tokio::join!(name(names), serve(plain, None, None, None), serve(tls, Some(issuer), forge, vendors));
+                let all = Hosts { forge, vendors, heard: hears.clone() };
+                let few = Hosts { forge: None, vendors: None, heard: hears };
+                tokio::join!(name(names), serve(plain, None, few), serve(tls, Some(issuer), all));
             });
         });
         is_ready.recv().expect("the outside is served");
-        Self { roots }
+        Self { roots, heard }
+    }
+
+    /// The heads of the requests that its hosts answered by themselves, as they arrived there: what a forge, a vendor or a
+    /// mirror answered is not among them.
+    #[must_use]
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The authority of its hosts, a PEM file.
@@ -124,25 +139,34 @@ async fn name(socket: UdpSocket) {
     }
 }
 
-async fn serve(listener: TcpListener, issuer: Option<Issuer>, forge: Option<Forge>, vendors: Option<Vendors>) {
+/// What answers on a port.
+struct Hosts {
+    forge: Option<Forge>,
+    vendors: Option<Vendors>,
+    heard: Heard,
+}
+
+impl Hosts {
+    fn share(&self) -> Self {
+        let forge = self.forge.as_ref().map(Forge::served);
+        Self { forge, vendors: self.vendors.clone(), heard: self.heard.clone() }
+    }
+}
+
+async fn serve(listener: TcpListener, issuer: Option<Issuer>, hosts: Hosts) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (issuer, forge, vendors) = (issuer.clone(), forge.as_ref().map(Forge::served), vendors.clone());
+        let (issuer, hosts) = (issuer.clone(), hosts.share());
         tokio::spawn(async move {
             match issuer {
-                None => talk(stream, forge, vendors).await,
+                None => talk(stream, hosts).await,
                 // Who does not trust us hangs up.
-                Some(issuer) => drop(greet(stream, &issuer, forge, vendors).await),
+                Some(issuer) => drop(greet(stream, &issuer, hosts).await),
             }
         });
     }
 }
 
-async fn greet(
-    stream: tokio::net::TcpStream,
-    issuer: &Issuer,
-    forge: Option<Forge>,
-    vendors: Option<Vendors>,
-) -> std::io::Result<()> {
+async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer, hosts: Hosts) -> std::io::Result<()> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let name = start.client_hello().server_name().unwrap_or("nameless.example").to_owned();
     let key = KeyPair::generate().expect("a key");
@@ -153,12 +177,13 @@ async fn greet(
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
         .expect("they fit");
-    talk(start.into_stream(Arc::new(config)).await?, forge, vendors).await;
+    talk(start.into_stream(Arc::new(config)).await?, hosts).await;
     Ok(())
 }
 
 /// Answers one request after the other. Only the mirror and a forge are sent bodies that may arrive.
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<Forge>, vendors: Option<Vendors>) {
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, hosts: Hosts) {
+    let Hosts { forge, vendors, heard } = hosts;
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -208,6 +233,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, forge: Option<For
             }
             mirror::answer(&head)
         } else {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(head.clone());
             let (status, kind, body) = answer(line);
             let body_shown = if line.starts_with("HEAD ") { "" } else { &body };
             let length = body.len();

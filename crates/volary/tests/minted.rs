@@ -63,6 +63,8 @@ fn an_app_s_key_opens_one_repository_by_tokens_that_are_minted_for_it_and_revoke
         (minted.len() >= 2 && minted.iter().all(|one| one.ended)).then_some(minted)
     });
     assert!(minted.iter().all(|one| one.repository == "forge/app"), "{minted:?}");
+    let used = platform.json(&["secret", "list", "--json"]);
+    assert!(used[0]["last_used"].is_i64(), "a minting is a use of the key: {used}");
     let may: Vec<&Value> = minted.iter().map(|one| &one.permissions["contents"]).collect();
     assert!(may.contains(&&"read".into()) && may.contains(&&"write".into()), "{minted:?}");
     let leases = eventually("it is on record", || {

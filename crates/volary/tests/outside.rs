@@ -3,6 +3,9 @@
 //! The tools are the host's, as they stand in the listed system tree; none is given a flag: they find the way and trust
 //! the run's authority by what a box gives every command.
 
+#[path = "outside/accepting.rs"]
+mod accepting;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Stdio;

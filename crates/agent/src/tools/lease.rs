@@ -72,10 +72,15 @@ async fn ask(
 fn granted(given: &Given) -> String {
     let programs = given.executables.join(", ");
     let how = match &given.delivery {
-        _ if programs.is_empty() => "The gateway uses it by itself: nothing in the box needs it.".to_owned(),
         Delivery::Proxy => format!(
-            "Give its id to `shell` as `lease`; the program is one of {programs} and finds a handle in its environment, to be \
-             sent where the credential would be."
+            "Give its id to `shell` as `lease`; the program {} and finds a handle as VOLARY_HANDLE in its environment, to be \
+             sent where the credential would be: sh -c 'curl -H \"Authorization: Bearer $VOLARY_HANDLE\" …'. The handle ends \
+             with the command.",
+            if programs.is_empty() {
+                "is any that you cannot write".to_owned()
+            } else {
+                format!("is one of {programs}")
+            }
         ),
         Delivery::Variable(name) => {
             format!(
@@ -146,6 +151,14 @@ mod tests {
         );
         assert!(said.ok && said.text.starts_with("lease abc\n"), "{}", said.text);
         assert!(said.text.contains("SHOP_TOKEN") && said.text.contains("/usr/bin/curl"), "{}", said.text);
+    }
+
+    #[tokio::test]
+    async fn of_a_handle_it_is_told_where_it_stands_and_how_it_is_sent() {
+        let given = r#"{"lease":"abc","expires":5,"delivery":"proxy"}"#;
+        let said = asked("200 OK", given).await.1.unwrap_or_else(|said| panic!("{}", said.text));
+        assert!(said.text.contains("any that you cannot write") && said.text.contains("sh -c 'curl"), "{}", said.text);
+        assert!(said.text.contains("Authorization: Bearer $VOLARY_HANDLE"), "{}", said.text);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! What the model may do: six tools, each bounded in size and time, `lease` where its profile has capabilities, and `propose`
-//! where what it pushes can become a pull request.
+//! What the model may do: six tools, each bounded in size and time, `lease` beside `shell`, and `propose` where what it pushes
+//! can become a pull request.
 //!
 //! `read`, `write`, `edit` go through the runner's `fs/*`, `shell` through its `terminal/*`, so that each is
 //! recorded by it; `list` and `search` read the worktree directly. Whatever is wrong with a call (no such
@@ -179,11 +179,11 @@ const ALL: [Described; 6] = [
     },
 ];
 
-/// The tool of a run whose profile has capabilities; see [`model::profile::LEASE_TOOL`].
+/// The tool of a run that has commands; see [`model::profile::LEASE_TOOL`].
 const LEASE: Described = Described {
     name: model::profile::LEASE_TOOL,
-    description: "Asks for a lease: the use of a capability, once and within a short time. Gives its id, never a credential. Ask right before you use it.",
-    schema: r#"{"type":"object","properties":{"capability":{"type":"string","description":"Its name, as the instructions list it."},"destination":{"type":"string","description":"One of its destinations."},"reason":{"type":"string","description":"What you need it for, for the people who own this run."}},"required":["capability","destination","reason"],"additionalProperties":false}"#,
+    description: "Asks for a lease: the use of a capability, once and within a short time. Gives its id, never a credential. Ask right before you use it, for a capability and a destination that your instructions list or a refusal names.",
+    schema: r#"{"type":"object","properties":{"capability":{"type":"string","description":"Its name."},"destination":{"type":"string","description":"One of its destinations."},"reason":{"type":"string","description":"What you need it for, for the people who own this run."}},"required":["capability","destination","reason"],"additionalProperties":false}"#,
 };
 
 /// The tool of a run that pushes to a git host; see [`model::profile::PROPOSE_TOOL`].

@@ -228,7 +228,8 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
             }
             Verdict::Allow(allowed) => allowed,
             Verdict::Deny(denial) if looked => {
-                return Err(Refusal::policy(denial.rule, denial.why.clone()).with_ask(denial.ask()));
+                let ask = denial.ask();
+                return Err(Refusal::policy(denial.rule, denial.why).with_ask(ask).with_next(denial.next));
             }
             Verdict::Deny(_) => {
                 // A person may have allowed it a moment ago.
@@ -252,13 +253,14 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
                 return Ok(Granted { allowed, known, leave: Some(taken) });
             }
         }
+        let at = Instant::now();
         match gate.server.ask_egress(question).await {
             Ok(Said::Granted { leave, credential }) => {
                 caller.tally.granted();
                 return Ok(Granted { allowed, known, leave: Some((leave, credential.map(Arc::new))) });
             }
             Ok(Said::Law { version, egress }) => {
-                known = run.learn(version, &egress)?;
+                known = run.learn(version, &egress, at)?;
                 looked = true;
             }
             Ok(Said::Denied { rule, why }) => {

@@ -41,13 +41,16 @@ impl Spent {
 pub(crate) struct Known {
     pub(crate) law: Arc<Law>,
     pub(crate) version: u64,
-    heard: Instant,
+    /// When it was asked for. The server read it later than that, so a table that was changed is never older here than it is
+    /// there, however long the answer was on its way.
+    asked: Instant,
 }
 
 impl Known {
-    /// Whether it was heard of so lately that a refusal by it needs no second look.
+    /// Whether it was asked for so lately that a refusal by it needs no second look: what a person allowed longer ago than
+    /// [`LAW_FRESH`] is in it.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.heard.elapsed() < LAW_FRESH
+        self.asked.elapsed() < LAW_FRESH
     }
 }
 
@@ -82,23 +85,24 @@ impl Run {
     /// # Errors
     /// When the server is away, knows none, or gives one that is wrong.
     pub(crate) async fn refresh(&self, server: &Server, run: &RunId) -> Result<Known, Refusal> {
+        let asked = Instant::now();
         match server.ask_law(run.clone()).await {
-            Ok(Said::Law { version, egress }) => self.learn(version, &egress),
+            Ok(Said::Law { version, egress }) => self.learn(version, &egress, asked),
             Ok(Said::Denied { rule, why }) => Err(Refusal::denied(rule, why)),
             Ok(Said::Granted { .. }) => Err(Refusal::fault("law.none", "The run's rules are not known.")),
             Err(Lost) => Err(Refusal::record_lost()),
         }
     }
 
-    /// Judges by this table from now on.
+    /// Judges by this table from now on, which the server gave to who asked at `asked`.
     ///
     /// # Errors
     /// A policy refusal when the table is wrong; there is none then.
-    pub(crate) fn learn(&self, version: u64, egress: &Egress) -> Result<Known, Refusal> {
+    pub(crate) fn learn(&self, version: u64, egress: &Egress, asked: Instant) -> Result<Known, Refusal> {
         let mut kept = self.law.lock().unwrap_or_else(PoisonError::into_inner);
         // Two questions at once may be answered in either order of their askers.
-        if let Some(known) = kept.as_mut().filter(|known| known.version == version) {
-            known.heard = Instant::now();
+        if let Some(known) = kept.as_mut().filter(|known| known.version == version || known.asked > asked) {
+            known.asked = known.asked.max(asked);
             return Ok(known.clone());
         }
         *kept = None;
@@ -106,7 +110,7 @@ impl Run {
             tracing::error!(%wrong, "a profile's egress table is wrong; nothing leaves its runs");
             Refusal::policy("law.wrong", "The profile's rules of what may leave are wrong, and so nothing does.")
         })?;
-        let known = Known { law: Arc::new(law), version, heard: Instant::now() };
+        let known = Known { law: Arc::new(law), version, asked };
         *kept = Some(known.clone());
         Ok(known)
     }
@@ -115,6 +119,23 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::egress::Reads;
+
+    #[test]
+    fn a_table_is_as_old_as_the_question_that_it_answers_however_long_the_answer_took() {
+        let run = Run::new(&RunId::parse("r1").unwrap()).unwrap();
+        let (old, new) = (Egress::default(), Egress { reads: Reads::None, ..Egress::default() });
+        let long_ago = Instant::now().checked_sub(LAW_FRESH).unwrap();
+        // It came this very moment, and was asked for before a person could have allowed anything since.
+        assert!(!run.learn(1, &old, long_ago).unwrap().is_fresh());
+        assert!(run.learn(1, &old, Instant::now()).unwrap().is_fresh());
+        // The answer to an earlier question, which comes later, takes nothing back.
+        let now = Instant::now();
+        assert_eq!(run.learn(2, &new, now).unwrap().version, 2);
+        let known = run.learn(1, &old, long_ago).unwrap();
+        assert_eq!((known.version, known.asked), (2, now));
+        assert_eq!(run.law.lock().unwrap().as_ref().map(|known| known.version), Some(2));
+    }
 
     #[test]
     fn a_run_moves_what_it_may_to_the_byte() {

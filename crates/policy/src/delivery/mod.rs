@@ -13,7 +13,8 @@ pub use table::{cell, form};
 
 use crate::Refusal;
 use crate::minters::Minter;
-use model::capability::{Capability, Delivery, Variable, keys_among};
+use model::capability::{Capability, Delivery, Variable};
+use model::managed::keys_among;
 use std::collections::BTreeMap;
 
 /// What happens in a run, in its order.
@@ -141,7 +142,8 @@ impl Channel {
 /// Whose key it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Custody {
-    /// A key of a known provider: a model vendor, a git forge, a cloud. It opens more than a run could need.
+    /// A key of a known provider: a model vendor, a git forge, a cloud; and whatever is kept for a model, a registry of images
+    /// or a connection. It opens more than a run could need.
     Managed,
     /// What a vendor made of a managed key for one lease: narrower, and over by itself.
     Derived,
@@ -165,15 +167,18 @@ impl Custody {
 }
 
 /// The custody of what travels of a stored secret, by its name and the known provider, or minter, that it was set as a key
-/// of (empty: none).
+/// of (empty: none). Only what stands under `capability/` can be anything but managed.
 #[must_use]
 pub fn custody(name: &str, provider: &str) -> Custody {
-    if Minter::of(provider).is_some() {
-        // The key itself goes nowhere; what travels is what its vendor makes of it.
-        return Custody::Derived;
+    if !name.starts_with("capability/") {
+        return Custody::Managed;
     }
-    let ours = name.starts_with("model/") || name.starts_with("connection/");
-    if provider.is_empty() && !ours { Custody::Custom } else { Custody::Managed }
+    match provider {
+        "" => Custody::Custom,
+        // The key itself goes nowhere; what travels is what its vendor makes of it.
+        kind if Minter::of(kind).is_some() => Custody::Derived,
+        _ => Custody::Managed,
+    }
 }
 
 /// A word of the table.
@@ -306,6 +311,34 @@ mod tests {
             assert_eq!(row(&row_, Custody::Derived), Ok(()));
         }
         assert_eq!(row(&capability("model/a", Delivery::Proxy), Custody::Managed), Ok(()));
+    }
+
+    #[test]
+    fn of_every_prefix_and_kind_only_what_is_custom_or_derived_has_a_channel_into_a_box() {
+        let providers = crate::providers::PROVIDERS.iter().map(|known| known.id);
+        let minters = crate::minters::MINTERS.iter().map(|known| known.id);
+        let kinds: Vec<&str> = ["", "a-kind-that-a-list-lost"].into_iter().chain(providers).chain(minters).collect();
+        for name in
+            ["model/x", "registry/r.corp:5000", "connection/x", "capability/x", "git/x", "x", "capabilityx/y", ""]
+        {
+            for kind in &kinds {
+                let expected = match (name, *kind) {
+                    ("capability/x", "") => Custody::Custom,
+                    ("capability/x", kind) if Minter::of(kind).is_some() => Custody::Derived,
+                    _ => Custody::Managed,
+                };
+                assert_eq!(custody(name, kind), expected, "{name} {kind:?}");
+                for delivery in deliveries() {
+                    let row = row(&capability(name, delivery.clone()), custody(name, kind));
+                    assert_eq!(row.is_ok(), expected != Custody::Managed, "{name} {kind:?} {delivery:?}");
+                }
+            }
+        }
+        // A profile is refused for the name alone, whatever is stored under it.
+        for name in ["model/x", "registry/r.corp", "connection/x"] {
+            let said = profile(&[capability(name, Delivery::Variable("T".into()))], &BTreeMap::new()).unwrap_err();
+            assert_eq!(said.rule, "delivery.managed", "{name}");
+        }
     }
 
     #[test]

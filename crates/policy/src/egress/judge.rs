@@ -1,10 +1,10 @@
 //! The word on one request.
 
 use super::host::Private;
-use super::law::UPGRADE;
+use super::law::{UPGRADE, Write};
 use super::proposal::{self, Proposal};
 use super::target::Scheme;
-use super::{Handle, Law, Name, Signs, path, signs};
+use super::{Handle, Law, Name, Signs, next, path, signs};
 use model::egress::Reads;
 
 /// What a box asks of the forward proxy.
@@ -93,13 +93,18 @@ pub struct Denial {
     pub why: String,
     /// The narrowest change of the profile that would allow it; None where none does.
     pub proposal: Option<Proposal>,
+    /// What the agent does itself to be let through: where a row allows it, or where the request is to be sent otherwise;
+    /// one or two sentences.
+    pub next: Option<String>,
+    /// A row could allow it and none is offered: what runs on the platform's own machine is opened by who thought of it.
+    pub by_hand: bool,
 }
 
 impl Denial {
-    /// A refusal that no change of a profile lifts.
+    /// A refusal that no change of a profile lifts; perhaps one of the request ([`next::of`]).
     #[must_use]
     pub fn new(rule: &'static str, why: impl Into<String>) -> Self {
-        Self { rule, why: why.into(), proposal: None }
+        Self { rule, why: why.into(), proposal: None, next: next::of(rule).map(str::to_owned), by_hand: false }
     }
 
     /// What the agent may do about it, one sentence.
@@ -108,6 +113,9 @@ impl Denial {
         if self.proposal.is_some() {
             "This is policy and not a fault: trying again or another way gives the same answer. The people who own this \
              run see the rule that would allow it and may add it; say in your answer what you need it for."
+        } else if self.by_hand {
+            "This is policy and not a fault: trying again or another way gives the same answer. No rule is offered for the \
+             platform's own machine, and an administrator may write one; say in your answer what you need it for."
         } else {
             "This is policy and not a fault: trying again or another way gives the same answer, and no rule can be \
              added that would allow it."
@@ -172,9 +180,11 @@ fn reachable(law: &Law, ask: &Ask, internal: Option<usize>) -> Result<(), Box<De
         }
         Some(_) if internal.is_some() => Ok(()),
         None => Ok(()),
-        Some(_) if law.has_exception(ask.host) => closed_port(ask),
         Some(private) => {
             let (rule, why) = match private {
+                _ if law.has_exception(ask.host) => {
+                    ("port.closed", "This port is closed: the profile's exception for this host is for another one.")
+                }
                 Private::Address => {
                     ("host.private", "This address is not a public one, and the profile has no exception for it.")
                 }
@@ -182,13 +192,11 @@ fn reachable(law: &Law, ask: &Ask, internal: Option<usize>) -> Result<(), Box<De
                     ("host.internal", "This name exists only inside networks, and the profile has no exception for it.")
                 }
             };
-            Err(Box::new(Denial { proposal: proposal::internal(law, ask.host, ask.port), ..Denial::new(rule, why) }))
+            let proposal = proposal::internal(law, ask.host, ask.port);
+            let by_hand = proposal.is_none() && proposal::is_own_machine(ask.host);
+            Err(Box::new(Denial { proposal, by_hand, ..Denial::new(rule, why) }))
         }
     }
-}
-
-fn closed_port<T>(ask: &Ask) -> Result<T, Box<Denial>> {
-    deny("port.closed", format!("Port {} of this host is closed.", ask.port))
 }
 
 fn connect(law: &Law, ask: &Ask, internal: Option<usize>) -> Word {
@@ -260,6 +268,13 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     if let Some((rule, why)) = crate::git::forge::refused(ask.host.as_str(), ask.method, ask.path) {
         return deny(rule, why);
     }
+    // Before any row: none that is offered for such a path would allow it.
+    if path::is_odd(path::bare(ask.path)) {
+        return deny(
+            "write.path",
+            "Servers differ on what this path means (dots, empty segments, encoded slashes).",
+        );
+    }
     let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
         return no_row(ask, method, scheme, read);
     };
@@ -269,25 +284,41 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     if scheme != Scheme::Https {
         return deny("write.plain", "A request with a credential goes over https only.");
     }
-    if path::is_odd(path::bare(ask.path)) {
-        return deny(
-            "write.path",
-            "Servers differ on what this path means (dots, empty segments, encoded slashes); write it plainly.",
-        );
-    }
+    let no = |rule, why: &str| {
+        let next = law.write(row).map(handle_first);
+        Err(Box::new(Denial { next, ..Denial::new(rule, why) }))
+    };
     if ask.signs.credential || ask.signs.cookie {
-        return deny(
+        return no(
             "write.credential",
-            "The request carries a credential of another kind; only this run's handle is taken.",
+            "The request carries a credential of another kind; only a handle is taken here.",
         );
     }
     match ask.signs.handle {
         Handle::Shown { .. } => Ok(Allowed { kind: Kind::Write { row }, rule: "write.row", internal }),
-        Handle::None | Handle::Misplaced => deny(
+        Handle::None | Handle::Misplaced => no(
             "write.handle",
-            "The request carries no handle; put this run's handle where the credential would stand.",
+            "The profile has a row for this request, but it carries no handle where the credential would stand.",
         ),
     }
+}
+
+/// How a request of this row comes to its handle: a person's command has one, an agent's under a lease.
+fn handle_first(row: &Write) -> String {
+    let Write { capability, method, path, .. } = row;
+    let destination = row.destination();
+    let such_as = match *method {
+        UPGRADE => String::new(),
+        method => format!(
+            ", with a command such as: sh -c 'curl -X {method} -H \"Authorization: Bearer $VOLARY_HANDLE\" \
+             https://{destination}{path}'"
+        ),
+    };
+    format!(
+        "If VOLARY_HANDLE is set where the command runs, send it with the request: `Authorization: Bearer $VOLARY_HANDLE`. \
+         If it is not, ask the tool `lease` for the capability {capability:?} and the destination {destination:?}, then give \
+         `shell` the id of that lease as `lease`{such_as}."
+    )
 }
 
 fn no_row(ask: &Ask, method: &'static str, scheme: Scheme, read: bool) -> Word {
@@ -310,7 +341,13 @@ fn no_row(ask: &Ask, method: &'static str, scheme: Scheme, read: bool) -> Word {
     };
     // No row lets a credential go in the clear.
     if scheme != Scheme::Https {
-        return deny(rule, "Over plain http only a GET or HEAD without a credential leaves this box.");
+        let next = if rule == "read.credential" {
+            "Leave the credential out, or send it over https, where a row of the profile may allow it with a handle."
+        } else {
+            "Send it over https, where a row of the profile may allow it."
+        };
+        let why = "Over plain http only a GET or HEAD without a credential leaves this box.";
+        return Err(Box::new(Denial { next: Some(next.to_owned()), ..Denial::new(rule, why) }));
     }
     offer(rule, why, proposal::write(ask.host, ask.port, method, ask.path))
 }

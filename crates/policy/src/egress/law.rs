@@ -71,6 +71,14 @@ pub struct Write {
     pub port: u16,
 }
 
+impl Write {
+    /// What a lease for requests of this row is for: its host, with its port where that is another than 443.
+    #[must_use]
+    pub fn destination(&self) -> String {
+        if self.port == 443 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
 #[derive(Debug)]
 struct Tunnel {
     group: String,
@@ -135,13 +143,13 @@ impl Law {
         self.write.get(row)
     }
 
-    /// Whether every address of a name may be connected to: all of them public, or all of them in the range of the
-    /// exception that [`judge`](fn@super::judge) named in [`Allowed::internal`](super::Allowed).
+    /// Whether every address of a name may be connected to: all of them public; or, with the exception that
+    /// [`judge`](fn@super::judge) named in [`Allowed::internal`](super::Allowed), all of them in its ranges.
     ///
     /// The caller then connects to one of these very addresses, and asks no name server again.
     ///
     /// # Errors
-    /// `address.none`, `address.metadata`, `address.private`, `address.mixed`.
+    /// `address.none`, `address.metadata`, `address.private`, `address.mixed`, `address.outside`.
     pub fn check_addresses(&self, addresses: &[IpAddr], internal: Option<usize>) -> Result<(), Refusal> {
         super::address::check(addresses, internal.and_then(|row| self.internal.get(row)).map(|row| &row.ranges))
     }
@@ -331,8 +339,10 @@ fn port_exists(port: Option<u16>) -> Result<(), String> {
     if port == Some(0) { Err("there is no port 0".into()) } else { Ok(()) }
 }
 
-/// The last part of a secret's name, or the whole name of a connection's access token.
-fn is_capability(text: &str) -> bool {
+/// Whether a text can be what a row to write names: the last part of a secret's name, or the whole name of a connection's
+/// access token.
+#[must_use]
+pub fn is_capability(text: &str) -> bool {
     let text = text.strip_prefix("connection/").unwrap_or(text);
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

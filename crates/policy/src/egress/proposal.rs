@@ -3,7 +3,7 @@
 use super::address::Ranges;
 use super::host::Private;
 use super::target::{self, Scheme};
-use super::{Law, Name, law, path};
+use super::{Law, Name, law, next, path};
 use model::egress::Reads;
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 pub struct Proposal {
     /// The lines to add, in TOML.
     pub toml: String,
-    /// What they would newly open, spelled out: one or two sentences.
+    /// What they would newly open, spelled out: one to three sentences.
     pub opens: String,
 }
 
@@ -30,8 +30,9 @@ impl Proposal {
             }
         };
         let to_write = |method: &str| {
-            let known = law::WRITE_METHODS.contains(&method) && scheme == Scheme::Https && host.private().is_none();
-            path.filter(|_| known).map(|path| write(&host, port, method, path))
+            let known = law::WRITE_METHODS.contains(&method) && scheme == Scheme::Https && law.may_be_read(&host, port);
+            // No row lets a write to a path through that servers read in several ways.
+            path.filter(|path| known && !path::is_odd(path::bare(path))).map(|path| write(&host, port, method, path))
         };
         match rule {
             "read.none" | "read.packages" | "read.unlisted" | "port.closed" if law.may_be_read(&host, port) => {
@@ -39,11 +40,39 @@ impl Proposal {
             }
             "write.no-row" | "handle.no-row" | "read.credential" => to_write(method),
             "upgrade.no-row" => to_write(law::UPGRADE),
-            "host.private" | "host.internal" | "address.private" if law.exception(&host, port).is_none() => {
+            "port.closed" | "host.private" | "host.internal" | "address.private"
+                if law.exception(&host, port).is_none() =>
+            {
                 internal(law, &host, port)
             }
             _ => None,
         }
+    }
+}
+
+/// Why a person is offered nothing for a refusal of which [`Proposal::of`] gives none, by its rule and its target as it
+/// was recorded: one or two sentences.
+#[must_use]
+pub fn why_none(rule: &str, target: &str) -> String {
+    let host = match target::absolute(target) {
+        Ok(url) => Some(url.host),
+        Err(_) => target::authority(target).ok().map(|(host, _)| host),
+    };
+    let inside = matches!(rule, "port.closed" | "host.private" | "host.internal");
+    if inside && host.is_some_and(|host| is_own_machine(&host)) {
+        return "No row is offered for what runs on the platform's own machine. An administrator may write one: \
+                [[egress.internal]] with this host, its port and its one address."
+            .to_owned();
+    }
+    match (next::of(rule), rule) {
+        (Some(next), _) => format!("It takes no row of a profile. The agent was told: {next}"),
+        (None, "write.handle" | "write.credential") => {
+            "The profile has a row for it. The agent was told to show the handle, and how it gets one.".to_owned()
+        }
+        (None, "write.no-row" | "handle.no-row" | "read.credential" | "upgrade.no-row") => {
+            "No row is for plain http. The agent was told to send it over https.".to_owned()
+        }
+        (None, _) => "No row of a profile can be added that would allow it.".to_owned(),
     }
 }
 
@@ -86,17 +115,24 @@ pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Propo
         ),
         opens: format!(
             "{method} to {path} and what is below it on {host}, port {port}, over https, in the name of that secret. \
-             Whatever it may change there, a run can then change, and send there what the box knows."
+             Whatever it may change there, a run can then change, and send there what the box knows. An agent does so by \
+             commands under leases of this capability, which it asks for itself; a `volary exec` with the handle that it has."
         ),
     }
 }
 
-/// An exception for this. None for what has none, and none for the platform's own machine: what listens there is to
-/// be opened by somebody who thought of it, not because a box knocked.
+/// Whether a host is the platform's own machine, of which an exception can name one address. None is offered: what
+/// listens there is to be opened by somebody who thought of it, not because a box knocked.
+pub(super) fn is_own_machine(host: &Name) -> bool {
+    let own = |address: IpAddr| address.is_loopback() && Ranges::parse(&[address.to_string()]).is_ok();
+    host.as_str() == "localhost" || host.is_below("localhost") || host.address().is_some_and(own)
+}
+
+/// An exception for this. None for what has none, and for the platform's own machine.
 pub(super) fn internal(law: &Law, host: &Name, port: u16) -> Option<Proposal> {
-    let is_own = host.as_str() == "localhost" || host.is_below("localhost");
-    let may = |address: IpAddr| !address.is_loopback() && Ranges::parse(&[address.to_string()]).is_ok();
-    if is_own || host.private() == Some(Private::Metadata) || host.address().is_some_and(|address| !may(address)) {
+    let may = |address: IpAddr| Ranges::parse(&[address.to_string()]).is_ok();
+    let cannot = host.private() == Some(Private::Metadata) || host.address().is_some_and(|address| !may(address));
+    if cannot || is_own_machine(host) {
         return None;
     }
     let range = host.address().map(|address| quoted(&address.to_string())).unwrap_or_default();

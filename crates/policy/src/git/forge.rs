@@ -1,119 +1,13 @@
 //! What may be asked of a forge's API with a run's handle: a table, first of what never may.
 //!
-//! Merging, approving, writing references, and everything that one endpoint can be talked into (GraphQL) are never a
-//! handle's, whatever a profile's row says: proposals are opened by the server, and merged by a person.
+//! Merging, approving, opening a proposal, writing references and files, and everything that one endpoint can be talked into
+//! (GraphQL) are never a handle's, whatever a profile's row says: proposals are opened by the server, and merged by a person.
 //!
-//! Read [`never()`].
+//! Read [`never()`], then [`table`] (the rows).
 
-use model::Forge;
+pub mod table;
 
-/// One thing that a handle never does.
-struct Never {
-    forge: Forge,
-    /// The parts of the path, in order; `*` is any one part, `**` any number of them.
-    path: &'static str,
-    what: &'static str,
-}
-
-const fn never_on(forge: Forge, path: &'static str, what: &'static str) -> Never {
-    Never { forge, path, what }
-}
-
-/// Paths that no handle writes to, whatever the method. A prefix before the API's own root (`/api/v3`) is taken off.
-const NEVER: &[Never] = &[
-    never_on(Forge::Github, "graphql", "GraphQL can do all that the API can"),
-    never_on(Forge::Github, "repos/*/*/pulls/*/merge", "a person merges"),
-    never_on(Forge::Github, "repos/*/*/pulls/*/update-branch", "it writes a branch"),
-    never_on(Forge::Github, "repos/*/*/pulls/*/reviews", "a person reviews"),
-    never_on(Forge::Github, "repos/*/*/pulls/*/reviews/**", "a person reviews"),
-    never_on(Forge::Github, "repos/*/*/merges", "it merges branches"),
-    never_on(Forge::Github, "repos/*/*/merge-upstream", "it writes a branch"),
-    never_on(Forge::Github, "repos/*/*/git/**", "it writes references and objects past the pack's look"),
-    never_on(Forge::Github, "repos/*/*/contents/**", "it commits past the pack's look"),
-    never_on(Forge::Github, "repos/*/*/branches/**", "it renames or unprotects branches"),
-    never_on(Forge::Github, "repos/*/*/rulesets", "it changes what protects branches"),
-    never_on(Forge::Github, "repos/*/*/rulesets/**", "it changes what protects branches"),
-    never_on(Forge::Github, "repos/*/*/releases", "it makes tags"),
-    never_on(Forge::Github, "repos/*/*/releases/**", "it makes tags"),
-    never_on(Forge::Github, "repos/*/*/actions/**", "it runs pipelines and reads their secrets' names"),
-    never_on(Forge::Github, "repos/*/*/dispatches", "it runs pipelines"),
-    never_on(Forge::Github, "repos/*/*/keys", "it gives others access"),
-    never_on(Forge::Github, "repos/*/*/keys/**", "it gives others access"),
-    never_on(Forge::Github, "repos/*/*/hooks", "it sends what happens elsewhere"),
-    never_on(Forge::Github, "repos/*/*/hooks/**", "it sends what happens elsewhere"),
-    never_on(Forge::Github, "repos/*/*/collaborators/**", "it gives others access"),
-    never_on(Forge::Github, "repos/*/*/statuses/**", "it says that checks passed"),
-    never_on(Forge::Github, "repos/*/*/check-runs", "it says that checks passed"),
-    never_on(Forge::Github, "repos/*/*/check-runs/**", "it says that checks passed"),
-    never_on(Forge::Gitlab, "graphql", "GraphQL can do all that the API can"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests", "its text may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*", "its text may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/merge", "a person merges"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approve", "a person approves"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/unapprove", "a person approves"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approvals", "a person approves"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules", "it changes who approves"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/approval_rules/**", "it changes who approves"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/rebase", "it writes a branch"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/notes", "a comment there may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/notes/**", "a comment there may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/discussions", "a comment there may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/discussions/**", "a comment there may be an order to merge"),
-    never_on(Forge::Gitlab, "projects/*/merge_requests/*/pipelines", "it runs pipelines"),
-    never_on(Forge::Gitlab, "suggestions/batch_apply", "it writes a branch"),
-    never_on(Forge::Gitlab, "suggestions/*/apply", "it writes a branch"),
-    never_on(Forge::Gitlab, "projects/*/merge_trains/**", "it merges"),
-    never_on(Forge::Gitlab, "projects/*/approvals", "it changes who approves"),
-    never_on(Forge::Gitlab, "projects/*/repository/**", "it writes branches, tags and commits past the pack's look"),
-    never_on(Forge::Gitlab, "projects/*/protected_branches", "it changes what protects branches"),
-    never_on(Forge::Gitlab, "projects/*/protected_branches/**", "it changes what protects branches"),
-    never_on(Forge::Gitlab, "projects/*/protected_tags", "it changes what protects tags"),
-    never_on(Forge::Gitlab, "projects/*/protected_tags/**", "it changes what protects tags"),
-    never_on(Forge::Gitlab, "projects/*/pipeline", "it runs pipelines"),
-    never_on(Forge::Gitlab, "projects/*/pipelines/**", "it runs pipelines"),
-    never_on(Forge::Gitlab, "projects/*/jobs/**", "it runs pipelines"),
-    never_on(Forge::Gitlab, "projects/*/trigger/**", "it runs pipelines"),
-    never_on(Forge::Gitlab, "projects/*/ref/**", "it runs pipelines"),
-    never_on(Forge::Gitlab, "projects/*/variables", "it reads and writes pipelines' secrets"),
-    never_on(Forge::Gitlab, "projects/*/variables/**", "it reads and writes pipelines' secrets"),
-    never_on(Forge::Gitlab, "projects/*/releases", "it makes tags"),
-    never_on(Forge::Gitlab, "projects/*/releases/**", "it makes tags"),
-    never_on(Forge::Gitlab, "projects/*/deploy_keys", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/deploy_keys/**", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/access_tokens", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/access_tokens/**", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/deploy_tokens", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/deploy_tokens/**", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/hooks", "it sends what happens elsewhere"),
-    never_on(Forge::Gitlab, "projects/*/hooks/**", "it sends what happens elsewhere"),
-    never_on(Forge::Gitlab, "projects/*/members", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/members/**", "it gives others access"),
-    never_on(Forge::Gitlab, "projects/*/statuses/**", "it says that checks passed"),
-    never_on(Forge::Gitea, "repos/*/*/pulls/*/merge", "a person merges"),
-    never_on(Forge::Gitea, "repos/*/*/pulls/*/update", "it writes a branch"),
-    never_on(Forge::Gitea, "repos/*/*/pulls/*/reviews", "a person reviews"),
-    never_on(Forge::Gitea, "repos/*/*/pulls/*/reviews/**", "a person reviews"),
-    never_on(Forge::Gitea, "repos/*/*/merge-upstream", "it writes a branch"),
-    never_on(Forge::Gitea, "repos/*/*/git/**", "it writes references past the pack's look"),
-    never_on(Forge::Gitea, "repos/*/*/contents", "it commits past the pack's look"),
-    never_on(Forge::Gitea, "repos/*/*/contents/**", "it commits past the pack's look"),
-    never_on(Forge::Gitea, "repos/*/*/diffpatch", "it commits past the pack's look"),
-    never_on(Forge::Gitea, "repos/*/*/branches", "it writes branches"),
-    never_on(Forge::Gitea, "repos/*/*/branches/**", "it writes branches"),
-    never_on(Forge::Gitea, "repos/*/*/branch_protections", "it changes what protects branches"),
-    never_on(Forge::Gitea, "repos/*/*/branch_protections/**", "it changes what protects branches"),
-    never_on(Forge::Gitea, "repos/*/*/tags", "it writes tags"),
-    never_on(Forge::Gitea, "repos/*/*/tags/**", "it writes tags"),
-    never_on(Forge::Gitea, "repos/*/*/releases", "it makes tags"),
-    never_on(Forge::Gitea, "repos/*/*/releases/**", "it makes tags"),
-    never_on(Forge::Gitea, "repos/*/*/actions/**", "it runs pipelines and holds their secrets"),
-    never_on(Forge::Gitea, "repos/*/*/keys", "it gives others access"),
-    never_on(Forge::Gitea, "repos/*/*/keys/**", "it gives others access"),
-    never_on(Forge::Gitea, "repos/*/*/hooks", "it sends what happens elsewhere"),
-    never_on(Forge::Gitea, "repos/*/*/hooks/**", "it sends what happens elsewhere"),
-    never_on(Forge::Gitea, "repos/*/*/collaborators/**", "it gives others access"),
-    never_on(Forge::Gitea, "repos/*/*/statuses/**", "it says that checks passed"),
-];
+use table::{Api, NEVER};
 
 /// Why a handle may not write to this path of a forge's API, if it may not. `target` begins with a slash; its query is
 /// not looked at. Reads (`GET`, `HEAD`) may, except of GraphQL.
@@ -144,8 +38,8 @@ pub fn never(method: &str, target: &str) -> Option<&'static str> {
 
 /// Whether a request with a credential may never go through the forward proxy, by whatever row: the rule, and why.
 ///
-/// Known forges are known by their host, others by the root of their API. A push goes the way on which it is held and
-/// listed, on no host past it.
+/// Known forges are known by a word of their host's name, others by the root of their API. A push goes the way on which it is
+/// held and listed, on no host past it.
 #[must_use]
 pub fn refused(host: &str, method: &str, target: &str) -> Option<(&'static str, String)> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -155,16 +49,34 @@ pub fn refused(host: &str, method: &str, target: &str) -> Option<(&'static str, 
         return Some(("forge.push", why.to_owned()));
     }
     let named = |name: &str| host.split('.').any(|label| label == name);
-    let known = ["github", "ghe", "gitlab", "gitea", "forgejo", "codeberg"].into_iter().any(named);
-    let root = ["/api/v3/", "/api/v4/", "/api/v1/repos/", "/api/graphql"].into_iter().any(|root| path.contains(root));
+    let known = KNOWN.into_iter().any(|(word, _)| named(word));
+    let root = ROOTS.into_iter().any(|root| path.contains(root));
     let what = (known || root).then(|| never(method, target))??;
     Some(("forge.never", format!("No run does this at a forge, whatever its profile allows: {what}.")))
 }
 
-/// The table, for those who list it: the forge, the path, and why.
-pub fn rows() -> impl Iterator<Item = (Forge, &'static str, &'static str)> {
-    NEVER.iter().map(|row| (row.forge, row.path, row.what))
-}
+/// The words in names of hosts by which forges are known, and the API that each has.
+const KNOWN: [(&str, Api); 7] = [
+    ("github", Api::Github),
+    ("ghe", Api::Github),
+    ("gitlab", Api::Gitlab),
+    ("gitea", Api::Gitea),
+    ("forgejo", Api::Gitea),
+    ("codeberg", Api::Gitea),
+    ("bitbucket", Api::Bitbucket),
+];
+
+/// How the paths of their APIs begin, on hosts of any name.
+const ROOTS: [&str; 8] = [
+    "/api/v3/",
+    "/api/v4/",
+    "/api/v1/repos/",
+    "/api/graphql",
+    "/2.0/repositories/",
+    "/rest/api/",
+    "/rest/branch-utils/",
+    "/rest/git/",
+];
 
 /// A part of a path with its percent-encoded letters as they are, in lower case.
 fn plain(part: &str) -> String {
@@ -200,6 +112,7 @@ fn fits(pattern: &str, parts: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::{Group, PROVIDERS};
 
     #[test]
     fn no_handle_merges_approves_writes_references_or_speaks_graphql() {
@@ -250,17 +163,107 @@ mod tests {
             ("POST", "/api/v4/projects/7/access_tokens/5/rotate"),
             ("POST", "/api/v4/projects/7/deploy_tokens"),
             ("DELETE", "/api/v4/projects/7/deploy_tokens/5"),
+            ("POST", "/repos/acme/app/pulls"),
+            ("PATCH", "/repos/acme/app/pulls/3"),
+            ("POST", "/repos/acme/app/pulls/3/requested_reviewers"),
+            ("POST", "/repos/acme/app/deployments"),
+            ("PUT", "/repos/acme/app/environments/production"),
+            ("POST", "/repos/acme/app/code-scanning/alerts/3/autofix/commits"),
+            ("PATCH", "/repos/acme/app"),
+            ("PATCH", "/repositories/1296269"),
+            ("POST", "/repositories/1296269/pulls"),
+            ("PUT", "/orgs/acme/actions/secrets/X"),
+            ("POST", "/api/v4/projects/7/merge_requests/3/draft_notes/bulk_publish"),
+            ("PUT", "/api/v4/projects/7/merge_requests/3/reset_approvals"),
+            ("POST", "/api/v4/projects/7/deployments/3/approval"),
+            ("POST", "/api/v4/projects/7/issues/3/notes"),
+            ("PUT", "/api/v4/projects/7/issues/3"),
+            ("POST", "/api/v4/projects/7/issues"),
+            ("POST", "/api/v4/projects/7/merge_trains/merge_requests/3"),
+            ("POST", "/api/v4/projects/7/triggers"),
+            ("PUT", "/api/v4/projects/7"),
+            ("POST", "/api/v1/repos/acme/app/pulls"),
+            ("PATCH", "/api/v1/repos/acme/app/pulls/3"),
+            ("POST", "/api/v1/repos/acme/app/sync_fork/main"),
+            ("POST", "/api/v1/repos/acme/app/push_mirrors"),
+            ("POST", "/2.0/repositories/acme/app/pullrequests"),
+            ("PUT", "/2.0/repositories/acme/app/pullrequests/3"),
+            ("POST", "/2.0/repositories/acme/app/pullrequests/3/merge"),
+            ("POST", "/2.0/repositories/acme/app/pullrequests/3/approve"),
+            ("POST", "/2.0/repositories/acme/app/pullrequests/3/request-changes"),
+            ("POST", "/2.0/repositories/acme/app/refs/tags"),
+            ("DELETE", "/2.0/repositories/acme/app/refs/branches/main"),
+            ("POST", "/2.0/repositories/acme/app/src"),
+            ("POST", "/2.0/repositories/%7Bacme%7D/%7Bapp%7D/src/"),
+            ("POST", "/2.0/repositories/acme/app/commit/c1/approve"),
+            ("POST", "/2.0/repositories/acme/app/commit/c1/statuses/build"),
+            ("POST", "/2.0/repositories/acme/app/pipelines/"),
+            ("POST", "/2.0/repositories/acme/app/deploy-keys"),
+            ("PUT", "/2.0/repositories/acme/app"),
+            ("POST", "/!api/2.0/repositories/acme/app/pullrequests/3/merge"),
+            ("POST", "/rest/api/latest/projects/ACME/repos/app/pull-requests/3/merge"),
+            ("PUT", "/bitbucket/rest/api/1.0/projects/ACME/repos/app/browse/x"),
+            ("POST", "/rest/git/latest/projects/ACME/repos/app/tags"),
         ] {
             assert!(never(method, target).is_some(), "{method} {target}");
         }
     }
 
     #[test]
-    fn each_forge_that_has_an_api_has_its_merges_in_the_table() {
-        for forge in [Forge::Github, Forge::Gitlab, Forge::Gitea] {
-            assert!(rows().any(|(of, path, _)| of == forge && path.ends_with("/merge")), "{forge:?}");
+    fn every_known_forge_has_its_merges_approvals_proposals_references_and_files_in_the_table() {
+        // Of each API: what merges, approves, opens a proposal, writes a reference, and writes a file.
+        let paths = |api| match api {
+            Api::Github => ["pulls/3/merge", "pulls/3/reviews", "pulls", "git/refs", "contents/x"]
+                .map(|end| format!("/repos/a/b/{end}")),
+            Api::Gitea => ["pulls/3/merge", "pulls/3/reviews", "pulls", "branches", "contents/x"]
+                .map(|end| format!("/api/v1/repos/a/b/{end}")),
+            Api::Gitlab => [
+                "merge_requests/3/merge",
+                "merge_requests/3/approve",
+                "merge_requests",
+                "repository/branches",
+                "repository/files/x",
+            ]
+            .map(|end| format!("/api/v4/projects/7/{end}")),
+            Api::Bitbucket => {
+                ["pullrequests/3/merge", "pullrequests/3/approve", "pullrequests", "refs/branches", "src"]
+                    .map(|end| format!("/2.0/repositories/a/b/{end}"))
+            }
+        };
+        for provider in PROVIDERS.iter().filter(|provider| provider.group == Group::Forge) {
+            for host in provider.hosts {
+                let api = KNOWN.into_iter().find(|(word, _)| host.split('.').any(|label| label == *word));
+                let Some((_, api)) = api else { panic!("{host} is a forge's and known as none") };
+                for (path, method) in
+                    paths(api).iter().flat_map(|path| ["POST", "PUT", "DELETE"].map(|method| (path, method)))
+                {
+                    let rule = refused(host, method, path).map(|(rule, _)| rule);
+                    assert_eq!(rule, Some("forge.never"), "{method} {host}{path}");
+                    assert!(
+                        NEVER.iter().any(|row| row.api == api && fits(row.path, &parts_of(path))),
+                        "{api:?} {path}"
+                    );
+                }
+            }
         }
-        assert!(rows().all(|(forge, path, why)| forge != Forge::Plain && !path.starts_with('/') && !why.is_empty()));
+        assert!(NEVER.iter().all(|row| !row.path.starts_with('/') && !row.what.is_empty()));
+    }
+
+    /// The parts below an API's root.
+    fn parts_of(path: &str) -> Vec<&str> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let at = parts.iter().position(|part| ["repos", "projects", "repositories"].contains(part)).unwrap();
+        parts[at..].to_vec()
+    }
+
+    #[test]
+    fn no_row_of_the_table_is_hidden_by_an_earlier_one_of_its_api_and_stands_for_nothing() {
+        for (at, row) in NEVER.iter().enumerate() {
+            let path = row.path.replace("**", "x").replace('*', "x");
+            let parts: Vec<&str> = path.split('/').collect();
+            let hides = |earlier: &&table::Never| earlier.api == row.api && fits(earlier.path, &parts);
+            assert_eq!(NEVER[..at].iter().find(hides).map(|earlier| earlier.path), None, "{}", row.path);
+        }
     }
 
     #[test]
@@ -270,8 +273,12 @@ mod tests {
         assert_eq!(rule("api.github.com", "POST", "/graphql"), Some("forge.never"));
         assert_eq!(rule("git.corp.example", "PUT", "/api/v4/projects/3/merge_requests/1/merge"), Some("forge.never"));
         assert_eq!(rule("git.corp.example", "POST", "/api/graphql"), Some("forge.never"));
-        assert_eq!(rule("api.tracker.example", "POST", "/graphql"), None);
+        for target in ["/graphql", "/api/v1/graphql", "/api/v1/users/x/tokens"] {
+            assert_eq!(rule("api.tracker.example", "POST", target), None, "{target}");
+        }
+        assert_eq!(rule("git.corp.example", "POST", "/rest/api/1.0/projects/A/repos/b/tags"), Some("forge.never"));
         assert_eq!(rule("api.github.com", "POST", "/repos/a/b/issues"), None);
+        assert_eq!(rule("jira.corp.example", "POST", "/rest/api/2/issue"), None);
         assert_eq!(rule("git.corp.example", "POST", "/a/b.git/git-receive-pack"), Some("forge.push"));
         assert_eq!(rule("git.corp.example", "GET", "/a/b.git/info/refs?service=git-receive-pack"), Some("forge.push"));
         assert_eq!(rule("git.corp.example", "POST", "/a/b.git/git-receive-p%61ck"), Some("forge.push"));
@@ -285,9 +292,15 @@ mod tests {
             ("POST", "/repos/acme/app/issues/3/comments"),
             ("GET", "/repos/acme/app/pulls/3/reviews"),
             ("GET", "/repos/acme/app/contents/x"),
-            ("POST", "/api/v4/projects/7/issues"),
             ("GET", "/api/v4/projects/7/merge_requests/3/notes"),
-            ("POST", "/api/v4/projects/7/issues/3/notes"),
+            ("GET", "/api/v4/projects/7/issues/3/notes"),
+            ("POST", "/api/v4/projects/7/labels"),
+            ("POST", "/api/v4/projects/7/wikis"),
+            ("GET", "/2.0/repositories/acme/app/pullrequests/3"),
+            ("POST", "/2.0/repositories/acme/app/issues"),
+            ("POST", "/2.0/repositories/acme/app/issues/3/comments"),
+            ("POST", "/api/v1/repos/acme/app/issues/3/comments"),
+            ("POST", "/rest/api/2/issue"),
             ("POST", "/repositories/1296269/issues"),
             ("POST", "/repositories"),
             ("POST", "/v1/issues"),

@@ -1,7 +1,9 @@
 //! What a refusal says, and what it offers.
 
 use super::stage::{kind, law, named, rule, word};
-use policy::egress::{Proposal, Verdict};
+use policy::egress::{Proposal, Verdict, why_none};
+
+const INSIDE: &str = "[[internal]]\nhost = 'wiki.corp'\nport = 443\naddresses = ['10.1.2.0/24']";
 
 #[test]
 fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_request_and_little_else() {
@@ -24,6 +26,10 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
         ("", "GET http://10.1.2.3/a", ""),
         ("", "GET https://[fd12:3456::1]/a", ""),
         ("", "GET https://wiki.corp/a", ""),
+        // Of a service inside: another port, and a write.
+        (INSIDE, "GET https://wiki.corp:8443/a", ""),
+        (INSIDE, "POST https://wiki.corp/a", "x-api-key: $H"),
+        (INSIDE, "GET https://wiki.corp/a", "x-api-key: $H"),
     ] {
         let Verdict::Deny(denial) = word(&law(profile), request, headers) else { panic!("{request} was allowed") };
         let proposal = denial.proposal.clone().unwrap_or_else(|| panic!("{request}: {} offers nothing", denial.rule));
@@ -59,28 +65,38 @@ fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_
 }
 
 #[test]
-fn a_refusal_for_good_offers_nothing_and_says_so() {
-    for (request, headers) in [
-        ("GET http://169.254.169.254/", ""),
-        ("GET http://0.0.0.0/", ""),
+fn a_refusal_without_a_row_says_what_to_send_instead_or_who_may_write_one_or_that_nothing_helps() {
+    for (request, headers, next, person) in [
+        ("GET http://169.254.169.254/", "", "", "No row of a profile can be added"),
+        ("GET http://0.0.0.0/", "", "", "No row of a profile can be added"),
+        ("GET http://[fe80::1]/", "", "", "No row of a profile can be added"),
+        ("GET http://[::ffff:10.0.0.1]/", "", "", "No row of a profile can be added"),
         // The platform's own machine.
-        ("GET http://127.0.0.1/", ""),
-        ("GET http://[::1]:8080/", ""),
-        ("GET http://localhost/", ""),
-        ("GET http://a.localhost:3000/", ""),
-        ("GET http://[fe80::1]/", ""),
-        ("GET http://[::ffff:10.0.0.1]/", ""),
-        ("POST http://docs.example.org/", ""),
-        ("GET https://docs.example.org/", "x-note: $H"),
-        ("GET https://docs.example.org/", "x-http-method-override: PUT"),
-        ("GET https://docs.example.org/", "content-length: 3"),
-        ("TRACE https://docs.example.org/", ""),
+        ("GET http://127.0.0.1/", "", "write one", "An administrator may write one"),
+        ("GET http://[::1]:8080/", "", "write one", "An administrator may write one"),
+        ("GET http://localhost/", "", "write one", "An administrator may write one"),
+        ("GET http://a.localhost:3000/", "", "write one", "An administrator may write one"),
+        ("POST http://docs.example.org/", "", "over https", "over https"),
+        ("GET http://docs.example.org/", "authorization: Bearer x", "Leave the credential out", "over https"),
+        ("GET https://docs.example.org/", "x-note: $H", "in one header", "in one header"),
+        ("GET https://docs.example.org/", "x-http-method-override: PUT", "without that header", "without that header"),
+        ("GET https://docs.example.org/", "content-length: 3", "without a body", "without a body"),
+        ("TRACE https://docs.example.org/", "", "GET and HEAD read", "GET and HEAD read"),
+        ("POST https://docs.example.org/group%2Fapp/issues", "x-api-key: $H", "with a number", "with a number"),
+        ("PUT https://docs.example.org/a//b", "x-api-key: $H", "written plainly", "written plainly"),
+        ("GET https://docs.example.org/%2e%2e/a", "x-api-key: $H", "written plainly", "written plainly"),
+        ("CONNECT docs.example.org:443", "proxy-authorization: Basic dTpw", "without it", "without it"),
+        ("GET https://2130706433/", "", "four decimal numbers", "four decimal numbers"),
+        ("GET https://docs.example.org/a\\b", "", "percent-encoded", "percent-encoded"),
     ] {
         let Verdict::Deny(denial) = word(&law(""), request, headers) else { panic!("{request} was allowed") };
         assert!(denial.proposal.is_none(), "{denial:?}");
         let (method, url) = request.split_once(' ').unwrap();
         assert_eq!(Proposal::of(&law(""), denial.rule, method, url), None, "{request}");
-        assert!(denial.ask().contains("no rule can be added"), "{denial:?}");
+        let said = denial.next.clone().unwrap_or_else(|| denial.ask().to_owned());
+        assert!(said.contains(next) && said.contains("no rule can be added") == next.is_empty(), "{request}: {said}");
+        let told = why_none(denial.rule, url);
+        assert!(told.contains(person), "{request}: {told}");
     }
 }
 

@@ -45,10 +45,10 @@ fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
         POST https://api.example.org/v1/issues | authorization: Bearer $H ; upgrade: websocket | method.unknown
         POST https://api.example.org/v1/issuesx | authorization: Bearer $H | write.no-row
         POST https://api.example.org/v1/Issues | authorization: Bearer $H | write.no-row
-        POST https://api.example.org/v1/issues/../users | authorization: Bearer $H | write.no-row
-        POST https://api.example.org/v1/issues/%2e%2e/users | authorization: Bearer $H | write.no-row
-        POST https://api.example.org/v1/issues%2f..%2fusers | authorization: Bearer $H | write.no-row
-        POST https://api.example.org//v1/issues | authorization: Bearer $H | write.no-row
+        POST https://api.example.org/v1/issues/../users | authorization: Bearer $H | write.path
+        POST https://api.example.org/v1/issues/%2e%2e/users | authorization: Bearer $H | write.path
+        POST https://api.example.org/v1/issues%2f..%2fusers | authorization: Bearer $H | write.path
+        POST https://api.example.org//v1/issues | authorization: Bearer $H | write.path
         POST https://api.example.org/v1 | authorization: Bearer $H | write.no-row
         PUT https://api.example.org/v1/issues | authorization: Bearer $H | write.no-row
         DELETE https://api.example.org/v1/issues/7 | authorization: Bearer $H | write.no-row
@@ -65,6 +65,9 @@ fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
         PUT https://odd.example.org:8443/a%2fb | authorization: Bearer $H | write.path
         PUT https://odd.example.org:8443/a//b | authorization: Bearer $H | write.path
         PUT https://odd.example.org/ | authorization: Bearer $H | write.no-row
+        POST https://tracker.example.org/projects/group%2Fapp/issues | authorization: Bearer $H | write.path
+        GET https://tracker.example.org/projects/group%2Fapp | authorization: Bearer $H | write.path
+        GET https://live.example.org/a//socket | authorization: Bearer $H ; upgrade: websocket | write.path
         GET https://live.example.org/socket | authorization: Bearer $H ; upgrade: websocket ; sec-websocket-key: a | write.row
         GET https://live.example.org/socket | upgrade: websocket | write.handle
         GET https://live.example.org/socket | authorization: Bearer $H | handle.no-row

@@ -72,6 +72,25 @@ pub fn kind(verdict: &Verdict) -> Option<Kind> {
     }
 }
 
+/// Rules that neither a row nor another request lifts.
+const FINAL: [&str; 2] = ["host.metadata", "host.zone"];
+
+/// Whether what a refusal says to do goes together: a row is offered, or the request is to be sent otherwise, or an
+/// administrator may write a row, or nothing helps; one of these and no other.
+fn is_of_one_mind(denial: &Denial) -> bool {
+    let private = |address: &str| ["host.private", "host.internal"].contains(&denial.rule) && !address.is_empty();
+    let ways = [denial.proposal.is_some(), denial.next.is_some(), denial.by_hand];
+    let helps = ways.iter().filter(|way| **way).count();
+    let is_final = FINAL.contains(&denial.rule) || denial.rule.starts_with("forge.") || private(&denial.why);
+    let sends = ["leave it out", "write it plainly", "give ", "use "].iter().any(|word| denial.why.contains(word));
+    let said = match (denial.proposal.is_some(), denial.by_hand) {
+        (true, _) => denial.ask().contains("may add it"),
+        (_, true) => denial.ask().contains("an administrator may write one"),
+        _ => denial.next.is_some() || denial.ask().contains("no rule can be added"),
+    };
+    said && (helps == 1 || helps == 0 && is_final && !sends)
+}
+
 /// Checks a table of lines `request | headers | rule`, or `request | rule`; says every line that is wrong.
 pub fn check(profile: &str, table: &str) {
     let law = law(profile);
@@ -88,6 +107,11 @@ pub fn check(profile: &str, table: &str) {
         let said = word(&law, request, headers);
         if rule(&said) != expected {
             wrong.push(format!("{line}: {} instead", rule(&said)));
+        }
+        if let Verdict::Deny(denial) = &said
+            && !is_of_one_mind(denial)
+        {
+            wrong.push(format!("{line}: says two things: {denial:?}"));
         }
     }
     assert!(lines > 0 && wrong.is_empty(), "{} of {lines} lines are wrong:\n{}", wrong.len(), wrong.join("\n"));

@@ -16,6 +16,7 @@ unsafe extern "C" {
     fn mmap(at: *mut c_void, length: usize, prot: c_int, flags: c_int, fd: c_int, from: i64) -> *mut c_void;
     fn _exit(status: c_int) -> !;
     fn alarm(seconds: u32) -> u32;
+    fn close(fd: c_int) -> c_int;
     fn signal(number: c_int, handler: extern "C" fn(c_int)) -> *mut c_void;
     fn write(fd: c_int, from: *const c_char, length: usize) -> isize;
     fn strlen(text: *const c_char) -> usize;
@@ -106,9 +107,9 @@ fn attempted(way: &str) -> i32 {
     let program = std::fs::read("/proc/self/exe").unwrap_or_default();
     match way {
         "bin" => in_a_child(|| exec("/usr/bin/true", &[])),
-        "copy" => in_a_child(|| exec(&written("/workspace/copy", &program), &[])),
-        "copy-in-scratch" => in_a_child(|| exec(&written("/tmp/copy", &program), &[])),
-        "copy-in-shared-memory" => in_a_child(|| exec(&written("/dev/shm/copy", &program), &[])),
+        "copy" => in_a_child(|| exec(&written("/workspace/copy", &program), &[AGAIN])),
+        "copy-in-scratch" => in_a_child(|| exec(&written("/tmp/copy", &program), &[AGAIN])),
+        "copy-in-shared-memory" => in_a_child(|| exec(&written("/dev/shm/copy", &program), &[AGAIN])),
         "shebang" => in_a_child(|| exec(&written("/workspace/script", b"#!/run/volary/agent again\n"), &[])),
         "loader" => in_a_child(|| exec(LOADER, &["/usr/bin/true"])),
         "loader-own" => in_a_child(|| exec(LOADER, &["/run/volary/agent", AGAIN])),
@@ -118,7 +119,7 @@ fn attempted(way: &str) -> i32 {
         }),
         "descriptor" => in_a_child(|| {
             let file = std::fs::File::open(written("/workspace/by-descriptor", &program)).unwrap();
-            exec(&format!("/proc/self/fd/{}", file.as_raw_fd()), &[])
+            exec(&format!("/proc/self/fd/{}", file.as_raw_fd()), &[AGAIN])
         }),
         "empty-path" => in_a_child(|| {
             let file = std::fs::File::open(written("/workspace/by-number", &program)).unwrap();
@@ -133,12 +134,23 @@ fn attempted(way: &str) -> i32 {
             let mut how = std::fs::OpenOptions::new();
             let file = how.read(true).write(true).mode(0o700).custom_flags(O_TMPFILE).open("/workspace").unwrap();
             std::io::Write::write_all(&mut &file, &program).unwrap();
-            exec(&format!("/proc/self/fd/{}", file.as_raw_fd()), &[])
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            // What is open for writing is busy.
+            let read = std::fs::File::open(path).unwrap();
+            drop(file);
+            exec(&format!("/proc/self/fd/{}", read.as_raw_fd()), &[AGAIN])
         }),
         "memfd" => in_a_child(|| {
             // SAFETY: a name that outlives the call.
             let fd = unsafe { syscall(MEMFD_CREATE, c"x".as_ptr(), 0) };
-            if fd < 0 { errno() } else { exec_descriptor(fd as c_int) }
+            if fd < 0 {
+                return errno();
+            }
+            let path = written(&format!("/proc/self/fd/{fd}"), &program);
+            let read = std::fs::File::open(path).unwrap();
+            // SAFETY: a descriptor of our own, used no more.
+            unsafe { close(fd as c_int) };
+            exec_descriptor(read.as_raw_fd())
         }),
         // SAFETY: a number.
         "personality" => {

@@ -1,7 +1,7 @@
 //! Once it is begun an agent executes nothing, and where its profile gives no shell nothing is executed for it.
 
 use crate::agent::{kept, play, request, task, wait};
-use crate::support::{Box, code};
+use crate::support::{Box, Linked, code};
 use api::inbox::ToRunner;
 use model::{Event, Limits};
 use serde_json::{Value, json};
@@ -160,6 +160,21 @@ async fn each_way_to_execute_has_a_test_of_its_own_and_none_opens_another() {
     for (way, met) in all {
         assert!(tests.contains(&format!("(\"{way}\"")), "{way} has no test");
         assert!([libc::EPERM, libc::ENOENT].contains(&met), "{way} met {met}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn where_there_are_no_walls_each_way_executes_what_it_goes_for() {
+    for linked in [Linked::Static, Linked::Dynamic] {
+        let said = Box::unwalled(linked, "try-all").await;
+        let met: Vec<&str> =
+            said.iter().filter_map(|line| line.split_once("\"text\":\"")?.1.split('"').next()).collect();
+        assert!(met.len() > 17, "{said:?}");
+        // Process 1 is root's here, whatever the walls.
+        for met in met.into_iter().filter(|met| !met.starts_with("init ")) {
+            // Another program, or this one, which says so by its status.
+            assert!(met.ends_with(" 0") || met.ends_with(" 77"), "{met}, {linked:?}");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Far beyond what anything here takes; a test that meets it hangs otherwise.
@@ -174,19 +174,44 @@ impl Box {
         made
     }
 
+    /// Lets the scripted agent play a script in such a tree with neither a runner nor any wall of its; gives its lines.
+    pub async fn unwalled(linked: Linked, script: &str) -> Vec<String> {
+        let agent = compile_agent(linked).await;
+        let (tree, runner) = BOX.rsplit_once("exec ").unwrap();
+        // The shell stays process 1: at its end, which is this test's, everything ends.
+        let tree = format!("{tree}{}\ntrue\n", runner.trim_end().replace("volary/runner", "volary/agent"));
+        let mut child = Self::unshare(&tree, &agent).spawn().unwrap();
+        let hex: String = script.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let lines = [
+            r#"{"id":1}"#.to_owned(),
+            r#"{"id":2,"cwd":"/workspace","volary.task":1}"#.to_owned(),
+            format!(r#"{{"id":3,"sessionId":"s","text":"{hex}"}}"#),
+        ];
+        child.stdin.as_mut().unwrap().write_all(format!("{}\n", lines.join("\n")).as_bytes()).await.unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut all = Vec::new();
+        // It waits for ever at its end.
+        while !all.last().is_some_and(|line: &String| line.contains("stopReason")) {
+            let line = tokio::time::timeout(HANG, said.next_line()).await.unwrap().unwrap();
+            all.push(line.unwrap_or_else(|| panic!("it ended: {all:?}")));
+        }
+        child.kill().await.unwrap();
+        all
+    }
+
     /// Makes a box whose door nobody bound; gives what its runner says when it ends.
     pub async fn without_a_door() -> String {
-        let mut child = Self::unshare("").stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Self::unshare(BOX, "").stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&[api::inbox::GO]).await.unwrap();
         let out = tokio::time::timeout(HANG, child.wait_with_output()).await.unwrap().unwrap();
         assert!(!out.status.success() && out.stdout.is_empty(), "{out:?}");
         String::from_utf8_lossy(&out.stderr).into_owned()
     }
 
-    fn unshare(agent: &str) -> Command {
+    fn unshare(tree: &str, agent: &str) -> Command {
         let mut unshare = Command::new("unshare");
         unshare
-            .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--kill-child", "sh", "-c", BOX, "box"])
+            .args(["--pid", "--fork", "--mount", "--net", "--ipc", "--uts", "--kill-child", "sh", "-c", tree, "box"])
             .args([env!("CARGO_BIN_EXE_runner"), agent])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -195,7 +220,7 @@ impl Box {
     }
 
     async fn make(agent: &str) -> Self {
-        let mut child = Self::unshare(agent).spawn().unwrap();
+        let mut child = Self::unshare(BOX, agent).spawn().unwrap();
         let door = bind_door(child.id().unwrap());
         let mut stdin = child.stdin.take();
         stdin.as_mut().unwrap().write_all(&[api::inbox::GO]).await.unwrap();

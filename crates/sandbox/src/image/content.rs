@@ -373,7 +373,7 @@ fn diffs(files: &Files, config: &[u8], layers: usize) -> io::Result<Vec<String>>
 /// A sentence with their names, and no value.
 pub fn without_keys<'v>(variables: impl IntoIterator<Item = &'v str>) -> Result<(), String> {
     let names = variables.into_iter().map(|variable| variable.split('=').next().unwrap_or_default());
-    let names = model::capability::keys_among(names);
+    let names = model::managed::keys_among(names);
     if names.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //!
 //! Read [`reaches`], [`sends`], then [`current_at`].
 
-use super::{Kept, current};
+use super::{Kept, closed, current, unknown_here};
 use crate::{platform, record};
 use api::connections::ConnectionSettings;
 use model::Moment;
@@ -11,6 +11,7 @@ use policy::Refusal;
 use policy::providers::Provider;
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
+use vault::refresh::Life;
 
 /// Hosts that one connection may name.
 pub(super) const MOST: usize = 16;
@@ -75,6 +76,20 @@ pub async fn fits(tx: &mut Tx, name: &str, host: &str) -> Result<Result<(), Refu
         Some(row) => Ok(reaches(name, &Kept::of(row)?.settings, host)),
         None => Ok(Ok(())),
     }
+}
+
+/// Whether somebody is signed in to a connection whose token may go to `host`. That its access token is fresh at this moment
+/// is not asked: a new one is fetched when it is used.
+///
+/// # Errors
+/// The store's.
+pub async fn stands(tx: &mut Tx, name: &str, host: &str) -> Result<Result<(), Refusal>, StoreError> {
+    let Some(row) = tx.connection(name).await? else { return Ok(Err(unknown_here(name))) };
+    let kept = Kept::of(row)?;
+    Ok(match reaches(name, &kept.settings, host) {
+        Ok(()) if kept.standing.life != Life::Live => Err(closed(name, &kept.standing)),
+        word => word,
+    })
 }
 
 /// As [`current`], for a request to `host`.

@@ -41,7 +41,7 @@ use tokio::sync::{Notify, Semaphore};
 use vault::refresh::{Lapse, Life, Standing};
 use wire::{Client, Tokens};
 
-pub use hosts::{current_at, fits};
+pub use hosts::{current_at, fits, stands};
 pub use set::{put, remove};
 
 /// How many may wait for a token at a time, whichever connection it is of.
@@ -316,12 +316,16 @@ pub async fn current(tx: &mut Tx, name: &str, at: Moment) -> Result<Result<Secre
 }
 
 fn unknown_here(name: &str) -> Refusal {
-    Refusal::new("connection.unknown", format!("There is no connection {name:?}; ask the administrator."))
+    let why = format!("There is no connection {name:?}; an administrator adds one: `volary connect add {name}`.");
+    Refusal::new("connection.unknown", why)
 }
 
 fn closed(name: &str, standing: &Standing) -> Refusal {
-    let rule = if standing.life == Life::Live { "connection.stale" } else { "connection.closed" };
-    Refusal::new(rule, format!("The connection {name:?} cannot be used: {}", words(standing, false).1))
+    let why = format!("The connection {name:?} cannot be used: {}", words(standing, false).1);
+    if standing.life == Life::Live {
+        return Refusal::new("connection.stale", why);
+    }
+    Refusal::new("connection.closed", format!("{why} A person does so: `volary connect sign-in {name}`."))
 }
 
 fn unknown(name: &str) -> Fault {

@@ -175,7 +175,8 @@ fn blanks(blank: Option<Blank>, terms: &Terms, wrong: &Wrong) -> Markup {
     html! {
         @match blank {
             Some(Blank::Capability) => (text("capability", "Capability", html! {
-                "Whose credential it carries: NAME of the secret " code { "capability/NAME" } ". The box never sees it."
+                "Whose credential it carries: NAME of the secret " code { "capability/NAME" } ", or " code { "connection/NAME" }
+                ". The box never sees it: an agent asks for leases of this name."
             }, &terms.capability, "tracker")),
             Some(Blank::Addresses) => {
                 (text("addresses", "Addresses", html! {

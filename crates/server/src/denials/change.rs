@@ -10,6 +10,7 @@ use api::denials::{Blank, Terms};
 use model::Egress;
 use model::egress::{InternalRow, ReadRow, Reads, WriteRow};
 use model::event::Verdict;
+use policy::egress::law::is_capability;
 use policy::egress::{Ask, Form, Law, Signs, Verdict as Word, judge, target};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -103,7 +104,12 @@ impl Change {
             (Self::Write(_), "") => return unfit("capability", "This takes the name of a capability."),
             (Self::Write(row), name) if is_capability(name) => row.capability = name.to_owned(),
             (_, "") => {}
-            (Self::Write(_), _) => return unfit("capability", "A capability's name takes a-z, 0-9 and '-'."),
+            (Self::Write(_), _) => {
+                return unfit(
+                    "capability",
+                    "A capability's name takes a-z, 0-9 and '-'; a connection's is `connection/NAME`.",
+                );
+            }
             _ => return unfit("capability", "This is no write and takes no capability."),
         }
         match &mut self {
@@ -203,13 +209,6 @@ fn may_read(law: &Law, refused: &Verdict) -> bool {
         return false;
     };
     matches!(word, Word::Allow(_))
-}
-
-/// The last part of a secret's name, as `policy::egress` takes it.
-fn is_capability(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
 }
 
 /// Whether an address or a range begins on the platform's own machine.
@@ -332,9 +331,13 @@ mod tests {
             addresses: addresses.into(),
             why: why.into(),
         };
+        for name in ["tracker", "connection/forge"] {
+            assert!(write.clone().filled(&terms(name, "", "")).is_ok(), "{name}");
+        }
         for (change, terms, field) in [
             (&write, terms("", "", ""), "capability"),
             (&write, terms("Tracker\"", "", ""), "capability"),
+            (&write, terms("capability/tracker", "", ""), "capability"),
             (&write, terms("tracker", "10.0.0.1", ""), "addresses"),
             (&write, terms("tracker", "", "because"), "why"),
             (&inside, terms("", "", ""), "addresses"),

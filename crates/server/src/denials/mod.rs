@@ -19,16 +19,19 @@ mod wall;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{egress, now, random, record};
+use crate::{delivery, egress, leases, now, random, record};
 use api::denials::{Allow, Allowed, ChangeView, DenialView, ProposalView, Terms};
 use change::{Change, Unfit};
 use file::{Seen, Staged};
+use model::egress::WriteRow;
 use model::event::Verdict;
 use model::{Egress, Event, Profile, RunId};
+use policy::Refusal;
 use policy::access::Scope;
 use policy::egress::{Law, Proposal};
 use serde_json::json;
 use std::collections::HashMap;
+use store::StoreError;
 use store::chain::By;
 use store::runs::RunRow;
 
@@ -203,12 +206,7 @@ async fn plan(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Term
     let (change, Proposal { opens, .. }) = offered(&law, &of_run.egress, &denial.verdict).ok_or_else(none)?;
     let change = change.filled(terms).map_err(|Unfit { field, why }| Fault::bad(&format!("change.{field}"), why))?;
     if let Change::Write(it) = &change {
-        // A row that names no stored secret would refuse each request that it is there to allow.
-        let secret = crate::delivery::secret_of(&of_run.capability, &it.capability);
-        if !app.store.secrets().await?.iter().any(|row| row.name == secret) {
-            let message = format!("The secret {secret:?} is not set; `volary secret set {secret}` sets it.");
-            return Err(Fault::bad("change.capability", message));
-        }
+        usable(app, &row, &of_run, it).await?;
     }
     let seen = Seen::of(&app.profiles, &name)?;
     let of_file = with(&change, &seen.profile.egress, &denial.verdict)?;
@@ -240,6 +238,22 @@ async fn plan(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Term
         profile: name,
     };
     Ok(Plan { row, view, run: run_profile, file, versions })
+}
+
+/// Whether a row that a person fills in is one that a run can use: each of its requests would be refused otherwise, and no
+/// lease granted for it.
+///
+/// # Errors
+/// 400 at the capability's field, that says what is in the way; the store's.
+async fn usable(app: &App, run: &RunRow, profile: &Profile, row: &WriteRow) -> Result<(), Fault> {
+    let no = |no: Refusal| Fault::bad("change.capability", no.why);
+    if let Some(own) = profile.capability.iter().find(|own| own.name == row.capability) {
+        leases::takes(own, row).map_err(no)?;
+    }
+    let (capabilities, row, person) = (profile.capability.clone(), row.clone(), run.person.clone());
+    let look =
+        app.store.write(move |tx| Box::pin(async move { delivery::row_fits(tx, &capabilities, &row, &person).await }));
+    look.await.map_err(|e: StoreError| Fault::from(e))?.map_err(no)
 }
 
 /// A table with the change; none when it allows the refused request already.

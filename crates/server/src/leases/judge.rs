@@ -3,13 +3,16 @@
 use crate::{connections, git, grants, mint, now, record, secrets};
 use api::grants::EgressAsk;
 use api::leases::{LeaseAsk, LeaseUser};
-use model::capability::{Capability, Delivery, Kind, Variable};
-use model::{Moment, RunId};
+use model::capability::{Capability, Delivery, Kind, Variable, declared, leasable, leasable_as, secret_of};
+use model::egress::WriteRow;
+use model::{Egress, Moment, RunId};
+use policy::egress::Name;
 use policy::lease::Term;
 use policy::minters::Minter;
 use policy::{Refusal, delivery};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use store::leases::LeaseRow;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
@@ -31,11 +34,14 @@ pub(super) struct Fit {
     pub(super) variables: Vec<String>,
 }
 
-/// What of a run's profile is asked here. A run that was accepted before there were capabilities has none.
+/// What of a run's profile is asked here, as it is at this moment: a row that a person allowed is in it. A run that was
+/// accepted before there were capabilities has none.
 #[derive(Deserialize)]
 struct Bound {
     #[serde(default)]
     capability: Vec<Capability>,
+    #[serde(default)]
+    egress: Egress,
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
 }
@@ -49,9 +55,10 @@ impl Bound {
         serde_json::from_str(profile).map_err(|e| StoreError::Corrupt { what: "profile", why: e.to_string() })
     }
 
-    fn find(&self, name: &str) -> Result<&Capability, Refusal> {
-        self.capability.iter().find(|row| row.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.capability.iter().map(|row| row.name.as_str()).collect();
+    /// The capability of this name: the profile's own row, or the one that its rows to write make.
+    fn find(&self, name: &str) -> Result<Capability, Refusal> {
+        leasable_as(name, &self.capability, &self.egress).ok_or_else(|| {
+            let names: Vec<String> = leasable(&self.capability, &self.egress).into_iter().map(|row| row.name).collect();
             let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let why = format!("This run's profile has no capability {:?}; it has {has}.", record::short(name));
             Refusal::new("lease.capability", why)
@@ -84,7 +91,7 @@ pub(super) async fn ask(
         Ok(capability) => capability,
         Err(no) => return Ok(Err(no)),
     };
-    if !capability.destinations.contains(&ask.destination) {
+    if !capability.destinations.iter().any(|one| is_same(one, &ask.destination)) {
         let why = format!(
             "The capability {:?} is not for this destination; it is for {}.",
             capability.name,
@@ -92,11 +99,11 @@ pub(super) async fn ask(
         );
         return Ok(Err(Refusal::new("lease.destination", why)));
     }
-    let term = match Term::of(capability) {
+    let term = match Term::of(&capability) {
         Ok(term) => term,
         Err(why) => return Ok(Err(Refusal::new("lease.term", format!("{why}.")))),
     };
-    match secret(tx, capability, &row.person).await? {
+    match secret(tx, &capability, &row.person).await? {
         Ok(secret) if mint::mints(&secret) && capability.delivery != Delivery::Proxy => {
             // What no value can be made for is no lease either.
             if let Err(no) = mint::Plan::of(secret, &ask.destination, mint::Access::of(capability.kind)) {
@@ -137,7 +144,10 @@ async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Re
         );
     }
     let Some(row) = tx.secret_for(&capability.secret, person).await? else {
-        let why = format!("The secret {:?} of this capability is not set; ask the administrator.", capability.secret);
+        let Capability { name, secret, .. } = capability;
+        let why = format!(
+            "The secret {secret:?} of the capability {name:?} is not set; `volary secret set {secret}` sets it."
+        );
         return Ok(Err(Refusal::new("capability.missing", why)));
     };
     if let Err(no) = delivery::row(capability, delivery::custody(&row.name, &row.kind)) {
@@ -165,7 +175,7 @@ pub(super) async fn fits(
         Ok(capability) => capability,
         Err(no) => return Ok(Err(no)),
     };
-    if let Err(no) = may(capability, &lease.destination, by) {
+    if let Err(no) = may(&capability, &lease.destination, by) {
         return Ok(Err(no));
     }
     if let (Some(name), LeaseUser::Injection { host, .. }) = (connections::named(&capability.secret), by)
@@ -178,22 +188,45 @@ pub(super) async fn fits(
         .iter()
         .filter(|(_, variable)| matches!(variable, Variable::Handle { capability: of } if *of == capability.name));
     let variables = variables.map(|(name, _)| name.clone()).collect();
-    Ok(secret(tx, capability, &row.person).await?.map(|secret| Fit { secret, variables }))
+    Ok(secret(tx, &capability, &row.person).await?.map(|secret| Fit { secret, variables }))
+}
+
+/// Whether leases of a capability that a profile has are for requests of this row.
+///
+/// # Errors
+/// `delivery.channel`, `lease.destination`.
+pub fn takes(capability: &Capability, row: &WriteRow) -> Result<(), Refusal> {
+    let Capability { name, delivery, destinations, .. } = capability;
+    if *delivery != Delivery::Proxy {
+        let why = format!("The capability {name:?} travels by {} and goes into no request.", delivery.word());
+        return Err(Refusal::new("delivery.channel", why));
+    }
+    if destinations.iter().any(|one| place(one).is_some_and(|place| Some(place) == self::place(&row.destination()))) {
+        return Ok(());
+    }
+    let why = format!(
+        "The profile's own capability {name:?} is for {}, and not for {}: add it to its `destinations`, or name another one.",
+        destinations.join(", "),
+        row.destination()
+    );
+    Err(Refusal::new("lease.destination", why))
 }
 
 /// Whether a lease of this capability, for this destination, is for this user.
 fn may(capability: &Capability, destination: &str, by: &LeaseUser) -> Result<(), Refusal> {
     match by {
         LeaseUser::Command { executable, .. } => {
-            if capability.executables.iter().any(|declared| declared.to_str() == Some(executable)) {
+            let listed: Vec<_> = capability.executables.iter().map(|path| path.display().to_string()).collect();
+            // What is given is a handle then, and opens the run's own rows: process 1 has seen that the box cannot write the program.
+            let is_any = listed.is_empty() && capability.delivery == Delivery::Proxy && declared(Path::new(executable));
+            if is_any || listed.iter().any(|path| path == executable) {
                 return Ok(());
             }
-            let declared: Vec<_> = capability.executables.iter().map(|path| path.display().to_string()).collect();
+            let which = if listed.is_empty() { "any outside the worktree".to_owned() } else { listed.join(", ") };
             let why = format!(
-                "{:?} is no program that may use the capability {:?}; declared: {}.",
+                "{:?} is no program that may use the capability {:?}; declared: {which}.",
                 record::short(executable),
                 capability.name,
-                if declared.is_empty() { "none".to_owned() } else { declared.join(", ") }
             );
             Err(Refusal::new("lease.executable", why))
         }
@@ -205,7 +238,7 @@ fn may(capability: &Capability, destination: &str, by: &LeaseUser) -> Result<(),
             Err(Refusal::new("lease.destination", why))
         }
         LeaseUser::Injection { host, .. } => {
-            if capability.delivery == Delivery::Proxy && host_of(destination) == host {
+            if capability.delivery == Delivery::Proxy && place(destination).is_some_and(|(at, _)| at.as_str() == host) {
                 return Ok(());
             }
             Err(Refusal::new("lease.destination", "This lease is not for a request to this host."))
@@ -213,9 +246,18 @@ fn may(capability: &Capability, destination: &str, by: &LeaseUser) -> Result<(),
     }
 }
 
-/// The host of a destination: what stands before its first slash.
-fn host_of(destination: &str) -> &str {
-    destination.split('/').next().unwrap_or_default()
+/// The host and the port of a destination: what stands before its first slash; the port of https where it names none.
+fn place(destination: &str) -> Option<(Name, u16)> {
+    let text = destination.split('/').next().unwrap_or_default();
+    let port = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = port.unwrap_or((text, 443));
+    Some((Name::parse(host).ok()?, port))
+}
+
+/// Whether two destinations are one: the same text, or two spellings of one host and port.
+fn is_same(one: &str, other: &str) -> bool {
+    let host = |text: &str| place(text).filter(|_| !text.contains('/'));
+    one == other || host(one).is_some_and(|place| Some(place) == host(other))
 }
 
 /// Who uses it, for people and for evidence.
@@ -232,11 +274,10 @@ pub(super) fn user(by: &LeaseUser) -> String {
 #[must_use]
 pub fn connection_of(profile: &str, capability: &str) -> Option<String> {
     let bound = Bound::read(profile).ok()?;
-    let row = bound.capability.iter().find(|row| row.name == capability);
-    connections::named(row.map_or(capability, |row| &row.secret)).map(str::to_owned)
+    connections::named(&secret_of(&bound.capability, capability)).map(str::to_owned)
 }
 
-/// As [`connection_of`], for a lease: there is none of what has no row of its own, and so nothing is refreshed for it.
+/// As [`connection_of`], for a lease: there is none of what the profile does not name, and so nothing is refreshed for it.
 pub(super) fn connection_of_row(profile: &str, capability: &str) -> Option<String> {
     let bound = Bound::read(profile).ok()?;
     connections::named(&bound.find(capability).ok()?.secret).map(str::to_owned)
@@ -265,15 +306,11 @@ pub async fn shown(
         return Ok(Err(no));
     }
     let bound = Bound::read(profile)?;
-    let Some(row) = bound.capability.iter().find(|row| row.name == capability) else {
-        let own = connections::named(capability).is_some();
-        return Ok(Ok(if own { capability.to_owned() } else { format!("capability/{capability}") }));
-    };
-    if row.delivery != Delivery::Proxy {
+    if let Some(row) = bound.capability.iter().find(|row| row.name == capability && row.delivery != Delivery::Proxy) {
         let why = format!("The capability {capability:?} travels by {} and goes into no request.", row.delivery.word());
         return Ok(Err(Refusal::new("delivery.channel", why)));
     }
-    Ok(Ok(row.secret.clone()))
+    Ok(Ok(secret_of(&bound.capability, capability)))
 }
 
 /// Whether the handle of a command, which this lease is for, may go out with this request.
@@ -288,8 +325,11 @@ fn commands_own(lease: &LeaseRow, ask: &EgressAsk, capability: &str, at: Moment)
     if lease.capability != capability {
         return no("handle.other-capability", "This command's handle is for another capability.");
     }
-    if host_of(&lease.destination) != ask.host {
-        return no("lease.destination", "This command's lease is not for a request to this host.");
+    if place(&lease.destination).is_none_or(|(host, port)| (host.as_str(), port) != (&ask.host, ask.port)) {
+        return no(
+            "lease.destination",
+            "This command's lease is not for a request to this host and port; ask for one that is.",
+        );
     }
     Ok(())
 }

@@ -124,6 +124,7 @@ pub async fn begin(
     (lease.mint.until, lease.mint.next) = (plan.longest(lease, at), at.plus_ms(vault::mint::ASKED_MS));
     let more = json!({ "minter": plan.known.id, "for": plan.words(), "access": plan.access.word() });
     said(tx, "mint.asked", lease, at, who, more).await?;
+    tx.secret_used(&plan.secret, at);
     let noted = platform::note(tx, at, who, call).await?;
     Ok(Ticket { lease: lease.id.clone(), plan, longest: lease.mint.until, noted })
 }

@@ -1,7 +1,7 @@
 //! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
 
-use crate::stage::{Stage, agent, soon};
-use crate::{egress, leases};
+use crate::stage::{Stage, agent, sha256, soon};
+use crate::{egress, leases, rows};
 use api::connections::ConnectionView;
 use api::frame;
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
@@ -422,7 +422,6 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     const PROFILE: &str = "[[egress.write]]\ncapability = \"connection/x\"\nhost = \"api.example.org\"\n\
         method = \"POST\"\npath = \"/v1/issues\"\n";
     let stage = Stage::start();
-    let (_operator, launch) = stage.running(PROFILE).await;
     let provider = Provider::default();
     {
         let _to = provider.behind(&stage).await;
@@ -431,6 +430,7 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
         provider.look(|played| played.lives = 3600);
         signed_in_to(&stage, "x", settings).await;
     }
+    let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
     let write = || EgressAsk { capability: Some("connection/x".into()), ..egress::write(&launch, version) };
@@ -439,6 +439,13 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     };
     assert_eq!((given.value.0.expose().as_str(), given.secret.as_str()), ("access-canary-1", "connection/x"));
     assert_eq!((given.host.as_str(), given.port), ("api.example.org", 443));
+    // An agent's command has it under a lease of the row, which bears the connection's name.
+    let (_, handle) = rows::handle(&mut gateway, &launch, rows::wish(&launch, "connection/x", "api.example.org")).await;
+    let by_command = EgressAsk { handle_sha256: Some(sha256(&handle)), ..write() };
+    let EgressWord::Granted { credential: Some(given), .. } = egress::ask(&mut gateway, by_command).await else {
+        panic!("no credential")
+    };
+    assert_eq!(given.value.0.expose(), "access-canary-1");
     // A row of the profile for another one gives nothing of this one.
     let other = EgressAsk { capability: Some("connection/y".into()), ..write() };
     assert_eq!(egress::rule(egress::ask(&mut gateway, other).await), "write.no-row");
@@ -446,7 +453,16 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     assert_eq!(ended.json::<ConnectionView>().state, "revoked");
     assert_eq!(egress::rule(egress::ask(&mut gateway, write()).await), "connection.closed");
     let rules: Vec<_> = egress::verdicts(&stage, &launch.run).await.into_iter().map(|v| (v.allowed, v.rule)).collect();
-    let expected = [(true, "write.row"), (false, "write.no-row"), (false, "connection.closed")];
+    let wish = rows::wish(&launch, "connection/x", "api.example.org");
+    assert_eq!(leases::denied(leases::ask(&mut gateway, wish).await), "connection.closed");
+    let expected = [
+        (true, "write.row"),
+        (true, "lease.granted"),
+        (true, "lease.used"),
+        (true, "write.row"),
+        (false, "write.no-row"),
+        (false, "connection.closed"),
+    ];
     assert_eq!(rules, expected.map(|(allowed, rule)| (allowed, rule.to_owned())));
 }
 
@@ -475,9 +491,27 @@ async fn a_profile_that_would_send_a_connections_token_to_another_host_than_its_
             refused.text()
         );
     }
-    for rows in [write("api.example.org"), repository("api.example.org"), repository("auth.example")] {
-        assert_eq!(asked(&rows).await.status, StatusCode::CREATED, "{rows}");
+    let good = [write("api.example.org"), repository("api.example.org"), repository("auth.example")];
+    for rows in &good {
+        // Nobody has signed in yet, and of another one there is nothing.
+        let refused = asked(rows).await;
+        assert_eq!(refused.code(), "connection.closed", "{rows}");
+        assert!(refused.text().contains("volary connect sign-in x"), "{}", refused.text());
+        let refused = asked(&rows.replace("connection/x", "connection/y")).await;
+        assert_eq!(refused.code(), "connection.unknown", "{rows}");
+        assert!(refused.text().contains("volary connect add y"), "{}", refused.text());
     }
+    let provider = Provider::default();
+    {
+        let _to = provider.behind(&stage).await;
+        provider.look(|played| played.lives = 3600);
+        signed_in_to(&stage, "x", settings()).await;
+    }
+    for rows in &good {
+        assert_eq!(asked(rows).await.status, StatusCode::CREATED, "{rows}");
+    }
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert_eq!(evidence.matches("run.refused").count(), 2 + 2 * good.len(), "each is on record");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,15 +180,46 @@ async fn a_request_judged_by_another_table_is_neither_granted_nor_recorded() {
 }
 
 #[tokio::test]
+async fn no_run_begins_whose_profile_names_a_secret_in_a_row_that_is_not_set() {
+    const REPOSITORY: &str =
+        "[[repository]]\nid = \"app\"\nurl = \"https://git.example.org/acme/app\"\nsecret = \"capability/forge\"\n";
+    let stage = Stage::start();
+    stage.model("m", "model-1").await;
+    let asked = async |profile: &str| {
+        std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
+        let mut wish = agent("x");
+        wish.profile = Some("p".into());
+        stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await
+    };
+    for (profile, code, secret) in
+        [(PROFILE, "capability.missing", "capability/tracker"), (REPOSITORY, "secret.missing", "capability/forge")]
+    {
+        let refused = asked(profile).await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::BAD_REQUEST, code), "{}", refused.text());
+        assert!(refused.text().contains(&format!("volary secret set {secret}")), "{}", refused.text());
+        let record = stage.home(Method::GET, "/api/evidence", None).await.text();
+        let line = record.lines().find(|line| line.contains("run.refused") && line.contains(code)).expect("a record");
+        assert!(line.contains(secret), "{line}");
+        stage.secret(secret, json!({ "value": TOKEN })).await;
+        assert_eq!(asked(profile).await.status, StatusCode::CREATED, "{profile}");
+    }
+    let runs: Vec<serde_json::Value> = stage.home(Method::GET, "/api/runs", None).await.json();
+    assert_eq!(runs.len(), 2, "only what could be used was begun");
+}
+
+#[tokio::test]
 async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_nothing_else() {
     let stage = Stage::start();
+    stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
     let (mut operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let good = || write(&launch, version);
+    // One that is removed while the run lives is nobody's.
+    let gone = stage.home(Method::DELETE, "/api/secrets/capability/tracker", None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text());
     assert_eq!(rule(ask(&mut gateway, good()).await), "capability.missing");
-    let put = stage.home(Method::PUT, "/api/secrets/capability/tracker", Some(json!({ "value": TOKEN }))).await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+    stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
 
     let EgressWord::Granted { credential: Some(credential), .. } = ask(&mut gateway, good()).await else {
         panic!("denied")
@@ -430,9 +461,8 @@ async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() 
 #[tokio::test]
 async fn an_allowance_is_for_reads_alone_and_for_no_more_than_so_many_and_its_denial_is_nobodys() {
     let stage = Stage::start();
+    stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
     let (_operator, launch) = stage.running(&PROFILE.replace("POST", "GET")).await;
-    let put = stage.home(Method::PUT, "/api/secrets/capability/tracker", Some(json!({ "value": TOKEN }))).await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let reads = |reads| EgressAsk { reads, ..read(&launch, version) };

@@ -16,5 +16,6 @@ mod mint;
 mod models;
 mod pause;
 mod record;
+mod rows;
 mod runs;
 mod secrets;

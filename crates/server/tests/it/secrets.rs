@@ -68,6 +68,7 @@ async fn a_persons_own_value_is_what_their_runs_get_where_the_key_allows_it_and_
 async fn a_managed_key_goes_into_no_request_to_another_host_than_its_providers() {
     const PROFILE: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
     let stage = Stage::start();
+    put(&stage, "capability/tracker", json!({ "value": KEY })).await;
     let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
@@ -83,6 +84,52 @@ async fn a_managed_key_goes_into_no_request_to_another_host_than_its_providers()
     put(&stage, "capability/tracker", json!({ "value": OWN, "kind": "custom" })).await;
     let word = egress::ask(&mut gateway, egress::write(&launch, version)).await;
     assert!(matches!(word, EgressWord::Granted { credential: Some(_), .. }));
+}
+
+#[tokio::test]
+async fn a_registrys_password_and_a_models_key_go_by_no_row_to_another_host_and_into_no_box() {
+    const ROW: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
+    const REPOSITORY: &str = "[[repository]]\nid = \"app\"\nurl = \"https://git.example.org/acme/app\"\nsecret = ";
+    let stage = Stage::start();
+    let capability = |secret: &str, delivery: &str| {
+        format!(
+            "[[capability]]\nname = \"tracker\"\nsecret = {secret:?}\nkind = \"command\"\ndestinations = [\"api.example.org\"]\n\
+             delivery = {delivery}\nexecutables = [\"/usr/bin/curl\"]\n"
+        )
+    };
+    let asked = async |profile: &str| {
+        std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
+        let mut wish = crate::stage::agent("x");
+        wish.profile = Some("p".into());
+        stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await
+    };
+    stage.model("m", "model-1").await;
+    for name in ["registry/r.corp", "model/other"] {
+        put(&stage, name, json!({ "value": KEY })).await;
+        for profile in [capability(name, "\"proxy\"") + ROW, format!("{REPOSITORY}{name:?}\n")] {
+            assert_eq!(asked(&profile).await.code(), "secret.other-host", "{profile}");
+        }
+        for delivery in ["{ variable = \"T\" }", "{ file = \"T\" }", "\"stdin\"", "\"git-helper\""] {
+            assert_eq!(asked(&capability(name, delivery)).await.code(), "delivery.managed", "{name} {delivery}");
+        }
+    }
+    // Where its model lies, a model's key goes; once the model is gone it goes there no more.
+    let model = json!({
+        "dialect": "openai", "base": "https://api.example.org/v1", "id": "x", "secret": "model/other",
+        "price": { "input": 1, "output": 1 },
+    });
+    let added = stage.home(Method::PUT, "/api/models/other", Some(model)).await;
+    assert_eq!(added.status, StatusCode::OK, "{}", added.text());
+    let (_operator, launch) =
+        stage.running(&format!("model = \"m\"\n{}{ROW}", capability("model/other", "\"proxy\""))).await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = egress::table(&mut gateway, &launch.run).await;
+    let word = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    assert!(matches!(word, EgressWord::Granted { credential: Some(_), .. }), "{word:?}");
+    let gone = stage.home(Method::DELETE, "/api/models/other", None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text());
+    let refused = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    assert_eq!(egress::rule(refused), "secret.other-host");
 }
 
 #[tokio::test]

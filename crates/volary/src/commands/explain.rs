@@ -112,7 +112,7 @@ pub struct AllowArgs {
     run: String,
     /// Number of the refusal, as `volary explain RUN` lists it
     n: u64,
-    /// For a write: NAME of the secret `capability/NAME` that it carries
+    /// For a write: NAME of the secret `capability/NAME` that it carries, or `connection/NAME`
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     capability: String,
     /// For a service inside: the ranges that its addresses lie in

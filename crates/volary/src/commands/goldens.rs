@@ -18,6 +18,7 @@ pub fn main(dir: &Path) -> anyhow::Result<()> {
         ("limits.md", limits()),
         ("refused-calls.md", refused::page()),
         ("delivery.md", policy::delivery::page()),
+        ("forges.md", policy::git::forge::table::page()),
         ("managed-keys.md", policy::providers::page() + &policy::minters::page()),
     ];
     for (name, text) in files {

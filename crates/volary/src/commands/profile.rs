@@ -160,7 +160,7 @@ pub async fn keys(client: &Client, profile: &Profile) -> anyhow::Result<Vec<Key>
         add(format!("capability {:?}", row.name), &row.secret, Some(row));
     }
     for row in &profile.egress.write {
-        let secret = server::delivery::secret_of(&profile.capability, &row.capability);
+        let secret = model::capability::secret_of(&profile.capability, &row.capability);
         add(format!("row {} {}{}", row.method, row.host, row.path), &secret, None);
     }
     for row in &profile.repository {

@@ -10,7 +10,7 @@ use crate::commands::show;
 use crate::home::Home;
 use anyhow::Context;
 use model::Profile;
-use model::capability::{Capability, Variable};
+use model::capability::{Capability, Variable, leasable};
 use model::profile::{Engine, Folder, Sought};
 use policy::lease::Term;
 use sandbox::doctor::landlock_abi;
@@ -137,7 +137,7 @@ fn lines(
 ) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
     let limits = &profile.limits;
     let files = files(profile, folders, root);
-    let tools = if profile.tools.is_empty() { model::profile::TOOLS.join(", ") } else { profile.tools.join(", ") };
+    let tools = tools(profile);
     let not = not_enforced(root);
     let mut all = vec![
         (
@@ -160,7 +160,7 @@ fn lines(
             ],
         ),
     ];
-    all.extend(egress::sections(&profile.egress)?);
+    all.extend(egress::sections(profile)?);
     all.extend(vec![
         (
             "keys",
@@ -237,7 +237,8 @@ fn repositories(profile: &Profile) -> Vec<String> {
 
 /// What a run may use without having it, and the variables that its commands find.
 fn capabilities(profile: &Profile) -> Vec<String> {
-    let mut all: Vec<String> = profile.capability.iter().map(capability).collect();
+    let mut all: Vec<String> =
+        leasable(&profile.capability, &profile.egress).iter().map(|row| capability(row, profile)).collect();
     if all.is_empty() {
         all.push("none: no lease is granted".to_owned());
     }
@@ -250,9 +251,14 @@ fn capabilities(profile: &Profile) -> Vec<String> {
     all
 }
 
-fn capability(row: &Capability) -> String {
+fn capability(row: &Capability, profile: &Profile) -> String {
     let programs: Vec<String> = row.executables.iter().map(|path| path.display().to_string()).collect();
-    let who = if programs.is_empty() { String::new() } else { format!("; for {}", programs.join(", ")) };
+    let who = match programs.is_empty() {
+        true => "; for any program that the box cannot write".to_owned(),
+        false => format!("; for {}", programs.join(", ")),
+    };
+    let own = profile.capability.iter().any(|own| own.name == row.name);
+    let of = if own { "" } else { ", of its rows under \"can write\"" };
     // Checked when the profile was read.
     let term = Term::of(row).map_or_else(
         |why| why,
@@ -260,7 +266,7 @@ fn capability(row: &Capability) -> String {
     );
     let inside = if row.delivery.ends_in_the_box() { "; IN the box while it is used" } else { "" };
     format!(
-        "{}: the secret {}, by {}{inside}; a lease is for one {} on {}{who}; {term}",
+        "{}{of}: the secret {}, by {}{inside}; a lease is for one {} on {}{who}; {term}",
         row.name,
         row.secret,
         row.delivery.word(),
@@ -280,6 +286,18 @@ fn sought(profile: &Profile) -> &'static str {
              credentials that lie in files and pages go to the model's vendor ([scrub] model = \"values\")"
         }
     }
+}
+
+/// The tools that our agent has of its profile, and those that come with them.
+fn tools(profile: &Profile) -> String {
+    let mut all: Vec<&str> = profile.tools.iter().map(String::as_str).collect();
+    if all.is_empty() {
+        all.extend(model::profile::TOOLS);
+    }
+    if all.contains(&"shell") {
+        all.push(model::profile::LEASE_TOOL);
+    }
+    all.join(", ")
 }
 
 /// Whether a run has commands, and whose word that is.
@@ -367,6 +385,45 @@ mod tests {
         assert_eq!(told(""), told("[scrub]\nmodel = \"formats\""));
         assert!(told("[scrub]\nmodel = \"values\"").contains("go to the model's vendor"));
         assert!(toml::from_str::<Profile>("[scrub]\nmodel = \"none\"").is_err(), "there is no word for nothing");
+    }
+
+    #[test]
+    fn of_an_agent_it_is_told_what_it_can_compute_by_itself_and_whether_it_carries_an_interpreter() {
+        for tools in [Vec::new(), vec!["read".to_owned()]] {
+            let profile = Profile { tools, ..Profile::default() };
+            let all = lines("p", &profile, &[], true).expect("a profile that is right");
+            let (_, told) = all.into_iter().find(|(heading, _)| *heading == "our agent's tools").expect("its section");
+            // Also where it has no command at all: that is what it can do then.
+            let line = told.iter().find(|line| line.starts_with("by itself, without a command")).expect("a line on it");
+            for words in
+                ["whatever its own file can", "ours carries no interpreter", "refuses itself new code in its memory"]
+            {
+                assert!(line.contains(words), "{words}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_agent_has_the_tool_lease_where_it_has_commands_and_a_row_to_write_is_told_as_a_capability() {
+        let of = |file: &str| {
+            let profile: Profile = toml::from_str(file).expect("a profile");
+            let all = lines("p", &profile, &[], true).expect("a profile that is right");
+            move |section: &str| all.iter().find(|(heading, _)| *heading == section).expect("its section").1.join("\n")
+        };
+        assert!(of("")("our agent's tools").contains("shell, lease"));
+        assert!(!of("tools = [\"read\"]")("our agent's tools").contains("lease"));
+        assert!(of("")("capabilities").starts_with("none: no lease is granted"));
+        let rows = of(
+            "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1\"\n",
+        );
+        let told = rows("capabilities");
+        for words in [
+            "tracker, of its rows under \"can write\": the secret capability/tracker, by proxy; a lease is for one command on \
+             api.example.org; for any program that the box cannot write; 120 s",
+        ] {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        assert!(rows("can write").contains("an agent by commands under leases of tracker"), "{}", rows("can write"));
     }
 
     #[test]

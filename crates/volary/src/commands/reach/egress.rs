@@ -2,21 +2,23 @@
 
 use crate::home::Home;
 use crate::outside::Outside;
-use model::Egress;
+use model::capability::secret_of;
 use model::egress::{Reads, TunnelRow};
+use model::{Egress, Profile};
 use policy::egress::Law;
 use policy::egress::registries::{Registries, Registry};
 
-/// The sections of `reach` that the profile's `[egress]` table fills.
+/// The sections of `reach` that a profile's `[egress]` table fills.
 ///
 /// # Errors
 /// When the table is wrong.
-pub fn sections(egress: &Egress) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
+pub fn sections(profile: &Profile) -> anyhow::Result<Vec<(&'static str, Vec<String>)>> {
+    let egress = &profile.egress;
     let law = Law::of(egress)?;
     let all = law.registries();
     Ok(vec![
         ("can read", reads(egress, all)),
-        ("can write", writes(egress, all)),
+        ("can write", writes(profile, all)),
         ("internal services", internal(egress)),
     ])
 }
@@ -69,20 +71,23 @@ fn reads(egress: &Egress, all: &Registries) -> Vec<String> {
     lines
 }
 
-fn writes(egress: &Egress, all: &Registries) -> Vec<String> {
+fn writes(profile: &Profile, all: &Registries) -> Vec<String> {
+    let egress = &profile.egress;
     let mut lines: Vec<String> = egress
         .write
         .iter()
         .map(|row| {
-            let port = row.port.map_or_else(String::new, |port| format!(":{port}"));
             let what = match row.method.as_str() {
                 "UPGRADE" => "WebSocket to",
                 method => method,
             };
             format!(
-                "{what} https://{}{port}{} and what is below it, in the name of the secret capability/{}: whatever that may \
-                 change there, a run can change; data can leave",
-                row.host, row.path, row.capability
+                "{what} https://{}{} and what is below it, in the name of the secret {}: whatever that may change there, a run \
+                 can change, an agent by commands under leases of {}; data can leave",
+                row.destination(),
+                row.path,
+                secret_of(&profile.capability, &row.capability),
+                row.capability
             )
         })
         .collect();
@@ -135,7 +140,8 @@ mod tests {
     }
 
     fn told_by(egress: &Egress, section: &str) -> String {
-        sections(egress).unwrap().into_iter().find(|(name, _)| *name == section).unwrap().1.join("\n")
+        let profile = Profile { egress: egress.clone(), ..Profile::default() };
+        sections(&profile).unwrap().into_iter().find(|(name, _)| *name == section).unwrap().1.join("\n")
     }
 
     #[test]
@@ -165,7 +171,9 @@ mod tests {
             assert!(reads.contains(registry.host.as_str()), "{reads}");
         }
         assert!(
-            writes.contains("POST https://api.example.org/v1/issues") && writes.contains("capability/tracker"),
+            writes.contains("POST https://api.example.org/v1/issues")
+                && writes.contains("the secret capability/tracker: ")
+                && writes.contains("under leases of tracker;"),
             "{writes}"
         );
         assert!(writes.contains("WebSocket to https://live.example.org:8443/"), "{writes}");
