@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Where the repositories of a forge begin.
 pub(crate) const PREFIX: &str = "/forge/";
 /// Where its API begins.
 pub(crate) const API: &str = "/api/v";
+
+/// Where it is signed in to, by a device's code that its person has typed in already. The token is what opens it.
+const OAUTH: &str = "/forge/oauth/";
 
 /// A folder of bare repositories, and who may use them.
 pub struct Forge {
@@ -33,6 +37,8 @@ struct Held {
     proposals: Mutex<Vec<(String, Value)>>,
     /// Calls of its API, as they came: method and target.
     calls: Mutex<Vec<(String, String)>>,
+    /// Its API refuses whatever it is asked to make, and says by which credential.
+    echoes: AtomicBool,
     /// Requests, as they came: method, target, whether they were signed in.
     seen: Mutex<Vec<(String, String, bool)>>,
     /// The end of the targets that wait, and what is in their bodies, if any do; and who waits for another.
@@ -72,6 +78,7 @@ impl Forge {
             vendors,
             proposals: Mutex::default(),
             calls: Mutex::default(),
+            echoes: AtomicBool::new(false),
             seen: Mutex::default(),
             held: Mutex::default(),
             go_on: Condvar::new(),
@@ -89,6 +96,11 @@ impl Forge {
         *self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner) = Some(vendors.clone());
     }
 
+    /// From here on its API refuses whatever it is asked to make, with a message that holds what it was shown in many forms.
+    pub fn echoes(&self) {
+        self.held.echoes.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a token may do this to a repository; none when no vendor's tokens are asked for.
     fn may(&self, token: &str, repository: &str, permission: &str, level: &str) -> Option<bool> {
         let vendors = self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +111,12 @@ impl Forge {
     #[must_use]
     pub fn url(name: &str) -> String {
         format!("https://forge.example{PREFIX}{name}.git")
+    }
+
+    /// Where it is signed in to: the address for `device` or `token`.
+    #[must_use]
+    pub fn oauth(what: &str) -> String {
+        format!("https://forge.example{OAUTH}{what}")
     }
 
     /// Makes a bare repository of all branches of `from`.
@@ -242,6 +260,14 @@ impl Forge {
         if asked.method == "GET" {
             return said("200 OK", json!({ "id": 1, "name": "app", "default_branch": "main" }));
         }
+        if self.held.echoes.load(Ordering::Relaxed) {
+            let value = shown.split_once(' ').map_or(shown, |(_, value)| value);
+            let (hex, back): (String, String) =
+                (value.bytes().map(|byte| format!("{byte:02x}")).collect(), value.chars().rev().collect());
+            let packed = STANDARD.encode(value);
+            let message = format!("Bad credential {value}, {packed}, {hex}, {back}");
+            return said("422 Unprocessable Entity", json!({ "message": message, "errors": [value], value: true }));
+        }
         let body: Value = serde_json::from_slice(asked.body).unwrap_or_default();
         let mut proposals = known();
         let is_it =
@@ -254,8 +280,23 @@ impl Forge {
         said("201 Created", named)
     }
 
+    fn signed_in_to(&self, what: &str) -> (String, Vec<(String, String)>, Vec<u8>) {
+        let said = match what {
+            "device" => json!({
+                "device_code": "device-of-the-forge", "user_code": "AB-CD", "expires_in": 600, "interval": 1,
+                "verification_uri": "https://forge.example/device",
+            }),
+            _ => json!({ "access_token": self.held.password, "token_type": "Bearer", "expires_in": 3600 }),
+        };
+        let kind = ("content-type".to_owned(), "application/json".to_owned());
+        ("200 OK".to_owned(), vec![kind], said.to_string().into_bytes())
+    }
+
     /// Answers one request: status, headers, body.
     pub(crate) fn answer(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
+        if let Some(what) = asked.target.strip_prefix(OAUTH) {
+            return self.signed_in_to(what);
+        }
         if asked.target.starts_with(API) {
             return self.api(asked);
         }

@@ -7,6 +7,10 @@ mod denials;
 mod keyboard;
 #[path = "console/leases.rs"]
 mod leases;
+#[path = "console/live.rs"]
+mod live;
+#[path = "console/proposal.rs"]
+mod proposal;
 #[path = "console/secrets.rs"]
 mod secrets;
 

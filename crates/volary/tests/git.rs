@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "git/commits.rs"]
 mod commits;
+#[path = "git/ends.rs"]
+mod ends;
 #[path = "git/lease.rs"]
 mod lease;
 #[path = "git/local.rs"]
@@ -115,6 +117,33 @@ fn a_proposal_is_opened_as_an_app_where_the_row_allows_it_and_says_so() {
     let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
     assert_eq!(target, "/api/v1/repos/forge/app/pulls");
     assert!(body["body"].as_str().is_some_and(|text| text.contains("Opened by an app for")), "{body}");
+}
+
+#[test]
+fn what_a_person_signed_in_to_opens_a_repository_and_its_proposals_are_theirs() {
+    let stage = Stage::start("");
+    stage.connected("forge = \"gitlab\"");
+    let pushed = stage.exec(PUSH);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let seen = stage.forge.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|(_, _, signed_in)| *signed_in), "each had the token: {seen:?}");
+    let opened = stage.propose();
+    assert_eq!(opened.out.trim(), "https://forge.example/proposals/1", "{opened:?}");
+    let proposals = stage.forge.proposals();
+    let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
+    assert_eq!(target, "/api/v4/projects/forge%2Fapp/merge_requests");
+    assert!(!body["description"].as_str().expect("a text").contains("app's identity"), "{body}");
+    let linked = stage.transcript().into_iter().find(|event| event["kind"] == "pull-request").expect("it is linked");
+    assert_eq!((&linked["as_app"], &linked["person"]), (&false.into(), &stage.person().into()));
+    // A push of it is a lease on the connection's token, and nothing that was shown or kept holds that.
+    let lease = stage.leases().into_iter().find(|lease| lease["capability"] == "push/app").expect("its lease");
+    assert_eq!(lease["state"], "completed", "{lease}");
+    assert!(![pushed.all(), opened.all()].concat().contains(stage::SECRET));
+    // Ended, it opens nothing any more.
+    assert_eq!(stage.ask(&["connect", "revoke", "forge"]).code, Some(0));
+    let closed = stage.exec("git ls-remote origin");
+    assert!(closed.all().contains("connection.closed") && closed.code != Some(0), "{closed:?}");
+    assert!(stage.refused().contains(&"connection.closed".to_owned()));
 }
 
 #[test]

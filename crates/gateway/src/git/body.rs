@@ -209,4 +209,17 @@ mod tests {
             assert_eq!(shown(&pairs), Err("handle.foreign".into()), "{pairs:?}");
         }
     }
+
+    #[test]
+    fn what_comes_out_of_gzip_is_as_long_as_it_may_be_and_not_a_byte_longer() {
+        use std::io::Write as _;
+        for more in [0, 1] {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&vec![0; MAX_FETCH + more]).unwrap();
+            match gunzipped(&encoder.finish().unwrap(), MAX_FETCH) {
+                Ok(plain) => assert_eq!((plain.len(), more), (MAX_FETCH, 0)),
+                Err(no) => assert!(matches!(no, NoGzip::TooLong) && more == 1),
+            }
+        }
+    }
 }

@@ -86,8 +86,7 @@ pub(super) async fn look(
     let mut others: Vec<Oid> =
         packed.commits.iter().filter(|(_, commit)| !commit.is_by(author)).map(|(oid, _)| *oid).collect();
     others.sort_unstable();
-    let asked: Vec<Oid> = [tip].into_iter().chain(others.iter().copied().filter(|oid| *oid != tip)).collect();
-    let asked: Vec<Oid> = asked.into_iter().filter(|oid| packed.commits.contains_key(oid)).take(MAX_ASKED).collect();
+    let asked = asked_about(tip, &others, |oid| packed.commits.contains_key(oid));
     let known = match head {
         Some(head) if !asked.is_empty() => known(gate, upstream, head, &asked, can_filter).await?,
         _ => HashSet::new(),
@@ -207,6 +206,12 @@ async fn references(
         }
     }
     Ok((head, there))
+}
+
+/// The commits of a pack of which the upstream is asked whether it has them: the pushed one first, then those of others.
+fn asked_about(tip: Oid, others: &[Oid], is_packed: impl Fn(&Oid) -> bool) -> Vec<Oid> {
+    let all = [tip].into_iter().chain(others.iter().copied().filter(|oid| *oid != tip));
+    all.filter(is_packed).take(MAX_ASKED).collect()
 }
 
 /// Those of `asked` that the upstream has.
@@ -344,6 +349,28 @@ mod tests {
         pkt::line(&mut broken, b"\x03fatal");
         assert!(packed(&broken).is_err());
         assert!(packed(b"").is_err());
+    }
+
+    #[test]
+    fn the_upstream_is_asked_about_512_commits_the_pushed_one_among_them_and_of_no_more() {
+        let oid = |n: usize| {
+            let mut bytes = [0; 20];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            Oid(bytes)
+        };
+        let of = |many: usize| (1..=many).map(oid).collect::<Vec<_>>();
+        let tip = oid(5);
+        // The pushed one is one of others here, and asked about once.
+        let at_the_limit = asked_about(tip, &of(512), |_| true);
+        assert_eq!((at_the_limit.len(), at_the_limit[0]), (512, tip));
+        assert!(at_the_limit.contains(&oid(512)));
+        let past_it = asked_about(tip, &of(513), |_| true);
+        assert_eq!(past_it, at_the_limit, "the 513th is not asked about, and so counts as new");
+        assert_eq!(
+            asked_about(tip, &of(3), |oid| *oid != tip),
+            of(3),
+            "what the pack does not hold is not asked about"
+        );
     }
 
     #[test]

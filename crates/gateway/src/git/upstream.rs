@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -183,23 +184,7 @@ impl Upstream {
     /// # Errors
     /// `git.too-long`; a fault when the host breaks off or stands still.
     pub(crate) async fn whole(&self, response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Refusal> {
-        let mut body = response.into_body();
-        let mut out = Vec::new();
-        loop {
-            let frame = match tokio::time::timeout(IDLE, body.frame()).await {
-                Err(_) => return Err(Refusal::fault("git.slow", "The repository's host stood still in its answer.")),
-                Ok(None) => break,
-                Ok(Some(Err(_))) => return Err(cut()),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            let Ok(bytes) = frame.into_data() else { continue };
-            self.leave.received(bytes.len());
-            if out.len() + bytes.len() > most {
-                let why = format!("The repository's host answered with more than {} MiB.", most >> 20);
-                return Err(Refusal::policy("git.too-long", why).with_status(StatusCode::BAD_GATEWAY));
-            }
-            out.extend_from_slice(&bytes);
-        }
+        let out = collected(response.into_body(), most, |bytes| self.leave.received(bytes)).await?;
         match self.scrubber.clone() {
             Some(scrubber) if out.len() > INLINE => {
                 let gone = || Refusal::fault("git.scrub", "The repository's host's answer could not be scrubbed.");
@@ -213,6 +198,29 @@ impl Upstream {
     /// What is needed to pass an answer on.
     pub(crate) fn into_parts(self) -> (Option<Carrier>, Option<Scrubber>, Leave) {
         (self.line.map(|(_, carrier)| carrier), self.scrubber, self.leave)
+    }
+}
+
+/// A body whole, at most `most` bytes; `received` is told of each piece, in bytes.
+async fn collected<B>(mut body: B, most: usize, received: impl Fn(usize)) -> Result<Vec<u8>, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut out = Vec::new();
+    loop {
+        let frame = match tokio::time::timeout(IDLE, body.frame()).await {
+            Err(_) => return Err(Refusal::fault("git.slow", "The repository's host stood still in its answer.")),
+            Ok(None) => return Ok(out),
+            Ok(Some(Err(_))) => return Err(cut()),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(bytes) = frame.into_data() else { continue };
+        received(bytes.len());
+        if out.len() + bytes.len() > most {
+            let why = format!("The repository's host answered with more than {} MiB.", most >> 20);
+            return Err(Refusal::policy("git.too-long", why).with_status(StatusCode::BAD_GATEWAY));
+        }
+        out.extend_from_slice(&bytes);
     }
 }
 
@@ -274,4 +282,30 @@ fn is_gits(response: &Response<Incoming>, kind: &str) -> Result<(), Refusal> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MAX_OFFER, MAX_REPORT};
+    use super::*;
+    use http_body_util::StreamBody;
+
+    #[tokio::test]
+    async fn a_list_of_references_and_a_report_are_taken_to_their_limit_and_not_a_byte_more() {
+        for most in [MAX_OFFER, MAX_REPORT] {
+            for more in [0, 1] {
+                // In pieces, of which the last has what is more.
+                let pieces = [most / 2, most / 2 + more].map(|length| Bytes::from(vec![b'a'; length]));
+                let frames = pieces.map(|piece| Ok::<_, std::convert::Infallible>(http_body::Frame::data(piece)));
+                let counted = std::cell::Cell::new(0);
+                let count = |bytes| counted.set(counted.get() + bytes);
+                let whole = collected(StreamBody::new(futures_util::stream::iter(frames)), most, count).await;
+                assert_eq!(counted.get(), most + more, "what came is counted, taken or not");
+                match whole {
+                    Ok(out) => assert_eq!((out.len(), more), (most, 0)),
+                    Err(no) => assert_eq!((no.rule.as_str(), more), ("git.too-long", 1)),
+                }
+            }
+        }
+    }
 }

@@ -231,3 +231,26 @@ async fn the_runners_connection_takes_none_of_the_runs_and_no_time_ends_it() {
     give(&house, id, 60);
     assert!(matches!(told(&mut line).await, ToRunner::Value { .. }));
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_box_uses_sixteen_leases_at_once_and_a_seventeenth_when_one_of_them_is_over() {
+    let mut house = house().await;
+    let (door, _) = house.another_run("run3").await;
+    let mut line = runner(door).await;
+    for (n, letter) in ('a'..='p').enumerate() {
+        let number = n as u64 + 1;
+        wants(&mut line, number, letter).await;
+        let id = asked(&mut house, "run3", letter).await;
+        give(&house, id, 600);
+        assert!(matches!(told(&mut line).await, ToRunner::Value { id, .. } if id == number), "{letter}");
+    }
+    wants(&mut line, 17, 'q').await;
+    assert!(matches!(told(&mut line).await, ToRunner::Denied { id: 17, rule, .. } if rule == "lease.at-once"));
+    frame::write(&mut line, &FromRunner::End { id: 3, outcome: LeaseEnd::Completed }).await.expect("it reads");
+    assert_eq!(ended(&mut house, 'c').await, LeaseEnd::Completed);
+    wants(&mut line, 18, 'q').await;
+    // The server was not asked about the one before.
+    let id = asked(&mut house, "run3", 'q').await;
+    give(&house, id, 600);
+    assert!(matches!(told(&mut line).await, ToRunner::Value { id: 18, .. }));
+}

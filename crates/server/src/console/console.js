@@ -18,6 +18,13 @@ window.addEventListener("pageshow", () => {
   }
 });
 
+// Who chooses a kind of key that has settings sees the field for them.
+document.getElementById("kind")?.addEventListener("change", (event) => {
+  const field = event.target.selectedOptions[0]?.parentElement.dataset.settings;
+  const fold = field && document.getElementById(field)?.closest("details");
+  if (fold) fold.open = true;
+});
+
 // Escape closes what the keyboard is in: a fold, or a page that asks something.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented) return;

@@ -204,7 +204,7 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
                 select #kind name="kind" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
                     option value="" { "as it is; a new one is custom" }
                     option value="custom" selected[was.kind == "custom"] { "custom" }
-                    optgroup label="a key that others are minted from" {
+                    optgroup label="a key that others are minted from" data-settings="minter" {
                         @for known in &MINTERS { option value=(known.id) selected[was.kind == known.id] { (known.id) } }
                     }
                     @for group in [Group::Model, Group::Forge, Group::Cloud] {

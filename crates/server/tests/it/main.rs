@@ -8,6 +8,7 @@ mod doors;
 mod egress;
 mod ended;
 mod exits;
+mod git;
 mod grants;
 mod images;
 mod leases;

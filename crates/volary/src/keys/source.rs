@@ -55,7 +55,7 @@ pub struct Transit {
     /// Where the engine is mounted.
     #[serde(default = "usual_mount")]
     pub mount: String,
-    /// A namespace of the KMS.
+    /// A namespace of the KMS: 1 to 256 printable ASCII characters, without spaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// A file of certificate authorities in PEM, beside those of the system.
@@ -104,6 +104,13 @@ impl Source {
                 transit.ca.as_deref().map_or(Ok(()), |ca| absolute("ca", ca))?;
                 if !is_name(&transit.key) || !transit.mount.split('/').all(is_name) {
                     bail!("key and mount of transit are names: letters, digits, '_', '-' and '.'");
+                }
+                let is_plain =
+                    |text: &String| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+                if !transit.namespace.as_ref().is_none_or(is_plain) {
+                    bail!(
+                        "namespace of transit stands in a header: 1 to 256 printable ASCII characters, without spaces"
+                    );
                 }
                 transit::address(transit).map(drop)
             }

@@ -70,6 +70,14 @@ fn a_home_says_where_its_key_is_in_one_of_five_ways_and_each_wrong_way_is_told()
         ("[key]\ntransit = { address = \"https://h/v1\", key = \"k\", token-file = \"/t\" }\n", "nothing more"),
         ("[key]\ntransit = { address = \"https://h\", key = \"a/b\", token-file = \"/t\" }\n", "are names"),
         (
+            "[key]\ntransit = { address = \"https://h\", key = \"k\", token-file = \"/t\", namespace = \"a\\r\\nx: y\" }\n",
+            "in a header",
+        ),
+        (
+            "[key]\ntransit = { address = \"https://h\", key = \"k\", token-file = \"/t\", namespace = \"\" }\n",
+            "in a header",
+        ),
+        (
             "[key]\ntransit = { address = \"https://h\", key = \"k\", token-file = \"/t\", tls = false }\n",
             "unknown field",
         ),

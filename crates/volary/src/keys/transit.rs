@@ -15,10 +15,13 @@ use serde::Deserialize;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
+
+/// Longest that one question and its answer take, from the name on.
+const WHOLE: Duration = Duration::from_secs(SECS);
 
 /// Host and port of a KMS, and whether it is spoken to under TLS.
 pub struct Address {
@@ -72,7 +75,7 @@ pub fn decrypt(transit: &Transit, server: u32) -> anyhow::Result<Secret<String>>
     let ciphertext =
         transit.ciphertext.as_deref().context("transit has no ciphertext; `volary vault rotate --to` writes it")?;
     let body = Secret::new(serde_json::json!({ "ciphertext": ciphertext }).to_string());
-    let answer = ask(transit, "decrypt", &body, server)?;
+    let answer = ask(transit, "decrypt", &body, server, WHOLE)?;
     let plaintext = answer.plaintext.context("answered without a plaintext")?;
     let bytes =
         STANDARD.decode(plaintext.0.expose()).map_err(|_| anyhow::anyhow!("answered with what is no base 64"))?;
@@ -90,7 +93,7 @@ pub fn encrypt(transit: &Transit, key: &Secret<String>, server: u32) -> anyhow::
     body.expose_mut().push_str("{\"plaintext\":\"");
     body.expose_mut().push_str(plaintext.expose());
     body.expose_mut().push_str("\"}");
-    let answer = ask(transit, "encrypt", &body, server)?;
+    let answer = ask(transit, "encrypt", &body, server, WHOLE)?;
     let ciphertext = answer.ciphertext.context("answered without a ciphertext")?;
     if ciphertext.len() > 4096 || !ciphertext.bytes().all(|b| b.is_ascii_graphic()) {
         bail!("answered with what is no ciphertext");
@@ -98,7 +101,7 @@ pub fn encrypt(transit: &Transit, key: &Secret<String>, server: u32) -> anyhow::
     Ok(ciphertext)
 }
 
-fn ask(transit: &Transit, verb: &str, body: &Secret<String>, server: u32) -> anyhow::Result<Data> {
+fn ask(transit: &Transit, verb: &str, body: &Secret<String>, server: u32, whole: Duration) -> anyhow::Result<Data> {
     let at = address(transit)?;
     let token = source::read(&transit.token_file, 0o077, server)
         .with_context(|| format!("the token file {}", transit.token_file.display()))?;
@@ -113,14 +116,15 @@ fn ask(transit: &Transit, verb: &str, body: &Secret<String>, server: u32) -> any
     }
     text.push_str("\r\ncontent-type: application/json\r\nconnection: close\r\nx-vault-token: ");
     text.push_str(token);
-    if let Some(namespace) = transit.namespace.as_deref().filter(|text| text.bytes().all(|b| b.is_ascii_graphic())) {
+    // Looked at with the rest of the file: it can stand in a header.
+    if let Some(namespace) = transit.namespace.as_deref() {
         text.push_str("\r\nx-vault-namespace: ");
         text.push_str(namespace);
     }
     text.push_str(&format!("\r\ncontent-length: {}\r\n\r\n", body.expose().len()));
     text.push_str(body.expose());
 
-    let stream = connect(&at)?;
+    let stream = connect(at.host.clone(), at.port, Instant::now() + whole)?;
     let answer = if at.tls {
         let roots = gateway::load_roots(transit.ca.as_deref())?;
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
@@ -133,16 +137,47 @@ fn ask(transit: &Transit, verb: &str, body: &Secret<String>, server: u32) -> any
     parse(&answer)
 }
 
-fn connect(at: &Address) -> anyhow::Result<TcpStream> {
-    let limit = Duration::from_secs(SECS) / 3;
+/// A connection on which all that is said and heard is over at one moment, however it comes.
+struct Until {
+    stream: TcpStream,
+    end: Instant,
+}
+
+/// What is left until then.
+fn left(end: Instant) -> std::io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+impl Read for Until {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.end)?))?;
+        self.stream.read(to)
+    }
+}
+
+impl Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.end)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn connect(host: String, port: u16, end: Instant) -> anyhow::Result<Until> {
+    let (tell, told) = std::sync::mpsc::channel();
+    // The system's resolver takes its own time; what it says too late is heard by nobody.
+    std::thread::spawn(move || {
+        drop(tell.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
+    });
+    let addresses = told.recv_timeout(left(end)?).map_err(|_| anyhow::anyhow!("its name was not found in time"))?;
     let mut failed = None;
-    for address in (at.host.as_str(), at.port).to_socket_addrs().context("its name leads nowhere")? {
-        match TcpStream::connect_timeout(&address, limit) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(limit))?;
-                stream.set_write_timeout(Some(limit))?;
-                return Ok(stream);
-            }
+    for address in addresses.context("its name leads nowhere")? {
+        match left(end).and_then(|left| TcpStream::connect_timeout(&address, left)) {
+            Ok(stream) => return Ok(Until { stream, end }),
             Err(e) => failed = Some(e),
         }
     }
@@ -186,4 +221,41 @@ fn parse(answer: &Secret<Vec<u8>>) -> anyhow::Result<Data> {
     let answer: Answer =
         serde_json::from_slice(body).map_err(|_| anyhow::anyhow!("answered with what a transit engine does not"))?;
     Ok(answer.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    #[test]
+    fn a_kms_that_answers_byte_by_byte_is_given_up_at_one_moment() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let kms = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Each byte comes well within any wait for one; there is no last one.
+            while stream.write_all(b"H").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let token_file = dir.path().join("token");
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&token_file).unwrap();
+        file.write_all(b"a-token").unwrap();
+        let transit = Transit {
+            address,
+            key: "volary".into(),
+            token_file,
+            mount: "transit".into(),
+            namespace: None,
+            ca: None,
+            ciphertext: None,
+        };
+        let body = Secret::new("{}".to_owned());
+        let why = ask(&transit, "encrypt", &body, 0, Duration::from_secs(1)).err().unwrap();
+        assert_eq!(why.to_string(), "broke off");
+        // It was hung up on.
+        kms.join().unwrap();
+    }
 }

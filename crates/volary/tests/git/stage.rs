@@ -120,6 +120,34 @@ impl Stage {
         Done { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
     }
 
+    /// The person signs in to the host: the connection `forge`. The profile's repository is opened by that from now on, with `more`
+    /// in its row.
+    pub fn connected(&self, more: &str) {
+        let (token, device) = (Forge::oauth("token"), Forge::oauth("device"));
+        let add = [
+            "connect",
+            "add",
+            "forge",
+            "--client-id",
+            "volary",
+            "--token-url",
+            &token,
+            "--device-url",
+            &device,
+            "--json",
+        ];
+        assert_eq!(self.platform.json(&add)["state"], "new");
+        assert_eq!(self.platform.json(&["connect", "sign-in", "forge", "--json"])["state"], "live");
+        let url = Forge::url("app");
+        let profile = format!("[[repository]]\nid = \"app\"\nurl = {url:?}\nsecret = \"connection/forge\"\n{more}\n");
+        std::fs::write(self.platform.home().join("profiles/git.toml"), profile).expect("a profile");
+    }
+
+    /// The newest run, whatever became of it.
+    pub fn newest(&self) -> Option<String> {
+        self.platform.json(&["runs", "--json"])[0]["run"].as_str().map(str::to_owned)
+    }
+
     /// The person keeps a secret of their own for the host.
     pub fn own_secret(&self) {
         for more in [&["--personal", "yes"][..], &["--mine"]] {

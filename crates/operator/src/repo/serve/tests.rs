@@ -120,8 +120,12 @@ async fn answered(served: &Served) -> String {
     .unwrap()
 }
 
+/// Tests that take the seats of all, one after the other: each would wait for what the other holds.
+static SEATS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn a_run_is_served_while_others_hold_every_seat_and_pushes_no_more_than_a_run_may() {
+    let _alone = SEATS.lock().await;
     let dir = tempfile::tempdir().unwrap();
     // It is told on its fifth word what may be pushed, and says that it pushes 400 MiB.
     let exe = program(dir.path(), "printf '%s' \"$5\" >&0; echo 419430400");
@@ -141,4 +145,64 @@ async fn a_run_is_served_while_others_hold_every_seat_and_pushes_no_more_than_a_
     has_room(&opened, 1, left).unwrap();
     // As much as no disk keeps free.
     assert_eq!(has_room(&opened, u64::MAX / 2, u64::MAX).unwrap_err().code, "repo.disk");
+}
+
+/// One request that is served until it is let go, by its end: the program says a word to it when it begins.
+struct Held(UnixStream);
+
+impl Held {
+    fn by(served: &Served) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        served.serve(theirs.into());
+        ours.set_nonblocking(true).unwrap();
+        Self(ours)
+    }
+
+    /// `Some(true)` once it is served, `Some(false)` where it was closed without a word; none while it waits.
+    fn met(&self) -> Option<bool> {
+        let mut word = [0];
+        match (&self.0).read(&mut word) {
+            Ok(read) => Some(read == 1),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                None
+            }
+        }
+    }
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(std::time::Instant::now() < until, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_run_four_requests_are_answered_at_once_and_of_all_sixteen_beside_one_of_each() {
+    let _alone = SEATS.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let exe = program(dir.path(), "printf x >&0; cat >/dev/null");
+    let runs: Vec<Served> = (0..6).map(|n| Served::new(&exe, dir.path(), &format!("pr/{n}"))).collect();
+    let mut waiting: Vec<Held> = runs.iter().flat_map(|served| (0..OF_A_RUN).map(|_| Held::by(served))).collect();
+    let mut served = Vec::new();
+    let step = |waiting: &mut Vec<Held>, served: &mut Vec<Held>| {
+        for one in std::mem::take(waiting) {
+            match one.met() {
+                Some(true) => served.push(one),
+                Some(false) => panic!("one of four was refused"),
+                None => waiting.push(one),
+            }
+        }
+        served.len()
+    };
+    until("as many as may be are served", || step(&mut waiting, &mut served) == BESIDE + runs.len()).await;
+    assert_eq!((waiting.len(), OF_ALL.available_permits()), (6 * OF_A_RUN - BESIDE - 6, 0), "the others wait");
+    let fifth = Held::by(&runs[0]);
+    until("a fifth of one run is refused at once", || fifth.met() == Some(false)).await;
+    // Those that end make room for those that wait.
+    served.clear();
+    until("the others are served", || step(&mut waiting, &mut served) == 6 * OF_A_RUN - BESIDE - 6).await;
+    assert!(waiting.is_empty());
 }

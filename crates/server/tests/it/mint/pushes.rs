@@ -19,18 +19,10 @@ fn look(launch: &Launch) -> GitAct {
     GitAct::Look { reference, old: "0".repeat(40), new: "1".repeat(40) }
 }
 
-/// The leases of pushes.
-async fn pushes(stage: &Stage) -> Vec<LeaseView> {
-    all(stage).await.into_iter().filter(|lease| lease.capability == "push/shop").collect()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_refused_one_is_left_open() {
-    let stage = Stage::start();
-    let (_operator, launch, mut gateway) = running(&stage).await;
-    let GitAct::Look { reference, old, new } = look(&launch) else { panic!("a look") };
-    let push = GitPush {
-        lease: LeaseId::parse("nobodys").unwrap(),
+/// What a push is told to be.
+fn pushed(lease: LeaseId, reference: String, old: String, new: String) -> GitPush {
+    GitPush {
+        lease,
         reference,
         old,
         new,
@@ -46,7 +38,20 @@ async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_ref
         others: Vec::new(),
         others_count: 0,
         onto: None,
-    };
+    }
+}
+
+/// The leases of pushes.
+async fn pushes(stage: &Stage) -> Vec<LeaseView> {
+    all(stage).await.into_iter().filter(|lease| lease.capability == "push/shop").collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_refused_one_is_left_open() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let GitAct::Look { reference, old, new } = look(&launch) else { panic!("a look") };
+    let push = pushed(LeaseId::parse("nobodys").unwrap(), reference, old, new);
     git(&mut gateway, &launch, GitAct::Push(push.into())).await;
     assert_eq!(git_denied(&mut gateway).await, "lease.unknown");
     let said = evidence(&stage).await;
@@ -68,4 +73,85 @@ async fn a_push_whose_lease_is_refused_has_no_vendor_asked_and_no_lease_of_a_ref
     let ended: Vec<String> = pushes(&stage).await.into_iter().map(|lease| lease.state).collect();
     assert_eq!(ended, ["revoked", "revoked"]);
     assert_eq!(evidence(&stage).await.matches("lease.carried").count(), most);
+}
+
+/// A push that began, with a token to write and one to read: its lease, and the act by which it goes on.
+async fn begun(gateway: &mut Gateway, launch: &Launch, write: &str) -> (LeaseId, GitAct) {
+    git(gateway, launch, GitAct::Offer).await;
+    let (id, call) = heard(gateway).await;
+    assert_eq!(body(&call)["permissions"], json!({ "contents": "write" }), "each push has a token of its own");
+    answer(gateway, id, 201, token(write, "acme/shop", &json!({ "contents": "write" }))).await;
+    assert_eq!(credential(git_word(gateway).await), write);
+    let GitAct::Look { reference, old, new } = look(launch) else { panic!("a look") };
+    git(gateway, launch, look(launch)).await;
+    let lease = match gateway.hear().await {
+        // The first look of a run has a token to read minted, which further ones have too.
+        ToGateway::Call { id, .. } => {
+            answer(gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "contents": "read" }))).await;
+            leased(git_word(gateway).await)
+        }
+        ToGateway::GitAnswer { word, .. } => leased(word),
+        other => panic!("{other:?}"),
+    };
+    (lease.clone(), GitAct::Push(pushed(lease, reference, old, new).into()))
+}
+
+fn leased(word: GitWord) -> LeaseId {
+    match word {
+        GitWord::Granted { leased: Some(leased), .. } => leased.lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The vendor is told that this very token is over.
+async fn is_ended(gateway: &mut Gateway, of: &str) {
+    let (id, call) = heard(gateway).await;
+    assert_eq!((call.purpose, call.method), (Purpose::Revoke, Asked::Delete));
+    assert_eq!(call.credential.unwrap().value.0.expose(), of);
+    answer(gateway, id, 204, String::new()).await;
+}
+
+/// What is minted to write, once it is revoked; oldest first.
+async fn revoked(stage: &Stage, many: usize) -> Vec<LeaseView> {
+    let look = async {
+        loop {
+            let mut writing: Vec<LeaseView> = all(stage).await;
+            writing.retain(|lease| lease.capability == "git/shop:write" && lease.minted == "revoked");
+            if writing.len() == many {
+                writing.reverse();
+                return writing;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of the tokens", look).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_of_a_push_ends_with_the_lease_of_the_push_whatever_ended_that() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    // A person takes it back while the pack goes on: the gateway cuts it, and its token opens nothing any more.
+    let (lease, push) = begun(&mut gateway, &launch, "ghs_canary-of-the-first").await;
+    git(&mut gateway, &launch, push.clone()).await;
+    assert_eq!(credential(git_word(&mut gateway).await), "ghs_canary-of-the-first");
+    let taken = stage.home(Method::POST, &format!("/api/leases/{lease}/revoke"), None).await;
+    assert_eq!(taken.status, StatusCode::OK, "{}", taken.text());
+    is_ended(&mut gateway, "ghs_canary-of-the-first").await;
+    let [first] = &revoked(&stage, 1).await[..] else { panic!("one") };
+    assert_eq!((first.state.as_str(), first.ended_by.as_str()), ("revoked", "push's end"));
+    git(&mut gateway, &launch, push).await;
+    assert_eq!(git_denied(&mut gateway).await, "lease.revoked");
+    // The one to read goes on with the run.
+    git(&mut gateway, &launch, GitAct::Fetch).await;
+    assert_eq!(credential(git_word(&mut gateway).await), TOKEN);
+    // One that was made ends its token too.
+    let (lease, push) = begun(&mut gateway, &launch, "ghs_canary-of-the-second").await;
+    git(&mut gateway, &launch, push).await;
+    assert_eq!(credential(git_word(&mut gateway).await), "ghs_canary-of-the-second");
+    gateway.say(&FromGateway::EndLease { lease, outcome: LeaseEnd::Completed }).await;
+    is_ended(&mut gateway, "ghs_canary-of-the-second").await;
+    let [_, second] = &revoked(&stage, 2).await[..] else { panic!("two") };
+    assert_eq!((second.state.as_str(), second.ended_by.as_str()), ("completed", "push's end"));
+    nothing_leaked(&stage, &launch).await;
 }

@@ -1,0 +1,237 @@
+//! How connections end: by a person, at the provider, and what comes of it late.
+
+use super::{Provider, Turn, done, eventually, said, say, settings, signed_in, signed_in_to, test, view};
+use crate::leases;
+use crate::stage::{Answer, Stage};
+use api::connections::ConnectionView;
+use api::grants::{FromGateway, ToGateway};
+use api::leases::{LeaseAsk, LeaseUser, ValueWord};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+async fn revoked(stage: &Stage) -> Answer {
+    stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await
+}
+
+/// What evidence says of each time that a provider was to be told: whether it was, and how many tokens are left.
+async fn ended(stage: &Stage) -> Vec<(bool, u64)> {
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert!(!evidence.contains("canary"), "{evidence}");
+    let mut all = Vec::new();
+    for line in evidence.lines().filter(|line| line.contains("connection.ended")) {
+        let record = line.find('{').map_or("", |at| &line[at..]);
+        let record: Value = serde_json::from_str(record).expect("a record");
+        all.push((record["told"].as_bool().unwrap(), record["left"].as_u64().unwrap()));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_ended_here_at_once_and_at_its_provider_and_is_told_so_until_it_answers() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    signed_in(&stage, "x").await;
+    test(&stage, "x").await.unwrap();
+    let revoke = async || revoked(&stage).await;
+    provider.look(|played| played.deaf = true);
+    assert_eq!(revoke().await.json::<ConnectionView>().state, "revoking");
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    provider.look(|played| played.deaf = false);
+    assert_eq!(revoke().await.json::<ConnectionView>().state, "revoked");
+    // Each of both was told twice.
+    let all = ["refresh-canary-2", "access-canary-2", "refresh-canary-2", "access-canary-2"];
+    assert_eq!(provider.look(|played| played.ended()), all);
+    assert_eq!(ended(&stage).await, [(false, 2), (true, 0)]);
+    assert_eq!(revoke().await.code(), "connection.over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_in_without_a_refresh_token_is_ended_by_its_access_token_until_the_provider_has_confirmed_that() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| (played.access_only, played.lives) = (true, 3600));
+    signed_in(&stage, "x").await;
+    provider.look(|played| played.deaf = true);
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
+    provider.look(|played| played.deaf = false);
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
+    assert_eq!(provider.look(|played| played.ended()), ["access-canary-1", "access-canary-1"]);
+    assert_eq!(ended(&stage).await, [(false, 1), (true, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_said_to_be_told_of_a_connection_whose_provider_has_no_address_for_it() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    let mut settings = settings();
+    settings["settings"]["revoke_url"] = Value::Null;
+    provider.look(|played| played.lives = 3600);
+    signed_in_to(&stage, "x", settings).await;
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
+    assert_eq!(ended(&stage).await, [(false, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_while_it_tells_the_provider_tells_it_again_with_every_token() {
+    let mut stage = Stage::start();
+    let provider = Provider::default();
+    {
+        let _to = provider.behind(&stage).await;
+        provider.look(|played| (played.lives, played.silent) = (3600, true));
+        signed_in(&stage, "x").await;
+        let asked = revoked(&stage);
+        tokio::select! {
+            answer = asked => panic!("{}", answer.text()),
+            () = provider.until("the question", |played| !played.ended().is_empty()) => {}
+        }
+    }
+    stage.stop();
+    provider.look(|played| {
+        played.silent = false;
+        played.calls.clear();
+    });
+    stage.again();
+    let _to = provider.behind(&stage).await;
+    // It may have looked before the gateway had dialled.
+    eventually("the end", async || {
+        let state = view(&stage, "x").await.state;
+        if state == "revoking" {
+            revoked(&stage).await;
+        }
+        state == "revoked"
+    })
+    .await;
+    let told = provider.look(|played| played.ended());
+    assert!(["refresh-canary-1", "access-canary-1"].iter().all(|token| told.iter().any(|t| t == token)), "{told:?}");
+    assert_eq!(ended(&stage).await.last(), Some(&(true, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_no_of_the_provider_ends_no_token_and_is_said_but_that_it_ends_none_of_a_kind_is_an_answer() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.lives = 3600);
+    signed_in(&stage, "x").await;
+    for (status, error) in [(429, ""), (408, ""), (401, "invalid_client"), (404, ""), (400, "invalid_request")] {
+        provider.look(|played| played.ends.extend([(status, error), (status, error)]));
+        let view: ConnectionView = revoked(&stage).await.json();
+        assert_eq!(view.state, "revoking", "{status}");
+        assert!(view.said.contains(&format!("status {status}")), "{}", view.said);
+    }
+    // It is set anew only when it is over, or was given up.
+    let put = stage.home(Method::PUT, "/api/connections/x", Some(settings())).await;
+    assert_eq!(put.code(), "connection.ending");
+    // One of both is confirmed, and asked for no more.
+    provider.look(|played| {
+        played.calls.clear();
+        played.ends.extend([(200, ""), (503, "")]);
+    });
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
+    provider.look(|played| played.ends.extend([(400, "unsupported_token_type")]));
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
+    assert_eq!(provider.look(|played| played.ended()), ["refresh-canary-1", "access-canary-1", "access-canary-1"]);
+    assert_eq!(ended(&stage).await[4..], [(false, 2), (false, 1), (true, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_whose_provider_never_confirms_its_end_can_be_given_up() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| (played.lives, played.deaf) = (3600, true));
+    signed_in(&stage, "x").await;
+    assert_eq!(stage.home(Method::DELETE, "/api/connections/x", None).await.code(), "connection.live");
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
+    let removed = async || stage.home(Method::DELETE, "/api/connections/x", None).await.status;
+    assert_eq!(removed().await, StatusCode::NO_CONTENT);
+    done(&stage, Method::PUT, "/api/connections/x", settings()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_come_after_their_connection_was_ended_are_ended_and_kept_by_nobody() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    // Ended while the refresh is under way.
+    let view_then: ConnectionView = revoked(&stage).await.json();
+    assert_eq!(view_then.state, "revoking");
+    assert!(view_then.said.contains("refresh was under way"), "{}", view_then.said);
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
+    let id = provider.look(|played| played.held[0]);
+    say(&to, id, said(200, &late)).await;
+    eventually("the end", async || view(&stage, "x").await.state == "revoked").await;
+    let told = provider.look(|played| played.ended());
+    assert_eq!(told, ["refresh-canary-1", "access-canary-1", "late-canary-2", "late-canary-1"]);
+    assert_eq!(ended(&stage).await.last(), Some(&(true, 0)));
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_sign_in_before_are_ended_and_change_nothing_about_the_one_that_followed() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
+    provider.look(|played| played.lives = 3600);
+    done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
+    eventually("the sign-in", async || view(&stage, "x").await.state == "live").await;
+    let generation = view(&stage, "x").await.generation;
+    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
+    let id = provider.look(|played| played.held[0]);
+    say(&to, id, said(200, &late)).await;
+    provider.until("its end", |played| played.ended().iter().any(|token| token == "late-canary-1")).await;
+    let now = test(&stage, "x").await.unwrap();
+    assert_eq!((now.state.as_str(), now.generation), ("live", generation));
+    let told = provider.look(|played| played.ended());
+    assert!(!told.iter().any(|token| token == "access-canary-2" || token == "refresh-canary-2"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_in_use_is_over_when_its_connection_lapses() {
+    const PROFILE: &str = "[[capability]]\nname = \"forge\"\nsecret = \"connection/x\"\nkind = \"tool\"\n\
+        destinations = [\"api.example.org\"]\nexecutables = [\"/usr/bin/curl\"]\n";
+    let stage = Stage::start();
+    let provider = Provider::default();
+    {
+        let _to = provider.behind(&stage).await;
+        provider.look(|played| played.lives = 3600);
+        signed_in(&stage, "x").await;
+    }
+    let (_operator, launch) = stage.running(PROFILE).await;
+    let mut gateway = stage.gateway().await;
+    let ask = LeaseAsk { capability: "forge".into(), destination: "api.example.org".into(), ..leases::wish(&launch) };
+    let given = leases::granted(&mut gateway, ask).await;
+    let by = LeaseUser::Injection { host: "api.example.org".into(), method: "POST".into() };
+    let word = leases::take(&mut gateway, &launch, &given.lease, by).await;
+    assert!(matches!(word, ValueWord::Value { .. }), "{word:?}");
+    // Signed in again, with a token that is over in a second and that nothing refreshes.
+    provider.look(|played| (played.lives, played.access_only) = (1, true));
+    let told = async {
+        loop {
+            match gateway.hear().await {
+                ToGateway::Call { id, call } => {
+                    let word = provider.look(|played| played.answer(id, &call)).expect("it answers");
+                    gateway.say(&FromGateway::Called { id, word }).await;
+                }
+                ToGateway::RevokeLease { lease } => return lease,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (lease, _) = tokio::join!(told, done(&stage, Method::POST, "/api/connections/x/device", json!({})));
+    assert_eq!(lease, given.lease);
+    assert_eq!(view(&stage, "x").await.state, "lapsed");
+    let over = leases::leases(&stage).await;
+    assert_eq!(over[0].ended_by, "secret's end", "{over:?}");
+}
