@@ -173,7 +173,7 @@ impl Keys {
     /// Opens what [`Keys::seal_for`] made, to be used as it is.
     ///
     /// # Errors
-    /// [`vault::OpenError`]: the row was changed, moved or rolled back; [`vault::OpenError::Form`] also for a key of which
+    /// [`vault::OpenError`]: the value is not of this row and its version; [`vault::OpenError::Form`] also for a key of which
     /// others are minted, and which itself goes nowhere.
     pub fn open_secret(&self, row: &store::secrets::SecretRow) -> Result<Secret<String>, vault::OpenError> {
         if crate::mint::mints(row) {
@@ -193,7 +193,7 @@ impl Keys {
     /// Opens what [`Keys::seal`] made.
     ///
     /// # Errors
-    /// [`vault::OpenError`]: it was changed, moved or rolled back.
+    /// [`vault::OpenError`]: it was changed, or is of another place or version.
     pub fn open_sealed(&self, name: &str, version: u64, sealed: &[u8]) -> Result<Secret<String>, vault::OpenError> {
         self.open_for("", name, version, sealed)
     }

@@ -32,7 +32,7 @@ pub struct SecretRow {
     pub set_at: Moment,
     /// When it was last opened for a grant, to the minute; none if it never was.
     pub last_used: Option<Moment>,
-    /// From 1; one more at each set, also after a removal, so that an old sealed value never fits again.
+    /// From 1; one more at each set, also after a removal, so that an old sealed value does not open beside a new version.
     pub version: u64,
     /// Of one that a vendor makes narrower ones of: what else the vendor is told, as JSON; else empty.
     pub minter: String,

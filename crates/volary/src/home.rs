@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// few, and what a run needs is set aside for it when it starts.
 const MIN_FREE_MIB: u64 = 32;
 
+/// In a home that is being made of a backup; gone when it is one.
+pub const RESTORING: &str = "restoring";
+
 /// Whether nothing is at `path`, as far as one can see.
 pub fn is_missing(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -49,8 +52,26 @@ impl Home {
         Ok(Self(path))
     }
 
-    /// Makes the folders, with the owners that their processes need.
+    /// Makes the folders, with the owners that their processes need, unless a restore into them did not end.
     pub fn make(&self, server_uid: u32) -> anyhow::Result<()> {
+        self.is_whole()?;
+        self.make_folders(server_uid)
+    }
+
+    /// Refuses a home in which a restore did not end: what ran when its backup was made could begin again.
+    pub fn is_whole(&self) -> anyhow::Result<()> {
+        if !is_missing(&self.0.join(RESTORING)) {
+            bail!(
+                "the restore into the home {0} has not ended; if none is under way, remove that folder and restore the backup \
+                 again: rm -r {0} && volary restore BACKUP --home {0}",
+                self.0.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// As [`Home::make`], also of one that is being restored.
+    pub fn make_folders(&self, server_uid: u32) -> anyhow::Result<()> {
         let root = rustix::process::geteuid().is_root();
         self.has_room()?;
         if !self.0.exists() {
@@ -107,8 +128,9 @@ impl Home {
         Ok(())
     }
 
-    /// Refuses a home that was never made: whoever only looks at one makes none.
+    /// Refuses a home that was never made, or not whole: whoever only looks at one makes none.
     pub fn is_there(&self) -> anyhow::Result<()> {
+        self.is_whole()?;
         if is_missing(&self.server()) {
             bail!(
                 "there is no home at {}; `volary up` makes one, as does `volary run`, or give another --home",
@@ -144,7 +166,8 @@ impl Home {
 
     /// Refuses a folder that holds anything but a home's own: its modes and owners would be changed.
     fn is_ours(&self) -> anyhow::Result<()> {
-        const OURS: [&str; 8] = ["server", "operator", "mirrors", "profiles", "run", "log", "keys", crate::keys::FILE];
+        const OURS: [&str; 9] =
+            ["server", "operator", "mirrors", "profiles", "run", "log", "keys", crate::keys::FILE, RESTORING];
         for entry in fs::read_dir(&self.0).with_context(|| format!("look into the home {}", self.0.display()))? {
             let name = entry?.file_name();
             if !OURS.iter().any(|ours| name == *ours) {

@@ -17,7 +17,13 @@ const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 const SENT_MS: u64 = 5_000;
 
 fn add(platform: &Platform, name: &str, provider: &OauthDouble) {
-    let urls = ["/authorize", "/token", "/device", "/revoke"].map(|path| provider.url(path));
+    add_ending_at(platform, name, provider, provider.url("/revoke"));
+}
+
+/// With its tokens ended at this address.
+fn add_ending_at(platform: &Platform, name: &str, provider: &OauthDouble, revoke: String) {
+    let [authorize, token, device] = ["/authorize", "/token", "/device"].map(|path| provider.url(path));
+    let urls = [authorize, token, device, revoke];
     let [authorize, token, device, revoke] = urls.each_ref().map(String::as_str);
     let args = [
         "connect",
@@ -185,6 +191,25 @@ fn a_person_signs_in_with_a_browser_sees_how_it_stands_and_ends_it() {
     browser.wait_for_text("tbody", "revoked");
     assert_eq!(provider.ended().len(), 2, "both tokens were ended at the provider");
     assert_eq!(view(&platform, "forge").unwrap()["state"], "revoked");
+    assert!(browser.text(".said").unwrap().contains("✓ forge is ended."));
+
+    // One whose provider does not confirm it.
+    add_ending_at(&platform, "deaf", &provider, provider.url("/nothing"));
+    sign_in(&platform, "deaf");
+    browser.open(&format!("{}/connections", platform.url()));
+    browser.click("a[aria-label='End deaf']");
+    browser.wait_for_text("h1", "End this connection?");
+    browser.click("button.danger");
+    browser.wait_for_text("tbody", "revoking");
+    let said = browser.text(".said").unwrap();
+    assert!(
+        said.contains("deaf is ended here.") && said.contains("has not confirmed it") && !said.contains('✓'),
+        "{said}"
+    );
+    let told = platform.ok(&["connect", "revoke", "deaf"]);
+    assert!(told.contains("revoking") && told.contains("deaf is ended here") && told.contains("status 404"), "{told}");
+    let removed = platform.ok(&["connect", "remove", "deaf"]);
+    assert!(removed.contains("has not confirmed") && removed.contains("in your account"), "{removed}");
     drop(browser);
     platform.stop();
 }

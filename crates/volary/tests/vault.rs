@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use testkit::{Platform, TlsFront, eventually};
 
+#[path = "vault/backup.rs"]
+mod backup;
+
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
 /// A value that is looked for; whether the vault is open shows in whether it is scrubbed.
@@ -439,61 +442,4 @@ fn a_kms_is_told_the_token_and_the_key_under_tls_by_its_name_and_its_authority_a
     is_open(&platform);
     assert!(asked.load(Ordering::SeqCst) >= 3, "it was not asked");
     platform.stop();
-}
-
-#[test]
-fn a_backup_is_sealed_and_opens_in_a_new_home_once_its_key_is_brought() {
-    let platform = platform();
-    drop(platform.ok(&["exec", "--", "true"]));
-    let digits = fs::read_to_string(platform.home().join("keys/kek")).unwrap();
-    let place = tempfile::Builder::new().prefix("volary-b-").tempdir_in("/tmp").unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    let backup = place.path().join("backup");
-    let told = platform.ok(&["backup", backup.to_str().unwrap()]);
-    assert!(told.contains(&key(&platform)) && told.contains("is not in it"), "{told}");
-    let again = platform.cli(&["backup", backup.to_str().unwrap()]);
-    assert!(!again.status.success() && said(&again).contains("make the folder"), "{}", said(&again));
-
-    let mut all = Vec::new();
-    files(&backup, &mut all);
-    assert!(all.iter().any(|path| path.ends_with("volary.db")) && all.iter().any(|path| path.ends_with("backup.toml")));
-    let mut needles = forms(&digits);
-    needles.push(VALUE.as_bytes().to_vec());
-    for path in &all {
-        assert!(!holds(&fs::read(path).unwrap(), &needles), "{}", path.display());
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
-    }
-    platform.stop();
-
-    let home = place.path().join("home");
-    let volary = |args: &[&str], input: &str| {
-        let mut child = Command::new(VOLARY)
-            .arg("--home")
-            .arg(&home)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
-    };
-    let restored = volary(&["restore", backup.to_str().unwrap()], "");
-    assert!(restored.status.success(), "{}", said(&restored));
-    let own = home.join("keys/kek");
-    assert!(said(&restored).contains(own.to_str().unwrap()), "{}", said(&restored));
-    let twice = volary(&["restore", backup.to_str().unwrap()], "");
-    assert!(!twice.status.success() && said(&twice).contains("is not empty"), "{}", said(&twice));
-
-    let text = format!("<{VALUE}>");
-    let closed = volary(&["scrub"], &text);
-    assert!(!closed.status.success() && said(&closed).contains("keys/kek"), "{}", said(&closed));
-    assert!(!own.exists(), "no key is made beside a database that has one");
-    fs::write(&own, &digits).unwrap();
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).unwrap();
-    let open = volary(&["scrub"], &text);
-    assert!(said(&open).starts_with("<[scrubbed:capability/canary#"), "{}", said(&open));
-    let verified = volary(&["verify"], "");
-    assert!(verified.status.success(), "{}", said(&verified));
 }

@@ -121,12 +121,18 @@ pub async fn begin(
     }
     set(&mut lease.mint, after);
     lease.minted = plan.settings();
-    (lease.mint.until, lease.mint.next) = (plan.longest(lease, at), at.plus_ms(vault::mint::ASKED_MS));
+    lease.mint = asked(&lease.mint, plan.longest(lease, at), at);
     let more = json!({ "minter": plan.known.id, "for": plan.words(), "access": plan.access.word() });
     said(tx, "mint.asked", lease, at, who, more).await?;
     tx.secret_used(&plan.secret, at);
     let noted = platform::note(tx, at, who, call).await?;
     Ok(Ticket { lease: lease.id.clone(), plan, longest: lease.mint.until, noted })
+}
+
+/// The vendor is asked at `at` for a value that ends at `until`, at the latest: from when on nobody is believed to wait for
+/// its answer any more.
+fn asked(mint: &MintRow, until: Moment, at: Moment) -> MintRow {
+    MintRow { until, next: at.plus_ms(vault::mint::ASKED_MS), ..mint.clone() }
 }
 
 /// What is minted for a repository's git is for, by its id; as [`carry`] is told.
@@ -272,4 +278,48 @@ pub async fn values(app: &App) -> Result<Vec<(String, Secret<String>)>, Fault> {
         }
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::RunId;
+    use model::capability::{Delivery, Kind};
+    use store::Store;
+
+    #[tokio::test]
+    async fn a_vendor_has_fifteen_seconds_and_what_nothing_is_heard_of_is_looked_at_after_a_minute_and_not_before() {
+        let url = "https://vendor.example/".to_owned();
+        let call = plan::call(api::platform::Purpose::Mint, api::platform::Method::Post, url, false).unwrap();
+        assert_eq!(call.limits.seconds, 15);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("volary.db")).await.unwrap();
+        let (at, until) = (Moment(1_000), Moment(600_000));
+        let mut mint = asked(&MintRow::default(), until, at);
+        set(&mut mint, State::Asked);
+        let row = LeaseRow {
+            id: LeaseId::parse("0123456789abcdefghjkmnpqrs").unwrap(),
+            run: RunId::parse("0123456789abcdefghjkmnpqrs").unwrap(),
+            capability: "c".into(),
+            destination: "d".into(),
+            reason: String::new(),
+            kind: Kind::Tool,
+            delivery: Delivery::Proxy,
+            secret: "capability/c".into(),
+            state: LeaseState::Consumed { expires: until }.word().into(),
+            made: at,
+            expires: until,
+            used: Some(at),
+            used_by: String::new(),
+            ended: None,
+            ended_by: String::new(),
+            handle_sha256: String::new(),
+            minted: Vec::new(),
+            mint,
+        };
+        let added: Result<(), StoreError> = store.write(move |tx| Box::pin(async move { tx.add_lease(&row) })).await;
+        added.unwrap();
+        let due = async |now| store.mints_due(now).await.unwrap().len();
+        assert_eq!((due(Moment(60_999)).await, due(Moment(61_000)).await), (0, 1));
+    }
 }

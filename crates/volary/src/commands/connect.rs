@@ -139,15 +139,20 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
                 return Ok(0);
             }
             show(&over.connection, false)?;
-            println!("{name} is ended{}", super::secrets::ended(over.leases));
+            let here = if over.connection.state == "revoking" { " here" } else { "" };
+            println!("{name} is ended{here}{}", super::secrets::ended(over.leases));
             if over.connection.settings.revoke_url.is_none() {
                 println!("Its provider has no address at which tokens are ended: end them in your account there too.");
             }
         }
         Act::Remove { name } => {
             let platform = platform::reach_made(home).await?;
+            let view: ConnectionView = platform.client.get(&path(name, "")?).await?;
             platform.client.act(Method::DELETE, &path(name, "")?, &json!({})).await?;
             println!("{name} is removed");
+            if view.state == "revoking" {
+                println!("Its provider has not confirmed that its tokens are ended: end them in your account there.");
+            }
         }
     }
     Ok(0)

@@ -81,6 +81,20 @@ fn no_other_repository_handle_or_service_is_reached() {
 }
 
 #[test]
+fn what_a_box_sends_to_a_repository_is_as_long_as_it_may_be_and_not_a_byte_longer() {
+    let stage = Stage::start("");
+    let send = "H=$(git config --get-urlmatch http.extraHeader http://127.0.0.1:8080/git/); \
+                send() { head -c $1 /dev/zero | curl -sS -H \"$H\" -H Expect: --data-binary @- \
+                http://127.0.0.1:8080/git/app/$2 | grep -a -o 'rule [a-z.-]*'; }; ";
+    // Zeros are no lines of git's: what is taken whole is refused for that.
+    for (service, most) in [("git-upload-pack", 8_u32 << 20), ("git-receive-pack", 64 << 20)] {
+        let done = stage.exec(&format!("{send} send {most} {service}; send {} {service}", most + 1));
+        assert_eq!(done.out, "rule git.form\nrule git.too-long\n", "{service}: {done:?}");
+    }
+    assert!(stage.forge.seen().is_empty(), "nothing came to the host: {:?}", stage.forge.seen());
+}
+
+#[test]
 fn a_push_that_changes_pipeline_files_is_held_unless_the_profile_lets_it() {
     let other = format!(
         "[[repository]]\nid = \"other\"\nurl = {:?}\nsecret = \"capability/forge\"\npipelines-without-secrets = true",

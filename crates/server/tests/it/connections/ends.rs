@@ -235,3 +235,31 @@ async fn a_lease_in_use_is_over_when_its_connection_lapses() {
     let over = leases::leases(&stage).await;
     assert_eq!(over[0].ended_by, "secret's end", "{over:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_copy_has_no_connections_token_and_asks_no_provider_for_one() {
+    let mut stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.lives = 3600);
+    signed_in(&stage, "x").await;
+    stage.stop();
+    let server = stage.dir.path().join("server");
+    let ended = tokio::task::spawn_blocking(move || server::offline::restored(&server)).await.unwrap().unwrap();
+    assert_eq!((ended.runs, ended.connections), (0, 1));
+    provider.look(|played| played.calls.clear());
+    stage.again();
+    let _to = provider.behind(&stage).await;
+    let restored = view(&stage, "x").await;
+    assert_eq!(restored.state, "lapsed");
+    assert!(
+        restored.said.contains("Restored from a backup") && restored.said.contains("sign in again"),
+        "{}",
+        restored.said
+    );
+    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
+    // Nor by being ended: the sign-in is the home's that the backup was made of.
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
+    assert_eq!(provider.look(|played| played.calls.len()), 0);
+    signed_in(&stage, "x").await;
+}
