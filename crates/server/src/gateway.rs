@@ -15,11 +15,13 @@ use api::platform::{CallWord, MAX_SECONDS, PlatformCall, boot_ms};
 use api::walls::Proof;
 use model::{LeaseId, RunId};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// Questions that are worked on at the same time.
@@ -40,32 +42,35 @@ const CALLED: Duration = Duration::from_secs(5);
 /// How long a gateway may take to make its forbidden calls.
 const WALLS: Duration = Duration::from_secs(10);
 
-/// Who waits for an answer of the gateway, by the question's number.
-struct Waiting<T>(Arc<Mutex<HashMap<u64, oneshot::Sender<T>>>>);
+/// How long what uses a lease may take to end, once that is taken back.
+const ENDS: Duration = Duration::from_secs(5);
 
-impl<T> Clone for Waiting<T> {
+/// Who waits for a word of the gateway, by the question's number or by what it is about.
+struct Waiting<T, K = u64>(Arc<Mutex<HashMap<K, oneshot::Sender<T>>>>);
+
+impl<T, K> Clone for Waiting<T, K> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> Default for Waiting<T> {
+impl<T, K> Default for Waiting<T, K> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T> Waiting<T> {
-    fn add(&self, id: u64) -> oneshot::Receiver<T> {
+impl<T, K: Eq + Hash> Waiting<T, K> {
+    fn add(&self, id: K) -> oneshot::Receiver<T> {
         let (tell, told) = oneshot::channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
         told
     }
-    fn take(&self, id: u64) -> Option<oneshot::Sender<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    fn take(&self, id: &K) -> Option<oneshot::Sender<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
     /// Passes an answer on; to nobody, when nobody waits any more.
-    fn answered(&self, id: u64, answer: T) {
+    fn answered(&self, id: &K, answer: T) {
         if let Some(tell) = self.take(id)
             && tell.send(answer).is_err()
         {
@@ -80,6 +85,8 @@ struct Asked {
     probes: Waiting<(u16, String)>,
     walls: Waiting<Proof>,
     calls: Waiting<CallWord>,
+    /// For the end of a lease's use.
+    ends: Waiting<(), LeaseId>,
 }
 
 /// Ends the wait for answers to calls of our own when the gateway's connection does: their outcome is unknown then, and
@@ -98,34 +105,55 @@ pub struct GatewayHandle {
     id: u64,
     out: mpsc::Sender<ToGateway>,
     asked: Asked,
+    /// Ends the connection; the gateway comes again, and is told then what it was not told here.
+    cut: Arc<Notify>,
 }
 
 impl GatewayHandle {
-    /// Tells it that a run is over. Should it not hear: the run's handle is dead, so it is granted nothing.
+    /// Tells it that a run is over.
     pub fn close(&self, run: &RunId) {
-        if self.out.try_send(ToGateway::Close { run: run.clone() }).is_err() {
-            tracing::warn!("the gateway was not told that {run} is over");
-        }
+        self.order(ToGateway::Close { run: run.clone() });
     }
 
-    /// Tells it that another table holds for a run. Should it not hear: allowances by the one before end within a second.
+    /// Tells it that another table holds for a run.
     pub fn end_reads(&self, run: &RunId) {
-        if self.out.try_send(ToGateway::EndReads { run: run.clone() }).is_err() {
-            tracing::warn!("the gateway was not told that {run} has another table");
-        }
+        self.order(ToGateway::EndReads { run: run.clone() });
     }
 
-    /// Tells it that a lease was taken back. Should it not hear, the lease is over at its expiry there.
+    /// Tells it that a lease was taken back.
     pub fn revoke(&self, lease: &LeaseId) {
-        if self.out.try_send(ToGateway::RevokeLease { lease: lease.clone() }).is_err() {
-            tracing::warn!("the gateway was not told that the lease {lease} was taken back");
-        }
+        self.order(ToGateway::RevokeLease { lease: lease.clone() });
     }
 
     /// Tells it that what a vendor made for a lease is kept. Should it not hear, it says it again after the next dial.
     pub(crate) fn kept(&self, lease: &LeaseId) {
         if self.out.try_send(ToGateway::Kept { lease: lease.clone() }).is_err() {
             tracing::debug!("the gateway was not told that what was made for {lease} is kept");
+        }
+    }
+
+    /// Takes leases back, and comes when it has said that nothing uses them any more; after [`ENDS`] in any case.
+    pub(crate) async fn revoke_and_wait(&self, leases: &[LeaseId]) {
+        let ends: Vec<_> = leases.iter().map(|lease| self.asked.ends.add(lease.clone())).collect();
+        leases.iter().for_each(|lease| self.revoke(lease));
+        let all = async {
+            for end in ends {
+                // An error is the end of the connection, and with it of whatever used them.
+                drop(end.await);
+            }
+        };
+        if tokio::time::timeout(ENDS, all).await.is_err() {
+            tracing::warn!("the gateway did not say in time that what uses a lease has ended");
+        }
+        leases.iter().for_each(|lease| drop(self.asked.ends.take(lease)));
+    }
+
+    /// Says something that must not be lost. A gateway that takes nothing more is cut: what it has of runs, leases and
+    /// tables is compared when it comes again.
+    fn order(&self, order: ToGateway) {
+        if let Err(TrySendError::Full(_)) = self.out.try_send(order) {
+            tracing::warn!("the gateway does not read what it is told, and is cut");
+            self.cut.notify_one();
         }
     }
 
@@ -140,7 +168,7 @@ impl GatewayHandle {
             return Err(gone());
         }
         let answer = tokio::time::timeout(PROBE, told).await;
-        self.asked.probes.take(id);
+        self.asked.probes.take(&id);
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(gone()),
@@ -162,11 +190,11 @@ impl GatewayHandle {
         let id = number();
         let told = self.asked.calls.add(id);
         if self.out.send(ToGateway::Call { id, call: Box::new(call) }).await.is_err() {
-            self.asked.calls.take(id);
+            self.asked.calls.take(&id);
             return lost(true);
         }
         let answer = tokio::time::timeout(limit, told).await;
-        self.asked.calls.take(id);
+        self.asked.calls.take(&id);
         match answer {
             Ok(Ok(word)) => word,
             _ => lost(false),
@@ -179,7 +207,7 @@ impl GatewayHandle {
         let told = self.asked.walls.add(id);
         let asked = self.out.send(ToGateway::Walls { id }).await;
         let answer = if asked.is_ok() { tokio::time::timeout(WALLS, told).await.ok()?.ok() } else { None };
-        self.asked.walls.take(id);
+        self.asked.walls.take(&id);
         answer
     }
 }
@@ -235,7 +263,8 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     let _ending = Ending(asked.calls.clone());
     // First of all; there is room for one.
     out.try_send(ToGateway::Hello { fingerprints: WireSecret::of_key(app.keys.fingerprints()) })?;
-    app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone() }));
+    let cut = Arc::new(Notify::new());
+    app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone(), cut: cut.clone() }));
     // Only now: a lease that is taken back from here on is told to this gateway, and one that was before, below.
     let taken_back = leases::end_left(app, &leases).await?;
 
@@ -262,7 +291,11 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     });
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        let message = match frame::read::<FromGateway>(&mut from).await {
+        let message = tokio::select! {
+            message = frame::read::<FromGateway>(&mut from) => message,
+            () = cut.notified() => bail!("it does not read what it is told"),
+        };
+        let message = match message {
             Ok(message) => message,
             Err(FrameError::Closed) => return Ok(()),
             Err(e) => return Err(e.into()),
@@ -349,26 +382,60 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
             // The next gateway does not name it, and it ends.
             out.send(ToGateway::LeaseValue { id, word }).await.map_err(|_| None).and(fault)
         }
-        FromGateway::EndLease { lease, outcome } => leases::ended(app, &lease, outcome).await.map_err(Some),
+        FromGateway::EndLease { lease, outcome } => {
+            asked.ends.answered(&lease, ());
+            leases::ended(app, &lease, outcome).await.map_err(Some)
+        }
         FromGateway::Reads { grant, before, reads, over } => {
             egress::reads(app, egress::Told { grant, before, reads, over }).await.map_err(Some)
         }
         FromGateway::Refused { run, verdict } => grants::refused(app, &run, verdict).await.map_err(Some),
         FromGateway::Probed { id, status, said } => {
-            asked.probes.answered(id, (status, said));
+            asked.probes.answered(&id, (status, said));
             Ok(())
         }
         FromGateway::Called { id, word } => {
-            asked.calls.answered(id, word);
+            asked.calls.answered(&id, word);
             Ok(())
         }
         FromGateway::Held { lease, word } => mint::late(app, &lease, &word).await.map_err(Some),
         FromGateway::Walls { id, proof } => {
-            asked.walls.answered(id, proof);
+            asked.walls.answered(&id, proof);
             Ok(())
         }
     };
     if let Err(Some(fault)) = done {
         tracing::error!("a word of the gateway could not be taken: {}", fault.problem.message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_takes_no_more_orders_is_cut_and_one_that_ends_is_not_waited_for() {
+        let (out, mut waiting) = mpsc::channel(1);
+        let (asked, cut) = (Asked::default(), Arc::new(Notify::new()));
+        let handle = GatewayHandle { id: 1, out, asked, cut };
+        let (run, lease): (RunId, LeaseId) = ("r".parse().unwrap(), "l".parse().unwrap());
+        handle.close(&run);
+        handle.revoke(&lease);
+        // Kept until the connection looks.
+        handle.cut.notified().await;
+        assert!(matches!(waiting.recv().await, Some(ToGateway::Close { .. })));
+        // What was said in time is waited for, and not what nobody will say.
+        let asked = handle.asked.clone();
+        let told = async {
+            assert!(matches!(waiting.recv().await, Some(ToGateway::RevokeLease { .. })));
+            asked.ends.answered(&lease, ());
+        };
+        tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), told);
+        assert!(asked.ends.take(&lease).is_none());
+        let gone = async {
+            assert!(matches!(waiting.recv().await, Some(ToGateway::RevokeLease { .. })));
+            asked.ends.0.lock().unwrap().clear();
+        };
+        tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), gone);
     }
 }

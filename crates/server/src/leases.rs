@@ -20,9 +20,11 @@ use judge::{Fit, Granted};
 pub use judge::{connection_of, shown, stored, takes};
 use model::capability::{Delivery, Kind};
 use model::event::Verdict;
-use model::{LeaseId, Moment, RunId, Secret};
+use model::{LeaseId, Moment, RunId, RunState, Secret};
 use over::end_in;
-pub use over::{Ended, VALUE_GONE, end_left, ended, revoke, run_over, sweep, value_over, withdraw};
+pub use over::{
+    Ended, VALUE_GONE, end_left, ended, revoke, run_over, stands_still, sweep, value_over, withdraw, withdraw_and_wait,
+};
 use policy::Refusal;
 pub use push::{push_begins, push_refused, push_used};
 use serde_json::{Map, Value, json};
@@ -207,7 +209,11 @@ pub async fn take(app: &App, used: LeaseUse) -> Result<ValueWord, Fault> {
                     return Ok((Err(no), last));
                 };
                 let by = scrubber.scrub_str(&judge::user(&used.by)).into_owned();
+                let paused = row.as_ref().is_some_and(|row| row.state == RunState::Paused);
                 let word = match judge::fits(tx, row.as_ref(), &lease, &used.by).await? {
+                    Ok(_) if paused && matches!(used.by, LeaseUser::Command { .. }) => {
+                        Err(Refusal::new("run.paused", "The run is being paused; ask again when it goes on."))
+                    }
                     Err(no) => Err(no),
                     Ok(fit) => begin(&mut lease, &by, at).map(|()| fit),
                 };

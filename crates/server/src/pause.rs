@@ -2,17 +2,18 @@
 //!
 //! What a person wants stands in the run's state: [`RunState::Paused`] from the word on. Its host has the box stand still
 //! and says so in the run's transcript (`froze`); after a cut of the link it is told again, by [`crate::reconcile`]. A run
-//! without a box gets none until it is resumed. A handle is not renewed meanwhile: it is dead after ten minutes, and
+//! without a box gets none until it is resumed. A command that has a value by a lease is ended first: while it stands still
+//! nothing could end it. A handle is not renewed meanwhile: it is dead after ten minutes, and
 //! lives again when the run goes on.
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::runs::{self, HANDLE_MS};
-use crate::{now, record};
+use crate::{leases, now, record};
 use api::http::RunView;
 use api::link::Down;
-use model::{Event, RunId, RunState};
+use model::{Event, LeaseId, RunId, RunState};
 use serde_json::json;
 use store::chain::By;
 use store::runs::RunRow;
@@ -20,9 +21,13 @@ use store::runs::RunRow;
 /// Pauses a run; one that is paused stays so.
 ///
 /// # Errors
-/// 404, 409 for a run that is over or whose end is asked for, the store's.
+/// 404, 409 for a run that is over or whose end is asked for or whose only command has a key, the store's.
 pub async fn pause(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
-    change(app, caller, run, true).await?;
+    if let Some((_, leases)) = change(app, caller, run, true).await?
+        && !leases.is_empty()
+    {
+        leases::withdraw_and_wait(app, &leases).await;
+    }
     if let Some(link) = app.operator() {
         link.tell(&Down::Pause { run: run.clone() });
     }
@@ -36,7 +41,7 @@ pub async fn pause(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, F
 pub async fn resume(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
     let changed = change(app, caller, run, false).await?;
     if let Some(link) = app.operator() {
-        if changed.is_some_and(|row| row.launches == 0) {
+        if changed.is_some_and(|(row, _)| row.launches == 0) {
             let _placing = app.placing.lock().await;
             runs::launch(app, &link, run, 1, None).await?;
         } else {
@@ -46,8 +51,9 @@ pub async fn resume(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, 
     runs::get(app, run).await
 }
 
-/// Records a person's word, unless it changes nothing; gives the run's row as it was before then.
-async fn change(app: &App, caller: &Caller, run: &RunId, still: bool) -> Result<Option<RunRow>, Fault> {
+/// Records a person's word, unless it changes nothing; gives the run's row as it was before then, and the leases that were
+/// taken back by it.
+async fn change(app: &App, caller: &Caller, run: &RunId, still: bool) -> Result<Option<(RunRow, Vec<LeaseId>)>, Fault> {
     let (ours, at, person) = (run.clone(), now(), caller.person.to_string());
     // No launch may be on its way meanwhile.
     let _placing = app.placing.lock().await;
@@ -66,6 +72,7 @@ async fn change(app: &App, caller: &Caller, run: &RunId, still: bool) -> Result<
                 if (row.state == RunState::Paused) == still {
                     return Ok(None);
                 }
+                let leases = if still { leases::stands_still(tx, &row, at, &person).await? } else { Vec::new() };
                 let (event, kind) = if still {
                     (Event::Paused { person: person.clone() }, "run.paused")
                 } else {
@@ -74,12 +81,12 @@ async fn change(app: &App, caller: &Caller, run: &RunId, still: bool) -> Result<
                 };
                 let n = tx.append(&ours, at, &event).await?.n;
                 tx.record(By::Server, at, kind, &person, record::fields(json!({ "run": ours }))).await?;
-                Ok(Some((row, n)))
+                Ok(Some((row, leases, n)))
             })
         })
         .await?;
-    Ok(changed.map(|(row, n)| {
+    Ok(changed.map(|(row, leases, n)| {
         app.live.tell(run, n);
-        row
+        (row, leases)
     }))
 }

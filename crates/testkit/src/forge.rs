@@ -129,6 +129,7 @@ impl Forge {
             .args(["clone", "--quiet", "--bare"])
             .arg(from)
             .arg(&path)
+            .current_dir("/")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .status()
             .expect("git starts");
@@ -325,6 +326,8 @@ impl Forge {
         let mut backend = Command::new("git");
         backend
             .arg("http-backend")
+            // A test's own folder may be covered: [`crate::Temporary`].
+            .current_dir("/")
             .env("GIT_PROJECT_ROOT", &self.held.path)
             .env("GIT_HTTP_EXPORT_ALL", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -3,7 +3,7 @@
 //! Nothing of the product is linked in, so a test can only see what a user or an attacker could see.
 //! Everything here panics with a sentence when it cannot do its part: a test has no one to hand an error to.
 //!
-//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`], [`Outside`], [`Vendors`].
+//! Read [`Platform`] (start, speak, end, nothing left behind), then [`Repo`], [`ModelDouble`], [`Browser`], [`Docker`], [`Outside`], [`Vendors`], [`Temporary`].
 
 mod browser;
 mod docker;
@@ -15,6 +15,7 @@ mod oauth;
 mod outside;
 mod platform;
 mod repo;
+mod temporary;
 mod tls_front;
 mod vendors;
 mod wire;
@@ -28,6 +29,7 @@ pub use oauth::{Mood, OauthDouble, OauthRequest, Tokens};
 pub use outside::Outside;
 pub use platform::{ENGINE, Platform};
 pub use repo::Repo;
+pub use temporary::Temporary;
 pub use tls_front::TlsFront;
 pub use vendors::{INSTALLATION, Minted, Vendors};
 

@@ -21,6 +21,8 @@ pub enum Mood {
     Garble,
     /// It does not act, and answers with this status.
     Fail(u16),
+    /// It does not act, and answers with this status and the refresh token that it was shown, wherever there is room.
+    Echo(u16),
 }
 
 /// How the provider treats refresh tokens.
@@ -69,6 +71,10 @@ struct State {
     held: u64,
     released: u64,
     ended: Vec<String>,
+    /// What every token ends with.
+    tail: String,
+    /// Every token that was given.
+    given: Vec<String>,
 }
 
 /// The provider. It ends when it is dropped.
@@ -104,6 +110,8 @@ impl OauthDouble {
             held: 0,
             released: 0,
             ended: Vec::new(),
+            tail: String::new(),
+            given: Vec::new(),
         };
         let state = Arc::new((Mutex::new(state), Condvar::new()));
         let over = Arc::new(AtomicBool::new(false));
@@ -180,6 +188,17 @@ impl OauthDouble {
     #[must_use]
     pub fn good(&self) -> u64 {
         locked(&self.state).good
+    }
+
+    /// From here on every token ends so; before the first one is given.
+    pub fn tail(&self, tail: &str) {
+        tail.clone_into(&mut locked(&self.state).tail);
+    }
+
+    /// Every token that it gave.
+    #[must_use]
+    pub fn given(&self) -> Vec<String> {
+        locked(&self.state).given.clone()
     }
 
     /// The tokens that were ended here.
@@ -282,7 +301,7 @@ fn tell(mut to: TcpStream, state: &(Mutex<State>, Condvar), over: &AtomicBool, s
             }
             to.set_nonblocking(false)?;
         }
-        Mood::Plain | Mood::Garble | Mood::Fail(_) => {}
+        Mood::Plain | Mood::Garble | Mood::Fail(_) | Mood::Echo(_) => {}
     }
     let location = said.location.map_or_else(String::new, |to| format!("location: {to}\r\n"));
     let head = format!(
@@ -324,7 +343,11 @@ fn answer(state: &mut State, request: &OauthRequest, refresh: bool) -> Said {
                 return Said { status, location: None, body: String::new(), mood };
             }
             let shown = request.field("refresh_token").unwrap_or_default();
-            let number = shown.strip_prefix("refresh-canary-").and_then(|n| n.parse::<u64>().ok());
+            if let Mood::Echo(status) = mood {
+                return echo(status, shown);
+            }
+            let number = shown.strip_suffix(state.tail.as_str()).and_then(|shown| shown.strip_prefix("refresh-canary-"));
+            let number = number.and_then(|n| n.parse::<u64>().ok());
             let lenient = state.tokens == Tokens::OnceLeniently;
             let good = number.is_some_and(|n| n == state.good || lenient && n + 1 == state.good);
             let said = if good { given(state, state.tokens != Tokens::Lasting) } else { Said::error("invalid_grant") };
@@ -352,17 +375,35 @@ fn answer(state: &mut State, request: &OauthRequest, refresh: bool) -> Said {
     }
 }
 
+/// Each in a place of its own: the code of an error where it is one, its words, a header, a name that is no field of the
+/// protocol's.
+fn echo(status: u16, shown: &str) -> Said {
+    let mut body = serde_json::json!({
+        "error_description": format!("{shown} is no token"), "error_uri": format!("https://x.example/{shown}"),
+        "message": shown, shown: true,
+    });
+    if status == 400 {
+        body["error"] = shown.into();
+    }
+    let location = Some(format!("https://x.example/?token={shown}\r\nx-echo: {shown}"));
+    Said { status, location, body: body.to_string(), mood: Mood::Echo(status) }
+}
+
 /// New tokens, with a new refresh token when it `changes`.
 fn given(state: &mut State, changes: bool) -> Said {
-    let lives = state.lives.map_or_else(String::new, |lives| format!(r#","expires_in":{lives}"#));
-    let refresh = if changes {
+    let access = format!("access-canary-{}{}", state.requests.len(), state.tail);
+    let mut said = serde_json::json!({ "access_token": access, "token_type": "bearer" });
+    state.given.push(access);
+    if let Some(lives) = state.lives {
+        said["expires_in"] = lives.into();
+    }
+    if changes {
         state.good += 1;
-        format!(r#","refresh_token":"refresh-canary-{}""#, state.good)
-    } else {
-        String::new()
-    };
-    let access = state.requests.len();
-    Said::json(200, format!(r#"{{"access_token":"access-canary-{access}","token_type":"bearer"{lives}{refresh}}}"#))
+        let refresh = format!("refresh-canary-{}{}", state.good, state.tail);
+        said["refresh_token"] = refresh.as_str().into();
+        state.given.push(refresh);
+    }
+    Said::json(200, said.to_string())
 }
 
 fn challenge_of(verifier: &str) -> String {

@@ -1,13 +1,18 @@
-//! A live box, searched from the host as root for the model's real key: it must be nowhere that a box can reach.
+//! A live box, searched from the host as root for the model's real key: it must be nowhere that a box can reach. For every
+//! other kind of secret, and in every form, the leak hunt does the same (`leaks/live.rs`).
 //!
 //! The same search finds the run's handle in the agent's memory and a mark in a command's environment, so that a
 //! search that sees nothing proves nothing. Then the platform's own processes are searched, and tried against one another.
 
+#[path = "shared/boxes.rs"]
+mod boxes;
+
+use boxes::{memory_of, processes_of_boxes, words};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use testkit::{Platform, Repo, eventually};
@@ -65,29 +70,6 @@ impl Live {
     }
 }
 
-/// The processes in the control groups of this installation's boxes.
-fn processes_of_boxes(label: &str) -> Vec<u32> {
-    fn walk(folder: &Path, wanted: bool, label: &str, found: &mut BTreeSet<u32>) {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let inside = wanted || entry.file_name().to_string_lossy().contains(&format!("volary-{label}"));
-                if inside {
-                    let list = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
-                    found.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()));
-                }
-                walk(&entry.path(), inside, label, found);
-            }
-        }
-    }
-    let mut found = BTreeSet::new();
-    walk(Path::new("/sys/fs/cgroup"), false, label, &mut found);
-    found.into_iter().collect()
-}
-
-fn words(pid: u32) -> String {
-    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
-}
-
 /// Whether `text` is in `bytes`. The C library's search: a search of gigabytes, unoptimised, would take minutes.
 fn holds(bytes: &[u8], text: &str) -> bool {
     // SAFETY: both are read within their lengths only.
@@ -136,32 +118,6 @@ fn memory_handles(pid: u32) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     memory_of(pid, HANDLE, |piece| found.extend(if holds(piece, "vh_") { handles(piece) } else { BTreeSet::new() }));
     found
-}
-
-/// Reads a process's memory in pieces that overlap by less than `overlap`, and says how many bytes there were.
-fn memory_of(pid: u32, overlap: usize, mut each: impl FnMut(&[u8])) -> u64 {
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap_or_else(|e| panic!("memory of {pid}: {e}"));
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let mut bytes = 0;
-    let mut data = vec![0; 1 << 20];
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (from, to) = words.next().unwrap().split_once('-').unwrap();
-        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        let mut at = from;
-        while at < to && from < 1 << 63 {
-            let most = usize::try_from((to - at).min(data.len() as u64)).unwrap();
-            // Pages that were never there, and those of the kernel's own, do not read.
-            let Ok(got @ 1..) = memory.read_at(&mut data[..most], at) else { break };
-            each(&data[..got]);
-            bytes += got as u64;
-            if at + got as u64 >= to {
-                break;
-            }
-            at += (got.saturating_sub(overlap).max(1)) as u64;
-        }
-    }
-    bytes
 }
 
 /// Every regular file beneath a folder that holds `text`, and how many were read. Other file systems are entered.

@@ -130,7 +130,7 @@ pub(super) fn said(word: &CallWord) -> Said {
     // Some providers answer an error with 200, so its word comes first.
     if let Some(error) = answer.as_ref().and_then(|answer| answer.error.as_deref()) {
         let code = code(error);
-        return match code.as_str() {
+        return match code {
             "authorization_pending" => Said::Pending { slower: false },
             "slow_down" => Said::Pending { slower: true },
             "temporarily_unavailable" => Said::Untouched(format!("The provider is not available ({code}).")),
@@ -171,11 +171,41 @@ fn tokens(answer: Answer) -> Option<Tokens> {
     Some(Tokens { access: access.0, refresh, lives })
 }
 
-/// A provider's error code, as it may be shown: its own words are not.
-fn code(error: &str) -> String {
-    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_' || *c == '-';
-    let code: String = error.chars().filter(plain).take(64).collect();
-    if code.is_empty() { "an error without a name".to_owned() } else { code }
+/// The error codes that are shown: of RFC 6749, 6750, 7009 and 8628, of OpenID Connect, and of the known providers.
+const CODES: [&str; 27] = [
+    "access_denied",
+    "authorization_pending",
+    "bad_refresh_token",
+    "bad_verification_code",
+    "consent_required",
+    "device_flow_disabled",
+    "expired_token",
+    "incorrect_client_credentials",
+    "incorrect_device_code",
+    "insufficient_scope",
+    "interaction_required",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_token",
+    "login_required",
+    "redirect_uri_mismatch",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unauthorized",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_response_type",
+    "unsupported_token_type",
+    "unverified_user_email",
+];
+
+/// A provider's error code, as it may be shown. Its own words are not, and a word that is none of these may be the token that
+/// it was shown.
+fn code(error: &str) -> &'static str {
+    CODES.into_iter().find(|code| *code == error).unwrap_or("an error that no standard names")
 }
 
 #[derive(Deserialize)]
@@ -284,10 +314,15 @@ mod tests {
 
     #[test]
     fn a_providers_own_words_are_not_shown_but_its_code_is() {
-        let word =
-            answered(400, r#"{"error":"invalid_grant\u001b[2J <b>","error_description":"token refresh-canary"}"#);
-        let Said::Refused(why) = said(&word) else { panic!() };
-        assert_eq!(why, "The provider says invalid_grant2Jb.");
+        let why = |error: &str| {
+            let body = format!(r#"{{"error":{error:?},"error_description":"token refresh-canary"}}"#);
+            let Said::Refused(why) = said(&answered(400, &body)) else { panic!() };
+            why
+        };
+        assert_eq!(why("invalid_grant"), "The provider says invalid_grant.");
+        for none in ["invalid_grant [2J", "refresh-canary", ""] {
+            assert_eq!(why(none), "The provider says an error that no standard names.");
+        }
     }
 
     #[test]

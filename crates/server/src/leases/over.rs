@@ -3,7 +3,8 @@
 //! Each is one act with its record, and with what becomes of a value that a vendor minted for it; whoever uses it is ended
 //! by the gateway once the act is kept.
 //!
-//! Read [`end_in`], then [`ended`], [`revoke`], [`run_over`], [`value_over`], [`end_left`], [`sweep`].
+//! Read [`end_in`], then [`ended`], [`revoke`], [`run_over`], [`stands_still`], [`value_over`],
+//! [`end_left`], [`sweep`].
 
 use super::{change, push, view};
 use crate::app::App;
@@ -17,6 +18,7 @@ use model::{Event, LeaseId, Moment, RunId};
 use serde_json::json;
 use store::chain::By;
 use store::leases::LeaseRow;
+use store::runs::RunRow;
 use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 use vault::lease::{Effect, Happening, State};
@@ -127,6 +129,28 @@ pub async fn run_over(tx: &mut Tx, run: &RunId, at: Moment, ended: &Event) -> Re
     Ok(())
 }
 
+/// Takes back the leases of a run whose values commands of its box have, in the act in which it is to stand still, and gives
+/// them: what is frozen cannot be ended, and would go on with its value when it is thawed.
+///
+/// # Errors
+/// 409 where such a command is all there is of the run: it would end by it. The store's.
+pub async fn stands_still(tx: &mut Tx, row: &RunRow, at: Moment, person: &str) -> Result<Vec<LeaseId>, Fault> {
+    let has_value = |lease: &LeaseRow| lease.used.is_some() && lease.delivery.ends_in_the_box();
+    let mut all = Vec::new();
+    for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.run == row.run && has_value(lease)) {
+        if row.kind == RunKind::Exec {
+            let message = format!(
+                "The command of {} has a key, by the lease {}, and so does not stand still: let it end, or cancel it.",
+                row.run, lease.id
+            );
+            return Err(Fault::conflict("run.has-key", message));
+        }
+        end_in(tx, &mut lease, Happening::TakeBack, at, ("pause", person)).await?;
+        all.push(lease.id);
+    }
+    Ok(all)
+}
+
 /// What ended with a value.
 #[derive(Debug, Default)]
 pub struct Ended {
@@ -210,6 +234,14 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
         .map_err(|e: StoreError| Fault::from(e))?;
     withdraw(app, &taken_back);
     Ok(())
+}
+
+/// As [`withdraw`], and waits until nothing uses them any more, for some seconds at most.
+pub async fn withdraw_and_wait(app: &App, leases: &[LeaseId]) {
+    mint::ends::due(app);
+    if let Some(gateway) = app.gateway() {
+        gateway.revoke_and_wait(leases).await;
+    }
 }
 
 /// Has the gateway end what is in use of these. One that is not connected is told when it is back, of those that it still

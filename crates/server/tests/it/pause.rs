@@ -1,7 +1,10 @@
 //! A run that a person pauses, and lets go on.
 
+use crate::leases::{self, curl, granted, take, wish};
 use crate::stage::*;
-use api::http::RunView;
+use api::grants::{FromGateway, ToGateway};
+use api::http::{CreateRun, ExecLease, RunView};
+use api::leases::{LeaseEnd, LeaseView, ValueWord};
 use api::link::{Down, Known};
 use http::Method;
 use model::{Event, Outcome, RunId, RunState};
@@ -115,4 +118,57 @@ async fn a_paused_run_whose_box_is_gone_is_launched_when_it_is_resumed_and_not_b
     let mut operator = stage.operator(vec![gone()]).await;
     let launch = operator.launch().await;
     assert_eq!((launch.run, launch.attempt), (run, 2));
+}
+
+#[tokio::test]
+async fn a_command_that_has_a_value_ends_before_its_run_stands_still_and_none_begins_meanwhile() {
+    let stage = Stage::start();
+    let (mut operator, launch, mut gateway) = leases::running(&stage).await;
+    let run = launch.run.clone();
+    let (used, other) =
+        (granted(&mut gateway, wish(&launch)).await.lease, granted(&mut gateway, wish(&launch)).await.lease);
+    assert!(matches!(take(&mut gateway, &launch, &used, curl()).await, ValueWord::Value { .. }));
+    let ends = async {
+        assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease } if lease == used));
+        // What cannot be ended is not frozen: its host is told when it is over, and not before.
+        let early = tokio::time::timeout(std::time::Duration::from_millis(300), operator.hear()).await;
+        assert!(early.is_err(), "{early:?}");
+        gateway.say(&FromGateway::EndLease { lease: used.clone(), outcome: LeaseEnd::Broken }).await;
+        assert_eq!(operator.hear().await, Down::Pause { run: run.clone() });
+    };
+    let (paused, ()) = tokio::join!(ask(&stage, &run, "pause"), ends);
+    assert_eq!(paused.json::<RunView>().state, RunState::Paused);
+    let all: Vec<LeaseView> = stage.home(Method::GET, "/api/leases?all=true", None).await.json();
+    let is = |id| all.iter().find(|lease| lease.lease == id).map(|lease| (&*lease.state, &*lease.ended_by)).unwrap();
+    assert_eq!((is(used), is(other.clone())), (("revoked", "pause"), ("granted", "")));
+    let denied = take(&mut gateway, &launch, &other, curl()).await;
+    assert!(matches!(&denied, ValueWord::Denied { rule, .. } if rule == "run.paused"), "{denied:?}");
+    assert_eq!(state_after(&stage, &run, "resume").await, RunState::Running);
+    assert!(matches!(take(&mut gateway, &launch, &other, curl()).await, ValueWord::Value { .. }));
+}
+
+#[tokio::test]
+async fn a_persons_command_that_has_a_value_does_not_stand_still() {
+    let stage = Stage::start();
+    let (mut operator, _, mut gateway) = leases::running(&stage).await;
+    let lease = ExecLease { capability: "shop".into(), destination: Some("shop.example.org".into()) };
+    let wish = CreateRun { profile: Some("p".into()), lease: Some(lease), ..exec(&["curl"]) };
+    let run = stage.create(&wish).await.run;
+    let launch = operator.launch().await;
+    operator.begin(&launch, 1).await;
+    let used = launch.lease.clone().unwrap();
+    assert!(matches!(take(&mut gateway, &launch, &used, curl()).await, ValueWord::Value { .. }));
+    assert_eq!(ask(&stage, &run, "pause").await.code(), "run.has-key");
+    assert_eq!(stage.get(&run).await.state, RunState::Running);
+    gateway.say(&FromGateway::EndLease { lease: used, outcome: LeaseEnd::Completed }).await;
+    // It is no matter of the command's any more, but of when the server heard it.
+    loop {
+        let paused = ask(&stage, &run, "pause").await;
+        if paused.status.is_success() {
+            break;
+        }
+        assert_eq!(paused.code(), "run.has-key");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(operator.hear().await, Down::Pause { run });
 }

@@ -1,9 +1,9 @@
 //! Everything that a platform keeps or shows.
 
 use crate::search::Search;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use testkit::Platform;
+use testkit::{Platform, Temporary};
 
 /// The golden that names every route: a new one is looked at without a line here.
 const ROUTES: &str = include_str!("../../../../docs/generated/routes.md");
@@ -22,8 +22,9 @@ impl Said {
 }
 
 /// Looks through all of it: what was said, what the commands of people print, every route that can be read, pages and
-/// exports among them, every file of the home, and cores.
-pub fn look(platform: &Platform, said: &Said, search: &mut Search) {
+/// exports among them, every file of the home and of the temporary folders (`/tmp`, `/var/tmp` and `/dev/shm`, which are the
+/// hunt's own), and cores. In a temporary folder nothing may ever have been made, not for a moment.
+pub fn look(platform: &Platform, temporary: &Temporary, said: &Said, search: &mut Search) {
     for (place, bytes) in &said.0 {
         search.through(place, bytes);
     }
@@ -37,8 +38,11 @@ pub fn look(platform: &Platform, said: &Said, search: &mut Search) {
     assert!(!runs.is_empty(), "no run to look at");
     commands(platform, &runs, search);
     routes(platform, &runs, search);
-    // With the server's last words written.
-    search.below(platform.home());
+    // With the server's last words written; the home lies in one of them.
+    assert!(platform.home().starts_with("/tmp"), "the home is looked through");
+    temporary.folders().iter().for_each(|folder| search.below(folder));
+    let made = temporary.made();
+    assert!(made.is_empty(), "{} names were made in a temporary folder: {:?}", made.len(), made.iter().take(9));
     core_files(search);
 }
 
@@ -68,8 +72,10 @@ fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
 fn routes(platform: &Platform, runs: &[String], search: &mut Search) {
     let link = platform.json(&["sign-in", "--json"]);
     let link = link["url"].as_str().unwrap_or_else(|| panic!("no link in {link}"));
-    let jar = tempfile::NamedTempFile::new().expect("a file");
-    let jar = jar.path().to_str().expect("a plain path");
+    // In a folder of its own: curl writes it anew beside itself.
+    let jar = tempfile::tempdir().expect("a folder");
+    let jar = jar.path().join("jar");
+    let jar = jar.to_str().expect("a plain path");
     let origin = platform.url();
     let curl = |args: &[&str]| {
         let out =
@@ -109,7 +115,8 @@ fn filled(route: &str, runs: &[String]) -> Vec<String> {
 fn core_files(search: &mut Search) {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let folder = Path::new(pattern.trim()).parent().filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
-    for folder in [std::env::current_dir().ok(), folder].into_iter().flatten() {
+    // Where this is by name may be covered; what it is stays.
+    for folder in std::iter::once(PathBuf::from(".")).chain(folder) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with("core") && entry.file_type().is_ok_and(|kind| kind.is_file()) {

@@ -1,7 +1,11 @@
 //! The leak hunt: each kind of secret is used in each way, by tools and hosts that echo, log, mis-report and reflect it;
-//! afterwards everything that the platform keeps or shows is searched for every secret in every form.
+//! afterwards everything that the platform keeps or shows is searched for every secret in every form, and so is a box while it
+//! runs ([`live`]). Of tool servers (MCP) there is no way yet: decision 0034.
 
+mod connection;
 mod everything;
+mod forge;
+mod live;
 mod minted;
 mod search;
 
@@ -10,13 +14,14 @@ use search::{Canary, Search};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Read as _;
-use testkit::{ModelDouble, OauthDouble, Outside, Platform, Repo, Tokens, Turn, mirror};
+use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
-/// A value that nobody else's search meets: random, of characters that each form writes in its own way.
+/// A value that nobody else's search meets: random, of characters that each form writes in its own way. What no file's name
+/// may hold stands in its middle: a name in which that is another character is no form of it.
 fn odd() -> String {
-    format!("k/{}+~\"q\\{}==", random(), random())
+    format!("k{}/+~\"q\\{}==", random(), random())
 }
 
 /// One that may stand in a name of a header too.
@@ -33,6 +38,7 @@ fn random() -> String {
 
 #[test]
 fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere() {
+    let temporary = Temporary::enter(VOLARY);
     let outside = Outside::enter();
     let platform = Platform::start_with(VOLARY, &outside.options());
     let (odd, plain) = (odd(), plain());
@@ -77,14 +83,15 @@ fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere(
         assert!(!shown.contains("you sent nothing"), "{shown}");
         said.of(&format!("exec --profile {name}"), &out);
     }
-    let mut search = Search::new(vec![Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
-    everything::look(&platform, &said, &mut search);
+    let mut search = Search::new(&[Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    everything::look(&platform, &temporary, &said, &mut search);
     search.verdict();
     platform.stop();
 }
 
 #[test]
 fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_shown_nowhere() {
+    let temporary = Temporary::enter(VOLARY);
     let outside = Outside::enter();
     let platform = Platform::start_with(VOLARY, &outside.options());
     let (odd, plain) = (odd(), plain());
@@ -109,8 +116,8 @@ fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_sho
     let runs = granted.as_array().expect("a list");
     let log = |run: &Value| platform.ok(&["log", run["run"].as_str().expect("an id"), "--json"]);
     assert!(runs.iter().all(|run| log(run).contains(mirror::HOST)), "the host was not asked");
-    let mut search = Search::new(vec![Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
-    everything::look(&platform, &said, &mut search);
+    let mut search = Search::new(&[Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    everything::look(&platform, &temporary, &said, &mut search);
     search.verdict();
     platform.stop();
 }
@@ -121,6 +128,7 @@ const TELLS: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN
 #[test]
 fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor_told_to_the_model() {
     const MODEL_KEY: &str = "sk-ant-api03-of-the-leak-hunt-itself";
+    let temporary = Temporary::enter(VOLARY);
     let platform = Platform::start(VOLARY);
     let value = odd().replace('"', "'").replace('\\', "_");
     platform.secret("capability/shop", &value);
@@ -155,60 +163,15 @@ fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor
     let out = platform.cli(&["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "publish it"]);
     said.of("run", &out);
     let mut search =
-        Search::new(vec![Canary::new("the command's secret", &value), Canary::new("the model's key", MODEL_KEY)]);
+        Search::new(&[Canary::new("the command's secret", &value), Canary::new("the model's key", MODEL_KEY)]);
     let told: Vec<String> =
         double.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
     let last = told.last().expect("the model was asked");
     // The control: each of the three told, and what it told was taken out.
     assert!(last.matches("given: [scrubbed:capability/shop").count() >= ways.len(), "{last}\n{:?}", out.status);
     told.iter().for_each(|body| search.through("a request to the model", body.as_bytes()));
-    everything::look(&platform, &said, &mut search);
+    everything::look(&platform, &temporary, &said, &mut search);
     search.below(repo.path());
-    search.verdict();
-    platform.stop();
-}
-
-#[test]
-fn a_connections_tokens_are_kept_sealed_and_shown_nowhere() {
-    let platform = Platform::start(VOLARY);
-    let provider = OauthDouble::start(Tokens::Once, Some(1));
-    let urls = ["/authorize", "/token", "/device", "/revoke"].map(|path| provider.url(path));
-    let [authorize, token, device, revoke] = urls.each_ref().map(String::as_str);
-    let secret = plain();
-    let mut said = Said::default();
-    let add = [
-        "connect",
-        "add",
-        "x",
-        "--client-id",
-        "volary",
-        "--internal",
-        "--authorize-url",
-        authorize,
-        "--token-url",
-        token,
-    ];
-    let add = [&add[..], &["--device-url", device, "--revoke-url", revoke, "--scopes", "read"]].concat();
-    for line in [
-        &add[..],
-        &["connect", "sign-in", "x"],
-        &["connect", "test", "x"],
-        &["connect", "list"],
-        &["connect", "list", "--json"],
-    ] {
-        said.of(&line.join(" "), &platform.cli(line));
-    }
-    platform.secret("capability/beside", &secret);
-    drop(platform.cli(&["exec", "--", "true"]));
-    assert!(provider.refreshes() >= 1, "nothing was refreshed");
-    // The provider's tokens are numbered; what begins so is one.
-    let mut search = Search::new(vec![
-        Canary::new("a refresh token", "refresh-canary-1"),
-        Canary::new("the next refresh token", "refresh-canary-2"),
-        Canary::new("an access token", "access-canary-1"),
-        Canary::new("the secret beside", &secret),
-    ]);
-    everything::look(&platform, &said, &mut search);
     search.verdict();
     platform.stop();
 }

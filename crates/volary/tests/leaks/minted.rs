@@ -4,12 +4,13 @@ use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
 use crate::{TELLS, VOLARY};
 use serde_json::json;
-use testkit::{INSTALLATION, ModelDouble, Outside, Platform, Repo, Turn, Vendors, eventually, mirror};
+use testkit::{INSTALLATION, ModelDouble, Outside, Platform, Repo, Temporary, Turn, Vendors, eventually, mirror};
 
-const MODEL_KEY: &str = "sk-ant-api03-of-the-minted-leak-hunt";
+/// What the model of these runs is opened with.
+pub const MODEL_KEY: &str = "sk-ant-api03-of-the-minted-leak-hunt";
 
-/// What the vendors are told, by the name of the key.
-fn keys(platform: &Platform, vendors: &Vendors) -> String {
+/// Keeps the keys that the vendors mint by, and gives the role's.
+pub fn keys(platform: &Platform, vendors: &Vendors) -> String {
     let aws = format!("aws/{}+==", crate::random());
     let (number, base) = (INSTALLATION.to_string(), format!("https://{}/api/v3", mirror::HOST));
     let app = ["--kind", "github-app", "--app", "123", "--installation", &number, "--base", &base];
@@ -59,6 +60,7 @@ fn profile() -> String {
 
 #[test]
 fn what_vendors_mint_is_told_in_every_form_and_kept_and_shown_nowhere_nor_told_to_the_model() {
+    let temporary = Temporary::enter(VOLARY);
     let vendors = Vendors::new("body");
     let outside = Outside::enter_minting(None, &vendors);
     let platform = Platform::start_with(VOLARY, &outside.options());
@@ -123,9 +125,9 @@ fn what_vendors_mint_is_told_in_every_form_and_kept_and_shown_nowhere_nor_told_t
     for (n, value) in minted.iter().flat_map(|one| &one.values).chain(&vendors.shown()).enumerate() {
         canaries.push(Canary::new(&format!("minted value or word {n}"), value));
     }
-    let mut search = Search::new(canaries);
+    let mut search = Search::new(&canaries);
     told.iter().for_each(|body| search.through("a request to the model", body.as_bytes()));
-    everything::look(&platform, &said, &mut search);
+    everything::look(&platform, &temporary, &said, &mut search);
     search.below(repo.path());
     search.verdict();
     platform.stop();

@@ -2,11 +2,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rustix::fs::MemfdFlags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A value that is looked for, and what it is called.
 pub struct Canary {
@@ -60,9 +64,74 @@ impl Canary {
     }
 }
 
+/// Every form of every canary, in a file without a name: the search is not to find what it looks by.
+pub struct Forms {
+    all: Vec<(Vec<u8>, String)>,
+    file: File,
+}
+
+impl Forms {
+    /// Of these.
+    pub fn of(canaries: &[Canary]) -> Self {
+        let all: Vec<(Vec<u8>, String)> = canaries
+            .iter()
+            .flat_map(|canary| {
+                canary.forms.iter().map(|(form, text)| (text.clone(), format!("{} ({form})", canary.what)))
+            })
+            .collect();
+        let mut file = File::from(rustix::fs::memfd_create("forms", MemfdFlags::CLOEXEC).expect("memory"));
+        let lines: Vec<&[u8]> = all.iter().map(|(text, _)| &text[..]).collect();
+        file.write_all(&lines.join(&b'\n')).expect("memory takes it");
+        Self { all, file }
+    }
+
+    /// `grep` with these to look for; it says each that it finds.
+    fn grep(&self, flags: &str) -> Command {
+        let mut grep = Command::new("grep");
+        let own = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
+        grep.env("LC_ALL", "C").args([flags, "-f", &own]);
+        grep
+    }
+
+    /// What was found, by its name.
+    fn name(&self, found: &[u8]) -> &str {
+        self.all.iter().find(|(form, _)| *form == found).map_or("a part", |(_, what)| what)
+    }
+
+    /// What stands in the regular files below these folders, and in which; without the folders of these names.
+    pub fn below(&self, folders: &[PathBuf], skip: &[&OsStr]) -> BTreeSet<(String, PathBuf)> {
+        if folders.is_empty() {
+            return BTreeSet::new();
+        }
+        // Names end with a zero byte, so that none can be taken for what was found.
+        let mut grep = self.grep("-raoFZ");
+        for name in skip {
+            grep.arg("--exclude-dir").arg(name);
+        }
+        let found = grep.args(folders).output().expect("grep starts").stdout;
+        let lines = found.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let name = |line: &[u8]| {
+            let end = line.iter().position(|byte| *byte == 0).expect("a name and what was found");
+            (self.name(&line[end + 1..]).to_owned(), PathBuf::from(OsStr::from_bytes(&line[..end])))
+        };
+        lines.map(name).collect()
+    }
+
+    /// What stands in the bytes that `tell` writes, by name and form.
+    pub fn among(&self, tell: impl FnOnce(&mut dyn Write)) -> BTreeSet<String> {
+        let mut grep = self.grep("-aoF").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("grep starts");
+        let (mut to, from) = (grep.stdin.take().expect("a pipe"), grep.stdout.take().expect("a pipe"));
+        let found = std::thread::spawn(move || std::io::read_to_string(from).expect("what it found can be read"));
+        tell(&mut to);
+        drop(to);
+        assert!(grep.wait().expect("its end").code().is_some_and(|code| code < 2), "grep failed");
+        found.join().expect("it was read").lines().map(|line| self.name(line.as_bytes()).to_owned()).collect()
+    }
+}
+
 /// What is looked through: texts that were shown, and folders.
 pub struct Search {
-    canaries: Vec<Canary>,
+    forms: Forms,
     shown: tempfile::TempDir,
     texts: Vec<String>,
     folders: Vec<PathBuf>,
@@ -70,8 +139,9 @@ pub struct Search {
 
 impl Search {
     /// For these.
-    pub fn new(canaries: Vec<Canary>) -> Self {
-        Self { canaries, shown: tempfile::tempdir().expect("a folder"), texts: Vec::new(), folders: Vec::new() }
+    pub fn new(canaries: &[Canary]) -> Self {
+        let shown = tempfile::tempdir().expect("a folder");
+        Self { forms: Forms::of(canaries), shown, texts: Vec::new(), folders: Vec::new() }
     }
 
     /// Has a text that was shown looked through.
@@ -80,7 +150,7 @@ impl Search {
         self.texts.push(place.to_owned());
     }
 
-    /// Has every regular file below a folder looked through, and their names.
+    /// Has every regular file below a folder looked through, and their names; but for what is this search's own.
     pub fn below(&mut self, folder: &Path) {
         let mut names = Command::new("find");
         let names = names.arg(folder).output().expect("find starts").stdout;
@@ -90,29 +160,16 @@ impl Search {
 
     /// Every place where a form of a canary stands.
     pub fn leaks(&self) -> Vec<String> {
-        let forms: Vec<(&[u8], String)> = self
-            .canaries
-            .iter()
-            .flat_map(|canary| canary.forms.iter().map(|(form, text)| (&text[..], format!("{} ({form})", canary.what))))
-            .collect();
-        let patterns = tempfile::NamedTempFile::new().expect("a file");
-        let lines: Vec<&[u8]> = forms.iter().map(|(text, _)| *text).collect();
-        std::fs::write(patterns.path(), lines.join(&b'\n')).expect("it is written");
-        let mut grep = Command::new("grep");
-        // Names end with a zero byte, so that none can be taken for what was found.
-        grep.env("LC_ALL", "C").args(["-raoFZ", "-f"]).arg(patterns.path()).arg(self.shown.path()).args(&self.folders);
-        let out = grep.output().expect("grep starts");
-        let mut leaks = BTreeSet::new();
-        for line in out.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let end = line.iter().position(|byte| *byte == 0).expect("a name and what was found");
-            let (name, found) = (Path::new(OsStr::from_bytes(&line[..end])), &line[end + 1..]);
-            let what = forms.iter().find(|(form, _)| *form == found).map_or("a part", |(_, what)| what);
-            let number =
-                name.strip_prefix(self.shown.path()).ok().and_then(|name| name.to_str()?.parse::<usize>().ok());
-            let place = number.map_or_else(|| name.display().to_string(), |number| self.texts[number].clone());
-            leaks.insert(format!("{what} stands in {place}"));
-        }
-        leaks.into_iter().collect()
+        let shown = self.shown.path();
+        let text = |place: &Path| {
+            let number = place.strip_prefix(shown).ok().and_then(|name| name.to_str()?.parse::<usize>().ok());
+            number.map_or_else(|| place.display().to_string(), |number| self.texts[number].clone())
+        };
+        let mut leaks = self.forms.below(&[shown.to_owned()], &[]);
+        // Where it lies below one of the folders it is no place of the platform's.
+        leaks.extend(self.forms.below(&self.folders, &[shown.file_name().expect("a name")]));
+        let named = leaks.iter().map(|(what, place)| format!("{what} stands in {}", text(place)));
+        named.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// # Panics
@@ -128,7 +185,7 @@ impl Search {
 fn a_value_is_found_in_every_form_in_what_is_shown_in_files_and_in_names() {
     let value = "a/b+c\"d\\e=f~0123456789";
     let found = |bytes: &[u8]| {
-        let mut search = Search::new(vec![Canary::new("it", value)]);
+        let mut search = Search::new(&[Canary::new("it", value)]);
         search.through("a text", bytes);
         search.leaks()
     };
@@ -145,8 +202,13 @@ fn a_value_is_found_in_every_form_in_what_is_shown_in_files_and_in_names() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("file"), format!("\0\n{value}\0")).expect("it is written");
     std::fs::write(folder.path().join("0123456789abcdef-name"), "").expect("it is written");
-    let mut search = Search::new(vec![Canary::new("it", value), Canary::new("a name", "0123456789abcdef")]);
+    let mut search = Search::new(&[Canary::new("it", value), Canary::new("a name", "0123456789abcdef")]);
     search.below(folder.path());
     let names = format!("a name (as it is) stands in the names below {}", folder.path().display());
     assert_eq!(search.leaks(), [names, format!("it (as it is) stands in {}", folder.path().join("file").display())]);
+
+    let forms = Forms::of(&[Canary::new("it", value)]);
+    let among = forms.among(|to| to.write_all(format!("\0\u{1}x{value}\0").as_bytes()).expect("grep reads"));
+    assert_eq!(among, BTreeSet::from(["it (as it is)".to_owned()]));
+    assert!(forms.among(|to| to.write_all(b"nothing of it").expect("grep reads")).is_empty());
 }

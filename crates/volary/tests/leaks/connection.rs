@@ -1,0 +1,109 @@
+//! The tokens of an OAuth connection: put into a run's requests, before hosts that give them back, and shown to a provider
+//! whose errors give back what it was shown.
+
+use crate::everything::{self, Said};
+use crate::search::{Canary, Search};
+use crate::{VOLARY, random};
+use std::fmt::Write as _;
+use testkit::{Mood, OauthDouble, Outside, Platform, Temporary, Tokens, mirror};
+
+/// What the provider's errors give back is told by these statuses: one that refuses, one that nobody understands, one that may
+/// have acted, one that says nothing went wrong, one that sends elsewhere.
+const STATUSES: [u16; 5] = [400, 418, 503, 200, 302];
+
+/// The ways in which a git host gives it back here; all of them are another secret's (`main.rs`).
+const GIT: [&str; 4] = ["body", "header", "redirect", "error"];
+
+fn add(platform: &Platform, name: &str, provider: &OauthDouble, said: &mut Said) {
+    let urls = ["/authorize", "/token", "/device", "/revoke"].map(|path| provider.url(path));
+    let [authorize, token, device, revoke] = urls.each_ref().map(String::as_str);
+    let add = ["connect", "add", name, "--client-id", "volary", "--internal", "--host", mirror::HOST];
+    let add = [&add[..], &["--authorize-url", authorize, "--token-url", token]].concat();
+    let add = [&add[..], &["--device-url", device, "--revoke-url", revoke, "--scopes", "read"]].concat();
+    for line in [&add[..], &["connect", "sign-in", name]] {
+        let out = platform.cli(line);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        said.of(&line.join(" "), &out);
+    }
+}
+
+/// A profile by which the connection's token is put into requests to the mirror, and opens repositories there.
+fn profile() -> String {
+    let host = mirror::HOST;
+    let rows = ["GET", "POST"].iter().fold(String::new(), |mut rows, method| {
+        let row = format!("capability = \"connection/x\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"/\"\n");
+        write!(rows, "[[egress.write]]\n{row}").expect("memory takes it");
+        rows
+    });
+    let repositories = GIT.map(|way| {
+        format!("[[repository]]\nid = \"{way}\"\nurl = \"https://{host}/{way}/r\"\nsecret = \"connection/x\"\n")
+    });
+    rows + &repositories.concat()
+}
+
+#[test]
+fn a_connections_tokens_that_hosts_and_its_provider_give_back_in_every_way_are_kept_and_shown_nowhere() {
+    let temporary = Temporary::enter(VOLARY);
+    let outside = Outside::enter();
+    let platform = Platform::start_with(VOLARY, &outside.options());
+    let mut said = Said::default();
+    // Due at once: its first token is exchanged before any is used.
+    let provider = OauthDouble::start(Tokens::Once, Some(0));
+    // Of what real ones are made of, and what each form writes in its own way; a name of a header is one as well.
+    provider.tail(&format!(".{}~{}", random(), random()));
+    add(&platform, "x", &provider, &mut said);
+    provider.lives(Some(3600));
+    let out = platform.cli(&["connect", "test", "x"]);
+    assert!(out.status.success() && provider.refreshes() == 1, "{}", String::from_utf8_lossy(&out.stderr));
+    said.of("connect test", &out);
+
+    std::fs::write(platform.home().join("profiles/x.toml"), profile()).expect("the profile is written");
+    let ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
+        let url = format!("https://{}/{way}", mirror::HOST);
+        write!(
+            ask,
+            "echo '== {way}'; curl -sS -D - -H \"authorization: Bearer $VOLARY_HANDLE\" {url}; \
+             curl -sSOJ -X POST -d a=b -H \"x-api-key: $VOLARY_HANDLE\" {url}?1; \
+             curl -sSvL -u \"u:$VOLARY_HANDLE\" {url} 2>&1; "
+        )
+        .expect("memory takes it");
+        ask
+    });
+    let out =
+        platform.cli(&["exec", "--profile", "x", "--", "sh", "-c", &format!("cd /workspace; {ask} ls -l; cat *")]);
+    let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+    // The control: the mirror was reached with the token, and what it gave back was taken out.
+    let taken = shown.matches("[scrubbed:connection/x").count();
+    assert!(taken >= mirror::WAYS.len(), "{shown}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(!shown.contains("you sent nothing"), "{shown}");
+    said.of("exec", &out);
+
+    // Providers that give back the refresh token that they are shown, each in an error of its own.
+    let providers = STATUSES.map(|status| {
+        let provider = OauthDouble::start(Tokens::Once, Some(0));
+        provider.tail(&format!(".{}~{}", random(), random()));
+        provider.moods(&[Mood::Echo(status), Mood::Echo(status)]);
+        let name = format!("of-{status}");
+        add(&platform, &name, &provider, &mut said);
+        let out = platform.cli(&["connect", "test", &name]);
+        assert!(!out.status.success() && provider.refreshes() >= 1, "{name}: {}", String::from_utf8_lossy(&out.stdout));
+        said.of(&format!("connect test {name}"), &out);
+        provider
+    });
+    for line in [&["connect", "list"][..], &["connect", "list", "--json"], &["connect", "revoke", "x"]] {
+        said.of(&line.join(" "), &platform.cli(line));
+    }
+    let given: Vec<String> = providers.iter().chain([&provider]).flat_map(OauthDouble::given).collect();
+    assert!(given.len() >= 2 * (STATUSES.len() + 2), "{given:?}");
+    // Also without its marks: what shows some characters of a text alone, shows all of a token but those.
+    let plain = |token: &str| token.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let canaries = given.iter().flat_map(|token| {
+        let named = format!("the token {token:.16}");
+        [Canary::new(&named, token), Canary::new(&format!("{named} without its marks"), &plain(token))]
+    });
+    let dashed = given.iter().map(|token| Canary::new("a token of words", &token.replace(['.', '~'], "")));
+    let mut search = Search::new(&canaries.chain(dashed).collect::<Vec<_>>());
+    everything::look(&platform, &temporary, &said, &mut search);
+    search.verdict();
+    platform.stop();
+}
