@@ -6,7 +6,7 @@ use api::leases::{LeaseAsk, LeaseUser};
 use model::capability::{Capability, Delivery, Kind, Variable, declared, leasable, leasable_as, secret_of};
 use model::egress::WriteRow;
 use model::{Egress, Moment, RunId};
-use policy::egress::Name;
+use policy::egress::{Name, target};
 use policy::lease::Term;
 use policy::minters::Minter;
 use policy::{Refusal, delivery};
@@ -254,6 +254,14 @@ fn place(destination: &str) -> Option<(Name, u16)> {
     Some((Name::parse(host).ok()?, port))
 }
 
+/// Whether the path of this request is what a destination says behind its host, or below it, by whole segments. That a path
+/// has one reading is judged before.
+fn is_below(target: &str, most: &str) -> bool {
+    let path = target::absolute(target).ok().and_then(|url| url.path.strip_prefix('/'));
+    let rest = path.and_then(|path| path.strip_prefix(most.trim_end_matches('/')));
+    most.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
 /// Whether two destinations are one: the same text, or two spellings of one host and port.
 fn is_same(one: &str, other: &str) -> bool {
     let host = |text: &str| place(text).filter(|_| !text.contains('/'));
@@ -330,6 +338,11 @@ fn commands_own(lease: &LeaseRow, ask: &EgressAsk, capability: &str, at: Moment)
             "lease.destination",
             "This command's lease is not for a request to this host and port; ask for one that is.",
         );
+    }
+    if let Some((_, most)) = lease.destination.split_once('/')
+        && !is_below(&ask.target, most)
+    {
+        return no("lease.destination", "This command's lease is for another path of this host; ask for one that is for it.");
     }
     Ok(())
 }

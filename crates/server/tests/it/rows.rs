@@ -43,14 +43,23 @@ pub async fn handle(gateway: &mut Gateway, launch: &Launch, ask: LeaseAsk) -> (m
 
 /// What a request to this host with this handle comes to: the credential, or the rule that refuses it.
 async fn write(gateway: &mut Gateway, launch: &Launch, capability: &str, at: (&str, u16), handle: &str) -> String {
+    write_to(gateway, launch, capability, (at.0, at.1, "/v1/x"), handle).await
+}
+
+async fn write_to(
+    gateway: &mut Gateway,
+    launch: &Launch,
+    capability: &str,
+    (host, port, path): (&str, u16, &str),
+    handle: &str,
+) -> String {
     let (version, _) = egress::table(gateway, &launch.run).await;
-    let (host, port) = at;
     let place = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
     let ask = EgressAsk {
         capability: Some(capability.into()),
         host: host.into(),
         port,
-        target: format!("https://{place}/v1/x"),
+        target: format!("https://{place}{path}"),
         handle_sha256: Some(sha256(handle)),
         ..egress::write(launch, version)
     };
@@ -256,4 +265,28 @@ async fn a_persons_command_may_have_a_lease_of_a_row_too() {
     asked.lease = Some(ExecLease { capability: "none".into(), destination: None });
     let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&asked).unwrap())).await;
     assert!(refused.code() == "run.lease" && refused.text().contains("it has tracker"), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn a_lease_whose_destination_has_a_path_is_for_that_path_and_what_is_below_it() {
+    let stage = Stage::start();
+    stage.secret("capability/tracker", json!({ "value": VALUE })).await;
+    let own = "[[capability]]\nname = \"tracker\"\nsecret = \"capability/tracker\"\nkind = \"command\"\n\
+               destinations = [\"api.example.org/v1/acme\", \"api.example.org/\"]\n";
+    let (_operator, launch) = stage.running(&format!("{own}{}", row("tracker", "api.example.org", ""))).await;
+    let mut gateway = stage.gateway().await;
+    let (_, narrow) = handle(&mut gateway, &launch, wish(&launch, "tracker", "api.example.org/v1/acme")).await;
+    for (path, said) in [
+        ("/v1/acme", VALUE),
+        ("/v1/acme/issues", VALUE),
+        ("/v1/acme?state=open", VALUE),
+        ("/v1/acmes", "lease.destination"),
+        ("/v1/other", "lease.destination"),
+        ("/v1", "lease.destination"),
+    ] {
+        let at = ("api.example.org", 443, path);
+        assert_eq!(write_to(&mut gateway, &launch, "tracker", at, &narrow).await, said, "{path}");
+    }
+    let (_, whole) = handle(&mut gateway, &launch, wish(&launch, "tracker", "api.example.org/")).await;
+    assert_eq!(write(&mut gateway, &launch, "tracker", ("api.example.org", 443), &whole).await, VALUE);
 }
