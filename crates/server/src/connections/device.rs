@@ -2,7 +2,7 @@
 
 use super::sign_in::{SignIn, signed_in};
 use super::wire::{self, DeviceCode, Said};
-use super::{Kept, find, locked, unknown};
+use super::{Kept, ending, find, locked, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -86,7 +86,7 @@ async fn ask(app: &App, mut asking: Asking) {
             Said::Pending { slower } => asking.interval += if slower { SLOWER } else { 0 },
             Said::Tokens(tokens) => {
                 if !is_mine(app, &asking) {
-                    return;
+                    return ending::nobodys(app, &asking.name, asking.set_at, tokens).await;
                 }
                 let Asking { name, set_at, who, .. } = &asking;
                 let sign_in =

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::StoreError;
 use store::chain::By;
-use vault::refresh::{HOLD_MS, Life};
+use vault::refresh::{HOLD_MS, Life, Standing};
 
 /// Waits after a provider that did not confirm, in milliseconds: the first, doubled up to the last.
 const AGAIN_MS: (i64, i64) = (10_000, 3_600_000);
@@ -114,7 +114,7 @@ impl Kept {
     }
 
     /// Notes tokens as ones that are to be ended, sealed; to be kept with the connection. Without an address nothing is.
-    pub(super) fn to_end(
+    pub(super) fn note_ending(
         &mut self,
         app: &App,
         version: u64,
@@ -138,10 +138,15 @@ impl Kept {
         Ok(())
     }
 
-    /// As [`Kept::to_end`], of an answer that nobody keeps.
-    pub(super) fn late(&mut self, app: &App, version: u64, tokens: &Tokens) -> Result<(), Fault> {
-        self.ending.waits = false;
-        self.to_end(app, version, (tokens.refresh.as_ref(), Some(&tokens.access)))
+    /// As [`Kept::note_ending`], of an answer that nobody keeps. Gives how the connection stands then.
+    pub(super) fn late(&mut self, app: &App, version: u64, tokens: &Tokens) -> Result<Standing, Fault> {
+        self.note_ending(app, version, (tokens.refresh.as_ref(), Some(&tokens.access)))?;
+        if self.standing.life != Life::Revoked || self.ending.is_over() {
+            return Ok(self.standing.clone());
+        }
+        let standing = self.standing.revoke();
+        self.since = standing.fence;
+        Ok(standing)
     }
 
     fn left(&self, app: &App, left: &Left) -> Result<Secret<String>, Fault> {
@@ -173,6 +178,33 @@ fn confirmed(word: &CallWord) -> Option<String> {
         200..=299 => None,
         400 if serde_json::from_str(body.expose()).is_ok_and(known) => None,
         _ => Some(format!("It answered with status {status}.")),
+    }
+}
+
+/// Has tokens of a sign-in ended that was given up before they came: by a revocation, or by another sign-in. One attempt to note
+/// them: that it fails is logged.
+pub(super) async fn nobodys(app: &App, name: &str, set_at: Moment, tokens: Tokens) {
+    let (ours, of) = (app.clone(), name.to_owned());
+    let noted = app
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let row = tx.connection(&of).await?.filter(|row| row.set_at == set_at);
+                let Some(row) = row else { return Ok(()) };
+                let mut kept = Kept::of(row)?;
+                let standing = kept.late(&ours, kept.standing.fence, &tokens)?;
+                kept.keep(tx, standing).await?;
+                let more = record::fields(json!({ "connection": of, "left": kept.ending.tokens.len() }));
+                Ok::<_, Fault>(tx.record(By::Server, now(), "connection.late", "server", more).await?)
+            })
+        })
+        .await;
+    let told = match noted {
+        Ok(()) => told(app, name).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = told {
+        tracing::error!("tokens of {name} that nobody has were not ended: {}", fault.problem.message);
     }
 }
 

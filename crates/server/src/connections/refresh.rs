@@ -261,11 +261,7 @@ async fn over(tx: &mut Tx, app: &App, mut kept: Kept, said: &Said, fence: u64) -
     }
     kept.ending.waits = false;
     if let Said::Tokens(tokens) = said {
-        kept.late(app, fence, tokens)?;
-        if standing.life == Life::Revoked && !kept.ending.is_over() {
-            standing = standing.revoke();
-            kept.since = standing.fence;
-        }
+        standing = kept.late(app, fence, tokens)?;
     }
     Ok(kept.keep(tx, standing).await?)
 }

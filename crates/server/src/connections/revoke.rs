@@ -34,7 +34,7 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                 };
                 let standing = kept.standing.revoke();
                 let refresh = kept.refresh_token(&ours)?;
-                kept.to_end(&ours, standing.fence, (refresh.as_ref(), access.as_ref()))?;
+                kept.note_ending(&ours, standing.fence, (refresh.as_ref(), access.as_ref()))?;
                 // Both sealed anew with what is to be ended.
                 kept.row.refresh = Vec::new();
                 kept.ending.waits |= kept.standing.locked && kept.ends_at().is_some();

@@ -72,6 +72,8 @@ if (place) {
       // What had the keyboard may be gone: then whoever uses it goes on from the page's own beginning.
       if (held !== null) (document.getElementById(held) ?? document.getElementById("main"))?.focus({ preventScroll: true });
     }
+    // From here on the page shows what the server has, and not only what it had when the page was made.
+    place.dataset.fresh = "";
     const badge = document.querySelector("#state .badge");
     if (badge) document.title = document.title.replace(/^[a-z]+ · /, badge.textContent + " · ");
     if (atEnd) window.scrollTo(0, end.scrollHeight);

@@ -1,7 +1,7 @@
 //! A run's pull request on its page: the form, with what the agent proposes in it.
 
 use crate::sign_in;
-use crate::stage::{Gateway, Stage, agent, soon};
+use crate::stage::{Gateway, Stage, agent, handle_sha256, soon};
 use api::git::{GitAct, GitAsk, GitPush, GitWord, Proposal};
 use api::grants::{EgressOutcome, FromGateway, ToGateway, WireSecret};
 use api::platform::{CallWord, Method as Asked, PlatformCall};
@@ -14,9 +14,7 @@ const PROFILE: &str =
 
 /// A run that pushed, and proposed, as a gateway tells it.
 async fn pushed(stage: &Stage, profile: &str, proposal: Proposal) -> (Gateway, RunId) {
-    let value = json!({ "value": "acme-token-0123456789" });
-    let put = stage.home(Method::PUT, "/api/secrets/capability/acme", Some(value)).await;
-    assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+    stage.secret("capability/acme", json!({ "value": "acme-token-0123456789" })).await;
     stage.model("m", "model-1").await;
     std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
     let mut operator = stage.operator(vec![]).await;
@@ -24,9 +22,7 @@ async fn pushed(stage: &Stage, profile: &str, proposal: Proposal) -> (Gateway, R
     wish.profile = Some("p".into());
     stage.create(&wish).await;
     let launch = operator.launch().await;
-    let handle = launch.agent.as_ref().unwrap().handle.clone();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, handle.as_bytes());
-    let handle_sha256: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let handle_sha256 = handle_sha256(&launch);
     let (_, branch) = launch.variables.iter().find(|(name, _)| name == "VOLARY_BRANCH").unwrap();
     let (reference, old, new) = (format!("refs/heads/{branch}"), "0".repeat(40), "1".repeat(40));
     let mut gateway = stage.gateway().await;

@@ -40,6 +40,8 @@ struct Played {
     /// The refresh token that is good.
     good: u64,
     held: Vec<u64>,
+    /// The question for a sign-in's tokens waits for the test.
+    sign_in_held: bool,
     /// Ending a token does not work.
     deaf: bool,
     /// Whoever ends a token waits for good.
@@ -77,6 +79,10 @@ impl Played {
                     "expires_in": 600, "interval": 1,
                 }),
             ),
+            Purpose::SignIn if self.sign_in_held => {
+                self.held.push(id);
+                return None;
+            }
             Purpose::SignIn => self.tokens(self.lives),
             Purpose::Revoke if self.silent => return None,
             Purpose::Revoke if self.deaf => fault(false),

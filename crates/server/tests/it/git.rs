@@ -55,10 +55,8 @@ async fn a_secret_that_is_deleted_opens_no_further_request_of_a_live_run() {
     assert_eq!(fetch(&mut gateway, &launch).await, Ok("canary-of-acme".into()));
     assert_eq!(egress::rule(egress::ask(&mut gateway, write()).await), "granted");
     // Each of these is a grant on record, and no lease: there is nothing to take back but what it was granted by.
-    assert_eq!(
-        stage.home(Method::GET, "/api/leases?all=true", None).await.json::<Vec<serde_json::Value>>(),
-        [json!({}); 0]
-    );
+    let leases: Vec<serde_json::Value> = stage.home(Method::GET, "/api/leases?all=true", None).await.json();
+    assert!(leases.is_empty(), "{leases:?}");
     for name in ["acme", "tracker"] {
         let gone = stage.home(Method::DELETE, &format!("/api/secrets/capability/{name}"), None).await;
         assert!(gone.status.is_success(), "{}", gone.text());

@@ -18,16 +18,6 @@ async fn list(stage: &Stage) -> Vec<SecretView> {
     stage.home(Method::GET, "/api/secrets", None).await.json()
 }
 
-/// The cookie of a session on the console's port.
-async fn signed_in(stage: &Stage) -> String {
-    let link = stage.home(Method::POST, "/api/sign-in", Some(json!({}))).await.json::<api::http::SignInLink>();
-    let path = link.url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap();
-    let own = format!("http://127.0.0.1:{}", stage.port);
-    let form = [("origin", own.as_str()), ("content-type", "application/x-www-form-urlencoded")];
-    let redeemed = stage.tcp(Method::POST, &path, &form, "").await;
-    redeemed.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
-}
-
 /// The credential of a call that is granted.
 async fn carried(gateway: &mut crate::stage::Gateway, call: api::grants::ModelCall) -> String {
     match grants::ask(gateway, 1, call).await {
@@ -207,7 +197,7 @@ async fn a_copy_holds_every_secret_sealed_shows_no_length_and_goes_over_the_home
 #[tokio::test]
 async fn what_a_key_or_a_copy_goes_over_is_not_the_consoles_port() {
     let stage = Stage::start();
-    let cookie = signed_in(&stage).await;
+    let cookie = stage.signed_in().await;
     let own = format!("http://127.0.0.1:{}", stage.port);
     let headers = [("cookie", cookie.as_str()), ("origin", own.as_str()), ("content-type", "application/json")];
     let body = json!({ "ticket": "t", "source": "s", "key": "6".repeat(64) }).to_string();

@@ -2,7 +2,7 @@
 
 use api::frame;
 use api::grants::{FromGateway, ToGateway};
-use api::http::{CreateRun, ModelView, RunView};
+use api::http::{CreateRun, ModelView, RunView, SignInLink};
 use api::link::{Down, Known, Launch, Up};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -147,6 +147,14 @@ impl Stage {
         let put = self.home(Method::PUT, &format!("/api/models/{name}"), Some(view)).await;
         assert_eq!(put.status, StatusCode::OK, "{}", put.text());
         put.json::<ModelView>();
+    }
+
+    /// The cookie of a browser that has just signed in.
+    pub async fn signed_in(&self) -> String {
+        let link: SignInLink = self.home(Method::POST, "/api/sign-in", None).await.json();
+        let path = link.url.split_once(&format!(":{}", self.port)).unwrap().1.to_owned();
+        let redeemed = self.tcp(Method::POST, &path, &[], "").await;
+        redeemed.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
     }
 
     /// Sets a secret.

@@ -60,6 +60,12 @@ fn a_persons_command_is_given_the_use_of_a_capability_once_and_nobody_is_shown_i
         (Some("completed"), Some("the command /usr/bin/sh"))
     );
 
+    // git is shown a directory of the platform's own making for the box's repository (decision 0035), and reads that.
+    let out = exec(&["shop", "--", "sh", "-c", "git rev-parse --git-dir --show-toplevel && git symbolic-ref HEAD"]);
+    let said = text(&out.stdout);
+    let [own, top, head] = &said.lines().collect::<Vec<_>>()[..] else { panic!("{}", all(&out)) };
+    assert!(own.starts_with("/run/bearer/") && *top == "/workspace" && head.starts_with("refs/heads/"), "{said}");
+
     let out = exec(&["two=there", "--", "cat"]);
     assert!(out.status.success() && text(&out.stdout).contains('['), "{}", all(&out));
     assert!(!all(&out).contains(VALUE));

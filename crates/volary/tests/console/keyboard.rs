@@ -157,6 +157,10 @@ fn tab_reaches_every_control_in_its_order_and_shows_where_it_is() {
     for page in pages.iter().filter(|page| !page.ends_with("/cancel")) {
         browser.open(&format!("{}{page}", platform.url()));
         browser.wait_for("h1");
+        // Its rows are made anew once, when its stream begins; a number that was given before that would be gone.
+        if browser.count("[data-live]") > 0 {
+            browser.wait_for("[data-live][data-fresh]");
+        }
         let controls = browser.script(NUMBER_CONTROLS).as_u64().expect("a number");
         assert!(controls >= 7, "{page}: {controls}");
         let mut reached = Vec::new();

@@ -76,6 +76,55 @@ fn a_box_of_the_platforms_own_starts_from_a_layout_or_a_tar_and_not_from_one_wit
     platform.stop();
 }
 
+/// No box is made of an image that sets a key, whichever way it is named; the refusal is kept by the keys' names alone.
+fn an_image_that_sets_a_key_makes_no_box(platform: &Platform) {
+    let value = format!("canary-in-an-image-{}", std::process::id());
+    platform.secret("capability/kept", &value);
+    let dir = tempfile::tempdir().unwrap();
+    let variables = ["PATH=/usr/bin", &format!("GITHUB_TOKEN={value}"), &format!("AWS_SECRET_ACCESS_KEY={value}")];
+    let image = Image::of_busybox("with keys").with_variables(&variables);
+    image.layout(&dir.path().join("layout"));
+    image.save(&dir.path().join("saved.tar"), &image.id());
+    let mut shown = String::new();
+    for place in ["layout", "saved.tar"] {
+        imaged(platform, "keys", dir.path().join(place).to_str().unwrap());
+        let refused = mark(platform, "keys").expect_err("an image with keys");
+        assert!(refused.contains("AWS_SECRET_ACCESS_KEY, GITHUB_TOKEN"), "{place}: {refused}");
+        let run = platform.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned();
+        let entries = platform.json_lines(&["log", &run, "--json"]);
+        let kind = |kind: &str| entries.iter().filter(|entry| entry["event"]["kind"] == kind).count();
+        assert_eq!((kind("walls"), kind("ended")), (0, 1), "{place}: a box was made: {entries:#?}");
+        let ended = entries.iter().find(|entry| entry["event"]["kind"] == "ended").unwrap();
+        assert!(ended["event"]["reason"].as_str().unwrap().contains("GITHUB_TOKEN"), "{ended}");
+        shown += &format!("{refused}{entries:?}");
+    }
+    let socket = platform.home().join("run/api.sock");
+    let mut curl = std::process::Command::new("curl");
+    let evidence = curl.args(["-sS", "http://home/api/evidence", "--unix-socket"]).arg(socket).output().unwrap();
+    let named =
+        String::from_utf8_lossy(&evidence.stdout).matches("it sets AWS_SECRET_ACCESS_KEY, GITHUB_TOKEN").count();
+    assert_eq!(named, 2, "each refusal is evidence: {}", all(&evidence));
+    shown += &String::from_utf8_lossy(&evidence.stdout);
+    assert!(!shown.contains(&value), "{shown}");
+    let kept = std::process::Command::new("grep").args(["-rlaF", &value]).arg(platform.home()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "", "kept in a file");
+}
+
+#[test]
+fn of_an_image_that_sets_a_key_docker_makes_no_container_and_the_refusal_names_the_key_alone() {
+    let platform = Platform::start_on_docker(VOLARY);
+    an_image_that_sets_a_key_makes_no_box(&platform);
+    assert_eq!(platform.docker().unwrap().containers(), Vec::<Value>::new());
+    platform.stop();
+}
+
+#[test]
+fn of_an_image_that_sets_a_key_the_platform_makes_no_box_and_the_refusal_names_the_key_alone() {
+    let platform = Platform::start(VOLARY);
+    an_image_that_sets_a_key_makes_no_box(&platform);
+    platform.stop();
+}
+
 #[test]
 fn a_box_of_an_image_shows_the_image_the_boxs_own_files_and_nothing_of_the_hosts_system() {
     let platform = Platform::start(VOLARY);

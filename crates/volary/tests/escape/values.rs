@@ -94,7 +94,10 @@ fn a_lease_that_a_person_takes_back_ends_its_command_and_all_that_it_started() {
         Turn { tools: vec![wish("in-variable")], ..Turn::says("I ask.") },
         Turn { tools: vec![under_lease("sh -c 'sleep 1000 & sleep 1000'", 1)], ..Turn::says("I go.") },
         Turn {
-            tools: vec![shell("ls -A /run/bearer | wc -l; cat /proc/[0-9]*/comm | grep -c sleep")],
+            tools: vec![
+                shell("ls -A /run/bearer | wc -l; cat /proc/[0-9]*/comm | grep -c sleep"),
+                under_lease("sh -c true", 1),
+            ],
             ..Turn::says("And?")
         },
         Turn::says("Done."),
@@ -112,6 +115,28 @@ fn a_lease_that_a_person_takes_back_ends_its_command_and_all_that_it_started() {
     let said = all(&out);
     assert!(out.status.success() && said.contains("its lease was taken back"), "{said}");
     assert!(said.contains("0\\n0\\n[exit status 1]"), "its scratch and its processes are gone: {said}");
+    // By the evidence's own times: nothing is given by it at or after the person's word, and the use that is tried is refused.
+    let records = evidence(&platform);
+    let of: Vec<&Value> = records.iter().filter(|record| record["lease"] == in_use.as_str()).collect();
+    let revoked = of.iter().find(|record| record["kind"] == "lease.ended").expect("the person's word");
+    assert_eq!(revoked["state"], "revoked", "{revoked}");
+    let moment = |record: &Value| (record["at"].as_i64().expect("a moment"), record["n"].as_u64().expect("a number"));
+    let given = of.iter().filter(|record| record["kind"] == "gateway.allowed");
+    assert_eq!(
+        given.clone().map(|record| record["rule"].as_str()).collect::<Vec<_>>(),
+        [Some("lease.granted"), Some("lease.used")]
+    );
+    assert!(given.into_iter().all(|record| moment(record) < moment(revoked)), "{of:#?}");
+    let refused = of.iter().find(|record| record["kind"] == "gateway.refused").expect("the use after it");
+    assert!(refused["rule"] == "lease.revoked" && moment(refused) > moment(revoked), "{refused}");
+}
+
+/// The records of the evidence, in their order.
+fn evidence(platform: &Platform) -> Vec<Value> {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "http://home/api/evidence", "--unix-socket"]).arg(platform.home().join("run/api.sock"));
+    let file = text(&curl.output().expect("curl starts").stdout);
+    file.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("R ")?).ok()).collect()
 }
 
 #[test]

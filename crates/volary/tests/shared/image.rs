@@ -38,6 +38,14 @@ impl Image {
         Self { layer, config: config.to_string().into_bytes() }
     }
 
+    /// The same, whose configuration sets these variables, `NAME=value` each.
+    pub fn with_variables(mut self, variables: &[&str]) -> Self {
+        let mut config: serde_json::Value = serde_json::from_slice(&self.config).expect("its own configuration");
+        config["config"] = json!({ "Env": variables });
+        self.config = config.to_string().into_bytes();
+        self
+    }
+
     /// Of busybox, and a file with a mark in it.
     pub fn of_busybox(mark: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");

@@ -198,6 +198,27 @@ async fn tokens_of_a_sign_in_before_are_ended_and_change_nothing_about_the_one_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_sign_in_that_was_given_up_before_they_came_are_ended() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let to = provider.behind(&stage).await;
+    provider.look(|played| played.lives = 3600);
+    signed_in(&stage, "x").await;
+    // Signed in again with a device's code, and ended while the provider is asked for its tokens.
+    provider.look(|played| played.sign_in_held = true);
+    done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
+    provider.until("the question", |played| !played.held.is_empty()).await;
+    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
+    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
+    let id = provider.look(|played| played.held[0]);
+    say(&to, id, said(200, &late)).await;
+    provider.until("its end", |played| played.ended().iter().any(|token| token == "late-canary-1")).await;
+    eventually("the end", async || view(&stage, "x").await.state == "revoked").await;
+    let told = provider.look(|played| played.ended());
+    assert_eq!(told, ["refresh-canary-1", "access-canary-1", "late-canary-2", "late-canary-1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_in_use_is_over_when_its_connection_lapses() {
     const PROFILE: &str = "[[capability]]\nname = \"forge\"\nsecret = \"connection/x\"\nkind = \"tool\"\n\
         destinations = [\"api.example.org\"]\nexecutables = [\"/usr/bin/curl\"]\n";

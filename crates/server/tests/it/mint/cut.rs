@@ -24,8 +24,7 @@ async fn a_command_without_a_lease_is_launched_again_without_the_one_that_its_fe
     };
     let (operator, launch) = launched(&stage).await;
     assert_eq!((launch.attempt, &launch.lease), (1, &None));
-    let shown = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, launch.handle.as_ref().unwrap().as_bytes());
-    let handle_sha256 = shown.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let handle_sha256 = sha256(launch.handle.as_ref().unwrap());
     let ask = GitAsk { run: run.clone(), handle_sha256, repository: "shop".into(), act: GitAct::Fetch };
     gateway.say(&FromGateway::AskGit { id: 9, ask }).await;
     let (id, _) = heard(&mut gateway).await;

@@ -7,7 +7,7 @@ mod cut;
 mod given;
 mod pushes;
 
-use crate::stage::{Gateway, Operator, Stage, agent, exec, soon};
+use crate::stage::{Gateway, Operator, Stage, agent, exec, sha256, soon};
 use crate::{egress, leases};
 use api::git::{GitAct, GitAsk, GitPush, GitWord};
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway, WireSecret};
@@ -90,9 +90,7 @@ fn account() -> Value {
 
 async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
     for (name, value, minter) in [("acme", pem(), app()), ("aws", KEY, role()), ("cluster", BEARER, account())] {
-        let body = json!({ "value": value, "minter": minter });
-        let put = stage.home(Method::PUT, &format!("/api/secrets/capability/{name}"), Some(body)).await;
-        assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+        stage.secret(&format!("capability/{name}"), json!({ "value": value, "minter": minter })).await;
     }
     let (operator, launch) = stage.running(PROFILE).await;
     (operator, launch, stage.gateway().await)
