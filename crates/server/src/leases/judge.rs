@@ -342,7 +342,10 @@ fn commands_own(lease: &LeaseRow, ask: &EgressAsk, capability: &str, at: Moment)
     if let Some((_, most)) = lease.destination.split_once('/')
         && !is_below(&ask.target, most)
     {
-        return no("lease.destination", "This command's lease is for another path of this host; ask for one that is for it.");
+        return no(
+            "lease.destination",
+            "This command's lease is for another path of this host; ask for one that is for it.",
+        );
     }
     Ok(())
 }
