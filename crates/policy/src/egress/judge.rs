@@ -270,10 +270,7 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     }
     // Before any row: none that is offered for such a path would allow it.
     if path::is_odd(path::bare(ask.path)) {
-        return deny(
-            "write.path",
-            "Servers differ on what this path means (dots, empty segments, encoded slashes).",
-        );
+        return deny("write.path", "Servers differ on what this path means (dots, empty segments, encoded slashes).");
     }
     let Some(row) = law.writes(ask.host, ask.port, method, ask.path) else {
         return no_row(ask, method, scheme, read);

@@ -24,7 +24,9 @@ pub fn of(rule: &str) -> Option<&'static str> {
         "host.differs" => "Send it again with the same host in the target, in the Host header and in TLS.",
         "target.form" => "Send it again with an absolute URL as the target.",
         "target.scheme" => "Send it again over https or http.",
-        "target.path" => "Send it again with a path that begins with a slash and is percent-encoded, without a fragment.",
+        "target.path" => {
+            "Send it again with a path that begins with a slash and is percent-encoded, without a fragment."
+        }
         "target.port" => "Send it again with such a port.",
         "target.long" => "Send it again with a target of at most 16 KiB.",
         "request.malformed" => "Correct that and send it again.",
