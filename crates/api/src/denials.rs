@@ -33,8 +33,11 @@ pub struct DenialView {
     pub wall: String,
     /// The run's profile.
     pub profile: String,
-    /// What would allow it; none where no rule can be added that would.
+    /// What would allow it; none where none is offered.
     pub proposal: Option<ProposalView>,
+    /// Why none is offered, one or two sentences; none where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unoffered: Option<String>,
 }
 
 /// The narrowest change of a profile that would allow what was refused. It allows nothing by itself.

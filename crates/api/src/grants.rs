@@ -420,6 +420,9 @@ pub struct EgressOutcome {
     pub received: u64,
     /// It was broken off in the middle, by whichever side.
     pub interrupted: bool,
+    /// Why there was no answer, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<model::Unanswered>,
 }
 
 /// A model provider as the gateway reaches it.

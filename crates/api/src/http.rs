@@ -175,7 +175,7 @@ pub struct SecretView {
     /// Whose own value it is; none for the workspace's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
-    /// The provider whose key it is; none for a custom one.
+    /// The provider whose key it is; `text` for a custom one that has spaces or line ends, none for any other custom one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// What its vendor is told when a narrower one is made of it; none of a key that is used itself.

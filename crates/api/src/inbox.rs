@@ -162,7 +162,15 @@ pub struct Counts {
     /// For how long it stood still because a person had paused its run, by the operator's clock, in thousandths of a second.
     #[serde(default)]
     pub stood_ms: u64,
+    /// For how long it was held up because it said more than it may in a second, in thousandths of a second.
+    #[serde(default)]
+    pub held_ms: u64,
 }
+
+/// Mebibytes of frames that a box may say in a second, all that is said in it together.
+pub const SAID_MIB_A_SECOND: u64 = 16;
+/// Mebibytes of frames that it may say at once, where it said less before.
+pub const SAID_MIB_AHEAD: u64 = 64;
 
 /// What our agent is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -57,7 +57,7 @@ mod tally;
 mod turns;
 mod walls;
 
-pub use egress::{Outward, OutwardProxy};
+pub use egress::{Outward, OutwardProxy, system_name_servers};
 
 use anyhow::Context as _;
 use std::os::fd::OwnedFd;

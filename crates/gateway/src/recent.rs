@@ -145,9 +145,9 @@ impl Kept {
     }
 }
 
-/// Looks for each value, and for the password of one that is `user:password`.
+/// Looks for each value, for the password of one that is `user:password`, and for the words of one that is a text.
 fn of<'a>(key: Option<&Key>, values: impl IntoIterator<Item = (&'a str, &'a Secret<String>)>) -> Scrubber {
-    let values = scrub::with_passwords(values.into_iter().map(|(name, value)| (name.to_owned(), value.share())));
+    let values = scrub::with_parts(values.into_iter().map(|(name, value)| (name.to_owned(), value.share())));
     match key {
         Some(key) => Scrubber::keyed(key, values),
         None => Scrubber::new(values),

@@ -6,12 +6,15 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use model::Unanswered;
 use model::event::Verdict;
 use policy::egress::signs::hides_handle;
 
 /// Longest method and target that a verdict keeps, in characters.
 pub(crate) const METHOD_CHARS: usize = 32;
 pub(crate) const TARGET_CHARS: usize = 256;
+/// The server's word for what it could not decide or record.
+const SERVER_FAILED: &str = "server.failed";
 /// The header that names the rule, for clients that show no body (of a HEAD, of a CONNECT).
 const RULE_HEADER: &str = "volary-refused";
 
@@ -24,8 +27,11 @@ pub(crate) struct Refusal {
     pub(crate) kind: Kind,
     /// What the agent may do about it; none: what is said of every refusal.
     pub(crate) ask: Option<&'static str>,
-    /// What it does to be let through, where a row allows it.
+    /// What it does to be let through: where a row allows it, or where the request is to be sent otherwise. Of a fault,
+    /// whom it tells what.
     pub(crate) next: Option<String>,
+    /// What went wrong outside, where that is why.
+    pub(crate) unanswered: Option<Unanswered>,
 }
 
 /// Who refused.
@@ -42,8 +48,11 @@ pub(crate) enum Kind {
 impl Refusal {
     /// A rule of the gateway says no.
     pub(crate) fn policy(rule: &str, why: impl Into<String>) -> Self {
-        let (rule, why) = (rule.to_owned(), why.into());
-        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Policy, ask: None, next: None }
+        let next = policy::egress::next::of(rule).map(str::to_owned);
+        Self { next, ..Self::of(StatusCode::FORBIDDEN, Kind::Policy, rule.to_owned(), why.into()) }
+    }
+    fn of(status: StatusCode, kind: Kind, rule: String, why: String) -> Self {
+        Self { status, rule, why, kind, ask: None, next: None, unanswered: None }
     }
     /// The same, with another status than 403.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -60,26 +69,21 @@ impl Refusal {
         self.next = next;
         self
     }
-    /// The server says no.
+    /// The server says no; or that it could not decide or record it, which is nobody's rule.
     pub(crate) fn denied(rule: String, why: String) -> Self {
-        Self { status: StatusCode::FORBIDDEN, rule, why, kind: Kind::Denied, ask: None, next: None }
+        if rule == SERVER_FAILED {
+            return Self::of(StatusCode::SERVICE_UNAVAILABLE, Kind::Fault, rule, why);
+        }
+        Self::of(StatusCode::FORBIDDEN, Kind::Denied, rule, why)
     }
     /// The provider could not be used; not a rule.
     pub(crate) fn fault(rule: &str, why: impl Into<String>) -> Self {
-        let (rule, why) = (rule.to_owned(), why.into());
-        Self { status: StatusCode::BAD_GATEWAY, rule, why, kind: Kind::Fault, ask: None, next: None }
+        Self::of(StatusCode::BAD_GATEWAY, Kind::Fault, rule.to_owned(), why.into())
     }
     /// The server is away: nothing can be recorded, so nothing happens.
     pub(crate) fn record_lost() -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            rule: "record.lost".to_owned(),
-            why: "What you do cannot be recorded at this moment, and what cannot be recorded does not happen."
-                .to_owned(),
-            kind: Kind::Fault,
-            ask: None,
-            next: None,
-        }
+        let why = "What you do cannot be recorded at this moment, and what cannot be recorded does not happen.";
+        Self::of(StatusCode::SERVICE_UNAVAILABLE, Kind::Fault, "record.lost".to_owned(), why.to_owned())
     }
 
     /// The answer that the agent reads.
@@ -111,10 +115,14 @@ impl Refusal {
             ),
         };
         let is_policy = self.kind != Kind::Fault;
-        let ask = self.next.as_deref().or(self.ask).filter(|_| is_policy).unwrap_or(match is_policy {
-            true => "The people who own this run see this refusal; say in your answer what you needed it for.",
-            false => "Try again later.",
-        });
+        let ask = match (is_policy, self.next.as_deref()) {
+            (true, Some(next)) => next.to_owned(),
+            (true, None) => self
+                .ask
+                .unwrap_or("The people who own this run see this refusal; say in your answer what you needed it for.")
+                .to_owned(),
+            (false, next) => ["Try again later.", next.unwrap_or_default()].join(" ").trim_end().to_owned(),
+        };
         let body = serde_json::json!({ "error": {
             "type": kind, "rule": self.rule, "why": self.why, "policy": is_policy, "retry": !is_policy, "ask": ask,
             "message": message,
@@ -184,6 +192,35 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_sent_otherwise_is_not_said_to_be_closed_and_what_failed_is_no_rule() {
+        let rules =
+            ["read.body", "method.override", "target.path", "host.number", "connect.credential", "handle.misplaced"];
+        for rule in rules.into_iter().chain(["request.malformed", "host.differs", "write.path", "connect.inside"]) {
+            let refusal = Refusal::policy(rule, "Why.");
+            let next = refusal.next.clone().unwrap_or_else(|| panic!("{rule} says nothing"));
+            let said = body_of(&refusal);
+            assert_eq!(said["ask"], next, "{rule}");
+            let message = said["message"].as_str().unwrap();
+            assert!(message.contains(&next) && !message.contains("Do not send this again"), "{message}");
+        }
+        let said = body_of(&Refusal::policy("host.metadata", "Why."));
+        assert!(said["message"].as_str().unwrap().contains("Do not send this again"), "{said}");
+        let failed = Refusal::denied("server.failed".into(), "The disk is full.".into());
+        let said = body_of(&failed);
+        assert_eq!((failed.status.as_u16(), &said["policy"], &said["retry"]), (503, &false.into(), &true.into()));
+        assert!(!said["message"].as_str().unwrap().contains("Refused by policy"), "{said}");
+        let untrusted = body_of(&Unanswered::Tls.into());
+        assert!(untrusted["ask"].as_str().unwrap().contains("--extra-roots"), "{untrusted}");
+    }
+
+    fn body_of(refusal: &Refusal) -> serde_json::Value {
+        use http_body_util::BodyExt as _;
+        let body = refusal.answer().into_body().collect();
+        let body = futures_util::FutureExt::now_or_never(body).expect("it is whole").expect("it is whole").to_bytes();
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap()["error"].clone()
+    }
 
     #[test]
     fn a_verdict_keeps_neither_query_nor_user_information_nor_handle() {

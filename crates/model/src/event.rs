@@ -4,7 +4,7 @@
 //! host are numbered per run by the operator, events of the gateway and the server
 //! by the server, so that a gap in either shows.
 
-use crate::{BoxId, MicroDollars, Moment, Outcome, RunId, Usage};
+use crate::{BoxId, MicroDollars, Moment, Outcome, RunId, Unanswered, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -152,7 +152,7 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
-    /// A request to the outside that was let through is over. `sent` and `received` are bytes of body, or of a tunnel; `status` is 0 when the host was not reached.
+    /// A request to the outside that was let through is over. `sent` and `received` are bytes of body, or of a tunnel; `status` is 0 when the host was not reached; `fault` says why, where it is known.
     Passed {
         grant: String,
         status: u16,
@@ -160,6 +160,8 @@ pub enum Event {
         received: u64,
         #[serde(default)]
         interrupted: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<Unanswered>,
     },
     /// Requests that were made by an allowance are over, in the order of their ends. The allowance is the verdict with this grant, which says how many may be made within which time; `before` is how many of them were told before these. With `over` nothing more is made by it: `unheard` says how many may have been made all the same and will never be told, because the gateway ended.
     Reads {
@@ -226,6 +228,9 @@ pub struct OneRead {
     /// It was broken off in the middle, by whichever side.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// Why there was no answer, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Unanswered>,
 }
 
 /// One thing read back from a live box.
@@ -328,7 +333,15 @@ mod tests {
             Event::BrokenOff { attempt: 1, reason: "the gateway ended".into() },
             Event::Froze,
             Event::Thawed { stood_ms: 3 },
-            Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true },
+            Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 2, interrupted: true, fault: None },
+            Event::Passed {
+                grant: "g".into(),
+                status: 0,
+                sent: 1,
+                received: 2,
+                interrupted: true,
+                fault: Some(Unanswered::Tls),
+            },
             Event::Reads {
                 grant: "g".into(),
                 before: 1,
@@ -339,6 +352,7 @@ mod tests {
                     status: 200,
                     received: 2,
                     interrupted: true,
+                    fault: Some(Unanswered::Name),
                 }],
                 over: true,
                 unheard: 3,

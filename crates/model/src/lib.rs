@@ -20,6 +20,7 @@ pub mod repository;
 pub mod run;
 pub mod secret;
 pub mod time;
+pub mod unanswered;
 
 pub use egress::Egress;
 pub use event::{Entry, Event};
@@ -31,3 +32,4 @@ pub use repository::{Author, Authors, Forge, Proposals, Repository};
 pub use run::{Outcome, RunState};
 pub use secret::Secret;
 pub use time::Moment;
+pub use unanswered::Unanswered;

@@ -17,7 +17,8 @@ use crate::input::Input;
 use crate::journal::MAX_JOURNAL;
 use crate::keeper::Means;
 use crate::pull::Absent;
-use crate::pump::{Over, last_words, pump};
+use crate::pump::{Bounds, Over, last_words, pump};
+use crate::rate::Rate;
 use crate::repo::Rein;
 use crate::repo::clone::{self, Cloning};
 use crate::repo::serve::Served;
@@ -270,9 +271,11 @@ impl Attempt {
         let (said, hello) = oneshot::channel();
         let (keeps, kept) = watch::channel(0);
         let (asks, asked) = watch::channel(0);
-        let (through, run, most) = (Arc::clone(&line), Arc::clone(&self.run), self.most_said());
+        let rate = Arc::new(Rate::default());
+        let (through, run) = (Arc::clone(&line), Arc::clone(&self.run));
+        let bounds = Bounds { most: self.most_said(), rate: Arc::clone(&rate) };
         let news = asks.clone();
-        let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, asks, most)));
+        let pump = Own(tokio::spawn(pump(stdout, through, run, said, keeps, asks, bounds)));
         live.with(|live| live.start()).await.map_err(|e| self.trouble(e))?;
         let hello = tokio::select! {
             () = line.lost() => return Err(self.broke("the gateway ended")),
@@ -293,7 +296,7 @@ impl Attempt {
         }
         let kept = (self.launch.kind == RunKind::Agent).then_some(kept);
         let stood = Arc::new(Stood::default());
-        let gauge = stood.beside(live.with(|live| live.gauge()).await);
+        let gauge = rate.beside(stood.beside(live.with(|live| live.gauge()).await));
         let asked = (Some(asked), gauge);
         let (input, cancelled) = (Arc::clone(&self.input), self.cancelled.clone());
         let trust = line.authority.clone().map(|authority| ToRunner::Trust { authority });

@@ -21,6 +21,7 @@ pub mod link;
 pub mod pool;
 pub mod pull;
 pub mod pump;
+pub mod rate;
 pub mod repo;
 pub mod rescue;
 pub mod runs;

@@ -9,6 +9,7 @@
 
 use crate::cable::{Attachment, CableError};
 use crate::journal::{By, kind_of};
+use crate::rate::Rate;
 use crate::runs::Run;
 use api::frame::{self, FrameError};
 use api::inbox::{Done, Hello, Kind};
@@ -50,7 +51,15 @@ enum Said {
     Over(Over),
 }
 
-/// Moves everything until the end, or until the journal holds more than `most` bytes. `hello` is answered with the first
+/// What bounds a box's words.
+pub struct Bounds {
+    /// Bytes of its run's journal.
+    pub most: u64,
+    /// How fast they are taken.
+    pub rate: Arc<Rate>,
+}
+
+/// Moves everything until the end, or until more was said than `bounds` allow. `hello` is answered with the first
 /// frame; `kept` counts the events that are durable, `asks` the runner's questions.
 pub async fn pump(
     from: impl AsyncRead + Unpin,
@@ -59,16 +68,16 @@ pub async fn pump(
     hello: oneshot::Sender<Hello>,
     kept: watch::Sender<u64>,
     asks: watch::Sender<u64>,
-    most: u64,
+    bounds: Bounds,
 ) -> Over {
     let (said, heard) = mpsc::channel(WINDOW);
     let listening = async {
-        listen(from, &line, hello, &asks, said).await;
+        listen(from, &line, hello, (&asks, &bounds.rate), said).await;
         // What is heard and not yet kept is kept first.
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        over = keep(heard, &run, &kept, most) => over,
+        over = keep(heard, &run, &kept, bounds.most) => over,
         () = listening => Over::Gone,
     }
 }
@@ -77,7 +86,7 @@ async fn listen(
     mut from: impl AsyncRead + Unpin,
     line: &Attachment,
     hello: oneshot::Sender<Hello>,
-    asks: &watch::Sender<u64>,
+    (asks, rate): (&watch::Sender<u64>, &Rate),
     said: mpsc::Sender<Said>,
 ) {
     let mut hello = Some(hello);
@@ -87,7 +96,10 @@ async fn listen(
                 asks.send_modify(|asked| *asked += 1);
                 continue;
             }
-            Ok(frame) => understand(&frame, line, &mut hello).await,
+            Ok(frame) => {
+                rate.take(frame.len()).await;
+                understand(&frame, line, &mut hello).await
+            }
             Err(FrameError::TooLong(n)) => Err(Over::Breach(format!("the runner began a frame of {n} bytes"))),
             Err(_) => Err(Over::Gone),
         };

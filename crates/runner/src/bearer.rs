@@ -160,7 +160,8 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
         (Delivery::GitHelper, Some(password)) => Some(long_enough(password)?),
         _ => None,
     };
-    let known = std::iter::once(value.share()).chain(password).chain(parts);
+    let words = scrub::words(value.expose()).map(|word| Secret::new(word.to_owned()));
+    let known = std::iter::once(value.share()).chain(password).chain(parts).chain(words);
     let scrubber = Scrubber::new(known.map(|value| (named.clone(), value)));
     if delivery == Delivery::Proxy {
         let names = variables.into_iter().chain([api::inbox::HANDLE.to_owned()]);

@@ -5,7 +5,7 @@
 //! itself. Of descriptors the kernel tells the command alone; what the command then says, it says with the limit beside.
 
 use crate::outbox::Outbox;
-use api::inbox::{Counts, WORKSPACE};
+use api::inbox::{Counts, SAID_MIB_A_SECOND, WORKSPACE};
 use model::Limits;
 use model::event::Exit;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const ANSWER_SECS: u32 = 10;
 const FULL_BYTES: u64 = 4 * 1024 * 1024;
 /// A command that ran for less than this was not slowed in a way that anyone would notice.
 const SLOW_FROM: Duration = Duration::from_secs(1);
-/// The part of a command's time, one of so many, in which its box had used up its share, for that to be told.
+/// The part of a command's time, one of so many, in which its box had used up its share or its rate, for that to be told.
 const SLOW_PART: u64 = 5;
 /// What the system's libraries say of a process that has as many open files as it may.
 const NO_DESCRIPTORS: &str = "Too many open files";
@@ -107,6 +107,7 @@ impl Met {
         let mut explained =
             if is_well || at_its_time { nothing(exit, took) } else { explain(exit, took, before, now, limits) };
         explained.beside.extend(slowed(took, before, now, limits));
+        explained.beside.extend(held_up(took, before, now));
         if !is_well && !at_its_time {
             explained.beside.extend(full(limits));
             explained.beside.extend(without_descriptors(&words(), limits));
@@ -172,19 +173,28 @@ fn explain(exit: Exit, took: Duration, before: Counts, now: Counts, limits: &Lim
 
 /// How long a command's box stood still because it had used up its share of the processor, if that is worth telling.
 fn slowed(took: Duration, before: Counts, now: Counts, limits: &Limits) -> Option<String> {
-    let tenths = u64::try_from(took.as_millis() / 100).unwrap_or(u64::MAX);
     let periods = now.throttled.saturating_sub(before.throttled);
     // One that used up its share just when it was given anew did not stand still.
     let time = now.throttled_ms.saturating_sub(before.throttled_ms) / 100;
-    let still = periods.min(time).min(tenths);
-    if took < SLOW_FROM || still < tenths.div_ceil(SLOW_PART) {
-        return None;
-    }
+    let part_of = worth_telling(took, periods.min(time))?;
     let (whole, part) = (limits.cpu_millis / 1000, limits.cpu_millis % 1000);
     let share = format!("{whole}.{part:03}");
     let share = share.trim_end_matches('0').trim_end_matches('.');
+    Some(format!("slowed: its box met the limit of {share} processors in {part_of}"))
+}
+
+/// How long a command's box was held up because it said more than it may in a second, if that is worth telling.
+fn held_up(took: Duration, before: Counts, now: Counts) -> Option<String> {
+    let part_of = worth_telling(took, now.held_ms.saturating_sub(before.held_ms) / 100)?;
+    Some(format!("slowed: its box met the limit of {SAID_MIB_A_SECOND} MiB of output in a second in {part_of}"))
+}
+
+/// So many tenths of a second of what a command took, in words, if it took long enough and they are enough of it.
+fn worth_telling(took: Duration, still: u64) -> Option<String> {
+    let tenths = u64::try_from(took.as_millis() / 100).unwrap_or(u64::MAX);
+    let still = still.min(tenths);
     let tell = |tenths: u64| format!("{}.{} s", tenths / 10, tenths % 10);
-    Some(format!("slowed: its box met the limit of {share} processors in {} of {}", tell(still), tell(tenths)))
+    (took >= SLOW_FROM && still >= tenths.div_ceil(SLOW_PART)).then(|| format!("{} of {}", tell(still), tell(tenths)))
 }
 
 /// What a command said of its open files, with the limit that it cannot know of.
@@ -282,6 +292,18 @@ mod tests {
         assert!(told(2000, 0, 1000).unwrap().ends_with("in 2.0 s of 2.0 s"));
         let at_its_end = Counts { throttled: 100, throttled_ms: 90, ..Counts::default() };
         assert_eq!(slowed(Duration::from_secs(10), Counts::default(), at_its_end, &Limits::default()), None);
+    }
+
+    #[test]
+    fn a_command_whose_box_said_more_than_it_may_in_a_second_for_a_fifth_of_its_time_is_told_so() {
+        let told = |took_ms: u64, held_ms: u64| {
+            let [before, now] = [500, 500 + held_ms].map(|held_ms| Counts { held_ms, ..Counts::default() });
+            held_up(Duration::from_millis(took_ms), before, now)
+        };
+        let said = "slowed: its box met the limit of 16 MiB of output in a second in 12.0 s of 30.0 s";
+        assert_eq!(told(30_000, 12_000).as_deref(), Some(said));
+        assert!(told(30_000, 6_000).is_some() && told(30_000, 5_999).is_none());
+        assert!(told(1000, 1000).is_some() && told(999, 999).is_none());
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(crate) fn counts(group: &str) -> Counts {
         throttled_ms: count(&processor, "throttled_usec") / 1000 + count(&processor, "throttled_time") / 1_000_000,
         // The kernel counts none.
         stood_ms: 0,
+        held_ms: 0,
     }
 }
 

@@ -27,6 +27,7 @@ mod search;
 mod stream;
 mod text;
 mod values;
+mod words;
 
 pub use key::Key;
 pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
@@ -35,6 +36,7 @@ pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;
 pub use text::Text;
+pub use words::words;
 
 use model::Secret;
 
@@ -45,14 +47,16 @@ pub fn password(value: &str) -> Option<&str> {
     Some(value.split_once(':')?.1.trim())
 }
 
-/// Named values, each with its [`password`] beside it, if it has one. An address (`https://…`) has none.
-pub fn with_passwords(
+/// Named values, each with what may be said of it alone beside it: its [`password`], if it has one (an address,
+/// `https://…`, has none), and its [`words`], if it is a text.
+pub fn with_parts(
     values: impl IntoIterator<Item = (String, Secret<String>)>,
 ) -> impl Iterator<Item = (String, Secret<String>)> {
     values.into_iter().flat_map(|(name, value)| {
         let password = password(value.expose()).filter(|password| !password.starts_with("//"));
-        let password = password.map(|password| (name.clone(), Secret::new(password.to_owned())));
-        std::iter::once((name, value)).chain(password)
+        let parts = password.into_iter().chain(words(value.expose()));
+        let parts: Vec<_> = parts.map(|part| (name.clone(), Secret::new(part.to_owned()))).collect();
+        std::iter::once((name, value)).chain(parts)
     })
 }
 

@@ -353,7 +353,7 @@ proptest! {
 #[test]
 fn of_a_user_and_a_password_the_password_is_a_value_of_the_same_name_and_an_address_has_none() {
     let of = |value: &str| -> Vec<String> {
-        let all = crate::with_passwords([("forge".to_owned(), Secret::new(value.to_owned()))]);
+        let all = crate::with_parts([("forge".to_owned(), Secret::new(value.to_owned()))]);
         all.map(|(name, value)| format!("{name} {}", value.expose())).collect()
     };
     assert_eq!(of("me:tok:en\n"), ["forge me:tok:en\n", "forge tok:en"]);

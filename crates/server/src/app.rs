@@ -158,7 +158,7 @@ impl App {
         }
         values.extend(crate::connections::values(self).await?);
         values.extend(crate::mint::values(self).await?);
-        let values = scrub::with_passwords(values);
+        let values = scrub::with_parts(values);
         *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
             Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
         Ok(())

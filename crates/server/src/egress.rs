@@ -4,8 +4,9 @@
 //! anything leaves; verdict, evidence and grant are committed before the answer, which alone carries the credential of
 //! a write. A credential is given for the handle of this very run, for a row of this run's table, and for nothing else.
 //!
-//! Read [`law`], [`ask`], [`settle()`] (what came of it), then [`propose`] (what a person may do about a refusal).
+//! Read [`law`], [`ask`], [`settle()`] (what came of it), then [`propose()`] (what a person may do about a refusal).
 
+mod propose;
 mod settle;
 mod table;
 
@@ -17,13 +18,14 @@ use api::grants::{
 };
 use model::capability::Kind;
 use model::event::Verdict;
-use model::{Egress, Event, Moment, RunId};
+use model::{Egress, Moment, RunId};
 use policy::Refusal;
-use policy::egress::{Law, Name, Proposal, target};
+use policy::egress::{Name, target};
+pub use propose::propose;
+pub(crate) use propose::whole;
 use serde_json::{Map, json};
 pub use settle::{Told, reads, settle, settle_in};
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 use store::grants::GrantRow;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
@@ -32,9 +34,6 @@ use table::Table;
 
 /// Longest target that a verdict holds whole, in characters; the gateway cuts there.
 pub(crate) const TARGET_CHARS: usize = 256;
-
-/// Proposals that are remembered so that each is made once; a run that goes on knocking makes no more rows.
-const REMEMBERED: usize = 4096;
 
 /// By which table a run is judged.
 ///
@@ -354,28 +353,4 @@ fn verdict(ask: &EgressAsk, target: String, word: &Word) -> Verdict {
         Word::Denied(no) => Verdict { rule: no.rule.to_owned(), why: no.why.clone(), ..base },
         Word::Newer { .. } => base,
     }
-}
-
-/// Writes down what an administrator would add to the profile to allow what was refused, where there is such a row
-/// and it was not written down for this run before. It allows nothing by itself.
-///
-/// # Errors
-/// The store's.
-pub fn propose(tx: &mut Tx, run: &mut RunRow, at: Moment, refused: &Verdict) -> Result<Option<u64>, StoreError> {
-    static MADE: LazyLock<Mutex<HashSet<(RunId, String)>>> = LazyLock::new(Mutex::default);
-    let Ok(law) = Law::of(&Table::of(&run.profile)?.egress) else { return Ok(None) };
-    let Some(Proposal { toml, opens }) = Proposal::of(&law, &refused.rule, &refused.method, &refused.target) else {
-        return Ok(None);
-    };
-    {
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.len() >= REMEMBERED {
-            made.clear();
-        }
-        if !made.insert((run.run.clone(), toml.clone())) {
-            return Ok(None);
-        }
-    }
-    let event = Event::Proposed { rule: refused.rule.clone(), profile: run.profile_name.clone(), toml, opens };
-    Ok(Some(tx.append_to(run, at, &event)?.n))
 }

@@ -332,7 +332,7 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
     let (ours, at) = (run.clone(), now());
     let verdict = Verdict { allowed: false, grant: None, reserved: None, ..verdict };
     let verdict = shown(&app.scrubber(), verdict);
-    let n = app
+    let told = app
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -342,11 +342,18 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
                     Some(row) => egress::propose(tx, row, at, &verdict)?,
                     None => None,
                 };
-                Ok(offered.or(n))
+                Ok((n, offered))
             })
         })
         .await
         .map_err(|e: StoreError| Fault::from(e))?;
+    let n = match told {
+        (_, Some((offered, made))) => {
+            made.now_recorded();
+            Some(offered)
+        }
+        (n, None) => n,
+    };
     if let Some(n) = n {
         app.live.tell(run, n);
     }

@@ -12,7 +12,7 @@ use crate::{leases, mint, models, now, record};
 use api::http::{SecretRemoved, SecretView, SetSecret};
 use model::{Moment, Secret};
 use policy::Refusal;
-use policy::delivery::{self, Custody};
+use policy::delivery::{self, Custody, TEXT};
 use policy::minters::{MINTERS, Minter};
 use policy::providers::{PROVIDERS, Provider};
 use serde_json::json;
@@ -59,16 +59,38 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
     }
 }
 
-fn check_value(value: &str) -> Result<(), Fault> {
+fn check_length(value: &str) -> Result<(), Fault> {
     if !(MIN_VALUE..=MAX_VALUE).contains(&value.len()) {
         let message = format!("A secret takes {MIN_VALUE} to {MAX_VALUE} bytes; this one has {}.", value.len());
         return Err(Fault::bad("secret.length", message));
     }
+    Ok(())
+}
+
+/// Whether a value can stand in a header.
+fn check_value(value: &str) -> Result<(), Fault> {
+    check_length(value)?;
     if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        let message = "A secret goes into a header: printable ASCII characters without spaces or line breaks.";
+        let message = "This secret goes into a header: printable ASCII characters without spaces or line breaks. What a \
+                       command reads from a file is a custom secret under `capability/`.";
         return Err(Fault::bad("secret.characters", message));
     }
     Ok(())
+}
+
+/// Whether a value can be a file of a command's, or its standard input: printable, with line ends and tabs.
+fn check_text(value: &str) -> Result<(), Fault> {
+    check_length(value)?;
+    if value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        let message = "A secret is printable text; beside that, line ends and tabs may stand in one.";
+        return Err(Fault::bad("secret.characters", message));
+    }
+    Ok(())
+}
+
+/// The kind that a secret is stored as, where that is a provider's or a minter's; a text is custom.
+fn known(row: &SecretRow) -> &str {
+    if row.kind == TEXT { "" } else { &row.kind }
 }
 
 /// Whether the value of this secret ends inside no box, by whatever way: a known provider's key, a model's, or a registry's.
@@ -124,6 +146,12 @@ pub fn belongs(row: &SecretRow, host: &str, port: u16, of_models: &[(String, u16
             no(format!("What is minted of {:?} is for its vendor's own address", row.name))
         };
     }
+    if row.kind == TEXT {
+        return no(format!(
+            "The secret {:?} has spaces or line ends: it is for a command's file or standard input",
+            row.name
+        ));
+    }
     if row.kind.is_empty() || Provider::of(&row.kind).is_some_and(|provider| provider.holds(host)) {
         return Ok(());
     }
@@ -169,7 +197,7 @@ fn minting(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Option<Nature>, 
     let bad = |message: String| Fault::bad("secret.minter", message);
     let kind = match (wish.kind.as_deref(), &wish.minter) {
         (None, Some(minter)) => minter.id(),
-        (None, None) => now.map_or("", |row| row.kind.as_str()),
+        (None, None) => now.map_or("", known),
         (Some(kind), Some(minter)) if minter.id() != kind => {
             return Err(bad(format!("These are the settings of a {}, and not of a {kind:?}.", minter.id())));
         }
@@ -191,10 +219,15 @@ fn minting(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Option<Nature>, 
     Ok(Some(Nature { kind: kind.to_owned(), personal: false, minter }))
 }
 
-/// The value as it is kept, if it can be one of this nature.
-fn fit(nature: &Nature, value: &Secret<String>) -> Result<Secret<String>, Fault> {
+/// The value as it is kept, if it can be one of this nature. Whether a custom one is a text its characters say.
+fn fit(name: &str, nature: &mut Nature, value: &Secret<String>) -> Result<Secret<String>, Fault> {
     if nature.minter.is_empty() {
-        check_value(value.expose())?;
+        let is_custom = delivery::custody(name, &nature.kind) == Custody::Custom;
+        let is_text = is_custom && !value.expose().bytes().all(|b| b.is_ascii_graphic());
+        if is_custom {
+            nature.kind = if is_text { TEXT } else { "" }.to_owned();
+        }
+        if is_text { check_text(value.expose()) } else { check_value(value.expose()) }?;
         return Ok(value.share());
     }
     let minter = serde_json::from_str(&nature.minter).map_err(|e| Fault::ours("read the settings", &e))?;
@@ -211,12 +244,12 @@ fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature, Fault> {
         return Ok(nature);
     }
     let kind = match wish.kind.as_deref() {
-        None => now.map_or("", |row| row.kind.as_str()),
-        Some("custom") => "",
+        None => now.map_or("", known),
+        Some("custom" | TEXT) => "",
         Some(id) => id,
     };
     if kind.is_empty() {
-        let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && row.kind.is_empty()));
+        let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && known(row).is_empty()));
         return Ok(Nature { kind: String::new(), personal, minter: String::new() });
     }
     let Some(provider) = Provider::of(kind) else {
@@ -242,8 +275,8 @@ fn own(wish: &SetSecret, name: &str, shared: Option<&SecretRow>, now: Option<&Se
     }
     let kind = match (shared, wish.kind.as_deref()) {
         (Some(shared), said) => {
-            let is = if shared.kind.is_empty() { "custom" } else { &shared.kind };
-            if said.is_some_and(|said| said != is) {
+            let is = if known(shared).is_empty() { "custom" } else { &shared.kind };
+            if said.is_some_and(|said| said != is && said != shared.kind) {
                 let message = format!("The workspace's {name} is a key of kind {is}; your own is of the same kind.");
                 return Err(Fault::bad("secret.kind", message));
             }
@@ -251,9 +284,9 @@ fn own(wish: &SetSecret, name: &str, shared: Option<&SecretRow>, now: Option<&Se
                 let message = format!("The workspace's {name} does not allow a person's own value in its place.");
                 return Err(Fault::bad("secret.personal", message));
             }
-            shared.kind.clone()
+            known(shared).to_owned()
         }
-        (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| row.kind.clone()), str::to_owned),
+        (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| known(row).to_owned()), str::to_owned),
     };
     match Provider::of(&kind) {
         Some(provider) if provider.personal => Ok(Nature { kind, personal: true, minter: String::new() }),
@@ -286,13 +319,13 @@ pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Res
         .write(move |tx| {
             Box::pin(async move {
                 let workspaces = tx.secret_of(&name, "").await?;
-                let nature = if person.is_empty() {
+                let mut nature = if person.is_empty() {
                     shared(&wish, workspaces.as_ref())?
                 } else {
                     let before = tx.secret_of(&name, &person).await?;
                     own(&wish, &name, workspaces.as_ref(), before.as_ref())?
                 };
-                let value = fit(&nature, &wish.value.0)?;
+                let value = fit(&name, &mut nature, &wish.value.0)?;
                 put(tx, &ours, name, person, nature, &value, &who, at, "secret.set").await
             })
         })
@@ -321,8 +354,8 @@ pub async fn replace(
         .write(move |tx| {
             Box::pin(async move {
                 let before = tx.secret_of(&name, &person).await?.ok_or_else(|| unknown(&name, mine))?;
-                let nature = Nature { kind: before.kind, personal: before.personal, minter: before.minter };
-                let value = fit(&nature, &value)?;
+                let mut nature = Nature { kind: before.kind, personal: before.personal, minter: before.minter };
+                let value = fit(&name, &mut nature, &value)?;
                 put(tx, &ours, name, person, nature, &value, &who, at, "secret.rotated").await
             })
         })

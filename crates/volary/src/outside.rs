@@ -129,7 +129,12 @@ fn proxy(said: &str, resolves: bool) -> anyhow::Result<gateway::OutwardProxy> {
              --upstream-proxy-sign-in"
         );
     }
-    Ok(gateway::OutwardProxy { host: host.trim_matches(['[', ']']).to_owned(), port, resolves, sign_in: None })
+    // As it stands in a URL: an IPv6 address in brackets.
+    let host = match policy::egress::Name::parse(host) {
+        Ok(name) => name.to_string(),
+        Err(no) => bail!("--upstream-proxy {said:?}: {}", no.why),
+    };
+    Ok(gateway::OutwardProxy { host, port, resolves, sign_in: None })
 }
 
 #[cfg(test)]
@@ -150,6 +155,8 @@ mod tests {
         assert_eq!(said, ["192.0.2.1:53", "192.0.2.1:99", "[2001:db8::1]:53", "[2001:db8::1]:99"]);
         let proxy = way.proxy.unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port, proxy.resolves), ("proxy.example", 3128, false));
+        let six = read(&[], Some("[2001:DB8::1]:3128")).unwrap().proxy.unwrap();
+        assert_eq!((six.host.as_str(), six.port), ("[2001:db8::1]", 3128));
     }
 
     fn signed(text: &[u8], mode: u32) -> anyhow::Result<(Outside, gateway::Outward)> {
@@ -220,9 +227,17 @@ mod tests {
             let said = read(&[server], None).unwrap_err().to_string();
             assert!(said.contains("--name-server"), "{said}");
         }
-        for proxy in
-            ["", "proxy.example", ":3128", "proxy.example:0", "u:p@proxy.example:3128", "https://proxy.example:1"]
-        {
+        for proxy in [
+            "",
+            "proxy.example",
+            ":3128",
+            "proxy.example:0",
+            "u:p@proxy.example:3128",
+            "https://proxy.example:1",
+            "::1:3128",
+            "[::1:3128",
+            "0x7f.1:3128",
+        ] {
             let said = read(&[], Some(proxy)).unwrap_err().to_string();
             assert!(said.contains("--upstream-proxy"), "{said}");
         }

@@ -1,7 +1,8 @@
 //! What a person types, and what it does to their machine: through the real binary and real boxes.
 //!
 //! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), `looking`
-//! (what shows how things stand), `scrubbing` (`scrub`), `leasing` (`exec --lease`), then `profiles`.
+//! (what shows how things stand), `scrubbing` (`scrub`), `leasing` (`exec --lease`), `texts` (secrets of
+//! several lines), then `profiles`.
 
 #[path = "commands/executing.rs"]
 mod executing;
@@ -18,3 +19,5 @@ mod running;
 #[path = "commands/scrubbing.rs"]
 mod scrubbing;
 mod shared;
+#[path = "commands/texts.rs"]
+mod texts;

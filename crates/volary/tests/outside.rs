@@ -1,7 +1,8 @@
 //! The whole way to the outside, from programs in a real box to hosts of a network of the test's own.
 //!
 //! The tools are the host's, as they stand in the listed system tree; none is given a flag: they find the way and trust
-//! the run's authority by what a box gives every command.
+//! the run's authority by what a box gives every command. Node's own `https` finds no proxy by itself ([`NODE`]): of it the
+//! test sees that the authority is trusted.
 
 #[path = "outside/accepting.rs"]
 mod accepting;
@@ -14,6 +15,7 @@ use testkit::{Outside, Platform, eventually};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
+/// Asks the proxy that the box names by itself: this version of Node reads no variable for that.
 const NODE: &str = "const http = require('http'), https = require('https'), proxy = new URL(process.env.HTTPS_PROXY);
 http.request({ host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: 'a.example:443', headers: { host: 'a.example:443' } })
     .on('connect', (_, socket) => https.get({ host: 'a.example', path: '/node', socket, agent: false }, r => r.pipe(process.stdout)))

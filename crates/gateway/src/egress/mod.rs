@@ -48,6 +48,7 @@ pub(crate) mod wire;
 
 pub use reach::{Outward, OutwardProxy};
 pub(crate) use request::Came;
+pub use resolve::system_name_servers;
 
 use crate::Gate;
 use crate::call::{self, Answer, Caller, Words};
@@ -137,7 +138,8 @@ async fn through(
         }
         (_, None) => return Err(Refusal::fault("law.unsettled", "The request was not granted.")),
         (Kind::Tunnel(budget), Some((leave, _))) => {
-            let (stream, _) = gate.reach.dial(&way, &granted.known.law).await?;
+            let dialled = gate.reach.dial(&way, &granted.known.law).await;
+            let (stream, _) = dialled.inspect_err(|no| unanswered(&leave, no))?;
             let on = hyper::upgrade::on(&mut request);
             next.set(After::Tunnel { on, host: asked.host, stream, budget, leave });
             return Ok(open_tunnel());
@@ -154,13 +156,17 @@ async fn through(
     let run = &caller.egress;
     let line = match run.lines.take(&key) {
         Some(line) => line,
-        None => run.lines.open(&gate.reach, key.clone(), &granted.known.law).await?,
+        None => {
+            let opened = run.lines.open(&gate.reach, key.clone(), &granted.known.law).await;
+            opened.inspect_err(|no| unanswered(&leave, no))?
+        }
     };
     let stopped = Stopped::default();
     let body = Outgoing::new(body, leave.clone(), run.spent.clone(), stopped.clone());
     let again = async || run.lines.open(&gate.reach, key, &granted.known.law).await;
     let exchanged = exchange(line, prepare, body, again).await;
-    let (mut response, line) = exchanged.map_err(|error| stopped.refusal().unwrap_or(error))?;
+    let (mut response, line) =
+        exchanged.map_err(|error| stopped.refusal().unwrap_or(error)).inspect_err(|no| unanswered(&leave, no))?;
 
     leave.answered(response.status().as_u16());
     let encoding = if is_write { inject::passable(response.status(), response.headers())? } else { None };
@@ -182,6 +188,13 @@ async fn through(
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)
+}
+
+/// Has it told with the outcome why there was no answer, where that is something outside.
+fn unanswered(leave: &Leave, no: &Refusal) {
+    if let Some(fault) = no.unanswered {
+        leave.failed(fault);
+    }
 }
 
 fn open_tunnel() -> Answer {

@@ -96,6 +96,15 @@ impl Resolver {
     }
 }
 
+/// The name servers that the system's configuration names now: for who looks whether there are any.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn system_name_servers() -> anyhow::Result<Vec<IpAddr>> {
+    let (config, _) = hickory_resolver::system_conf::read_system_conf().context("the system's name servers")?;
+    Ok(config.name_servers().iter().map(|server| server.ip).collect())
+}
+
 fn name_server(at: SocketAddr) -> NameServerConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = at.port();

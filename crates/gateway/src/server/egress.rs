@@ -8,7 +8,7 @@ use api::grants::{
     EgressAsk, EgressCredential, EgressOutcome, EgressWord, FromGateway, ImageAsk, READS_MS, READS_TOLD,
 };
 use model::event::OneRead;
-use model::{Egress, GrantId, Moment, RunId};
+use model::{Egress, GrantId, Moment, RunId, Unanswered};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,6 +95,8 @@ struct Held {
     sent: AtomicU64,
     received: AtomicU64,
     whole: AtomicBool,
+    /// Why there was no answer.
+    fault: Mutex<Option<Unanswered>>,
     /// Its outcome is told by somebody else.
     handed_on: AtomicBool,
 }
@@ -119,6 +121,7 @@ impl Leave {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             whole: AtomicBool::new(false),
+            fault: Mutex::default(),
             handed_on: AtomicBool::new(false),
         }))
     }
@@ -147,6 +150,10 @@ impl Leave {
     pub(crate) fn received(&self, bytes: usize) {
         self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
+    /// There was no answer, for this reason.
+    pub(crate) fn failed(&self, fault: Unanswered) {
+        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
     /// It came to its end. Until that is said, it counts as interrupted.
     pub(crate) fn is_whole(&self) {
         self.0.whole.store(true, Ordering::Relaxed);
@@ -160,9 +167,11 @@ impl Drop for Held {
         }
         let (status, received) = (self.status.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed));
         let interrupted = !self.whole.load(Ordering::Relaxed);
+        let fault = *self.fault.get_mut().unwrap_or_else(PoisonError::into_inner);
         match &mut self.by {
             By::Grant { server, grant } => {
-                let outcome = EgressOutcome { status, sent: self.sent.load(Ordering::Relaxed), received, interrupted };
+                let sent = self.sent.load(Ordering::Relaxed);
+                let outcome = EgressOutcome { status, sent, received, interrupted, fault };
                 server.post(FromGateway::SettleEgress { grant: grant.clone(), outcome });
                 server.shared().open.remove(grant);
             }
@@ -173,6 +182,7 @@ impl Drop for Held {
                 status,
                 received,
                 interrupted,
+                fault,
             }),
         }
     }

@@ -166,6 +166,9 @@ impl Custody {
     }
 }
 
+/// As what a custom secret is stored that is a text: it has spaces or line ends, and stands in no header and no variable.
+pub const TEXT: &str = "text";
+
 /// The custody of what travels of a stored secret, by its name and the known provider, or minter, that it was set as a key
 /// of (empty: none). Only what stands under `capability/` can be anything but managed.
 #[must_use]
@@ -174,7 +177,7 @@ pub fn custody(name: &str, provider: &str) -> Custody {
         return Custody::Managed;
     }
     match provider {
-        "" => Custody::Custom,
+        "" | TEXT => Custody::Custom,
         // The key itself goes nowhere; what travels is what its vendor makes of it.
         kind if Minter::of(kind).is_some() => Custody::Derived,
         _ => Custody::Managed,
@@ -210,6 +213,26 @@ pub fn row(capability: &Capability, custody: Custody) -> Result<(), Refusal> {
         cell.why
     );
     Err(Refusal::new(rule, why))
+}
+
+/// Whether a capability may have its delivery, when its secret is stored under `name` as `kind`: a provider's, a minter's, a
+/// [`TEXT`], or custom (empty).
+///
+/// # Errors
+/// Those of [`row`] and [`minted`]; `delivery.channel`, for a text that would stand in a header, a variable or git's answer.
+pub fn stored(capability: &Capability, name: &str, kind: &str) -> Result<(), Refusal> {
+    row(capability, custody(name, kind))?;
+    if kind == TEXT && !matches!(capability.delivery, Delivery::File(_) | Delivery::Stdin) {
+        let why = format!(
+            "The capability {:?} would have {:?}, a text of several words or lines, delivered as {}. Deliver it by \
+             {{ file = \"NAME\" }} or by \"stdin\".",
+            capability.name,
+            capability.secret,
+            Channel::of(&capability.delivery).word(),
+        );
+        return Err(Refusal::new("delivery.channel", why));
+    }
+    Minter::of(kind).map_or(Ok(()), |minter| minted(capability, minter))
 }
 
 /// Whether what this minter makes may travel as a capability says.
@@ -339,6 +362,18 @@ mod tests {
             let said = profile(&[capability(name, Delivery::Variable("T".into()))], &BTreeMap::new()).unwrap_err();
             assert_eq!(said.rule, "delivery.managed", "{name}");
         }
+    }
+
+    #[test]
+    fn a_text_travels_by_a_file_or_standard_input_and_stands_in_no_header_variable_or_answer_to_git() {
+        let rule =
+            |delivery: Delivery, name: &str| stored(&capability(name, delivery), name, TEXT).map_err(|no| no.rule);
+        assert_eq!(rule(Delivery::File("KUBECONFIG".into()), "capability/x"), Ok(()));
+        assert_eq!(rule(Delivery::Stdin, "capability/x"), Ok(()));
+        for delivery in [Delivery::Variable("X".into()), Delivery::GitHelper, Delivery::Proxy] {
+            assert_eq!(rule(delivery, "capability/x"), Err("delivery.channel"));
+        }
+        assert_eq!(rule(Delivery::Stdin, "model/x"), Err("delivery.managed"));
     }
 
     #[test]

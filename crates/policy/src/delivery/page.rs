@@ -28,6 +28,10 @@ pub fn page() -> String {
         }
     }
     out.push_str(
+        "\n## what is a text\n\nA custom secret that has spaces or line ends (a key file, a file of settings) travels to a command by \
+         its file or its standard input, and by nothing else.\n",
+    );
+    out.push_str(
         "\n## what is minted\n\nOf a derived value, beside the above: whether it has a form for the channel.\n\n\
          | channel | kind | has a form | why |\n|---|---|---|---|\n",
     );
@@ -52,7 +56,7 @@ mod tests {
     #[test]
     fn every_phase_and_every_channel_stands_on_the_page() {
         let page = page();
-        assert_eq!(page.matches("\n## ").count(), Phase::ALL.len() + 1);
+        assert_eq!(page.matches("\n## ").count(), Phase::ALL.len() + 2);
         for channel in Channel::ALL {
             assert!(page.matches(&format!("| {} |", channel.word())).count() >= Phase::ALL.len(), "{channel:?}");
         }

@@ -44,7 +44,7 @@ async fn a_limit_that_a_command_met_is_told_to_the_agent_and_to_people() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_command_that_was_slowed_or_had_no_descriptors_is_told_the_limit_also_when_it_ended_well() {
     let mut made = Box::start_with_agent().await;
-    made.met(Counts { throttled: 1000, throttled_ms: 100_000, ..Counts::default() });
+    made.met(Counts { throttled: 1000, throttled_ms: 100_000, held_ms: 100_000, ..Counts::default() });
     let run = |id: u64, terminal: &str, script: &str| {
         [
             request(id, "terminal/create", json!({ "command": "sh", "args": ["-c", script] })),
@@ -62,6 +62,8 @@ async fn a_command_that_was_slowed_or_had_no_descriptors_is_told_the_limit_also_
     let why = |n: usize| answers[2 * n + 1]["result"]["_meta"]["volary.why"].as_str().unwrap_or_default();
     let slowed = "exit status 0; slowed: its box met the limit of 0.25 processors in ";
     assert!(why(0).starts_with(slowed), "{:?}", why(0));
+    let held_up = "; slowed: its box met the limit of 16 MiB of output in a second in ";
+    assert!(why(0).contains(held_up), "{:?}", why(0));
     assert_eq!(answers[1]["result"]["exitCode"], 0);
     assert_eq!(why(1), "");
     assert_eq!(why(2), "exit status 3; it says \"Too many open files\": the limit is 64 for one process");

@@ -6,7 +6,7 @@ use super::transcript::{part, slot};
 use super::words::{clock, cost as dollars, exit as how, number, span};
 use maud::{Markup, html};
 use model::event::{Exit, OneRead, Reading, Stream, Verdict};
-use model::{BoxId, MicroDollars, Moment, Outcome, Usage};
+use model::{BoxId, MicroDollars, Moment, Outcome, Unanswered, Usage};
 use serde_json::Value;
 
 /// Lines of an output that are shown without being unfolded.
@@ -347,7 +347,13 @@ pub fn lone_settled(n: u64, at: Moment, model: &str, paid: &Markup) -> Markup {
     entry(n, at, "call", &html! { p { "model call " strong { (line(model, 64)) } " " span.paid { (paid) } } })
 }
 
-pub fn passed(status: u16, sent: u64, received: u64, interrupted: bool) -> Markup {
+pub fn passed(status: u16, sent: u64, received: u64, interrupted: bool, fault: Option<Unanswered>) -> Markup {
+    if let Some(fault) = fault {
+        return html! {
+            span.bad { "no answer" } ": " (fault.why()) " (" (fault.rule()) ")"
+            @if let Some(help) = fault.help() { " " (help) }
+        };
+    }
     html! {
         @if status == 0 { span.bad { "no answer" } } @else { "status " span.num { (status) } }
         " · " span.num { (number(sent)) } " bytes out · " span.num { (number(received)) } " in"
@@ -376,7 +382,7 @@ pub fn reads(n: u64, at: Moment, reads: &[OneRead], over: bool, unheard: u32) ->
                         @for read in reads {
                             li {
                                 (clock(read.at)) " " code { (line(&read.method, 32)) " " (line(&read.target, 256)) } " · "
-                                (passed(read.status, 0, read.received, read.interrupted))
+                                (passed(read.status, 0, read.received, read.interrupted, read.fault))
                             }
                         }
                     }

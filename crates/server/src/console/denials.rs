@@ -139,7 +139,7 @@ fn one(caller: &Caller, run: &RunId, denial: &DenialView, said: &Markup, terms: 
 
 fn proposal(caller: &Caller, run: &RunId, denial: &DenialView, terms: &Terms, wrong: &Wrong) -> Markup {
     let Some(proposal) = &denial.proposal else {
-        return html! { p { "No row of a profile can be added that would allow it." } };
+        return html! { p { (shown(denial.unoffered.as_deref().unwrap_or_default())) } };
     };
     let may = caller.scopes.holds(Scope::ProfilesEdit);
     html! {

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
 use policy::access::Scope;
+use policy::delivery::TEXT;
 use policy::minters::{MINTERS, Minter};
 use policy::providers::{Group, PROVIDERS, Provider};
 use serde::Deserialize;
@@ -142,7 +143,9 @@ fn row(secret: &SecretView, caller: &Caller) -> Markup {
                         (Some(kind), _) if secret.minter.is_some() => {
                             span.chip { "minted from" } " " (line(kind, 40)) ": " (ends(kind))
                         }
+                        (Some(kind), false) if kind == TEXT => { span.chip { "custom" } " a text, for a command's file or standard input" }
                         (Some(kind), _) => { span.chip { "managed" } " " (line(kind, 40)) ", for " (hosts(kind)) }
+                        (None, true) if secret.name.starts_with("registry/") => { span.chip { "managed" } " a registry's sign-in" }
                         (None, true) => { span.chip { "managed" } " a model's key" }
                         (None, false) => span.chip { "custom" },
                     }
@@ -185,7 +188,10 @@ fn ends(kind: &str) -> &'static str {
 
 /// What a value takes.
 fn value_hint() -> Markup {
-    html! { (secrets::MIN_VALUE) " to 16,384 printable characters. It is not shown again." }
+    html! {
+        (secrets::MIN_VALUE) " to 16,384 printable characters, in one line; a file is set by " code { "volary secret set NAME < FILE" }
+        ". It is not shown again."
+    }
 }
 
 async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Trouble> {
@@ -194,9 +200,9 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
     Ok(html! {
         form.card.fields method="post" action="/secrets" autocomplete="off" {
             h2 { "Set a secret" }
-            (field("name", "Name", html! { code { "model/" } " and a name for a model's key, " code { "capability/" } " for others. One that is set already gets the new value." })
+            (field("name", "Name", html! { code { "model/" } " and a name for a model's key, " code { "registry/" } " and its host for a registry's " code { "user:password" } ", " code { "capability/" } " and a name for others. One that is set already gets the new value." })
                 .with(|ties| html! {
-                    input #name name="name" required maxlength="76" placeholder="model/anthropic" list="names" value=(plain(&was.name))
+                    input #name name="name" required maxlength="137" placeholder="model/anthropic" list="names" value=(plain(&was.name))
                         spellcheck="false" autocapitalize="none" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid];
                 }))
             datalist #names { @for name in &wanted { option value=(name) {} } }
@@ -235,6 +241,13 @@ async fn fields(app: &App, was: &SetForm, wrong: &Wrong) -> Result<Markup, Troub
                     option value="mine" selected[was.whose == "mine"] { "my own" }
                 }
             }))
+            (field("personal", "People's own", html! { "Whether a person may have a value of their own in place of the workspace's." }).with(|ties| html! {
+                select #personal name="personal" aria-describedby=(ties.described) aria-invalid=[ties.invalid] autofocus[ties.focus] {
+                    option value="" { "as it is; a new one as its kind has it" }
+                    option value="yes" selected[was.personal == "yes"] { "people may have their own" }
+                    option value="no" selected[was.personal == "no"] { "nobody has their own" }
+                }
+            }))
             (field("value", "Value", value_hint()).with(|ties| html! {
                 input #value name="value" type="password" required autocomplete="new-password" maxlength="16384" autofocus[ties.focus]
                     aria-describedby=(ties.described) aria-invalid=[ties.invalid];
@@ -252,6 +265,8 @@ struct SetForm {
     kind: String,
     #[serde(default)]
     whose: String,
+    #[serde(default)]
+    personal: String,
     #[serde(default)]
     minter: String,
     #[serde(default)]
@@ -294,14 +309,17 @@ async fn set(
     form: Result<Form<SetForm>, FormRejection>,
 ) -> Result<Response, Trouble> {
     // A rejection's own words may repeat what was sent, which may be a value.
-    let takes = || Fault::bad("body.wrong", "The form takes `name`, `kind`, `minter`, `whose` and `value`.");
+    let takes =
+        || Fault::bad("body.wrong", "The form takes `name`, `kind`, `minter`, `whose`, `personal` and `value`.");
     let Form(mut form) = form.map_err(|_| takes())?;
     let value = form.value.take().ok_or_else(takes)?;
     let kind = Some(form.kind.clone()).filter(|kind| !kind.is_empty());
     let mine = form.whose == "mine";
-    let set = match form.minter() {
+    let personal = Some(form.personal == "yes").filter(|_| !form.personal.is_empty());
+    let checked = form.minter().and_then(|minter| in_one_line(&value, form.kind == "github-app").map(|()| minter));
+    let set = match checked {
         Ok(minter) => {
-            let wish = SetSecret { value, kind, mine, personal: None, minter };
+            let wish = SetSecret { value, kind, mine, personal, minter };
             secrets::set(&app, by.caller(), form.name.trim(), wish).await
         }
         Err(fault) => Err(fault),
@@ -315,6 +333,16 @@ async fn set(
             Ok((status, page).into_response())
         }
     }
+}
+
+/// Whether a value that came in a form's one line was one before: a browser takes out the ends of lines that are pasted there. An
+/// app's key is one without them, too.
+fn in_one_line(value: &WireSecret, is_apps: bool) -> Result<(), Fault> {
+    if is_apps || !value.0.expose().contains(char::is_whitespace) {
+        return Ok(());
+    }
+    let why = "A value with spaces or line ends is set from its file: `volary secret set NAME < FILE`.";
+    Err(Fault::bad("secret.characters", why))
 }
 
 /// Which value is meant.
@@ -408,6 +436,13 @@ async fn rotate(
 ) -> Result<Response, Trouble> {
     let Form(form) = form.map_err(|_| Fault::bad("body.wrong", "The form takes `name`, `mine` and `value`."))?;
     let RotateForm { name, mine, value } = form;
+    let is_apps = |one: &SecretView| one.name == name && one.kind.as_deref() == Some("github-app");
+    let is_apps = secrets::list(&app).await?.iter().any(is_apps);
+    if let Err(fault) = in_one_line(&value, is_apps) {
+        let status = fault.status;
+        let wrong = Wrong::of(fault, &[("secret.", "value")])?;
+        return Ok((status, new_value(by.caller(), &Named { name, mine }, &wrong)).into_response());
+    }
     match secrets::replace(&app, by.caller(), &name, mine, value.0).await {
         Ok(set) => Ok(Redirect::to(&format!("/secrets?rotated={}", set.name)).into_response()),
         // Someone else deleted it: there is nothing to replace.

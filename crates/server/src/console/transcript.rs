@@ -166,8 +166,8 @@ impl Transcript {
                     None => new(blocks::lone_settled(n, at, &model, &paid)),
                 }
             }
-            Event::Passed { grant, status, sent, received, interrupted } => {
-                let passed = blocks::passed(status, sent, received, interrupted);
+            Event::Passed { grant, status, sent, received, interrupted, fault } => {
+                let passed = blocks::passed(status, sent, received, interrupted, fault);
                 match self.calls.remove(&grant) {
                     Some(call) => vec![Piece::set(part(call, "paid"), passed)],
                     None => new(blocks::lone_passed(n, at, &passed)),

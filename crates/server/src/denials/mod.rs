@@ -28,7 +28,7 @@ use model::event::Verdict;
 use model::{Egress, Event, Profile, RunId};
 use policy::Refusal;
 use policy::access::Scope;
-use policy::egress::{Law, Proposal};
+use policy::egress::{Law, Proposal, why_none};
 use serde_json::json;
 use std::collections::HashMap;
 use store::StoreError;
@@ -139,6 +139,7 @@ async fn all(app: &App, row: &RunRow) -> Result<Vec<Denial>, Fault> {
             why: verdict.why.clone(),
             wall: wall::of(&verdict.rule).to_owned(),
             profile: row.profile_name.clone(),
+            unoffered: proposal.is_none().then(|| why_none(&verdict.rule, &verdict.target)),
             proposal,
         };
         all.push(Denial { view, verdict });
@@ -148,17 +149,8 @@ async fn all(app: &App, row: &RunRow) -> Result<Vec<Denial>, Fault> {
 
 /// What would allow a refused request; none for what no row allows.
 fn offered(law: &Law, egress: &Egress, refused: &Verdict) -> Option<(Change, Proposal)> {
-    let proposal = Proposal::of(law, &refused.rule, &refused.method, whole(&refused.target))?;
+    let proposal = Proposal::of(law, &refused.rule, &refused.method, egress::whole(&refused.target))?;
     Some((Change::of(&proposal.toml, egress)?, proposal))
-}
-
-/// A target as far as it is known: of one that was cut when it was recorded, up to its last whole segment. A row for
-/// half a segment would allow nothing.
-fn whole(target: &str) -> &str {
-    if target.chars().count() < egress::TARGET_CHARS {
-        return target;
-    }
-    target.rfind('/').map_or(target, |at| &target[..=at])
 }
 
 /// The table in a profile as a run keeps it.
@@ -199,10 +191,7 @@ async fn plan(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Term
     let denial = find(app, &row, n).await?;
     let of_run = kept(&row.profile)?;
     let law = Law::of(&of_run.egress).map_err(|wrong| Fault::conflict("profile.wrong", wrong.to_string()))?;
-    let none = || {
-        let message = "No row of a profile can be added that would allow this.";
-        Fault::conflict("denial.final", message)
-    };
+    let none = || Fault::conflict("denial.final", why_none(&denial.verdict.rule, &denial.verdict.target));
     let (change, Proposal { opens, .. }) = offered(&law, &of_run.egress, &denial.verdict).ok_or_else(none)?;
     let change = change.filled(terms).map_err(|Unfit { field, why }| Fault::bad(&format!("change.{field}"), why))?;
     if let Change::Write(it) = &change {

@@ -130,7 +130,7 @@ pub async fn settle_in(
     at: Moment,
     outcome: EgressOutcome,
 ) -> Result<Option<(RunId, u64)>, StoreError> {
-    let EgressOutcome { status, sent, received, interrupted } = outcome;
+    let EgressOutcome { status, sent, received, interrupted, fault } = outcome;
     if grant.reads > 0 {
         let Some(run) = run else { return Ok(None) };
         let unheard = if interrupted { grant.reads.saturating_sub(grant.told) } else { 0 };
@@ -140,11 +140,11 @@ pub async fn settle_in(
         return Ok(None);
     }
     let run = run.ok_or_else(|| StoreError::Corrupt { what: "run", why: format!("no run {}", grant.run) })?;
-    let event = Event::Passed { grant: grant.id.to_string(), status, sent, received, interrupted };
+    let event = Event::Passed { grant: grant.id.to_string(), status, sent, received, interrupted, fault };
     let n = tx.append_to(run, at, &event)?.n;
     let more = record::fields(json!({
         "run": grant.run, "grant": grant.id, "status": status, "sent": sent, "received": received,
-        "interrupted": interrupted,
+        "interrupted": interrupted, "fault": fault,
     }));
     tx.record(By::Gateway, at, "egress.passed", &run.person, more).await?;
     Ok(Some((grant.run.clone(), n)))

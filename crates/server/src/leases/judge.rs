@@ -8,7 +8,6 @@ use model::egress::WriteRow;
 use model::{Egress, Moment, RunId};
 use policy::egress::{Name, target};
 use policy::lease::Term;
-use policy::minters::Minter;
 use policy::{Refusal, delivery};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -139,9 +138,7 @@ pub(super) fn within(term: &Term, minute: u64, ever: u64, run: &RunId) -> Result
 async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Result<SecretRow, Refusal>, StoreError> {
     if let Some(connection) = connections::named(&capability.secret) {
         let current = connections::current(tx, connection, now()).await?;
-        return Ok(
-            current.and_then(|row| delivery::row(capability, delivery::custody(&row.name, &row.kind)).map(|()| row))
-        );
+        return Ok(current.and_then(|row| delivery::stored(capability, &row.name, &row.kind).map(|()| row)));
     }
     let Some(row) = tx.secret_for(&capability.secret, person).await? else {
         let Capability { name, secret, .. } = capability;
@@ -150,13 +147,7 @@ async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Re
         );
         return Ok(Err(Refusal::new("capability.missing", why)));
     };
-    if let Err(no) = delivery::row(capability, delivery::custody(&row.name, &row.kind)) {
-        return Ok(Err(no));
-    }
-    Ok(match Minter::of(&row.kind) {
-        Some(minter) => delivery::minted(capability, minter).map(|()| row),
-        None => Ok(row),
-    })
+    Ok(delivery::stored(capability, &row.name, &row.kind).map(|()| row))
 }
 
 /// Whether this is who may use this lease, and what it is given then. Whether it is still open is not asked here.

@@ -96,6 +96,28 @@ async fn a_secret_is_deleted_after_a_question_that_names_who_uses_it() {
 }
 
 #[tokio::test]
+async fn the_form_says_whether_people_may_have_their_own_knows_a_registrys_name_and_takes_no_file_in_one_line() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let set = async |form: &str| post(&stage, &cookie, "/secrets", form).await;
+    let registry = format!("registry/{}", "r.corp".repeat(21));
+    let done = set(&format!("name={registry}&value=robot%3Apassword-0123")).await;
+    assert_eq!(done.headers["location"], format!("/secrets?set={registry}").as_str());
+    assert_eq!(set("name=capability%2Fshop&value=value-of-the-shop&personal=yes").await.status, StatusCode::SEE_OTHER);
+    let page = get(&stage, &cookie, "/secrets").await;
+    assert!(page.contains("a registry's sign-in") && page.contains("people may have their own in its place"), "{page}");
+    assert!(page.contains("maxlength=\"137\"") && registry.len() <= 137, "the longest name fits");
+    assert_eq!(set("name=capability%2Fshop&value=value-of-the-shop&personal=no").await.status, StatusCode::SEE_OTHER);
+    assert!(!get(&stage, &cookie, "/secrets").await.contains("people may have their own in its place"));
+    // A browser took the ends of its lines away: what is left is no key file.
+    let file = "-----BEGIN+OPENSSH+PRIVATE+KEY-----b3BlbnNzaC1rZXktdjEA-----END";
+    let wrong = set(&format!("name=capability%2Fshop&value={file}")).await;
+    assert!(wrong.status == StatusCode::BAD_REQUEST && wrong.text().contains("id=\"value-wrong\""), "{}", wrong.text());
+    let wrong = post(&stage, &cookie, "/secrets/rotate", &format!("name=capability%2Fshop&value={file}")).await;
+    assert!(wrong.text().contains("id=\"value-wrong\"") && !wrong.text().contains("b3Blbn"), "{}", wrong.text());
+}
+
+#[tokio::test]
 async fn a_managed_key_is_set_from_the_form_and_replaced_and_ones_own_stands_beside_it() {
     let stage = Stage::start();
     let cookie = sign_in(&stage).await;

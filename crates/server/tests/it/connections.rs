@@ -226,7 +226,7 @@ async fn signed_in_to(stage: &Stage, name: &str, settings: Value) {
 }
 
 async fn test(stage: &Stage, name: &str) -> Result<ConnectionView, String> {
-    // The server waits for a token for 25 s; the stage's own patience is shorter than that and is not asked here.
+    // The stage's own patience is not asked here: the server's, of 25 s for a token, is what ends it.
     let answer = stage.home(Method::POST, &format!("/api/connections/{name}/test"), Some(json!({}))).await;
     if answer.status == StatusCode::OK { Ok(answer.json()) } else { Err(answer.code()) }
 }

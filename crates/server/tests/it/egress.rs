@@ -115,7 +115,7 @@ async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
         ("https://docs.example.org/guide", Some(grant.as_str()))
     );
 
-    let outcome = EgressOutcome { status: 200, sent: 0, received: 1234, interrupted: false };
+    let outcome = EgressOutcome { status: 200, received: 1234, ..EgressOutcome::default() };
     for _ in 0..2 {
         gateway.say(&FromGateway::SettleEgress { grant: grant.clone(), outcome }).await;
     }
@@ -129,7 +129,8 @@ async fn a_read_is_recorded_before_it_leaves_and_its_outcome_once_after() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let lines = passed().await;
-    let expected = Event::Passed { grant: grant.to_string(), status: 200, sent: 0, received: 1234, interrupted: false };
+    let grant = grant.to_string();
+    let expected = Event::Passed { grant, status: 200, sent: 0, received: 1234, interrupted: false, fault: None };
     assert_eq!(lines.iter().map(|line| &line.event).collect::<Vec<_>>(), [&expected]);
     let seen = stage.get(&launch.run).await;
     assert_eq!((seen.calls, seen.cost.0), (0, 0), "a read is no model call");
@@ -313,11 +314,14 @@ async fn a_refusal_that_a_row_would_lift_is_followed_by_that_row_once() {
     }
     gateway.say(&refused("host.metadata", "GET", "http://169.254.169.254/")).await;
     gateway.say(&refused("write.no-row", "POST", "https://api.example.org/v1")).await;
+    // As the gateway cuts it: the last segment is not known.
+    let long: String = format!("https://cut.example.org/one/{}", "x".repeat(300)).chars().take(256).collect();
+    gateway.say(&refused("write.no-row", "PUT", &long)).await;
     let proposed = loop {
         let lines = stage.transcript(&launch.run).await;
         let refusals = lines.iter().filter(|line| matches!(line.event, Event::Verdict(_))).count();
         let proposed: Vec<_> = lines.into_iter().filter(|line| matches!(line.event, Event::Proposed { .. })).collect();
-        if refusals == 4 {
+        if refusals == 5 {
             break proposed;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -333,10 +337,11 @@ async fn a_refusal_that_a_row_would_lift_is_followed_by_that_row_once() {
         })
         .collect();
     rows.sort();
-    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows.len(), 3, "{rows:?}");
     assert_eq!(rows[0].0, "read.none");
     assert!(rows[0].1.contains("host = \"docs.example.org\"\npath = \"/guide\""), "{rows:?}");
     assert!(rows[1].1.contains("method = \"POST\""), "{rows:?}");
+    assert!(rows[2].1.contains("method = \"PUT\"\npath = \"/one/\"\n"), "{rows:?}");
 }
 
 #[tokio::test]
@@ -355,7 +360,8 @@ async fn a_profile_with_a_wrong_table_starts_no_run() {
 async fn a_host_cannot_say_what_left_or_what_would_allow_it() {
     let stage = Stage::start();
     let (mut operator, launch) = stage.running("").await;
-    let passed = Event::Passed { grant: "g".into(), status: 200, sent: 1, received: 1, interrupted: false };
+    let grant = "g".to_owned();
+    let passed = Event::Passed { grant, status: 200, sent: 1, received: 1, interrupted: false, fault: None };
     let reads = Event::Reads { grant: "g".into(), before: 0, reads: vec![], over: true, unheard: 0 };
     let proposed = Event::Proposed { rule: "r".into(), profile: "p".into(), toml: "t".into(), opens: "o".into() };
     for (seq, forged) in [(2, passed), (3, proposed), (4, reads)] {
@@ -389,6 +395,7 @@ fn one(target: &str) -> OneRead {
         status: 200,
         received: 7,
         interrupted: false,
+        fault: None,
     }
 }
 

@@ -104,9 +104,10 @@ async fn of_a_row_that_a_person_allows_the_live_run_is_granted_leases_from_then_
             if let Some(one) = all.into_iter().find(|one| one.rule == "write.no-row") {
                 return one.n;
             }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let n = crate::stage::soon("the refusal", refused).await;
+    let n = refused.await;
     let change = stage.home(Method::GET, &format!("{base}/{n}/change?capability=tracker"), None).await;
     let change: ChangeView = change.json();
     assert!(change.opens.contains("An agent does so by commands under leases of this capability"), "{}", change.opens);
@@ -233,9 +234,10 @@ async fn a_profiles_own_capability_keeps_its_programs_and_destinations_whatever_
             if let Some(one) = all.into_iter().find(|one| one.target.contains("three")) {
                 return one.n;
             }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let n = crate::stage::soon("the refusal", refused).await;
+    let n = refused.await;
     for (name, told) in [
         ("tracker", "is for api.example.org, and not for three.example.org"),
         ("file", "travels by stdin"),

@@ -123,6 +123,37 @@ async fn a_registrys_password_and_a_models_key_go_by_no_row_to_another_host_and_
 }
 
 #[tokio::test]
+async fn a_text_is_custom_alone_goes_into_no_request_and_is_known_as_one_by_its_characters() {
+    const TEXT: &str = "apiVersion: v1\nusers:\n\t- token: canary-0123456789\r\n";
+    const ROW: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
+    let stage = Stage::start();
+    let set: SecretView = put(&stage, "capability/tracker", json!({ "value": TEXT, "personal": true })).await.json();
+    assert_eq!((set.kind.as_deref(), set.managed, set.personal), (Some("text"), false, true));
+    let own: SecretView = put(&stage, "capability/tracker", json!({ "value": TEXT, "mine": true })).await.json();
+    assert_eq!((own.kind.as_deref(), own.managed), (Some("text"), false));
+    for (name, body) in [
+        ("model/m", json!({ "value": TEXT })),
+        ("registry/r.corp", json!({ "value": TEXT })),
+        ("capability/x", json!({ "value": TEXT, "kind": "github" })),
+        ("capability/x", json!({ "value": "a value with a bell\u{7}" })),
+    ] {
+        assert_eq!(put(&stage, name, body).await.code(), "secret.characters", "{name}");
+    }
+    stage.model("m", "model-1").await;
+    std::fs::write(stage.dir.path().join("profiles/p.toml"), ROW).unwrap();
+    let mut wish = crate::stage::agent("x");
+    wish.profile = Some("p".into());
+    let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await;
+    assert_eq!(refused.code(), "secret.other-host", "{}", refused.text());
+    assert!(refused.text().contains("spaces or line ends"), "{}", refused.text());
+    // Set again as one word, it is custom as any other, and the rest of it stays.
+    let set: SecretView = put(&stage, "capability/tracker", json!({ "value": KEY })).await.json();
+    assert_eq!((set.kind, set.personal), (None, true));
+    let set = stage.home(Method::POST, "/api/secrets/capability/tracker", Some(json!({ "value": TEXT }))).await;
+    assert_eq!(set.json::<SecretView>().kind.as_deref(), Some("text"));
+}
+
+#[tokio::test]
 async fn a_value_is_replaced_where_one_is_set_and_all_else_of_it_stays() {
     let stage = Stage::start();
     let replace = async |body: Value| stage.home(Method::POST, "/api/secrets/capability/forge", Some(body)).await;

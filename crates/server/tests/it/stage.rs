@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 /// What a test waits for comes at once or never; this is when it is never.
-const NEVER: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(120);
 
 pub async fn soon<T>(what: &str, doing: impl Future<Output = T>) -> T {
     tokio::time::timeout(NEVER, doing).await.unwrap_or_else(|_| panic!("{what}: did not come"))

@@ -10,6 +10,8 @@ use std::path::Path;
 pub fn main(home: &Home, json: bool) -> anyhow::Result<i32> {
     let mut all = checks();
     all.push(docker());
+    all.push(authorities(gateway::load_roots(None).map_or(0, |roots| roots.len())));
+    all.push(name_servers(gateway::system_name_servers().map_or(0, |servers| servers.len())));
     if home.is_there().is_ok() {
         all.push(vault_key(home));
         all.push(disk(home.path(), free(home.path())));
@@ -36,6 +38,28 @@ pub fn main(home: &Home, json: bool) -> anyhow::Result<i32> {
         }
     }
     Ok(i32::from(missing))
+}
+
+/// Whom the system trusts to name hosts: without any, no host outside is reached over TLS.
+fn authorities(count: usize) -> Check {
+    let found = match count {
+        0 => "the system has no certificate authorities, so no host outside is trusted over https".to_owned(),
+        count => format!("{count} of the system's"),
+    };
+    let fix = format!("{}; or give some to `volary up --extra-roots FILE`", install("ca-certificates"));
+    Check { name: "authorities", found, ok: count > 0, fix, only_for: Some("hosts outside"), packages: "" }
+}
+
+/// Whom the system asks for names. `up` reads that once, when it starts.
+fn name_servers(count: usize) -> Check {
+    let found = match count {
+        0 => "/etc/resolv.conf names none, so no name of a host outside is resolved".to_owned(),
+        count => format!("{count} in /etc/resolv.conf"),
+    };
+    let fix = "put one into /etc/resolv.conf, or give it to `volary up --name-server ADDRESS`; then start `up` again, which \
+               reads it once";
+    let (only_for, fix) = (Some("hosts outside"), fix.to_owned());
+    Check { name: "name servers", found, ok: count > 0, fix, only_for, packages: "" }
 }
 
 /// Where the home's vault gets its key, and whether a start would find it there. The key itself is not looked at.
@@ -112,6 +136,15 @@ fn refuse(what: &str, missing: Vec<Check>) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_without_authorities_or_name_servers_keeps_boxes_and_is_told_what_they_cannot_reach() {
+        for check in [authorities, name_servers] {
+            let (none, some) = (check(0), check(3));
+            assert!(!none.ok && some.ok && none.only_for.is_some(), "{none:?}");
+            assert!(none.fix.contains("volary up --") && some.found.starts_with("3 "), "{none:?} {some:?}");
+        }
+    }
 
     #[test]
     fn below_1_gib_it_is_said_that_there_is_little_room_and_at_it_not() {

@@ -89,7 +89,7 @@ fn told(run: &RunId, one: &DenialView) -> String {
         when(one.last),
     );
     let Some(proposal) = &one.proposal else {
-        return text + "No row of a profile can be added that would allow it.\n";
+        return text + &in_line(one.unoffered.as_deref().unwrap_or_default()) + "\n";
     };
     text += "What would allow it:\n";
     for line in plain(&proposal.toml).lines() {
@@ -226,6 +226,7 @@ mod tests {
             wall: text(),
             profile: text(),
             proposal: Some(proposal),
+            unoffered: None,
         }
     }
 

@@ -10,7 +10,6 @@ use api::http::{ModelView, SecretView};
 use clap::Subcommand;
 use model::{Moment, Profile};
 use policy::delivery;
-use policy::minters::Minter;
 use sandbox::harden::{self, HostFacts};
 use serde_json::json;
 use server::profiles;
@@ -149,9 +148,7 @@ pub async fn keys(client: &Client, profile: &Profile) -> anyhow::Result<Vec<Key>
         let kind = |one: &SecretView| one.kind.clone().unwrap_or_default();
         let refused = row.and_then(|row| {
             let kind = kept.map(kind).unwrap_or_default();
-            let fits = delivery::row(row, delivery::custody(secret, &kind));
-            let fits = fits.and_then(|()| Minter::of(&kind).map_or(Ok(()), |minter| delivery::minted(row, minter)));
-            fits.err().map(|no| no.why)
+            delivery::stored(row, secret, &kind).err().map(|no| no.why)
         });
         let wrong = if no { Some(format!("the secret {secret} of the {of} is {said}")) } else { refused };
         all.push(Key { of, secret: secret.to_owned(), said, wrong });
@@ -189,7 +186,7 @@ fn stands(name: &str, secrets: &[SecretView], connections: &[ConnectionView], no
     };
     let kind = match (&one.kind, one.managed) {
         (Some(kind), true) => format!("managed ({kind})"),
-        (Some(kind), false) => kind.clone(),
+        (Some(kind), false) => format!("custom ({kind})"),
         (None, true) => "managed".to_owned(),
         (None, false) => "custom".to_owned(),
     };

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use hyper::Method;
 use model::Secret;
 use model::mint::{AwsRole, GithubApp, KubernetesAccount, Minter};
+use policy::delivery::TEXT;
 use policy::minters::MINTERS;
 use policy::providers::PROVIDERS;
 use std::io::{BufRead, IsTerminal, Read, Write};
@@ -16,7 +17,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 /// What can be done with secrets.
 #[derive(Debug, Subcommand)]
 pub enum Act {
-    /// Set a value, read from a prompt or from standard input
+    /// Set a value, read from a prompt or, also of several lines, from standard input
     Set {
         /// `model/anthropic`, `capability/tracker`
         name: String,
@@ -161,8 +162,8 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             let path = path(name)?;
             // What is wrong with it is said before a value is typed for nothing.
             let minter = minter.minter()?;
-            let pem = kind.as_deref() == Some("github-app") || matches!(minter, Some(Minter::GithubApp(_)));
-            let value = WireSecret(if pem { read_pem(name)? } else { read_value(name).await? });
+            let lines = kind.as_deref() == Some("github-app") || matches!(minter, Some(Minter::GithubApp(_)));
+            let value = WireSecret(read(name, lines).await?);
             let platform = platform::reach(home).await?;
             let set = SetSecret { value, kind: kind.clone(), mine: *mine, personal: *personal, minter };
             platform.client.act(Method::PUT, &path, &set).await?;
@@ -173,10 +174,11 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
             let platform = platform::reach_made(home).await?;
             let all: Vec<SecretView> = platform.client.get("/api/secrets").await?;
             // Who types a value for nothing has typed it for nothing.
-            if !all.iter().any(|secret| secret.name == *name && secret.person.is_some() == *mine) {
+            let Some(now) = all.iter().find(|secret| secret.name == *name && secret.person.is_some() == *mine) else {
                 bail!("there is no such value of {name} to replace; `volary secret list` lists them");
-            }
-            let value = WireSecret(read_value(name).await?);
+            };
+            let lines = matches!(now.minter, Some(Minter::GithubApp(_))) || now.kind.as_deref() == Some(TEXT);
+            let value = WireSecret(read(name, lines).await?);
             platform.client.act(Method::POST, &path, &ReplaceSecret { value, mine: *mine }).await?;
             println!("{name} has its new value; revoke the old one where it was made");
             println!("a lease in use goes on with the old one until its end: volary lease list, volary lease revoke");
@@ -236,6 +238,7 @@ pub(super) fn ended(leases: u32) -> String {
 fn tell(secret: &SecretView) {
     let what = match (&secret.kind, secret.managed) {
         (Some(kind), _) if secret.minter.is_some() => format!("minted from ({kind})"),
+        (Some(kind), _) if kind == TEXT => "custom (text)".to_owned(),
         (Some(kind), _) => format!("managed ({kind})"),
         (None, true) => "managed".to_owned(),
         (None, false) => "custom".to_owned(),
@@ -265,21 +268,31 @@ fn path(name: &str) -> anyhow::Result<String> {
     Ok(format!("/api/secrets/{name}"))
 }
 
-/// A private key in PEM: several lines, from standard input or from a file that is piped in; never typed.
-fn read_pem(name: &str) -> anyhow::Result<Secret<String>> {
-    if std::io::stdin().is_terminal() {
-        bail!("an app's key has many lines; give it as a file: volary secret set {name} --kind github-app … < key.pem");
+/// A value: what is piped in, or one line that is typed. One that has several lines (`lines`) is never typed.
+async fn read(name: &str, lines: bool) -> anyhow::Result<Secret<String>> {
+    if !std::io::stdin().is_terminal() {
+        return read_all(name);
     }
+    if lines {
+        bail!("this value has several lines; give it as a file, as it was given first: … {name} < FILE");
+    }
+    read_value(name).await
+}
+
+/// All that is piped in. Of one line its end is none of the value's; several stay as they are.
+fn read_all(name: &str) -> anyhow::Result<Secret<String>> {
     let mut text = String::with_capacity(MOST as usize + 2);
-    std::io::stdin().lock().take(MOST + 1).read_to_string(&mut text)?;
-    let value = Secret::new(text);
-    if value.expose().len() as u64 > MOST {
-        bail!("the key is longer than {MOST} bytes");
+    std::io::stdin().lock().take(MOST + 1).read_to_string(&mut text).context("read the value")?;
+    let text = Secret::new(text);
+    if text.expose().len() as u64 > MOST {
+        bail!("the value is longer than {MOST} bytes");
     }
-    if value.expose().trim().is_empty() {
-        bail!("no key was given; pipe it in: volary secret set {name} --kind github-app … < key.pem");
+    let line = text.expose().trim_end_matches(['\r', '\n']);
+    if line.trim().is_empty() {
+        bail!("no value was given; type it, or pipe it in: printenv KEY | volary secret set {name}");
     }
-    Ok(value)
+    let one = !line.contains('\n');
+    Ok(if one { Secret::new(line.to_owned()) } else { text })
 }
 
 /// One line, not echoed when it is typed. Ctrl-C at the prompt gives the terminal back as it was.

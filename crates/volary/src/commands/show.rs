@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use model::Unanswered;
 use model::event::{Entry, Event, Exit, OneRead};
 use std::fmt::Write;
 
@@ -152,7 +153,7 @@ pub fn entry(entry: &Entry) -> Option<String> {
         Event::Verdict(v) => {
             format!("⛔ {} {} refused ({}): {}", plain(&v.method), plain(&v.target), v.rule, plain(&v.why))
         }
-        Event::Passed { status: 0, .. } => "  (no answer)".to_owned(),
+        Event::Passed { status: 0, fault, .. } => format!("  ({})", no_answer(*fault)),
         Event::Passed { status, sent, received, interrupted, .. } => {
             let cut = if *interrupted { ", interrupted" } else { "" };
             format!("  (status {status}, {sent} bytes out, {received} in{cut})")
@@ -213,16 +214,23 @@ pub fn entry(entry: &Entry) -> Option<String> {
 }
 
 /// One request that was made by an allowance.
+/// Why a host gave none, and what whoever runs the platform can do, where that is known.
+fn no_answer(fault: Option<Unanswered>) -> String {
+    let Some(fault) = fault else { return "no answer".to_owned() };
+    format!("no answer, {}: {} {}", fault.rule(), fault.why(), fault.help().unwrap_or_default()).trim_end().to_owned()
+}
+
 fn read(read: &OneRead) -> String {
-    let OneRead { method, target, status, received, interrupted, .. } = read;
+    let OneRead { method, target, status, received, interrupted, fault, .. } = read;
     let cut = if *interrupted { ", interrupted" } else { "" };
-    let came = if *status == 0 { "no answer".to_owned() } else { format!("status {status}, {received} bytes in") };
+    let came = if *status == 0 { no_answer(*fault) } else { format!("status {status}, {received} bytes in") };
     format!("⇄ {} {} ({came}{cut})", plain(method), plain(target))
 }
 
 #[cfg(test)]
 mod tests {
     use super::plain;
+    use model::Unanswered;
     use model::event::{Entry, Event, OneRead};
 
     #[test]
@@ -234,6 +242,7 @@ mod tests {
             status,
             received: 7,
             interrupted,
+            fault: (status == 0).then_some(Unanswered::Tls),
         };
         let shown = |reads, unheard| {
             super::entry(&Entry {
@@ -248,7 +257,9 @@ mod tests {
         let two = vec![read("https://a.example/x", 200, true), read("https://a.example/y", 0, false)];
         assert_eq!(
             shown(two, 0).unwrap(),
-            "⇄ GET https://a.example/x (status 200, 7 bytes in, interrupted)\n⇄ GET https://a.example/y (no answer)"
+            "⇄ GET https://a.example/x (status 200, 7 bytes in, interrupted)\n⇄ GET https://a.example/y (no answer, \
+             egress.tls: TLS could not be agreed with the host; its certificate may not be trusted here. `volary up \
+             --extra-roots FILE` trusts a company's own certificate authority.)"
         );
         assert!(shown(vec![], 3).unwrap().contains("up to 3 more may have been made"));
         assert_eq!(shown(vec![], 0), None, "an allowance that ends in order has nothing more to say");

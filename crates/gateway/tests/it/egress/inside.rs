@@ -232,15 +232,18 @@ pub async fn two_runs_share_no_connection_and_trust_each_others_authority_not() 
 #[tokio::test(flavor = "current_thread")]
 async fn a_denial_tells_a_machine_and_a_model_what_it_is() {
     let world = World::with(any()).await;
-    for got in [
-        world.get("POST http://a.example/x", "content-length: 0\r\n").await,
-        world.https("a.example", "POST /x\r\ncontent-length: 0\r\n", b"").await,
-        world.connect("10.0.0.1:443").await.expect_err("refused"),
+    for (got, ask) in [
+        (world.get("POST http://a.example/x", "content-length: 0\r\n").await, "Send it over https"),
+        (world.https("a.example", "POST /x\r\ncontent-length: 0\r\n", b"").await, "policy and not a fault"),
+        (world.connect("10.0.0.1:443").await.expect_err("refused"), "policy and not a fault"),
+        (world.connect("127.0.0.1:443").await.expect_err("refused"), "an administrator may write one"),
+        (world.get("GET http://a.example/x", "content-length: 1\r\n").await, "without a body"),
+        (world.get("GET http://0x7f.1/x", "").await, "four decimal numbers"),
     ] {
         let error = got.json()["error"].clone();
         assert_eq!((got.status, &error["policy"], &error["retry"]), (403, &true.into(), &false.into()));
         assert_eq!(got.headers_rule(), error["rule"].as_str());
-        for (field, words) in [("message", "not by a fault"), ("ask", "policy and not a fault"), ("why", "")] {
+        for (field, words) in [("message", "not by a fault"), ("ask", ask), ("why", "")] {
             assert!(error[field].as_str().is_some_and(|text| text.contains(words)), "{field}: {error}");
         }
     }

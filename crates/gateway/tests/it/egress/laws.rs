@@ -74,6 +74,14 @@ async fn what_the_server_denies_or_cannot_record_does_not_leave() {
     let got = world.get("GET http://a.example/", "").await;
     assert_eq!((got.status, got.rule().as_str()), (403, "test.denied"));
     world.nothing_left("a denial");
+    // Its own fault is nobody's rule.
+    world.desk(|desk| (desk.deny, desk.fails) = (false, true));
+    let got = world.get("GET http://a.example/", "").await;
+    let error = got.json()["error"].clone();
+    assert_eq!((got.status, got.rule().as_str()), (503, "server.failed"));
+    assert_eq!((&error["policy"], &error["retry"]), (&false.into(), &true.into()), "{error}");
+    assert!(!error["message"].as_str().is_some_and(|said| said.contains("Refused by policy")), "{error}");
+    world.nothing_left("a fault of the server's");
     world.house.kill_server().await;
     let got = world.get("GET http://a.example/", "").await;
     assert_eq!((got.status, got.rule().as_str()), (503, "record.lost"));

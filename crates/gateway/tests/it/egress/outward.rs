@@ -29,8 +29,17 @@ impl Proxy {
     }
 
     async fn serve_if(&self, status: &'static str, knows: impl Fn(&str) -> bool + Send + Sync + 'static) {
-        let knows = Arc::new(knows);
         let listener = TcpListener::bind((PROXY, 3128)).await.unwrap();
+        self.serve_on(listener, status, knows);
+    }
+
+    fn serve_on(
+        &self,
+        listener: TcpListener,
+        status: &'static str,
+        knows: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) {
+        let knows = Arc::new(knows);
         let told = self.0.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -89,6 +98,38 @@ async fn a_proxy_is_told_the_checked_address_and_the_host_keeps_its_name() {
             .iter()
             .all(|seen| seen.target.contains("a.example") || seen.header("host") == Some("a.example"))
     );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_proxy_is_named_by_an_address_of_ipv6_too_as_it_stands_in_a_url() {
+    let proxy = OutwardProxy { host: "[::1]".to_owned(), port: 3128, resolves: false, sign_in: None };
+    let world = World::of(any(), true, |outward| outward.proxy = Some(proxy)).await;
+    let proxy = Proxy::default();
+    proxy.serve_on(TcpListener::bind("[::1]:3128").await.unwrap(), "200 OK", |_| true);
+    assert_eq!(world.get("GET http://a.example/", "").await.status, 200);
+    assert_eq!(proxy.told(), [format!("CONNECT {PUBLIC}:80 HTTP/1.1")]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn why_a_host_gave_no_answer_is_told_with_the_outcome_and_to_the_agent_with_what_helps() {
+    use model::Unanswered::{Name, Proxy as ByProxy, Tls};
+    let mut plain = World::with(any()).await;
+    for (https, host, fault, helps) in
+        [(false, "nowhere.example", Name, "--name-server"), (true, "untrusted.example", Tls, "--extra-roots")]
+    {
+        let got = if https {
+            plain.https(host, "GET /", b"").await
+        } else {
+            plain.get(&format!("GET http://{host}/"), "").await
+        };
+        assert_eq!((got.status, got.rule().as_str()), (502, fault.rule()));
+        assert!(got.json()["error"]["ask"].as_str().is_some_and(|ask| ask.contains(helps)), "{}", got.json());
+        let outcome = plain.settled().await;
+        assert_eq!((outcome.status, outcome.fault), (0, Some(fault)), "{host}");
+    }
+    let (mut world, _proxy) = world(false, "403 Forbidden", any()).await;
+    assert_eq!(world.get("GET http://a.example/", "").await.rule(), "egress.proxy");
+    assert_eq!(world.settled().await.fault, Some(ByProxy));
 }
 
 #[tokio::test(flavor = "current_thread")]

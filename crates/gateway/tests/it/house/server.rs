@@ -27,6 +27,8 @@ pub struct Desk {
     pub credential: Option<(String, String, u16)>,
     /// Denied whatever it is.
     pub deny: bool,
+    /// Whether nothing can be decided: the server's own fault.
+    pub fails: bool,
     /// Whether allowances are granted.
     pub allowances: bool,
     /// What allowances were asked for.
@@ -47,6 +49,7 @@ impl Desk {
             version: 1,
             credential: None,
             deny: false,
+            fails: false,
             allowances: false,
             asked_for_many: Vec::new(),
             asked: Vec::new(),
@@ -79,6 +82,10 @@ impl Desk {
     fn judge(&mut self, ask: &EgressAsk) -> EgressWord {
         if ask.law != self.version {
             return self.law();
+        }
+        if self.fails {
+            let why = "The platform could not decide this and so refuses it: the disk is full.".to_owned();
+            return EgressWord::Denied { rule: "server.failed".to_owned(), why };
         }
         if ask.reads > 0 {
             self.asked_for_many.push(ask.clone());

@@ -1,0 +1,107 @@
+//! How fast a box may say things: what comes faster waits in the box's own pipes, and nothing of it is lost.
+//!
+//! Without it a box's words would take as much of the host's disk and processors as the gateway's scrubber lets through.
+
+use crate::engine::Gauge;
+use crate::runs::locked;
+use api::inbox::{Counts, SAID_MIB_A_SECOND, SAID_MIB_AHEAD};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The rate of one box.
+#[derive(Debug, Default)]
+pub struct Rate(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// When all that was said would have been said at the rate itself.
+    due: Option<Instant>,
+    /// For how long the box was held up, before the moment in `since`.
+    held: Duration,
+    /// Since when it is held up, if it is.
+    since: Option<Instant>,
+}
+
+impl Rate {
+    /// The box has said `bytes` more; returns when it may go on.
+    pub async fn take(&self, bytes: usize) {
+        let now = Instant::now();
+        let until = {
+            let mut state = locked(&self.0);
+            let due = state.due.map_or(now, |due| due.max(now)) + time_of(bytes as u64);
+            state.due = Some(due);
+            let until = due.checked_sub(time_of(SAID_MIB_AHEAD << 20)).filter(|until| *until > now);
+            state.since = until.map(|_| now);
+            until
+        };
+        let Some(until) = until else { return };
+        tokio::time::sleep_until(until).await;
+        let mut state = locked(&self.0);
+        if let Some(since) = state.since.take() {
+            state.held += since.elapsed();
+        }
+    }
+
+    /// For how long it was held up so far, this time included.
+    fn so_far(&self) -> Duration {
+        let state = locked(&self.0);
+        state.held + state.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// A gauge that tells it beside what `gauge` does.
+    pub fn beside(self: &Arc<Self>, gauge: Gauge) -> Gauge {
+        let rate = Arc::clone(self);
+        let held = move || u64::try_from(rate.so_far().as_millis()).unwrap_or(u64::MAX);
+        Box::new(move || Counts { held_ms: held(), ..gauge() })
+    }
+}
+
+/// How long so many bytes take at the rate.
+fn time_of(bytes: u64) -> Duration {
+    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / (SAID_MIB_A_SECOND << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn what_a_box_says_beyond_its_rate_waits_and_how_long_is_counted() {
+        let rate = Arc::new(Rate::default());
+        let gauge = rate.beside(Box::new(|| Counts { memory_kills: 3, ..Counts::default() }));
+        let began = Instant::now();
+        // So much at once.
+        for _ in 0..SAID_MIB_AHEAD {
+            rate.take(MIB).await;
+        }
+        assert_eq!((began.elapsed(), gauge().held_ms), (Duration::ZERO, 0));
+        // And from then on so much in a second, in pieces of whatever length.
+        for _ in 0..SAID_MIB_A_SECOND * 3 {
+            rate.take(MIB).await;
+        }
+        rate.take(SAID_MIB_A_SECOND as usize * MIB).await;
+        let (all, held) = (began.elapsed(), gauge().held_ms);
+        assert!(all >= Duration::from_secs(4) && all < Duration::from_millis(4100), "{all:?}");
+        assert!((3_900..=4_100).contains(&held), "{held}");
+        assert_eq!(gauge().memory_kills, 3);
+        // What was not said for a while may be said at once.
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        let began = Instant::now();
+        rate.take(SAID_MIB_AHEAD as usize * MIB).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        rate.take(1).await;
+        assert!(began.elapsed() > Duration::ZERO);
+        // A box that is held up at this moment is so for the gauge too.
+        let holding = {
+            let rate = Arc::clone(&rate);
+            tokio::spawn(async move { rate.take(SAID_MIB_A_SECOND as usize * MIB * 10).await })
+        };
+        let before = gauge().held_ms;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!((4_900..=5_100).contains(&(gauge().held_ms - before)), "{}", gauge().held_ms - before);
+        holding.await.unwrap();
+    }
+}
