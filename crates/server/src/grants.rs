@@ -349,7 +349,7 @@ pub async fn refused(app: &App, run: &RunId, verdict: Verdict) -> Result<(), Fau
         .map_err(|e: StoreError| Fault::from(e))?;
     let n = match told {
         (_, Some((offered, made))) => {
-            made.now_recorded();
+            made.recorded();
             Some(offered)
         }
         (n, None) => n,

@@ -311,7 +311,8 @@ async fn an_agents_work_becomes_a_branch_and_a_scrubbed_diff() {
     let lower = stage.engine.plans.lock().unwrap()[0].lower.clone().unwrap();
     assert_eq!(std::fs::read_to_string(lower.join("a")).unwrap(), "one\n");
     let ToRunner::Agent(task) = task.recv().unwrap() else { panic!("no task") };
-    assert_eq!((task.handle.as_str(), task.tools.len()), ("handle-of-r1", model::profile::TOOLS.len()));
+    // And the one by which its commands' leases are asked for.
+    assert_eq!((task.handle.as_str(), task.tools.len()), ("handle-of-r1", model::profile::TOOLS.len() + 1));
     // The handle is nowhere on the disk.
     let grep = Command::new("grep").args(["-r", "handle-of-r1"]).arg(stage.dir.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");

@@ -44,7 +44,7 @@ impl Made {
     }
 
     /// It is committed.
-    pub fn now_recorded(mut self) {
+    pub fn recorded(mut self) {
         self.recorded = true;
     }
 }
@@ -87,7 +87,7 @@ mod tests {
         let first = Made::begin(&run, "a row").unwrap();
         assert!(Made::begin(&run, "a row").is_none(), "it is being made");
         drop(first);
-        Made::begin(&run, "a row").unwrap().now_recorded();
+        Made::begin(&run, "a row").unwrap().recorded();
         assert!(Made::begin(&run, "a row").is_none());
         assert!(Made::begin(&run, "another").is_some());
     }

@@ -417,12 +417,9 @@ mod tests {
             "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1\"\n",
         );
         let told = rows("capabilities");
-        for words in [
-            "tracker, of its rows under \"can write\": the secret capability/tracker, by proxy; a lease is for one command on \
-             api.example.org; for any program that the box cannot write; 120 s",
-        ] {
-            assert!(told.contains(words), "{words}: {told}");
-        }
+        let words = "tracker, of its rows under \"can write\": the secret capability/tracker, by proxy; a lease is for one command \
+                     on api.example.org; for any program that the box cannot write; 120 s";
+        assert!(told.contains(words), "{words}: {told}");
         assert!(rows("can write").contains("an agent by commands under leases of tracker"), "{}", rows("can write"));
     }
 

@@ -79,7 +79,7 @@ fn a_person_allows_what_a_live_run_was_refused_and_the_run_goes_on() {
 fn at_a_terminal_a_refusal_is_explained_and_allowed_for_the_profile_it_came_from() {
     let outside = Outside::enter();
     let platform = Platform::start_with(VOLARY, &outside.options());
-    let hostile = "https://a.example/%22%0A[[folders]]/b";
+    let hostile = "https://a.example/%22%20[[folders]]/b";
     let refused = platform.cli(&["exec", "--", "curl", "-sS", "-g", "-X", "POST", hostile]);
     assert!(String::from_utf8_lossy(&refused.stdout).contains("write.no-row"), "{refused:?}");
     let refused = platform.cli(&["exec", "--", "curl", "-sS", "--noproxy", "", "http://169.254.169.254/"]);
