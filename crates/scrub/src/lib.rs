@@ -48,7 +48,7 @@ pub fn password(value: &str) -> Option<&str> {
 }
 
 /// Named values, each with what may be said of it alone beside it: its [`password`], if it has one (an address,
-/// `https://…`, has none), and its [`words`], if it is a text.
+/// `https://…`, has none), and its [`mod@words`], if it is a text.
 pub fn with_parts(
     values: impl IntoIterator<Item = (String, Secret<String>)>,
 ) -> impl Iterator<Item = (String, Secret<String>)> {
