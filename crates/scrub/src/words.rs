@@ -1,9 +1,9 @@
 //! The parts of a value that is a text (a key file, a file of settings): each word of it that could open something by itself.
 //!
 //! Whoever is given such a value prints it line by line, or says one word of it; as a whole it would then be found nowhere.
-//! A word is taken where its line names a secret (`token: …`, `"private_key": …`), where it is the whole line, as in a key
-//! file, and where it looks like chance. What is a name itself, an address without a sign-in or a plain setting (a project, a
-//! user, a region) is everybody's word: runs could not speak of it any more.
+//! Taken is what stands behind a name of secrets (`token: …`, `"private_key": …`, `PASSWORD=…`), what is a line by itself, as in a
+//! key file, the password of an address, and what looks like chance. What is a name itself, an address without a sign-in, a path
+//! or a plain setting (a project, a user, a region) is everybody's word: runs could not speak of it any more.
 
 use crate::MIN_BYTES;
 
@@ -11,24 +11,65 @@ use crate::MIN_BYTES;
 const LONG: usize = 16;
 
 /// What names of secrets hold, in any case.
-const NAMES: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cred", "sign"];
+const NAMES: [&str; 7] = ["pass", "pwd", "secret", "token", "key", "auth", "cred"];
 
 /// The words of `value` that are looked for beside it, each at least [`MIN_BYTES`]; none of a value that is one word itself.
 pub fn words(value: &str) -> impl Iterator<Item = &str> {
     let is_text = value.trim().contains(char::is_whitespace);
-    let lines = if is_text { value } else { "" }.split(['\n', '\r']);
-    lines.flat_map(|line| {
-        let line = line.trim();
-        let lower = line.to_lowercase();
-        let named = NAMES.iter().any(|name| lower.contains(name));
-        // A key in JSON has its line ends as two characters.
-        let parts = line.split(['\t', ' ', '"', '\'', ',', '{', '}', '[', ']']).flat_map(|part| part.split("\\n"));
-        parts.flat_map(move |part| taken(line, part, named)).collect::<Vec<_>>()
+    let mut lines: Vec<&str> = if is_text { value } else { "" }.split(['\n', '\r']).map(str::trim).collect();
+    lines.retain(|line| !line.is_empty());
+    let last = lines.len().saturating_sub(1);
+    lines.into_iter().enumerate().flat_map(move |(at, line)| of_line(line, at == last))
+}
+
+fn of_line(line: &str, is_last: bool) -> Vec<&str> {
+    let settings: Vec<(&str, &str)> = settings(line).collect();
+    // A line without a name may be one of words: `login robot password …`.
+    let named = if settings.is_empty() { is_secrets(line) } else { settings.iter().any(|(name, _)| is_secrets(name)) };
+    // A key in JSON has its line ends as two characters.
+    let parts = line.split(['\t', ' ', '"', '\'', ',', '{', '}', '[', ']']).flat_map(|part| part.split("\\n"));
+    let mut all: Vec<&str> = parts.flat_map(|part| of_part(line, part, named, is_last)).collect();
+    // All of it: it may have spaces, or what parts words elsewhere.
+    let whole = settings
+        .into_iter()
+        .filter(|(name, text)| is_secrets(name) && !text.contains("\\n") && !text.contains("://") && !is_place(text));
+    for (_, text) in whole {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all.retain(|word| word.len() >= MIN_BYTES);
+    all
+}
+
+/// The names and the texts of a line's settings: `name: text`, `name = text`, `{"name": "text", …}`.
+fn settings(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.match_indices([':', '=']).filter_map(|(at, sign)| {
+        let (before, after) = (line[..at].trim_end_matches(['"', '\'', ' ']), &line[at + 1..]);
+        let name = before.rsplit([' ', '"', '\'', ',', '{', '&', ';']).next().unwrap_or_default();
+        // What pads base 64 is no setting, and neither is an address, nor `user:password`.
+        let is_one = (sign == "=" || after.is_empty() || after.starts_with([' ', '"', '\'']))
+            && !name.is_empty()
+            && !after.trim_matches('=').is_empty();
+        let text = after.trim();
+        let quoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.split_once(*quote));
+        let plain = || text.trim_end_matches([',', ';']);
+        is_one.then(|| (name, quoted.map_or_else(plain, |(text, _)| text)))
     })
 }
 
+fn is_secrets(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    NAMES.iter().any(|name| lower.contains(name))
+}
+
+/// Whether it says where something is.
+fn is_place(text: &str) -> bool {
+    ["/", "./", "../", "~/"].iter().any(|start| text.starts_with(start)) && !text.contains(char::is_whitespace)
+}
+
 /// What is taken of one part of a line.
-fn taken<'v>(line: &'v str, part: &'v str, named: bool) -> impl Iterator<Item = &'v str> {
+fn of_part<'v>(line: &'v str, part: &'v str, named: bool, is_last: bool) -> impl Iterator<Item = &'v str> {
     let after = &line[part.as_ptr() as usize - line.as_ptr() as usize + part.len()..];
     let is_name = part.ends_with(':') || after.trim_start_matches(['"', '\'', ' ', '\t']).starts_with([':', '=']);
     let is_whole = part.len() == line.len();
@@ -39,17 +80,23 @@ fn taken<'v>(line: &'v str, part: &'v str, named: bool) -> impl Iterator<Item = 
     };
     let is_address = part.contains("://");
     let holds = |is: fn(&u8) -> bool| part.as_bytes().iter().any(is);
-    let digit = holds(u8::is_ascii_digit);
-    let in_place = is_whole || named && (digit || part.len() >= LONG);
-    let by_chance = digit && holds(u8::is_ascii_uppercase) && holds(u8::is_ascii_lowercase);
+    let (digit, capital) = (holds(u8::is_ascii_digit), holds(u8::is_ascii_uppercase));
+    // Of a file of a name and a password the name stands first.
+    let in_place =
+        is_whole && (digit || capital || is_last) || (is_whole || named) && part.len() >= LONG || named && digit;
+    let by_chance = digit && capital && holds(u8::is_ascii_lowercase);
     let is_one = match is_address {
         true => part.contains('@'),
-        false => !is_name && (in_place || by_chance),
+        false => !is_name && !is_place(part) && (in_place || by_chance),
     };
-    let is_one = is_one && part.len() >= MIN_BYTES;
     // Of `user:password` the second is said alone, too.
-    let second = part.rsplit_once(':').map(|(_, second)| second).filter(|second| second.len() >= MIN_BYTES);
-    [is_one.then_some(part), second.filter(|_| is_one && !is_address)].into_iter().flatten()
+    let pair = if is_address {
+        part.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(pair, _)| pair)
+    } else {
+        Some(part)
+    };
+    let second = pair.filter(|_| is_one).and_then(|pair| pair.rsplit_once(':')).map(|(_, second)| second);
+    [is_one.then_some(part), second].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -91,6 +138,25 @@ mod tests {
         let expected =
             ["LS0tLS1CRUdJTg==", "abc-123-def", "postgres://ci:hunter2@db/x", "hunter2-hunter2", "pass-0123"];
         assert_eq!(all(settings), expected);
+        for (text, is) in [
+            ("user: ci\npassword: hunter-two-x\n", vec!["hunter-two-x"]),
+            ("PASSWORD=correct,horse{1}x\nX=1", vec!["correct,horse{1}x"]),
+            ("a: 1\npassword: 'correct horse battery staple'", vec!["correct horse battery staple"]),
+            (
+                "DATABASE=postgres://ci:S3cretPassw0rd@db/x\nA=b",
+                vec!["postgres://ci:S3cretPassw0rd@db/x", "S3cretPassw0rd"],
+            ),
+            ("postgres\nS3cret-pass-0123\n", vec!["S3cret-pass-0123"]),
+            ("postgres\nhunterhunter\n", vec!["hunterhunter"]),
+            ("apiVersion: client.authentication.k8s.io/v1beta1\nx: y", vec![]),
+            ("signing-region: eu-central-1\nclient-key: /home/user/.mini/client.key\nx: y", vec![]),
+            ("{\"api_token\": \"plain-and-short\", \"b\": 1}\nx", vec!["plain-and-short"]),
+            ("{\"user\":\"x\",\"password\":\"hunter-two-x\"}\nx", vec!["hunter-two-x"]),
+        ] {
+            let found = all(text);
+            assert!(is.iter().all(|word| found.contains(word)), "{text}: {found:?}");
+            assert!(is.is_empty() <= found.is_empty(), "{text}: {found:?}");
+        }
         assert_eq!(all("machine x\nci:pass-0123"), ["ci:pass-0123", "pass-0123"]);
     }
 }

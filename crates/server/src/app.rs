@@ -61,6 +61,8 @@ pub struct Inner {
     pub mints: crate::mint::Desk,
     /// Held while runs are placed on a host, so that a run is placed once.
     pub placing: tokio::sync::Mutex<()>,
+    /// Held while a run is paused or let go on, until its host is told: the last word that a host hears is the last one said.
+    pub pausing: tokio::sync::Mutex<()>,
     /// Held while a profile's file is changed.
     pub editing: tokio::sync::Mutex<()>,
     operator: Mutex<Option<LinkHandle>>,
@@ -106,6 +108,7 @@ impl App {
             connections: crate::connections::Desk::default(),
             mints: crate::mint::Desk::default(),
             placing: tokio::sync::Mutex::new(()),
+            pausing: tokio::sync::Mutex::new(()),
             editing: tokio::sync::Mutex::new(()),
             operator: Mutex::new(None),
             gateway: Mutex::new(None),

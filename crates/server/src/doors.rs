@@ -27,7 +27,7 @@ async fn check(State((door, app)): State<(Door, App)>, request: Request, next: N
     let page = wants_page(&request);
     let mut answer = match door {
         Door::Tcp if let Err(fault) = foreign(request.method(), request.headers(), app.port) => fault.into_response(),
-        _ => next.run(request).await,
+        _ => to_its_end(request, next).await,
     };
     if let Some(mut fault) = answer.extensions_mut().remove::<Fault>() {
         // A message may quote what was asked for, and that may be a key that was put in the wrong place.
@@ -54,6 +54,16 @@ async fn check(State((door, app)): State<(Door, App)>, request: Request, next: N
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     answer
+}
+
+/// Answers in a task of its own: what was begun is brought to its end also when whoever asked goes away. An act may be kept
+/// by then, and who is to do something about it not be told yet.
+async fn to_its_end(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(answer) => answer,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(e) => Fault::ours("answer", &e).into_response(),
+    }
 }
 
 /// Whether a person will read the answer: a browser says that it takes HTML; programs, which use the API, do not.

@@ -43,7 +43,7 @@ const CALLED: Duration = Duration::from_secs(5);
 const WALLS: Duration = Duration::from_secs(10);
 
 /// How long what uses a lease may take to end, once that is taken back.
-const ENDS: Duration = Duration::from_secs(5);
+pub(crate) const ENDS: Duration = Duration::from_secs(5);
 
 /// Who waits for a word of the gateway, by the question's number or by what it is about.
 struct Waiting<T, K = u64>(Arc<Mutex<HashMap<K, oneshot::Sender<T>>>>);
@@ -69,6 +69,10 @@ impl<T, K: Eq + Hash> Waiting<T, K> {
     fn take(&self, id: &K) -> Option<oneshot::Sender<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
+    /// Ends every wait: what is waited for will not be said any more.
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
     /// Passes an answer on; to nobody, when nobody waits any more.
     fn answered(&self, id: &K, answer: T) {
         if let Some(tell) = self.take(id)
@@ -91,11 +95,12 @@ struct Asked {
 
 /// Ends the wait for answers to calls of our own when the gateway's connection does: their outcome is unknown then, and
 /// whoever waits has to know.
-struct Ending(Waiting<CallWord>);
+struct Ending(Asked);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.calls.clear();
+        self.0.ends.clear();
     }
 }
 
@@ -132,20 +137,14 @@ impl GatewayHandle {
         }
     }
 
-    /// Takes leases back, and comes when it has said that nothing uses them any more; after [`ENDS`] in any case.
+    /// Takes leases back, and comes when it has said that nothing uses them any more, or is gone.
     pub(crate) async fn revoke_and_wait(&self, leases: &[LeaseId]) {
         let ends: Vec<_> = leases.iter().map(|lease| self.asked.ends.add(lease.clone())).collect();
         leases.iter().for_each(|lease| self.revoke(lease));
-        let all = async {
-            for end in ends {
-                // An error is the end of the connection, and with it of whatever used them.
-                drop(end.await);
-            }
-        };
-        if tokio::time::timeout(ENDS, all).await.is_err() {
-            tracing::warn!("the gateway did not say in time that what uses a lease has ended");
+        for end in ends {
+            // An error is the end of the connection: it says what it still uses when it comes again, and is told then.
+            drop(end.await);
         }
-        leases.iter().for_each(|lease| drop(self.asked.ends.take(lease)));
     }
 
     /// Says something that must not be lost. A gateway that takes nothing more is cut: what it has of runs, leases and
@@ -260,7 +259,7 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     );
     let (out, mut waiting) = mpsc::channel::<ToGateway>(WAITING);
     let asked = Asked::default();
-    let _ending = Ending(asked.calls.clone());
+    let _ending = Ending(asked.clone());
     // First of all; there is room for one.
     out.try_send(ToGateway::Hello { fingerprints: WireSecret::of_key(app.keys.fingerprints()) })?;
     let cut = Arc::new(Notify::new());
@@ -434,7 +433,7 @@ mod tests {
         assert!(asked.ends.take(&lease).is_none());
         let gone = async {
             assert!(matches!(waiting.recv().await, Some(ToGateway::RevokeLease { .. })));
-            asked.ends.0.lock().unwrap().clear();
+            drop(Ending(asked.clone()));
         };
         tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), gone);
     }

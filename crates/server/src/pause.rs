@@ -3,8 +3,7 @@
 //! What a person wants stands in the run's state: [`RunState::Paused`] from the word on. Its host has the box stand still
 //! and says so in the run's transcript (`froze`); after a cut of the link it is told again, by [`crate::reconcile`]. A run
 //! without a box gets none until it is resumed. A command that has a value by a lease is ended first: while it stands still
-//! nothing could end it. A handle is not renewed meanwhile: it is dead after ten minutes, and
-//! lives again when the run goes on.
+//! nothing could end it. A handle is not renewed meanwhile: it is dead after ten minutes, and lives again when the run goes on.
 
 use crate::app::App;
 use crate::fault::Fault;
@@ -23,6 +22,7 @@ use store::runs::RunRow;
 /// # Errors
 /// 404, 409 for a run that is over or whose end is asked for or whose only command has a key, the store's.
 pub async fn pause(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    let _pausing = app.pausing.lock().await;
     if let Some((_, leases)) = change(app, caller, run, true).await?
         && !leases.is_empty()
     {
@@ -39,6 +39,7 @@ pub async fn pause(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, F
 /// # Errors
 /// As of [`pause`].
 pub async fn resume(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, Fault> {
+    let _pausing = app.pausing.lock().await;
     let changed = change(app, caller, run, false).await?;
     if let Some(link) = app.operator() {
         if changed.is_some_and(|(row, _)| row.launches == 0) {

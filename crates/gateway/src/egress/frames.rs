@@ -41,7 +41,10 @@ impl Fault {
         match self {
             Self::Frame => "What was sent over the WebSocket is no masked frame of RFC 6455 without extensions.",
             Self::Handle => "A handle stood in a message over the WebSocket; it is replaced in its one header alone.",
-            Self::Host => "What the host sent over the WebSocket is no unmasked frame of RFC 6455 without extensions.",
+            Self::Host => {
+                "What the host sent over the WebSocket is no unmasked frame of RFC 6455 without extensions, or more of it had to \
+                 wait than is kept until it is known whether the credential is being said."
+            }
             Self::Credential => {
                 "The host was about to say the credential over the WebSocket; it was ended before that."
             }

@@ -67,15 +67,21 @@ const KNOWN: [(&str, Api); 7] = [
 ];
 
 /// How the paths of their APIs begin, on hosts of any name.
-const ROOTS: [&str; 8] = [
+const ROOTS: [&str; 14] = [
     "/api/v3/",
     "/api/v4/",
     "/api/v1/repos/",
+    "/api/v1/user/",
+    "/api/v1/orgs/",
+    "/api/v1/admin/",
     "/api/graphql",
     "/2.0/repositories/",
-    "/rest/api/",
-    "/rest/branch-utils/",
-    "/rest/git/",
+    "/2.0/internal/",
+    "/2.0/workspaces/",
+    "/2.0/users/",
+    "/2.0/teams/",
+    "/!api/",
+    "/rest/",
 ];
 
 /// A part of a path with its percent-encoded letters as they are, in lower case.
@@ -113,6 +119,25 @@ fn fits(pattern: &str, parts: &[&str]) -> bool {
 mod tests {
     use super::*;
     use crate::providers::{Group, PROVIDERS};
+
+    #[test]
+    fn what_never_is_at_a_forge_is_not_on_a_host_of_any_name_either() {
+        // Tokens of Gitea are made with a password, at a path that other services have as well.
+        for row in NEVER.iter().filter(|row| row.path != "users/*/tokens") {
+            let root = match row.api {
+                Api::Github if row.path == "graphql" => "/api/",
+                Api::Github => "/api/v3/",
+                Api::Gitlab => "/api/v4/",
+                Api::Gitea => "/api/v1/",
+                Api::Bitbucket => "/2.0/",
+            };
+            let path = row.path.replace("**", "y").replace('*', "x");
+            let own = ["api/", "2.0/", "rest/", "!api/"].iter().any(|root| path.starts_with(root));
+            let target = format!("{}{path}", if own { "/" } else { root });
+            assert!(refused("code.corp", "POST", &target).is_some(), "{target}");
+        }
+        assert_eq!(refused("tracker.corp", "POST", "/api/v1/issues"), None);
+    }
 
     #[test]
     fn no_handle_merges_approves_writes_references_or_speaks_graphql() {

@@ -149,6 +149,11 @@ impl Kept {
         Ok(standing)
     }
 
+    /// Whether there is nothing to tell its provider, nor to keep of having told it.
+    fn is_told(&self) -> bool {
+        self.ending.is_over() && self.standing.life != Life::Revoking
+    }
+
     fn left(&self, app: &App, left: &Left) -> Result<Secret<String>, Fault> {
         let ours = |e: &dyn std::fmt::Display| Fault::ours("open a token that is to be ended", &e);
         let sealed = STANDARD.decode(&left.sealed).map_err(|e| ours(&e))?;
@@ -211,8 +216,7 @@ pub(super) async fn nobodys(app: &App, name: &str, set_at: Moment, tokens: Token
 /// Tells the provider of what is to be ended, if that is due; in a task of its own, for a provider may take its time.
 pub(super) fn go_on(app: &App, kept: &Kept) {
     let seen = app.connections.seen_ms(&kept.row.name, kept.standing.fence);
-    let ended = kept.standing.life == Life::Revoking;
-    if (kept.ending.is_over() && !ended) || !kept.ending.due(now(), seen) {
+    if kept.is_told() || !kept.ending.due(now(), seen) {
         return;
     }
     let (app, name) = (app.clone(), kept.row.name.clone());
@@ -246,6 +250,10 @@ pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
     let Some(_telling) = Telling::begin(app, name) else { return Ok(()) };
     let Some(row) = app.store.connection(name).await? else { return Ok(()) };
     let kept = Kept::of(row)?;
+    if kept.is_told() {
+        // Whoever told it last came in between.
+        return Ok(());
+    }
     let (mut ended, mut why) = (Vec::new(), String::new());
     if let Some(url) = kept.ends_at() {
         let secret = kept.client_secret(app)?;
@@ -268,7 +276,7 @@ pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
                 let name = &tried.row.name;
                 let Some(row) = tx.connection(name).await? else { return Ok(()) };
                 let mut kept = Kept::of(row)?;
-                if kept.row.set_at != tried.row.set_at {
+                if kept.row.set_at != tried.row.set_at || kept.is_told() {
                     return Ok(());
                 }
                 settle(&ours, tx, &mut kept, (&tried.ending, &ended, why)).await

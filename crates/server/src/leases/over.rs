@@ -10,7 +10,7 @@ use super::{change, push, view};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{mint, now, record};
+use crate::{gateway, mint, now, record};
 use api::leases::{LeaseEnd, LeaseView};
 use model::event::Exit;
 use model::run::RunKind;
@@ -135,12 +135,14 @@ pub async fn run_over(tx: &mut Tx, run: &RunId, at: Moment, ended: &Event) -> Re
 /// # Errors
 /// 409 where such a command is all there is of the run: it would end by it. The store's.
 pub async fn stands_still(tx: &mut Tx, row: &RunRow, at: Moment, person: &str) -> Result<Vec<LeaseId>, Fault> {
-    let has_value = |lease: &LeaseRow| lease.used.is_some() && lease.delivery.ends_in_the_box();
+    // The lease of a person's command is asked for before there is a box, and nobody would ask for another.
+    let in_use = |lease: &LeaseRow| lease.used.is_some() || row.kind == RunKind::Exec;
+    let has_value = |lease: &LeaseRow| in_use(lease) && lease.delivery.ends_in_the_box();
     let mut all = Vec::new();
     for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.run == row.run && has_value(lease)) {
         if row.kind == RunKind::Exec {
             let message = format!(
-                "The command of {} has a key, by the lease {}, and so does not stand still: let it end, or cancel it.",
+                "The command of {} has a key, or is to have it, by the lease {}, and so does not stand still: let it end, or cancel it.",
                 row.run, lease.id
             );
             return Err(Fault::conflict("run.has-key", message));
@@ -236,11 +238,20 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
     Ok(())
 }
 
-/// As [`withdraw`], and waits until nothing uses them any more, for some seconds at most.
+/// As [`withdraw`], and waits until nothing uses them any more, for some seconds at most: of a gateway that is away, until it
+/// is back.
 pub async fn withdraw_and_wait(app: &App, leases: &[LeaseId]) {
     mint::ends::due(app);
-    if let Some(gateway) = app.gateway() {
-        gateway.revoke_and_wait(leases).await;
+    let waited = async {
+        loop {
+            if let Some(gateway) = app.gateway() {
+                return gateway.revoke_and_wait(leases).await;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(gateway::ENDS, waited).await.is_err() {
+        tracing::warn!("nobody said in time that what uses a lease has ended");
     }
 }
 

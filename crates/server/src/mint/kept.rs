@@ -196,7 +196,10 @@ async fn keep(
             })
         })
         .await?;
-    told(app, id);
+    if value.is_some() {
+        // Of an answer that did not come the gateway may have the value yet.
+        told(app, id);
+    }
     Ok(match (value, effect, wrong) {
         (Some(kept), Effect::Give, _) => Ok(kept.given(&lease)),
         (_, _, Some((rule, why))) => Err(Refusal::new(rule, format!("No value was minted: {why}"))),

@@ -172,3 +172,21 @@ async fn a_persons_command_that_has_a_value_does_not_stand_still() {
     }
     assert_eq!(operator.hear().await, Down::Pause { run });
 }
+
+#[tokio::test]
+async fn what_a_person_asked_for_and_did_not_wait_for_is_brought_to_its_end() {
+    use tokio::io::AsyncWriteExt as _;
+    let stage = Stage::start();
+    let (mut operator, launch, mut gateway) = leases::running(&stage).await;
+    let used = granted(&mut gateway, wish(&launch)).await.lease;
+    assert!(matches!(take(&mut gateway, &launch, &used, curl()).await, ValueWord::Value { .. }));
+    let mut client = tokio::net::UnixStream::connect(stage.socket("api")).await.unwrap();
+    let asked = format!("POST /api/runs/{}/pause HTTP/1.1\r\nhost: volary\r\ncontent-length: 0\r\n\r\n", launch.run);
+    client.write_all(asked.as_bytes()).await.unwrap();
+    assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease } if lease == used));
+    // It hangs up while the server waits; the server may see that or not before the end of the lease's use.
+    drop(client);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    gateway.say(&FromGateway::EndLease { lease: used, outcome: LeaseEnd::Broken }).await;
+    assert_eq!(operator.hear().await, Down::Pause { run: launch.run });
+}
