@@ -491,3 +491,31 @@ impl Drop for Lease {
         self.server.shared().open.remove(&self.grant);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refusals_are_kept_for_a_server_that_is_away_and_a_1025th_is_not() {
+        let server = Server::unconnected();
+        server.shared().up = false;
+        let verdict = Verdict {
+            allowed: false,
+            rule: "model.path".into(),
+            method: "GET".into(),
+            target: "/".into(),
+            why: "no".into(),
+            body_sha256: None,
+            grant: None,
+            model: None,
+            reserved: None,
+        };
+        let run: RunId = "r".parse().expect("an id");
+        for kept in 1..=KEPT_REFUSALS + 1 {
+            // Whether it is kept or not: the agent is told that it is on no record yet.
+            assert!(server.refused(run.clone(), verdict.clone()).await.is_err());
+            assert_eq!(server.shared().queue.len(), kept.min(KEPT_REFUSALS));
+        }
+    }
+}

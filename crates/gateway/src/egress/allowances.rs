@@ -192,3 +192,26 @@ fn wall_clock() -> Moment {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_65th_kind_of_a_run_is_asked_for_one_by_one_while_the_others_have_allowances() {
+        let all = Allowances::default();
+        let kind = |port| {
+            let host = Name::parse("a.example.org").expect("a name");
+            Kind { host, port, tls: true, law: 1, rule: "read.any", row: None }
+        };
+        let is_to_be_asked = |port| (0..100).any(|_| all.take(&kind(port), "GET", "/").1.is_some());
+        let most = u16::try_from(KINDS).expect("a small number");
+        for port in 1..=most {
+            assert!(is_to_be_asked(port), "{port}");
+        }
+        assert!(!is_to_be_asked(most + 1));
+        // What has none any more makes room.
+        all.keep(&kind(1), None, 0);
+        assert!(is_to_be_asked(most + 1));
+    }
+}
