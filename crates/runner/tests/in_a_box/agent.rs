@@ -93,10 +93,11 @@ async fn files_are_written_read_and_recorded() {
     assert!(edits[1].1.ends_with(" one\n-two\n+2\n three\n"), "{}", edits[1].1);
 }
 
-/// Exchanges a folder of the worktree and a link to a place that no file tool reaches, until it is told to stop.
+/// Exchanges a folder of the worktree and a link to a place that no file tool reaches, and back, until it is told to stop.
+/// It lets others go on while the folder is a folder, so that some writes find it on a busy machine too.
 const SWAP: &str = "import ctypes, os\nos.mkdir('/workspace/race')\nos.symlink('/dev/shm', '/workspace/link')\n\
-                    libc = ctypes.CDLL(None)\nopen('/tmp/go', 'w')\nwhile not os.path.exists('/tmp/stop'):\n  \
-                    libc.renameat2(-100, b'/workspace/race', -100, b'/workspace/link', 2)\n";
+                    libc = ctypes.CDLL(None)\nswap = lambda: libc.renameat2(-100, b'/workspace/race', -100, b'/workspace/link', 2)\n\
+                    open('/tmp/go', 'w')\nwhile not os.path.exists('/tmp/stop'):\n  swap()\n  swap()\n  os.sched_yield()\n";
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_folder_that_turns_into_a_link_while_it_is_written_to_leads_no_file_out_of_its_root() {
