@@ -143,9 +143,13 @@ fn heard(from: &mut File) -> (Kind, Vec<u8>) {
 }
 
 fn tell(to: &mut File, message: &ToRunner) {
+    try_to_tell(to, message).unwrap();
+}
+
+fn try_to_tell(to: &mut File, message: &ToRunner) -> std::io::Result<()> {
     let body = serde_json::to_vec(message).unwrap();
-    to.write_all(&u32::try_from(body.len()).unwrap().to_le_bytes()).unwrap();
-    to.write_all(&body).unwrap();
+    to.write_all(&u32::try_from(body.len()).unwrap().to_le_bytes())?;
+    to.write_all(&body)
 }
 
 /// What the command has counted to.
