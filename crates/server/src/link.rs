@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::desk::{Closing, Desk};
 use crate::fault::Fault;
 use crate::reconcile::{Held, Next, Step, Then, again, reconcile};
-use crate::{now, record, runs};
+use crate::{now, pause, record, runs};
 use api::frame::{self, FrameError, MAX_FRAME};
 use api::link::{Down, Known, Up};
 use model::event::Source;
@@ -231,7 +231,7 @@ async fn greet(app: &App, link: &LinkHandle, known: Vec<Known>, open: &mut Open)
                 link.tell(&Down::Resend { run, after });
             }
             Step::Cancel { run } => link.tell(&Down::Cancel { run }),
-            Step::Hold { run, still: true } => link.tell(&Down::Pause { run }),
+            Step::Hold { run, still: true } => pause::again(app, link, run),
             Step::Hold { run, still: false } => link.tell(&Down::Resume { run }),
             Step::When { run, seq, then } => {
                 let here = ours.iter().find(|o| o.run == run).map_or(0, |o| o.operator_seq);

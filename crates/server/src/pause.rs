@@ -3,11 +3,13 @@
 //! What a person wants stands in the run's state: [`RunState::Paused`] from the word on. Its host has the box stand still
 //! and says so in the run's transcript (`froze`); after a cut of the link it is told again, by [`crate::reconcile`]. A run
 //! without a box gets none until it is resumed. A command that has a value by a lease is ended first: while it stands still
-//! nothing could end it. A handle is not renewed meanwhile: it is dead after ten minutes, and lives again when the run goes on.
+//! nothing could end it. That is waited for some seconds ([`leases::withdraw_and_wait`]), and not by a server that was
+//! started anew meanwhile; what was not ended by then is when the box goes on. A handle is not renewed meanwhile: it is dead after ten minutes, and lives again when the run goes on.
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
+use crate::link::LinkHandle;
 use crate::runs::{self, HANDLE_MS};
 use crate::{leases, now, record};
 use api::http::RunView;
@@ -50,6 +52,22 @@ pub async fn resume(app: &App, caller: &Caller, run: &RunId) -> Result<RunView, 
         }
     }
     runs::get(app, run).await
+}
+
+/// Has a host that is back, and whose box of a paused run does not stand still, be told of the pause: after a pause that is
+/// on its way has ended what has a value, and unless the run was resumed by then.
+pub(crate) fn again(app: &App, link: &LinkHandle, run: RunId) {
+    let (app, link) = (app.clone(), link.clone());
+    tokio::spawn(async move {
+        let _pausing = app.pausing.lock().await;
+        match app.store.run(&run).await {
+            Ok(row) if row.as_ref().is_some_and(|row| row.state == RunState::Paused) => link.tell(&Down::Pause { run }),
+            Ok(_) => {}
+            Err(e) => {
+                tracing::warn!("whether the run {run} is paused could not be read, and its host was not told: {e}")
+            }
+        }
+    });
 }
 
 /// Records a person's word, unless it changes nothing; gives the run's row as it was before then, and the leases that were

@@ -10,7 +10,7 @@ use api::platform::CallWord;
 use model::LeaseId;
 use std::collections::VecDeque;
 
-/// Values that are held at most, the newest; as many calls as can be under way.
+/// Values that are held at most, the newest; as many calls as can be under way. One that gives way is said in the log.
 const MOST: usize = crate::platform::AT_ONCE;
 
 /// The values of leases of which the server did not say that it has them, oldest first.
@@ -19,8 +19,10 @@ pub(super) struct Held(VecDeque<(LeaseId, CallWord)>);
 
 impl Held {
     fn keep(&mut self, lease: &LeaseId, word: &CallWord) {
-        if self.0.len() == MOST {
-            self.0.pop_front();
+        if self.0.len() == MOST
+            && let Some((lost, _)) = self.0.pop_front()
+        {
+            tracing::warn!("too many values are held for the server: the oldest, of lease {lost}, is held no longer");
         }
         self.0.push_back((lease.clone(), word.share()));
     }

@@ -35,6 +35,12 @@ pub(super) async fn end_in(
     at: Moment,
     (by, who): (&str, &str),
 ) -> Result<Effect, StoreError> {
+    // A push's end ends its token's lease with it: the caller's copy of that may be from before, in this very act.
+    if push::is_token(lease)
+        && let Some(kept) = tx.lease(&lease.id).await?
+    {
+        *lease = kept;
+    }
     let before = lease.state.clone();
     let effect = change(lease, happening, at, by);
     if lease.state != before {

@@ -99,6 +99,12 @@ pub async fn push_refused(tx: &mut Tx, lease: &LeaseId, at: Moment) -> Result<()
     end_in(tx, &mut lease, happening, at, ("refusal", "server")).await.map(drop)
 }
 
+/// Whether it is the lease of what was minted to write to a repository.
+pub(super) fn is_token(lease: &LeaseRow) -> bool {
+    let repository = lease.capability.strip_prefix("git/").and_then(|rest| rest.split_once(':'));
+    repository.is_some_and(|(id, _)| lease.capability == mint::named(&mint::of_repository(id), Access::Write))
+}
+
 /// With the lease of a push ends, in the same act, what was minted for its run to write to that repository: it is for one push,
 /// from the offer before it to its end, whatever that is.
 ///

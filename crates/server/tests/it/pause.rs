@@ -133,6 +133,12 @@ async fn a_command_that_has_a_value_ends_before_its_run_stands_still_and_none_be
         // What cannot be ended is not frozen: its host is told when it is over, and not before.
         let early = tokio::time::timeout(std::time::Duration::from_millis(300), operator.hear()).await;
         assert!(early.is_err(), "{early:?}");
+        // Nor one that comes anew meanwhile, with its box going on.
+        drop(operator);
+        let known = Known { run: run.clone(), last_seq: 1, live: true, ended: false, still: false };
+        let mut operator = stage.operator(vec![known]).await;
+        let early = tokio::time::timeout(std::time::Duration::from_millis(300), operator.hear()).await;
+        assert!(early.is_err(), "{early:?}");
         gateway.say(&FromGateway::EndLease { lease: used.clone(), outcome: LeaseEnd::Broken }).await;
         assert_eq!(operator.hear().await, Down::Pause { run: run.clone() });
     };

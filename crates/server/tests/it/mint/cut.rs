@@ -87,14 +87,19 @@ async fn after_a_kill_between_the_question_and_its_answer_it_is_said_that_someth
 
 /// Has the database refuse every record from now on, as a full disk would, or no longer.
 async fn full(stage: &Stage, is_full: bool) {
-    sqlx::any::install_default_drivers();
-    let file = format!("sqlite:{}", stage.dir.path().join("server/volary.db").display());
-    let mut conn = <sqlx::AnyConnection as sqlx::Connection>::connect(&file).await.unwrap();
     let act = if is_full {
         "CREATE TRIGGER full BEFORE INSERT ON evidence BEGIN SELECT RAISE(ABORT, 'full'); END"
     } else {
         "DROP TRIGGER full"
     };
+    by_hand(stage, act).await;
+}
+
+/// Carries a statement out in the server's database.
+pub async fn by_hand(stage: &Stage, act: &'static str) {
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite:{}", stage.dir.path().join("server/volary.db").display());
+    let mut conn = <sqlx::AnyConnection as sqlx::Connection>::connect(&file).await.unwrap();
     sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut conn).await.unwrap();
     sqlx::query(act).execute(&mut conn).await.unwrap();
 }

@@ -20,7 +20,7 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
-use model::{LeaseId, Moment, Secret};
+use model::{Event, LeaseId, Moment, Outcome, Secret};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use store::leases::LeaseRow;

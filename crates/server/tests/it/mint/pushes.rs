@@ -155,3 +155,20 @@ async fn the_token_of_a_push_ends_with_the_lease_of_the_push_whatever_ended_that
     assert_eq!((second.state.as_str(), second.ended_by.as_str()), ("completed", "push's end"));
     nothing_leaked(&stage, &launch).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_of_a_push_ends_once_though_its_own_lease_is_ended_after_the_pushs() {
+    let stage = Stage::start();
+    let (mut operator, launch, mut gateway) = running(&stage).await;
+    let (_, push) = begun(&mut gateway, &launch, "ghs_canary-of-the-first").await;
+    git(&mut gateway, &launch, push).await;
+    assert_eq!(credential(git_word(&mut gateway).await), "ghs_canary-of-the-first");
+    // As one that was minted anew for the push itself: its lease is younger than the push's.
+    cut::by_hand(&stage, "UPDATE leases SET made = made + 1000 WHERE capability = 'git/shop:write'").await;
+    let token = all(&stage).await.into_iter().find(|lease| lease.capability == "git/shop:write").unwrap().lease;
+    operator.event(&launch.run, 2, &Event::Ended { outcome: Outcome::Done, reason: String::new(), exit: None }).await;
+    is_ended(&mut gateway, "ghs_canary-of-the-first").await;
+    let said = evidence(&stage).await;
+    let ends = said.lines().filter(|line| line.contains("lease.ended") && line.contains(token.as_str())).count();
+    assert_eq!(ends, 1, "{said}");
+}
