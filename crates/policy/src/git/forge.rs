@@ -13,19 +13,30 @@ use table::{Api, NEVER};
 /// not looked at. Reads (`GET`, `HEAD`) may, except of GraphQL.
 ///
 /// Matched on every part of a path whose end fits, so that no prefix of a forge that lives below another path hides it.
-/// A format at the path's end (`.json`) is none of its words, and GitHub's repositories by number are those by name.
+/// The last part counts as it is and without a format (`merge.txt`: GitLab takes any on every path), every part without
+/// what follows a semicolon, and GitHub's repositories by number are those by name.
 #[must_use]
 pub fn never(method: &str, target: &str) -> Option<&'static str> {
-    let path = target.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(plain).collect();
-    let mut parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if let Some(last) = parts.last_mut() {
-        *last = last.strip_suffix(".json").unwrap_or(last);
-    }
+    let parts = parts(target);
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let reads = reads(method);
+    let bare = without_format(&parts).filter(|bare| !reads || bare.len() <= MOST_BEFORE_GRAPHQL);
+    row(&parts, reads).or_else(|| row(&bare?, reads))
+}
+
+/// Parts of the path of a forge's GraphQL, itself among them: a path longer than that whose last part is `graphql.md` is a
+/// file that is read.
+const MOST_BEFORE_GRAPHQL: usize = 3;
+
+fn reads(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+/// What the first row says that these parts fit.
+fn row(parts: &[&str], reads: bool) -> Option<&'static str> {
     let by_number = |(at, part): (usize, &&str)| (*part == "repositories").then(|| parts.get(at + 2..)).flatten();
     let numbered = parts.iter().enumerate().filter_map(by_number);
     let numbered: Vec<Vec<&str>> = numbered.map(|rest| [&["repos", "x", "x"], rest].concat()).collect();
-    let reads = matches!(method, "GET" | "HEAD");
     NEVER
         .iter()
         .filter(|row| !reads || row.path == "graphql")
@@ -36,18 +47,37 @@ pub fn never(method: &str, target: &str) -> Option<&'static str> {
         .map(|row| row.what)
 }
 
+/// The parts of a target's path as servers that are generous read them: percent-encoded letters as they are, in lower case,
+/// without parameters (`;x=1`) and without empty parts.
+fn parts(target: &str) -> Vec<String> {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let bare = |part: &str| plain(part).split(';').next().unwrap_or_default().to_owned();
+    path.split('/').map(bare).filter(|part| !part.is_empty()).collect()
+}
+
+/// The same parts, the last one without what follows its first dot; none where it has no dot.
+fn without_format<'p>(parts: &[&'p str]) -> Option<Vec<&'p str>> {
+    let (last, before) = parts.split_last()?;
+    let (bare, _) = last.split_once('.')?;
+    Some([before, &[bare]].concat())
+}
+
 /// Whether a request with a credential may never go through the forward proxy, by whatever row: the rule, and why.
 ///
 /// Known forges are known by a word of their host's name, others by the root of their API. A push goes the way on which it is
 /// held and listed, on no host past it.
 #[must_use]
 pub fn refused(host: &str, method: &str, target: &str) -> Option<(&'static str, String)> {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = plain(path);
-    if path.ends_with("/git-receive-pack") || plain(query).contains("git-receive-pack") {
+    let (_, query) = target.split_once('?').unwrap_or((target, ""));
+    let parts = parts(target);
+    let last = parts.last().map_or("", String::as_str);
+    let is_push = |part: &str| part == "git-receive-pack";
+    let named_so = is_push(last) || !reads(method) && last.split('.').next().is_some_and(is_push);
+    if named_so || plain(query).contains("git-receive-pack") {
         let why = "A push goes to the run's own git address, /git/ID at the box's door, where it is held and listed.";
         return Some(("forge.push", why.to_owned()));
     }
+    let path = format!("/{}/", parts.join("/"));
     let named = |name: &str| host.split('.').any(|label| label == name);
     let known = KNOWN.into_iter().any(|(word, _)| named(word));
     let root = ROOTS.into_iter().any(|root| path.contains(root));
@@ -123,20 +153,82 @@ mod tests {
     #[test]
     fn what_never_is_at_a_forge_is_not_on_a_host_of_any_name_either() {
         // Tokens of Gitea are made with a password, at a path that other services have as well.
-        for row in NEVER.iter().filter(|row| row.path != "users/*/tokens") {
+        for (_, target) in targets().filter(|(row, _)| row.path != "users/*/tokens") {
+            assert!(refused("code.corp", "POST", &target).is_some(), "{target}");
+        }
+        assert_eq!(refused("tracker.corp", "POST", "/api/v1/issues"), None);
+    }
+
+    /// A target for each row, at the root of its API.
+    fn targets() -> impl Iterator<Item = (&'static table::Never, String)> {
+        NEVER.iter().map(|row| {
             let root = match row.api {
                 Api::Github if row.path == "graphql" => "/api/",
                 Api::Github => "/api/v3/",
+                Api::Gitlab if row.path == "graphql" => "/api/",
                 Api::Gitlab => "/api/v4/",
                 Api::Gitea => "/api/v1/",
                 Api::Bitbucket => "/2.0/",
             };
             let path = row.path.replace("**", "y").replace('*', "x");
             let own = ["api/", "2.0/", "rest/", "!api/"].iter().any(|root| path.starts_with(root));
-            let target = format!("{}{path}", if own { "/" } else { root });
-            assert!(refused("code.corp", "POST", &target).is_some(), "{target}");
+            (row, format!("{}{path}", if own { "/" } else { root }))
+        })
+    }
+
+    #[test]
+    fn no_format_parameter_slash_or_spelling_hides_any_row_of_the_table() {
+        for (row, target) in targets() {
+            let spelled = [
+                format!("{target}.txt"),
+                format!("{target}.xml"),
+                format!("{target}.json"),
+                format!("{target}.x"),
+                format!("{target}.x.y"),
+                format!("{target}."),
+                format!("{target}%2etxt"),
+                format!("{target}%2Etxt?a=b"),
+                format!("{target}.txt/"),
+                format!("{target};a=b"),
+                format!("{target};a=b.txt"),
+                format!("{target}.txt;a=b"),
+                target.replace('/', ";a=b/").replacen(";a=b", "", 1),
+                format!("{target}/"),
+                format!("{target}?.txt"),
+                target.replace('/', "//"),
+                target.to_uppercase(),
+                format!("{}.TXT", target.to_uppercase()),
+            ];
+            for target in spelled {
+                // Tokens of Gitea are made with a password, at a path that other services have as well.
+                let host = if row.path == "users/*/tokens" { "gitea.example" } else { "code.corp" };
+                let rule = refused(host, "POST", &target).map(|(rule, _)| rule);
+                assert_eq!(rule, Some("forge.never"), "{target}");
+            }
         }
-        assert_eq!(refused("tracker.corp", "POST", "/api/v1/issues"), None);
+    }
+
+    #[test]
+    fn a_push_is_known_by_its_path_in_every_spelling_and_a_page_about_it_may_be_read() {
+        let rule = |method: &str, target: &str| refused("git.corp.example", method, target).map(|(rule, _)| rule);
+        for end in ["", "/", ".x", ";a=b", "%2ex", ".x;a"] {
+            let target = format!("/a/b.git/git-receive-pack{end}");
+            assert_eq!(rule("POST", &target), Some("forge.push"), "{target}");
+        }
+        assert_eq!(rule("POST", "/a/b.git/GIT-receive-pack"), Some("forge.push"));
+        assert_eq!(rule("GET", "/api/v4/projects/7/repository/files/git-receive-pack.txt"), None);
+    }
+
+    #[test]
+    fn a_file_whose_name_begins_as_graphql_does_may_be_read_and_graphql_may_not() {
+        for target in ["/repos/acme/app/contents/graphql.md", "/api/v4/projects/7/repository/files/graphql.js"] {
+            assert_eq!(never("GET", target), None, "{target}");
+        }
+        for target in
+            ["/graphql.md", "/api/graphql.x", "/gitlab/api/graphql.json", "/api/graphql;x", "/api/graphql%2ex"]
+        {
+            assert!(never("GET", target).is_some(), "{target}");
+        }
     }
 
     #[test]
@@ -330,6 +422,9 @@ mod tests {
             ("POST", "/repositories"),
             ("POST", "/v1/issues"),
             ("POST", "/v1/charges/git"),
+            ("POST", "/api/v4/projects/7/labels.json"),
+            ("POST", "/api/v4/projects/7/hooksmith.txt"),
+            ("PUT", "/api/v4/projects/7/packages/generic/app/1.0/app.merge.zip"),
         ] {
             assert_eq!(never(method, target), None, "{method} {target}");
         }

@@ -361,7 +361,8 @@ pub fn page() -> String {
     let mut page = String::from(
         "# What no handle writes to at a forge\n\nGenerated from `policy::git::forge`; do not edit. Whatever a profile's row says, and \
          whatever the method but GET and HEAD (GraphQL not by those either). `*` is one part of a path, `**` one or more; what stands \
-         before a row's first part does not matter.\n",
+         before a row's first part does not matter, nor does a format behind its last (`.json`, `.txt`, any), a parameter behind a \
+         semicolon, or how it is spelled.\n",
     );
     for api in Api::ALL {
         // Writing to a String does not fail.
