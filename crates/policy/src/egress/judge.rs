@@ -4,7 +4,7 @@ use super::host::Private;
 use super::law::{UPGRADE, Write};
 use super::proposal::{self, Proposal};
 use super::target::Scheme;
-use super::{Handle, Law, Name, Signs, next, path, signs};
+use super::{Handle, Law, Name, Signs, credentials, next, path, signs};
 use model::egress::Reads;
 
 /// What a box asks of the forward proxy.
@@ -290,6 +290,12 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
             "write.credential",
             "The request carries a credential of another kind; only a handle is taken here.",
         );
+    }
+    if let Some(name) = credentials::parameter(ask.host.as_str(), ask.path) {
+        let why = format!(
+            "The address carries a credential in a parameter ({name}); only a handle in a header is taken here."
+        );
+        return no("write.credential", &why);
     }
     match ask.signs.handle {
         Handle::Shown { .. } => Ok(Allowed { kind: Kind::Write { row }, rule: "write.row", internal }),

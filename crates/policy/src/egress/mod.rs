@@ -5,7 +5,8 @@
 //! profile's `reads`; everything else needs a row that names credential, host, method and path. What no table
 //! allows is refused, with a rule that has a stable name and a sentence for the agent.
 //!
-//! Read [`host`] (what a host's name is), [`target`] (what a request names), [`signs`] (what its headers carry),
+//! Read [`host`] (what a host's name is), [`target`] (what a request names), [`signs`] (what its headers carry), `credentials`
+//! (by which names one is known),
 //! [`law`] (a profile's table, checked once), [`judge()`] (the word), then [`address`] (what a name may become).
 //!
 //! ```
@@ -19,6 +20,7 @@
 //! ```
 
 pub mod address;
+mod credentials;
 pub mod ground;
 pub mod host;
 mod judge;

@@ -81,7 +81,7 @@ pub(super) fn overrides_method(target: &str) -> bool {
 }
 
 /// Percent-decodes once; what is no ASCII then is kept out, for no name here has any.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let mut at = 0;

@@ -1,6 +1,7 @@
 //! What a request's headers carry that decides whether it is a read: a body, an upgrade, an override, a
 //! credential, this run's handle.
 
+use super::credentials;
 use base64::Engine as _;
 use base64::alphabet::STANDARD as STANDARD_ALPHABET;
 use base64::engine::general_purpose::STANDARD;
@@ -74,7 +75,7 @@ impl Signs {
 
     fn take(&mut self, name: &str, value: &[u8]) {
         match shown(name, value) {
-            Handle::None => self.credential |= is_credential(name),
+            Handle::None => self.credential |= credentials::is_header(name),
             one @ Handle::Shown { .. } if matches!(self.handle, Handle::None) => self.handle = one,
             _ => self.handle = Handle::Misplaced,
         }
@@ -115,7 +116,8 @@ pub fn hides_handle(text: &[u8]) -> bool {
 }
 
 /// The text with its percent-encoded letters as they are.
-fn decoded(text: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn decoded(text: &[u8]) -> Vec<u8> {
     let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
     let mut plain = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -216,19 +218,7 @@ fn basic_user(encoded: &str) -> Option<Result<String, ()>> {
 
 /// Headers in which a handle can stand for a credential: those that carry one, but the proxy's and cookies.
 fn is_place(name: &str) -> bool {
-    is_credential(name) && !name.starts_with("proxy-")
-}
-
-/// Headers that carry a credential, by the words that their names are made of. Wide on purpose: a read needs none.
-fn is_credential(name: &str) -> bool {
-    // npm says here how it would sign in, not with what.
-    if name == "npm-auth-type" {
-        return false;
-    }
-    ["auth", "token", "apikey", "api-key", "api_key", "secret", "password", "passwd", "credential", "signature"]
-        .iter()
-        .any(|word| name.contains(word))
-        || matches!(name, "x-key" | "x-access-key" | "ocp-apim-subscription-key" | "x-functions-key" | "x-master-key")
+    credentials::is_header(name) && !name.starts_with("proxy-")
 }
 
 /// Headers by which some servers take another method, host or path than the request's.

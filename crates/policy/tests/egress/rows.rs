@@ -35,6 +35,21 @@ fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
         POST https://api.example.org/v1/issues | authorization: Bearer $H ; cookie: a=b | write.credential
         POST https://api.example.org/v1/issues | authorization: Bearer $H ; proxy-authorization: Basic dTpw | write.credential
         POST https://api.example.org/v1/issues | authorization: Bearer $H ; x-csrf-token: a | write.credential
+        POST https://api.example.org/v1/issues | authorization: Bearer $H ; fastly-key: a | write.credential
+        POST https://api.example.org/v1/issues | authorization: Bearer $H ; DD-APPLICATION-KEY: a | write.credential
+        POST https://api.example.org/v1/issues | authorization: Bearer $H ; X-Honeycomb-Team: a | write.credential
+        POST https://api.example.org/v1/issues | authorization: Bearer $H ; Idempotency-Key: a | write.row
+        POST https://api.example.org/v1/issues | fastly-key: $H | write.row
+        POST https://api.example.org/v1/issues | authorization: Bearer $H ; Idempotency-Key: $H | handle.misplaced
+        POST https://api.example.org/v1/issues?private_token=a | authorization: Bearer $H | write.credential
+        POST https://api.example.org/v1/issues?a=b&Private%5FToken[]=a | authorization: Bearer $H | write.credential
+        POST https://api.example.org/v1/issues;access_token=a | authorization: Bearer $H | write.no-row
+        POST https://api.example.org/v1/issues/7;access_token=a | authorization: Bearer $H | write.credential
+        POST https://api.example.org/v1/issues?X-Amz-Signature=a | authorization: Bearer $H | write.credential
+        POST https://api.example.org/v1/issues?private_token=a | write.credential
+        POST https://api.example.org/v1/issues?page_token=a&key=b&reset_password=true | authorization: Bearer $H | write.row
+        GET https://api.example.org/v1/me?access_token=a | authorization: Bearer $H | write.credential
+        GET https://live.example.org/socket?token=a | authorization: Bearer $H ; upgrade: websocket | write.credential
         POST https://api.example.org/v1/issues | authorization: Bearer $H ; x-api-key: $H | handle.misplaced
         POST https://api.example.org/v1/issues?key=$H | handle.misplaced
         POST https://api.example.org/v1/issues?key=$H | authorization: Bearer $H | handle.misplaced
@@ -73,6 +88,20 @@ fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
         GET https://live.example.org/socket | authorization: Bearer $H | handle.no-row
         GET https://live.example.org/other | authorization: Bearer $H ; upgrade: websocket | upgrade.no-row
         UPGRADE https://live.example.org/socket | authorization: Bearer $H | method.unknown
+        ",
+    );
+}
+
+#[test]
+fn a_signed_address_may_be_read() {
+    check(
+        "",
+        r"
+        GET https://files.example.org/a?X-Amz-Signature=a&X-Amz-Credential=b | read.any
+        GET https://files.example.org/a?sv=1&sig=a | read.any
+        GET https://files.example.org/a?token=a | read.any
+        GET https://files.example.org/a | fastly-key: a | read.credential
+        GET https://files.example.org/a | idempotency-key: a | read.any
         ",
     );
 }
