@@ -163,6 +163,9 @@ mod numbers {
     pub use libc::*;
     /// The same number everywhere.
     pub const SYS_open_tree_attr: c_long = 467;
+    pub const SYS_setxattrat: c_long = 463;
+    pub const SYS_removexattrat: c_long = 466;
+    pub const SYS_file_setattr: c_long = 469;
     #[cfg(target_arch = "x86_64")]
     pub const SYS_io_pgetevents: c_long = 333;
     #[cfg(target_arch = "aarch64")]
@@ -332,6 +335,12 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
 
 const HANDS_ON: &str = "what holds a value hands it to no other process of its box";
 const UNSEEN: &str = "connects by sending, to any port: Landlock's rules see a call of connect alone";
+const MARKS: &str =
+    "a file's mode, owner, times and attributes outlive what holds a value, and no rule of Landlock knows them";
+/// `FS_IOC_SETFLAGS`, `FS_IOC_SETVERSION` and `FS_IOC_FSSETXATTR` of `linux/fs.h`.
+const SET_FLAGS: i64 = 0x4008_6602;
+const SET_VERSION: i64 = 0x4008_7602;
+const SET_ATTRIBUTES: i64 = 0x401c_5820;
 const STAYS: &str = "what holds a value ends with its command, wherever its parent is: its group is killed whole";
 
 /// What a command that holds a value may not, beside all of the above. TCP is held to the door by Landlock; on a kernel
@@ -351,7 +360,38 @@ static BEARER: &[Refusal] = table![Bearer is told Forbidden:
     SYS_semget Always, HANDS_ON;
     SYS_msgget Always, HANDS_ON;
     SYS_mq_open Always, HANDS_ON;
+    SYS_setxattr Always, MARKS;
+    SYS_lsetxattr Always, MARKS;
+    SYS_fsetxattr Always, MARKS;
+    SYS_setxattrat Always, MARKS;
+    SYS_removexattr Always, MARKS;
+    SYS_lremovexattr Always, MARKS;
+    SYS_fremovexattr Always, MARKS;
+    SYS_removexattrat Always, MARKS;
+    SYS_fchmod Always, MARKS;
+    SYS_fchmodat Always, MARKS;
+    SYS_fchmodat2 Always, MARKS;
+    SYS_fchown Always, MARKS;
+    SYS_fchownat Always, MARKS;
+    SYS_utimensat Always, MARKS;
+    SYS_file_setattr Always, MARKS;
+    SYS_ioctl All(&[(1, Is(SET_FLAGS))]), MARKS;
+    SYS_ioctl All(&[(1, Is(SET_VERSION))]), MARKS;
+    SYS_ioctl All(&[(1, Is(SET_ATTRIBUTES))]), MARKS;
 ];
+
+/// The older names of the same.
+#[cfg(target_arch = "x86_64")]
+static BEARER_HERE: &[Refusal] = table![Bearer is told Forbidden:
+    SYS_chmod Always, MARKS;
+    SYS_chown Always, MARKS;
+    SYS_lchown Always, MARKS;
+    SYS_utime Always, MARKS;
+    SYS_utimes Always, MARKS;
+    SYS_futimesat Always, MARKS;
+];
+#[cfg(not(target_arch = "x86_64"))]
+static BEARER_HERE: &[Refusal] = &[];
 
 /// What the C library has another way for.
 static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
@@ -366,7 +406,7 @@ static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
 
 /// The rows for a command that holds a value, beside [`rows`].
 pub fn rows_of_bearers() -> impl Iterator<Item = &'static Refusal> {
-    BEARER.iter()
+    BEARER.iter().chain(BEARER_HERE)
 }
 
 /// Every row that holds without a lease.

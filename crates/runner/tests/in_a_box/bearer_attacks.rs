@@ -101,6 +101,16 @@ $! = 0; told("read-shm", open(my $s, "<", "/dev/shm/there")); $! = 0; told("read
 call("setsid", 112); call("setpgid", 109, 0, 0);
 call("unix", 41, 1, 1, 0); call("udp", 41, 2, 2, 0); call("udp6", 41, 10, 2, 0); call("tcp6", 41, 10, 1, 0);
 call("shmget", 29, 77, 4096, 0600 | 01000); call("shmat", 30, 0, 0, 0); call("semget", 64, 77, 1, 01600); call("msgget", 68, 77, 01600);
+my $there = "/workspace/there"; sysopen(my $held, $there, O_RDONLY); my $h = fileno($held); my ($name, $one) = ("user.k", "x");
+call("setxattr", 188, $there, $name, $one, 1, 0); call("lsetxattr", 189, $there, $name, $one, 1, 0); call("fsetxattr", 190, $h, $name, $one, 1, 0);
+call("setxattrat", 463, -100, $there, 0, $name, pack("QLL", unpack("Q", pack("P", $one)), 1, 0), 16);
+call("removexattr", 197, $there, "user.there"); call("lremovexattr", 198, $there, "user.there"); call("fremovexattr", 199, $h, "user.there"); call("removexattrat", 466, -100, $there, 0, "user.there");
+call("chmod", 90, $there, 0711); call("fchmod", 91, $h, 0711); call("fchmodat", 268, -100, $there, 0711); call("fchmodat2", 452, -100, $there, 0711, 0);
+call("chown", 92, $there, -1, -1); call("fchown", 93, $h, -1, -1); call("lchown", 94, $there, -1, -1); call("fchownat", 260, -100, $there, -1, -1, 0);
+call("utime", 132, $there, 0); call("utimes", 235, $there, 0); call("futimesat", 261, -100, $there, 0); call("utimensat", 280, -100, $there, 0, 0); call("utimensat-own", 280, $h, 0, 0, 0);
+call("chmod-folder", 90, "/workspace", 0751); call("utime-folder", 132, "/dev/shm", 0); call("chmod-scratch", 90, "/run/bearer", 0755);
+call("set-flags", 16, $h, 0x40086602, pack("Q", 0x40)); call("set-attributes", 16, $h, 0x401c5820, "\0" x 28); call("set-version", 16, $h, 0x40087602, pack("Q", 7));
+call("file_setattr", 469, -100, $there, "\0" x 24, 24, 0);
 call("mq_open", 240, "x", 66, 0600, 0); call("memfd", 319, "x", 0); call("tiocsti", 16, 0, 0x5412, "x");
 sub met { my ($w, $port, $what) = @_; socket(my $s, AF_INET, SOCK_STREAM, 0) or return told($w, 0); $! = 0; told($w, $what->($s, pack_sockaddr_in($port, INADDR_LOOPBACK))) }
 met("connect-other", 8081, sub { connect($_[0], $_[1]) }); met("bind", 8082, sub { bind($_[0], $_[1]) });
@@ -118,21 +128,23 @@ async fn a_command_that_holds_a_value_has_no_file_connection_or_memory_that_anot
     let made = Box::start().await;
     let abi = made.hello.landlock_abi;
     made.hang_up().await;
-    let before =
-        "mkfifo /workspace/pipe; for f in /workspace/there /tmp/there /dev/shm/there; do cp /usr/bin/true $f; done";
+    let before = "mkfifo /workspace/pipe; for f in /workspace/there /tmp/there /dev/shm/there; do cp /usr/bin/true $f; done; \
+         perl -e 'syscall(188, $ARGV[0], $ARGV[1], $ARGV[1], 1, 0) == 0 || die; chmod(0755, $ARGV[0]) || die; utime(1, 2, $ARGV[0]) || die' /workspace/there user.there; echo marked $?";
     let (story, _) = play(
         &[Delivery::Variable("TOKEN".into())],
         false,
         &[(None, &["sh", "-c", before]), (Some(lease(0)), &["perl", "-e", HAND_ON])],
     )
     .await;
+    // Without a value all of it goes through.
+    assert_eq!(shown(&story, 0).0, "marked 0\n");
     let (said, _) = shown(&story, 1);
     let mut met: Vec<(&str, i32)> = said
         .lines()
         .map(|line| line.rsplit_once(' ').unwrap())
         .map(|(what, met)| (what, met.parse().unwrap()))
         .collect();
-    assert!(met.len() > 32, "{said}");
+    assert!(met.len() > 58, "{said}");
     met.retain(|(what, met)| !what.starts_with("control-") || *met != 0);
     for (what, met) in met {
         // Below level 4 it has no TCP at all.
