@@ -100,6 +100,9 @@ pub struct ConnectionView {
     pub generation: u64,
     /// Who signed in last; empty before that.
     pub signed_in_by: String,
+    /// Its tokens whose end the provider has yet to confirm, or was never asked for.
+    #[serde(default)]
+    pub left: u32,
     /// A sign-in by a device that was begun here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceView>,
@@ -114,4 +117,12 @@ pub struct ConnectionEnded {
     pub connection: ConnectionView,
     /// Leases that were open on it: taken back, and what used them is ended.
     pub leases: u32,
+}
+
+/// `DELETE /api/connections/{name}`: what nobody ends from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConnectionRemoved {
+    /// Its tokens whose end the provider has not confirmed, or was never asked for: they may be good there still.
+    pub left: u32,
 }

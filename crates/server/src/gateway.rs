@@ -39,6 +39,9 @@ const PROBE: Duration = Duration::from_secs(90);
 /// How much longer than a call of our own may take its answer is waited for.
 const CALLED: Duration = Duration::from_secs(5);
 
+/// What came of a call that was waited for long enough, should the gateway say it yet.
+pub(crate) type Late = oneshot::Receiver<CallWord>;
+
 /// How long a gateway may take to make its forbidden calls.
 const WALLS: Duration = Duration::from_secs(10);
 
@@ -178,8 +181,9 @@ impl GatewayHandle {
         }
     }
 
-    /// Lets it make a call of the server's own, which stands in evidence already: see [`crate::platform`].
-    pub(crate) async fn call(&self, call: PlatformCall) -> CallWord {
+    /// Lets it make a call of the server's own, which stands in evidence already: see [`crate::platform`]. With what came of it,
+    /// or that it is not known in time; then what is said later comes as well.
+    pub(crate) async fn call(&self, call: PlatformCall) -> (CallWord, Option<Late>) {
         let lost = |unsent| CallWord::Fault {
             unsent,
             rule: "gateway.away".into(),
@@ -187,16 +191,15 @@ impl GatewayHandle {
         };
         let limit = Duration::from_secs(u64::from(call.limits.seconds.clamp(1, MAX_SECONDS))) + CALLED;
         let id = number();
-        let told = self.asked.calls.add(id);
+        let mut told = self.asked.calls.add(id);
         if self.out.send(ToGateway::Call { id, call: Box::new(call) }).await.is_err() {
             self.asked.calls.take(&id);
-            return lost(true);
+            return (lost(true), None);
         }
-        let answer = tokio::time::timeout(limit, told).await;
-        self.asked.calls.take(&id);
-        match answer {
-            Ok(Ok(word)) => word,
-            _ => lost(false),
+        match tokio::time::timeout(limit, &mut told).await {
+            Ok(word) => (word.unwrap_or_else(|_| lost(false)), None),
+            // It says it yet, or is gone.
+            Err(_) => (lost(false), Some(told)),
         }
     }
 
@@ -268,10 +271,13 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     let taken_back = leases::end_left(app, &leases).await?;
 
     let mut tasks: JoinSet<()> = JoinSet::new();
+    let unheard = cut.clone();
     tasks.spawn(async move {
         while let Some(message) = waiting.recv().await {
             if let Err(e) = frame::write(&mut to, &message).await {
                 tracing::warn!("the gateway does not read: {e}");
+                // What it says would still be heard, and what it is told would be lost: it is to come anew.
+                unheard.notify_one();
                 return;
             }
         }
@@ -411,6 +417,31 @@ async fn answer(app: &App, message: FromGateway, out: &mpsc::Sender<ToGateway>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_comes_of_a_call_after_its_limit_is_heard_as_soon_as_it_is_said() {
+        let (out, mut waiting) = mpsc::channel(1);
+        let handle = GatewayHandle { id: 1, out, asked: Asked::default(), cut: Arc::new(Notify::new()) };
+        let url = "https://vendor.example/".to_owned();
+        let call = PlatformCall {
+            purpose: api::platform::Purpose::Mint,
+            method: api::platform::Method::Post,
+            named: crate::platform::named_host(&url, false).unwrap(),
+            url,
+            headers: Vec::new(),
+            body: None,
+            credential: None,
+            limits: api::platform::CallLimits { seconds: 1, answer_bytes: 1, send_before_ms: None },
+            lease: None,
+        };
+        let (word, late) = handle.call(call).await;
+        assert!(matches!(word, CallWord::Fault { unsent: false, .. }), "{word:?}");
+        let Some(ToGateway::Call { id, .. }) = waiting.recv().await else { panic!("no call") };
+        let body = api::grants::WireSecret(model::Secret::new(String::new()));
+        handle.asked.calls.answered(&id, CallWord::Answered { status: 201, headers: Vec::new(), body });
+        let word = late.expect("it is waited for").await.expect("it is heard");
+        assert!(matches!(word, CallWord::Answered { status: 201, .. }), "{word:?}");
+    }
 
     #[tokio::test]
     async fn a_gateway_that_takes_no_more_orders_is_cut_and_one_that_ends_is_not_waited_for() {

@@ -74,13 +74,13 @@ pub fn export(dir: &Path) -> anyhow::Result<Vec<u8>> {
 pub struct Restored {
     /// Runs.
     pub runs: usize,
-    /// OAuth connections: whoever wants one signs in again.
+    /// OAuth connections that somebody was signed in to: whoever wants one signs in again.
     pub connections: usize,
 }
 
 /// Makes the database in `dir`, which is a copy of another of some moment ago, fit to be served: what ran then is over
 /// and is not begun again, nobody is signed in, and no connection is: each has its own way to a sign-in. All of it is in the
-/// database's own file then. Gives how many runs were ended, and how many connections.
+/// database's own file then. Gives how many runs were ended, and how many sign-ins.
 ///
 /// # Errors
 /// What the database says.

@@ -1,7 +1,9 @@
 //! The OpenAPI 3.1 document: paths and guards from the list of routes, schemas from the contract's types.
 
 use crate::routes;
-use api::connections::{ClientAuth, ConnectionEnded, ConnectionSettings, ConnectionView, DeviceView, SetConnection};
+use api::connections::{
+    ClientAuth, ConnectionEnded, ConnectionRemoved, ConnectionSettings, ConnectionView, DeviceView, SetConnection,
+};
 use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, ProposalView, Terms};
 use api::git::{OpenProposal, PullRequestView};
 use api::http::{
@@ -79,6 +81,7 @@ fn schemas() -> Map<String, Value> {
     add::<ChangeView>(&mut all);
     add::<ClientAuth>(&mut all);
     add::<ConnectionEnded>(&mut all);
+    add::<ConnectionRemoved>(&mut all);
     add::<ConnectionSettings>(&mut all);
     add::<ConnectionView>(&mut all);
     add::<CreateRun>(&mut all);

@@ -8,7 +8,8 @@
 
 use crate::app::App;
 use crate::fault::Fault;
-use crate::{now, record};
+use crate::gateway::Late;
+use crate::{mint, now, record};
 use api::platform::{CallWord, NamedHost, PlatformCall};
 use model::Moment;
 use serde_json::json;
@@ -55,15 +56,32 @@ pub async fn note(tx: &mut Tx, at: Moment, who: &str, call: PlatformCall) -> Res
     Ok(Noted(call))
 }
 
-/// Has the gateway make a call. That no gateway is connected is a fault too: nothing was sent then.
+/// Has the gateway make a call. That no gateway is connected is a fault too: nothing was sent then. Where it was for a lease,
+/// and what came of it is said too late, what was made is ended.
 pub async fn send(app: &App, noted: Noted) -> CallWord {
+    let lease = noted.0.lease.clone();
+    let (word, late) = sent(app, noted).await;
+    if let (Some(late), Some(lease)) = (late, lease) {
+        let app = app.clone();
+        tokio::spawn(async move {
+            // A gateway that goes before says it again when it comes back.
+            let Ok(word) = late.await else { return };
+            if let Err(fault) = mint::late(&app, &lease, &word).await {
+                tracing::error!("what was made for the lease {lease} is not ended yet: {}", fault.problem.message);
+            }
+        });
+    }
+    word
+}
+
+/// As [`send`], with what comes too late.
+pub(crate) async fn sent(app: &App, noted: Noted) -> (CallWord, Option<Late>) {
     match app.gateway() {
         Some(gateway) => gateway.call(noted.0).await,
-        None => CallWord::Fault {
-            unsent: true,
-            rule: "gateway.away".into(),
-            why: "The gateway is not connected; `volary status` says how it stands.".into(),
-        },
+        None => {
+            let why = "The gateway is not connected; `volary status` says how it stands.".into();
+            (CallWord::Fault { unsent: true, rule: "gateway.away".into(), why }, None)
+        }
     }
 }
 
@@ -72,13 +90,21 @@ pub async fn send(app: &App, noted: Noted) -> CallWord {
 /// # Errors
 /// The store's; nothing was sent then.
 pub async fn call(app: &App, who: &str, call: PlatformCall) -> Result<CallWord, Fault> {
+    called(app, who, call).await.map(|(word, _)| word)
+}
+
+/// As [`call`], with what comes too late.
+///
+/// # Errors
+/// The store's; nothing was sent then.
+pub(crate) async fn called(app: &App, who: &str, call: PlatformCall) -> Result<(CallWord, Option<Late>), Fault> {
     let (who, at) = (who.to_owned(), now());
     let noted = app
         .store
         .write(move |tx| Box::pin(async move { note(tx, at, &who, call).await }))
         .await
         .map_err(|e: StoreError| Fault::from(e))?;
-    Ok(send(app, noted).await)
+    Ok(sent(app, noted).await)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::sign_in::{SignIn, signed_in};
 use super::wire::{self, DeviceCode, Said};
-use super::{Kept, ending, find, locked, unknown};
+use super::{Kept, find, late, locked, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -10,6 +10,7 @@ use crate::{now, platform};
 use api::connections::{ConnectionView, DeviceView};
 use api::platform::{CallWord, Purpose};
 use model::{Moment, Secret};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ const SLOWER: u64 = 5;
 /// A sign-in under way.
 struct Asking {
     number: u64,
-    name: String,
-    set_at: Moment,
+    /// The connection as it was when this was begun.
+    was: Arc<Kept>,
     who: String,
     code: Secret<String>,
     expires: Moment,
@@ -54,8 +55,7 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
     let view = DeviceView { user_code: user, verification_uri: uri, expires, said: WAITING.to_owned() };
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     locked(&app.connections.devices).insert(name.to_owned(), (number, view));
-    let asking =
-        Asking { number, name: name.to_owned(), set_at: kept.row.set_at, who, code: device, expires, interval };
+    let asking = Asking { number, was: Arc::new(kept), who, code: device, expires, interval };
     let ours = app.clone();
     tokio::spawn(async move { ask(&ours, asking).await });
     find(app, caller, name).await
@@ -86,13 +86,10 @@ async fn ask(app: &App, mut asking: Asking) {
             Said::Pending { slower } => asking.interval += if slower { SLOWER } else { 0 },
             Said::Tokens(tokens) => {
                 if !is_mine(app, &asking) {
-                    return ending::nobodys(app, &asking.name, asking.set_at, tokens).await;
+                    return late::ended(app, &asking.was, tokens.unkept());
                 }
-                let Asking { name, set_at, who, .. } = &asking;
-                let sign_in =
-                    SignIn { name: name.clone(), set_at: *set_at, asked, tokens, who: who.clone(), by: "device" };
-                let kept = signed_in(app, sign_in).await;
-                match kept {
+                let (was, who) = (asking.was.clone(), asking.who.clone());
+                match signed_in(app, SignIn { was, asked, tokens, who, by: "device" }).await {
                     Ok(()) => break SIGNED_IN.to_owned(),
                     Err(fault) => break fault.problem.message,
                 }
@@ -101,10 +98,14 @@ async fn ask(app: &App, mut asking: Asking) {
             Said::Untouched(_) => {}
             // Nor is one that is busy: a code that was used up meanwhile is refused the next time.
             Said::Unknown(_) if matches!(word, CallWord::Answered { status: 503, .. }) => {}
+            Said::Unusable(tokens) => {
+                late::ended(app, &asking.was, tokens);
+                break wire::UNUSABLE.to_owned();
+            }
             Said::Refused(why) | Said::Unknown(why) => break why,
         }
     };
-    if let Some((number, view)) = locked(&app.connections.devices).get_mut(&asking.name)
+    if let Some((number, view)) = locked(&app.connections.devices).get_mut(&asking.was.row.name)
         && *number == asking.number
     {
         view.said = said;
@@ -113,18 +114,13 @@ async fn ask(app: &App, mut asking: Asking) {
 }
 
 fn is_mine(app: &App, asking: &Asking) -> bool {
-    locked(&app.connections.devices).get(&asking.name).is_some_and(|(number, _)| *number == asking.number)
+    locked(&app.connections.devices).get(&asking.was.row.name).is_some_and(|(number, _)| *number == asking.number)
 }
 
 async fn once(app: &App, asking: &Asking) -> Result<CallWord, Fault> {
-    let row = app.store.connection(&asking.name).await?.ok_or_else(|| unknown(&asking.name))?;
-    let kept = Kept::of(row)?;
-    if kept.row.set_at != asking.set_at {
-        return Err(Fault::conflict(
-            "connection.changed",
-            "The connection was changed meanwhile; begin the sign-in again.",
-        ));
-    }
+    let name = &asking.was.row.name;
+    let kept = Kept::of(app.store.connection(name).await?.ok_or_else(|| unknown(name))?)?;
+    kept.still(&asking.was)?;
     let secret = kept.client_secret(app)?;
     let fields = [
         ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
@@ -133,5 +129,7 @@ async fn once(app: &App, asking: &Asking) -> Result<CallWord, Fault> {
     let call = kept
         .form(secret.as_ref(), Purpose::SignIn, &kept.settings.token_url, &fields)
         .map_err(|why| Fault::ours("ask for tokens", &why))?;
-    platform::call(app, &asking.who, call).await
+    let (word, too_late) = platform::called(app, &asking.who, call).await?;
+    late::if_said(app, &asking.was, too_late);
+    Ok(word)
 }

@@ -1,11 +1,11 @@
 //! What of a connection is still to be ended at its provider: sealed, beside its standing, until the provider confirms
-//! it. So it is told also after a crash, and after a no; and what comes too late to be kept goes the same way.
+//! it. So it is told also after a crash, and after a no; and what comes too late to be kept goes the same way ([`super::late`]).
 //!
 //! Read [`Ending`], then [`told`].
 
 use super::refresh::tell;
-use super::wire::Tokens;
-use super::{Kept, locked};
+use super::wire::Unkept;
+use super::{Kept, late, locked};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::{now, platform, record};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::StoreError;
 use store::chain::By;
-use vault::refresh::{HOLD_MS, Life, Standing};
+use vault::refresh::{HOLD_MS, Lapse, Life};
 
 /// Waits after a provider that did not confirm, in milliseconds: the first, doubled up to the last.
 const AGAIN_MS: (i64, i64) = (10_000, 3_600_000);
@@ -114,17 +114,12 @@ impl Kept {
     }
 
     /// Notes tokens as ones that are to be ended, sealed; to be kept with the connection. Without an address nothing is.
-    pub(super) fn note_ending(
-        &mut self,
-        app: &App,
-        version: u64,
-        (refresh, access): (Option<&Secret<String>>, Option<&Secret<String>>),
-    ) -> Result<(), Fault> {
+    pub(super) fn note_ending(&mut self, app: &App, version: u64, tokens: &Unkept) -> Result<(), Fault> {
         if self.ends_at().is_none() {
             return Ok(());
         }
         // The refresh token first: with it a provider ends what was made of it too (RFC 7009 §2.1).
-        for (hint, token) in [(Hint::RefreshToken, refresh), (Hint::AccessToken, access)] {
+        for (hint, token) in [(Hint::RefreshToken, &tokens.refresh), (Hint::AccessToken, &tokens.access)] {
             let Some(token) = token else { continue };
             let sealed = app
                 .keys
@@ -138,15 +133,11 @@ impl Kept {
         Ok(())
     }
 
-    /// As [`Kept::note_ending`], of an answer that nobody keeps. Gives how the connection stands then.
-    pub(super) fn late(&mut self, app: &App, version: u64, tokens: &Tokens) -> Result<Standing, Fault> {
-        self.note_ending(app, version, (tokens.refresh.as_ref(), Some(&tokens.access)))?;
-        if self.standing.life != Life::Revoked || self.ending.is_over() {
-            return Ok(self.standing.clone());
-        }
-        let standing = self.standing.revoke();
-        self.since = standing.fence;
-        Ok(standing)
+    /// How many of its tokens nobody has ended at its provider, of those that nobody uses either.
+    pub(super) fn left(&self) -> u32 {
+        // What the provider refused is over there; of this one nobody knows.
+        let lapsed = self.standing.life == Life::Lapsed(Lapse::Unknown) && !self.row.refresh.is_empty();
+        u32::try_from(self.ending.tokens.len() + usize::from(lapsed)).unwrap_or(u32::MAX)
     }
 
     /// Whether there is nothing to tell its provider, nor to keep of having told it.
@@ -154,7 +145,7 @@ impl Kept {
         self.ending.is_over() && self.standing.life != Life::Revoking
     }
 
-    fn left(&self, app: &App, left: &Left) -> Result<Secret<String>, Fault> {
+    fn opened(&self, app: &App, left: &Left) -> Result<Secret<String>, Fault> {
         let ours = |e: &dyn std::fmt::Display| Fault::ours("open a token that is to be ended", &e);
         let sealed = STANDARD.decode(&left.sealed).map_err(|e| ours(&e))?;
         app.keys.open_sealed(&place(&self.row.name, left.hint), left.version, &sealed).map_err(|e| ours(&e))
@@ -162,7 +153,7 @@ impl Kept {
 
     /// Every token that is to be ended, for the scrubber.
     pub(super) fn all_left(&self, app: &App) -> Vec<(String, Secret<String>)> {
-        let open = |left: &Left| Some((place(&self.row.name, left.hint), self.left(app, left).ok()?));
+        let open = |left: &Left| Some((place(&self.row.name, left.hint), self.opened(app, left).ok()?));
         self.ending.tokens.iter().filter_map(open).collect()
     }
 }
@@ -183,33 +174,6 @@ fn confirmed(word: &CallWord) -> Option<String> {
         200..=299 => None,
         400 if serde_json::from_str(body.expose()).is_ok_and(known) => None,
         _ => Some(format!("It answered with status {status}.")),
-    }
-}
-
-/// Has tokens of a sign-in ended that was given up before they came: by a revocation, or by another sign-in. One attempt to note
-/// them: that it fails is logged.
-pub(super) async fn nobodys(app: &App, name: &str, set_at: Moment, tokens: Tokens) {
-    let (ours, of) = (app.clone(), name.to_owned());
-    let noted = app
-        .store
-        .write(move |tx| {
-            Box::pin(async move {
-                let row = tx.connection(&of).await?.filter(|row| row.set_at == set_at);
-                let Some(row) = row else { return Ok(()) };
-                let mut kept = Kept::of(row)?;
-                let standing = kept.late(&ours, kept.standing.fence, &tokens)?;
-                kept.keep(tx, standing).await?;
-                let more = record::fields(json!({ "connection": of, "left": kept.ending.tokens.len() }));
-                Ok::<_, Fault>(tx.record(By::Server, now(), "connection.late", "server", more).await?)
-            })
-        })
-        .await;
-    let told = match noted {
-        Ok(()) => told(app, name).await,
-        Err(fault) => Err(fault),
-    };
-    if let Err(fault) = told {
-        tracing::error!("tokens of {name} that nobody has were not ended: {}", fault.problem.message);
     }
 }
 
@@ -258,7 +222,7 @@ pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
     if let Some(url) = kept.ends_at() {
         let secret = kept.client_secret(app)?;
         for left in &kept.ending.tokens {
-            let token = kept.left(app, left)?;
+            let token = kept.opened(app, left)?;
             let fields = [("token", token.expose().as_str()), ("token_type_hint", left.hint.word())];
             let call = kept
                 .form(secret.as_ref(), Purpose::Revoke, &url, &fields)
@@ -321,7 +285,11 @@ async fn settle(
     } else if standing.life == Life::Revoking {
         standing = standing.revoked();
     }
-    kept.keep(tx, standing).await?;
+    if over && late::of(&kept.row.name).is_some() {
+        tx.remove_connection(&kept.row.name).await?;
+    } else {
+        kept.keep(tx, standing).await?;
+    }
     tx.record(By::Server, at, "connection.ended", "server", record::fields(more)).await
 }
 

@@ -6,11 +6,12 @@
 //! for the provider's own address.
 //!
 //! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] and [`ending`] (how
-//! they end), [`restored`] (a copy of them that is not theirs to use).
+//! they end), [`late`] (those that nobody keeps), [`restored`] (a copy of them that is not theirs to use).
 
 pub mod device;
 mod ending;
 mod hosts;
+mod late;
 mod providers;
 pub mod refresh;
 pub mod revoke;
@@ -133,6 +134,8 @@ struct Kept {
     ending: Ending,
     /// The fence with which the last sign-in, or its end, was kept: an answer to an older question is of another sign-in.
     since: u64,
+    /// The fence with which a person last ended it: a sign-in that was under way then is given up.
+    ended: u64,
 }
 
 /// How a connection stands, as its row has it.
@@ -144,24 +147,33 @@ struct Written {
     ending: Ending,
     #[serde(default)]
     since: u64,
+    #[serde(default)]
+    ended: u64,
 }
 
 impl Kept {
     fn of(row: ConnectionRow) -> Result<Self, StoreError> {
         let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "connection", why: e.to_string() };
         let settings = serde_json::from_str(&row.body).map_err(corrupt)?;
-        let Written { standing, ending, since } = serde_json::from_str(&row.standing).map_err(corrupt)?;
-        Ok(Self { row, settings, standing, ending, since })
+        let Written { standing, ending, since, ended } = serde_json::from_str(&row.standing).map_err(corrupt)?;
+        Ok(Self { row, settings, standing, ending, since, ended })
+    }
+
+    /// Puts into its row how it stands.
+    fn write_down(&mut self) -> Result<(), StoreError> {
+        let (standing, ending) = (self.standing.clone(), self.ending.clone());
+        let written = Written { standing, ending, since: self.since, ended: self.ended };
+        self.row.standing = serde_json::to_string(&written)
+            .map_err(|e| StoreError::Corrupt { what: "standing", why: e.to_string() })?;
+        self.row.fence = self.standing.fence;
+        Ok(())
     }
 
     /// Keeps it as `standing` says, in the act in which it was read.
     async fn keep(&mut self, tx: &mut Tx, standing: Standing) -> Result<(), StoreError> {
         let was = self.row.fence;
-        let written = Written { standing: standing.clone(), ending: self.ending.clone(), since: self.since };
-        self.row.standing = serde_json::to_string(&written)
-            .map_err(|e| StoreError::Corrupt { what: "standing", why: e.to_string() })?;
-        self.row.fence = standing.fence;
         self.standing = standing;
+        self.write_down()?;
         if tx.keep_connection(&self.row, was).await? {
             return Ok(());
         }
@@ -258,11 +270,13 @@ impl Kept {
     fn view(self, app: &App, caller: &Caller) -> ConnectionView {
         let next = self.standing.next(now(), 0);
         let (state, said) = words(&self.standing, next.usable);
-        let said = match self.ending.said(self.standing.life) {
-            Some(more) if self.standing.life == Life::Revoking => more,
-            Some(more) => format!("{said} {more}"),
-            None => said.to_owned(),
+        let said = match (late::of(&self.row.name), self.ending.said(self.standing.life)) {
+            (Some(before), Some(more)) => format!("What is left of {before}, which was set anew or removed. {more}"),
+            (None, Some(more)) if self.standing.life == Life::Revoking => more,
+            (None, Some(more)) => format!("{said} {more}"),
+            (_, None) => said.to_owned(),
         };
+        let left = self.left();
         let device = app.connections.device(&self.row.name, caller);
         ConnectionView {
             name: self.row.name,
@@ -273,6 +287,7 @@ impl Kept {
             refreshed: self.row.refreshed,
             generation: self.standing.generation,
             signed_in_by: self.row.signed_in_by,
+            left,
             device,
         }
     }
@@ -374,27 +389,32 @@ pub(crate) async fn values(app: &App) -> Result<Vec<(String, Secret<String>)>, F
 }
 
 /// Closes every connection of a database that was restored: its tokens are those of the home that the backup was made of,
-/// and a provider that changes them at each use would take a second user for a thief and end that home's sign-in. Gives how
-/// many were closed.
+/// and a provider that changes them at each use would take a second user for a thief and end that home's sign-in. Gives of how
+/// many somebody was signed in.
 ///
 /// # Errors
 /// The store's.
 pub(crate) async fn restored(tx: &mut Tx, rows: Vec<ConnectionRow>, at: Moment) -> Result<usize, StoreError> {
-    let mut closed = 0;
+    let mut signed_in = 0;
     for row in rows {
         let mut kept = Kept::of(row)?;
+        // What is left to be ended is that home's to end.
+        if late::of(&kept.row.name).is_some() {
+            tx.remove_connection(&kept.row.name).await?;
+            continue;
+        }
         if matches!(kept.standing.life, Life::New | Life::Revoked) && kept.ending.is_over() {
             continue;
         }
+        signed_in += usize::from(kept.standing.life == Life::Live);
         let standing = Standing { token: None, ..kept.standing.lapse(Lapse::Restored) };
         (kept.row.refresh, kept.ending) = (Vec::new(), Ending::default());
         // There is no gateway, and no run.
         kept.close(tx, standing, ("nobody", at)).await?;
         let more = record::fields(json!({ "connection": kept.row.name, "why": Lapse::Restored }));
         tx.record(By::Server, at, "connection.lapsed", "nobody", more).await?;
-        closed += 1;
     }
-    Ok(closed)
+    Ok(signed_in)
 }
 
 #[cfg(test)]

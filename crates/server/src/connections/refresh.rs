@@ -6,8 +6,10 @@
 //!
 //! Read [`ready`], [`look`], [`finish`], then [`keep`].
 
+mod wait;
+
 use super::wire::{self, Said};
-use super::{Kept, closed, ending, locked, unknown_here};
+use super::{Kept, closed, ending, late, locked, unknown_here};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::platform::{self, Noted};
@@ -17,16 +19,10 @@ use model::{LeaseId, Moment};
 use policy::Refusal;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::chain::By;
 use store::{StoreError, Tx};
 use vault::refresh::{Act, CALL_SECS, Lapse, Life, Outcome, SEND_MS, Standing};
-
-/// How long one who needs a token waits for it at most.
-const PATIENCE: Duration = Duration::from_secs(25);
-
-/// How often one who waits looks again, should nobody tell: another server may be the one that refreshes.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// How often all connections are looked at.
 const ROUND: Duration = Duration::from_secs(5);
@@ -46,9 +42,8 @@ enum Looked {
 
 /// Of what a refresh is.
 struct Of {
-    name: String,
-    /// The connection is still the one that it was begun for.
-    set_at: Moment,
+    /// The connection as it was when this was begun.
+    was: Kept,
     fence: u64,
     asked: Moment,
 }
@@ -64,30 +59,8 @@ struct Ticket {
 /// # Errors
 /// A refusal, for one that is closed, or does not become fresh in time.
 pub async fn ready(app: &App, name: &str) -> Result<(), Refusal> {
-    let end = Instant::now() + PATIENCE;
-    let mut seat = None;
-    loop {
-        let changed = app.connections.changed.notified();
-        match look(app, name).await {
-            Ok(Looked::Usable) => return Ok(()),
-            Ok(Looked::Closed(no)) => return Err(no),
-            Ok(Looked::Later) => {}
-            // Another server was faster with its record; what it did is seen at the next look.
-            Err(fault) => tracing::warn!("the connection {name} could not be looked at: {}", fault.problem.message),
-        }
-        if seat.is_none() {
-            let Ok(taken) = app.connections.waiting.0.try_acquire() else {
-                return Err(Refusal::new("connection.stale", "Too many wait for this connection's token; try again."));
-            };
-            seat = Some(taken);
-        }
-        if Instant::now() >= end {
-            let why = format!("The access token of the connection {name:?} is over, and no new one has come yet.");
-            return Err(Refusal::new("connection.stale", why));
-        }
-        // That it took so long is no error: it looks again either way.
-        drop(tokio::time::timeout(AGAIN, changed).await);
-    }
+    let (changed, seats) = (&app.connections.changed, &app.connections.waiting.0);
+    wait::until_usable(name, wait::PATIENCE, changed, seats, || look(app, name)).await
 }
 
 /// Looks at a connection once, and begins what is to be done.
@@ -102,8 +75,15 @@ async fn look(app: &App, name: &str) -> Result<Looked, Fault> {
         let app = app.clone();
         tokio::spawn(async move {
             let Ticket { of, noted } = ticket;
-            let word = platform::send(&app, noted).await;
-            finish(&app, of, &word).await;
+            let of = Arc::new(of);
+            let (word, late) = platform::sent(&app, noted).await;
+            finish(&app, &of, &word).await;
+            // Said when it was waited for no more: its fence says what becomes of it.
+            if let Some(late) = late
+                && let Ok(word) = late.await
+            {
+                finish(&app, &of, &word).await;
+            }
         });
     }
     Ok(match (next.usable, next.act) {
@@ -148,7 +128,7 @@ async fn begin(app: &App, name: &str) -> Result<Option<Ticket>, Fault> {
                 let more = json!({ "connection": name, "fence": fence, "generation": generation, "try": tries });
                 tx.record(By::Server, asked, "connection.refresh", "server", record::fields(more)).await?;
                 let noted = platform::note(tx, asked, "server", call).await?;
-                let of = Of { name, set_at: kept.row.set_at, fence, asked };
+                let of = Of { was: kept, fence, asked };
                 Ok::<_, Fault>((Some(Ticket { of, noted }), None))
             })
         })
@@ -175,26 +155,29 @@ async fn lapse(
 
 /// Keeps what came of a refresh, if the lock is still ours. That it cannot be kept is tried a few times: with a provider
 /// that changes its tokens, nobody else has the new ones.
-async fn finish(app: &App, of: Of, word: &CallWord) {
-    let (of, said) = (Arc::new(of), Arc::new(wire::said(word)));
+async fn finish(app: &App, of: &Arc<Of>, word: &CallWord) {
+    let said = Arc::new(wire::said(word));
+    let mut late = None;
     for n in 1..=KEEPS {
-        match keep_answer(app, &of, &said).await {
-            Ok(leases) => {
+        match keep_answer(app, of, &said).await {
+            Ok((leases, noted)) => {
                 leases::withdraw(app, &leases);
+                late = noted;
                 break;
             }
             Err(fault) if n == KEEPS => {
-                tracing::error!("what came of a refresh of {} is lost: {}", of.name, fault.problem.message);
+                tracing::error!("what came of a refresh of {} is lost: {}", of.was.row.name, fault.problem.message);
             }
             Err(_) => pause(n).await,
         }
     }
     tell(app).await;
     // What came too late to be kept is ended at once.
-    match app.store.connection(&of.name).await.map(|row| row.map(Kept::of)) {
+    let name = late.unwrap_or_else(|| of.was.row.name.clone());
+    match app.store.connection(&name).await.map(|row| row.map(Kept::of)) {
         Ok(Some(Ok(kept))) => ending::go_on(app, &kept),
         Ok(None) => {}
-        Ok(Some(Err(e))) | Err(e) => tracing::warn!("the connection {} could not be looked at: {e}", of.name),
+        Ok(Some(Err(e))) | Err(e) => tracing::warn!("the connection {name} could not be looked at: {e}"),
     }
 }
 
@@ -203,17 +186,24 @@ pub(super) async fn pause(n: u32) {
     tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await;
 }
 
-/// Gives the leases that ended with a connection which this answer closes.
-async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<Vec<LeaseId>, Fault> {
+/// Gives the leases that ended with a connection which this answer closes, and the row at which tokens of it stand that are
+/// of a connection that is no more.
+async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<LeaseId>, Option<String>), Fault> {
     let (ours, of, said, at) = (app.clone(), of.clone(), said.clone(), now());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                let Of { name, set_at, fence, asked } = &*of;
-                let (fence, asked) = (*fence, *asked);
-                let row = tx.connection(name).await?.filter(|row| row.set_at == *set_at);
-                // Set anew or removed: whose tokens these are, nobody knows here any more.
-                let Some(row) = row else { return Ok(Vec::new()) };
+                let Of { was, fence, asked } = &*of;
+                let (name, fence, asked) = (&was.row.name, *fence, *asked);
+                let row = tx.connection(name).await?.filter(|row| row.set_at == was.row.set_at);
+                // Set anew or removed: what came is of a connection that is no more.
+                let Some(row) = row else {
+                    let noted = match &*said {
+                        Said::Tokens(tokens) => late::note(tx, &ours, was, &tokens.unkept(), at).await?,
+                        _ => None,
+                    };
+                    return Ok((Vec::new(), noted));
+                };
                 let mut kept = Kept::of(row)?;
                 let refreshable = kept.standing.token.is_some_and(|token| token.refreshable);
                 let (outcome, came, why) = match &*said {
@@ -226,6 +216,8 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<Vec<Le
                     Said::Pending { .. } => {
                         (Outcome::Refused, "refused", "The provider says that somebody has yet to decide.")
                     }
+                    // Others of its family may be good still: they are tried once, as after an answer that was lost.
+                    Said::Unusable(_) => (Outcome::Unknown, "unknown", wire::UNUSABLE),
                     Said::Unknown(why) => (Outcome::Unknown, "unknown", why.as_str()),
                 };
                 let standing = kept.standing.answered(fence, outcome, at);
@@ -238,15 +230,17 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<Vec<Le
                 let Some(standing) = standing else {
                     tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
                     over(tx, &ours, kept, &said, fence).await?;
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), None));
                 };
                 tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
                 match (&*said, life) {
                     (Said::Tokens(tokens), _) => kept.keep_tokens(tx, &ours, tokens, standing, ("server", at)).await?,
-                    (_, Some(Life::Lapsed(why))) => return Ok(lapse(tx, &mut kept, standing, (why, at)).await?),
+                    (_, Some(Life::Lapsed(why))) => {
+                        return Ok((lapse(tx, &mut kept, standing, (why, at)).await?, None));
+                    }
                     _ => kept.keep(tx, standing).await?,
                 }
-                Ok::<_, Fault>(Vec::new())
+                Ok::<_, Fault>((Vec::new(), None))
             })
         })
         .await
@@ -261,7 +255,7 @@ async fn over(tx: &mut Tx, app: &App, mut kept: Kept, said: &Said, fence: u64) -
     }
     kept.ending.waits = false;
     if let Said::Tokens(tokens) = said {
-        standing = kept.late(app, fence, tokens)?;
+        standing = kept.late(app, fence, &tokens.unkept())?;
     }
     Ok(kept.keep(tx, standing).await?)
 }

@@ -2,9 +2,10 @@
 //!
 //! Read [`revoke`], then [`super::ending`] (what is left to be ended, which a kill in the middle leads to as well).
 
-use super::ending::told;
+use super::ending::{Ending, told};
 use super::refresh::tell;
-use super::{Kept, access_name, find, locked, unknown};
+use super::wire::Unkept;
+use super::{Kept, access_name, locked, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -20,7 +21,7 @@ use vault::refresh::Life;
 /// 404, 409 for one that is not signed in, the store's.
 pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<ConnectionEnded, Fault> {
     let (ours, who, at, of) = (app.clone(), caller.person.to_string(), now(), name.to_owned());
-    let over = app
+    let (over, then) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
@@ -34,15 +35,15 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                 };
                 let standing = kept.standing.revoke();
                 let refresh = kept.refresh_token(&ours)?;
-                kept.note_ending(&ours, standing.fence, (refresh.as_ref(), access.as_ref()))?;
+                kept.note_ending(&ours, standing.fence, &Unkept { refresh, access })?;
                 // Both sealed anew with what is to be ended.
                 kept.row.refresh = Vec::new();
                 kept.ending.waits |= kept.standing.locked && kept.ends_at().is_some();
-                kept.since = standing.fence;
+                (kept.since, kept.ended) = (standing.fence, standing.fence);
                 let over = kept.close(tx, standing, (&who, at)).await?;
                 let more = record::fields(json!({ "connection": of, "leases": over.len() }));
                 tx.record(By::Server, at, "connection.revoked", &who, more).await?;
-                Ok::<_, Fault>(over)
+                Ok::<_, Fault>((over, kept))
             })
         })
         .await?;
@@ -51,5 +52,10 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
     tell(app).await;
     told(app, name).await?;
     let leases = u32::try_from(over.len()).unwrap_or(u32::MAX);
-    Ok(ConnectionEnded { connection: find(app, caller, name).await?, leases })
+    let kept = match app.store.connection(name).await? {
+        Some(row) => Kept::of(row)?,
+        // What was left of one that is no more is gone with the provider's word.
+        None => Kept { standing: then.standing.revoked(), ending: Ending::default(), ..then },
+    };
+    Ok(ConnectionEnded { connection: kept.view(app, caller), leases })
 }

@@ -2,16 +2,20 @@
 //!
 //! Read [`put`], [`remove`].
 
-use super::{Kept, client_name, hosts, providers, unknown};
+use super::ending::Ending;
+use super::wire::Unkept;
+use super::{Kept, client_name, hosts, late, providers, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{now, platform, record, secrets};
-use api::connections::{ClientAuth, ConnectionView, SetConnection};
+use api::connections::{ClientAuth, ConnectionRemoved, ConnectionView, SetConnection};
+use model::Moment;
 use serde_json::json;
+use store::Tx;
 use store::chain::By;
 use store::connections::ConnectionRow;
-use vault::refresh::{Life, Standing};
+use vault::refresh::{Lapse, Life, Standing};
 
 /// Most scopes of a connection, and longest of one, in bytes.
 const SCOPES: (usize, usize) = (64, 256);
@@ -94,14 +98,14 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
     check(name, &mut wish)?;
     let body = serde_json::to_string(&wish.settings).map_err(|e| Fault::ours("write the connection down", &e))?;
     let (ours, name, who, at) = (app.clone(), name.to_owned(), caller.person.to_string(), now());
-    let kept = app
+    let (kept, noted) = app
         .store
         .write(move |tx| {
             Box::pin(async move {
                 let was = tx.connection(&name).await?;
-                if let Some(row) = &was {
-                    let kept = Kept::of(row.clone())?;
-                    is_free(&kept)?;
+                let before = was.map(Kept::of).transpose()?;
+                if let Some(kept) = &before {
+                    is_free(kept)?;
                     if !kept.ending.is_over() || kept.standing.life == Life::Revoking {
                         let message = format!(
                             "The provider of {name:?} has yet to confirm that its tokens are ended; remove the connection to give that \
@@ -119,12 +123,11 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                     None => Vec::new(),
                 };
                 // A fence is never had twice, also where a connection of this name was removed.
-                let fence = was.as_ref().map_or(0, |row| row.fence).max(version) + 1;
-                let standing = Standing { fence, ..Standing::default() };
+                let fence = before.as_ref().map_or(0, |kept| kept.row.fence).max(version) + 1;
                 let row = ConnectionRow {
                     name: name.clone(),
                     body,
-                    standing: serde_json::to_string(&standing).map_err(|e| Fault::ours("write the connection down", &e))?,
+                    standing: String::new(),
                     fence,
                     refresh: Vec::new(),
                     refresh_version: 0,
@@ -134,10 +137,18 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                     signed_in_by: String::new(),
                     refreshed: None,
                 };
-                match was {
-                    None => tx.add_connection(&row).await?,
-                    Some(was) => {
-                        if !tx.keep_connection(&row, was.fence).await? {
+                let standing = Standing { fence, ..Standing::default() };
+                let settings = wish.settings.clone();
+                let mut kept = Kept { row, settings, standing, ending: Ending::default(), since: 0, ended: 0 };
+                let noted = match &before {
+                    Some(before) => leave(tx, &ours, before, &mut kept, at).await?,
+                    None => None,
+                };
+                kept.write_down()?;
+                match before {
+                    None => tx.add_connection(&kept.row).await?,
+                    Some(before) => {
+                        if !tx.keep_connection(&kept.row, before.row.fence).await? {
                             let message = format!("The connection {name:?} was changed meanwhile; nothing was done. Look again.");
                             return Err(Fault::conflict("connection.changed", message));
                         }
@@ -145,19 +156,43 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                 }
                 let more = json!({ "connection": name, "settings": wish.settings, "client_secret": wish.client_secret.is_some() });
                 tx.record(By::Server, at, "connection.set", &who, record::fields(more)).await?;
-                Ok::<_, Fault>(Kept::of(row)?)
+                Ok::<_, Fault>((kept, noted))
             })
         })
         .await?;
     app.renew_scrubber().await?;
+    if noted.is_some() {
+        let ours = app.clone();
+        tokio::spawn(async move { late::go_on(&ours, noted).await });
+    }
     Ok(kept.view(app, caller))
 }
 
-/// Removes a connection that is not signed in; what its provider has not confirmed as ended is given up, and recorded so.
+/// Leaves the refresh token of a connection that lapsed, and of which nobody knows whether it is good, to be ended: by the client
+/// that it becomes, if that is the same at the provider, else by the one that it was. Gives the row at which it stands.
+async fn leave(tx: &mut Tx, app: &App, before: &Kept, then: &mut Kept, at: Moment) -> Result<Option<String>, Fault> {
+    if before.standing.life != Life::Lapsed(Lapse::Unknown) {
+        return Ok(None);
+    }
+    let tokens = Unkept { refresh: before.refresh_token(app)?, access: None };
+    let client = |of: &Kept| {
+        let settings = &of.settings;
+        [Some(&settings.client_id), Some(&settings.token_url), settings.revoke_url.as_ref()].map(|text| text.cloned())
+    };
+    if client(before) == client(then) {
+        then.note_ending(app, then.standing.fence, &tokens)?;
+        Ok(Some(then.row.name.clone()))
+    } else {
+        late::note_apart(tx, app, before, &tokens, at).await
+    }
+}
+
+/// Removes a connection that is not signed in; what its provider has not confirmed as ended is given up, and recorded and
+/// answered so.
 ///
 /// # Errors
 /// 404, 409, the store's.
-pub async fn remove(app: &App, caller: &Caller, name: &str) -> Result<(), Fault> {
+pub async fn remove(app: &App, caller: &Caller, name: &str) -> Result<ConnectionRemoved, Fault> {
     let (name, who, at) = (name.to_owned(), caller.person.to_string(), now());
     app.store
         .write(move |tx| {
@@ -165,8 +200,10 @@ pub async fn remove(app: &App, caller: &Caller, name: &str) -> Result<(), Fault>
                 let kept = Kept::of(tx.connection(&name).await?.ok_or_else(|| unknown(&name))?)?;
                 is_free(&kept)?;
                 tx.remove_connection(&name).await?;
-                let more = record::fields(json!({ "connection": name, "left": !kept.ending.is_over() }));
-                Ok(tx.record(By::Server, at, "connection.removed", &who, more).await?)
+                let left = kept.left();
+                let more = record::fields(json!({ "connection": name, "left": left }));
+                tx.record(By::Server, at, "connection.removed", &who, more).await?;
+                Ok(ConnectionRemoved { left })
             })
         })
         .await

@@ -7,7 +7,7 @@
 
 use super::refresh::{KEEPS, pause, tell};
 use super::wire::{self, Said, Tokens};
-use super::{Kept, locked, providers, unknown};
+use super::{Kept, late, locked, providers, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -133,11 +133,16 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
         .map_err(|why| Fault::ours("ask for tokens", &why))?;
     let who = caller.person.to_string();
     let asked = now();
-    let word = platform::call(app, &who, call).await?;
+    let (word, too_late) = platform::called(app, &who, call).await?;
+    let kept = Arc::new(kept);
+    late::if_said(app, &kept, too_late);
     match wire::said(&word) {
         Said::Tokens(tokens) => {
-            let sign_in = SignIn { name: name.clone(), set_at: begun.set_at, asked, tokens, who, by: "browser" };
-            signed_in(app, sign_in).await.map(|()| name)
+            signed_in(app, SignIn { was: kept, asked, tokens, who, by: "browser" }).await.map(|()| name)
+        }
+        Said::Unusable(tokens) => {
+            late::ended(app, &kept, tokens);
+            Err(Fault::bad("connection.refused", format!("There is no sign-in. {}", wire::UNUSABLE)))
         }
         Said::Pending { .. } => {
             Err(Fault::bad("connection.refused", "The provider says that somebody has yet to decide."))
@@ -150,9 +155,8 @@ pub async fn finish(app: &App, caller: &Caller, state: &str, code: &Secret<Strin
 
 /// Tokens that somebody's sign-in gave, and whose they are.
 pub(super) struct SignIn {
-    pub(super) name: String,
-    /// The connection is still the one that it was begun for.
-    pub(super) set_at: Moment,
+    /// The connection as it was when the sign-in was begun, or the provider was asked.
+    pub(super) was: Arc<Kept>,
     pub(super) asked: Moment,
     pub(super) tokens: Tokens,
     pub(super) who: String,
@@ -160,36 +164,61 @@ pub(super) struct SignIn {
     pub(super) by: &'static str,
 }
 
-/// Keeps the tokens of a sign-in. That they cannot be kept is tried a few times: nobody else has them.
+/// Keeps the tokens of a sign-in. That they cannot be kept is tried a few times: nobody else has them. Those of a connection
+/// that was ended, set anew or removed meanwhile are ended at the provider.
 ///
 /// # Errors
 /// 404, 409 for a connection that was changed meanwhile, the store's.
 pub(super) async fn signed_in(app: &App, sign_in: SignIn) -> Result<(), Fault> {
     let sign_in = Arc::new(sign_in);
     let mut n = 1;
-    loop {
+    let done = loop {
         match keep(app, &sign_in).await {
             Err(fault) if fault.status.is_server_error() && n < KEEPS => pause(n).await,
-            Err(fault) => return Err(fault),
-            Ok(()) => break,
+            done => break done,
         }
         n += 1;
+    };
+    match done {
+        Ok(Ok(())) => {
+            tell(app).await;
+            Ok(())
+        }
+        Ok(Err((fault, noted))) => {
+            let ours = app.clone();
+            // A provider may take its time.
+            tokio::spawn(async move { late::go_on(&ours, noted).await });
+            Err(fault)
+        }
+        Err(fault) => {
+            late::ended(app, &sign_in.was, sign_in.tokens.unkept());
+            Err(fault)
+        }
     }
-    tell(app).await;
-    Ok(())
 }
 
-async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<(), Fault> {
+/// Why a sign-in is not kept, and the row at which its tokens stand to be ended.
+type NotKept = (Fault, Option<String>);
+
+/// Keeps the tokens, or notes that they are to be ended: one act.
+async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<Result<(), NotKept>, Fault> {
     let (ours, sign_in, at) = (app.clone(), sign_in.clone(), now());
     app.store
         .write(move |tx| {
             Box::pin(async move {
-                let SignIn { name, set_at, asked, tokens, who, by } = &*sign_in;
-                let mut kept = Kept::of(tx.connection(name).await?.ok_or_else(|| unknown(name))?)?;
-                if kept.row.set_at != *set_at {
-                    let message = "The connection was changed meanwhile; begin the sign-in again.";
-                    return Err(Fault::conflict("connection.changed", message));
-                }
+                let SignIn { was, asked, tokens, who, by } = &*sign_in;
+                let name = &was.row.name;
+                let there = match tx.connection(name).await? {
+                    Some(row) => {
+                        let kept = Kept::of(row)?;
+                        kept.still(was).map(|()| kept)
+                    }
+                    None => Err(unknown(name)),
+                };
+                let mut kept = match there {
+                    Ok(kept) => kept,
+                    Err(fault) => return Ok(Err((fault, late::note(tx, &ours, was, &tokens.unkept(), at).await?))),
+                };
                 let token = Token::of(*asked, tokens.lives, tokens.refresh.is_some());
                 let standing = kept.standing.signed_in(token);
                 let generation = standing.generation;
@@ -200,7 +229,8 @@ async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<(), Fault> {
                 let more = json!({
                     "connection": name, "by": by, "generation": generation, "refreshable": tokens.refresh.is_some(),
                 });
-                Ok(tx.record(By::Server, at, "connection.signed-in", who, record::fields(more)).await?)
+                tx.record(By::Server, at, "connection.signed-in", who, record::fields(more)).await?;
+                Ok::<_, Fault>(Ok(()))
             })
         })
         .await

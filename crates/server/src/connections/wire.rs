@@ -29,9 +29,24 @@ pub(super) struct Tokens {
     pub(super) lives: Option<u64>,
 }
 
+/// Tokens that nobody keeps.
+#[derive(Default)]
+pub(super) struct Unkept {
+    pub(super) refresh: Option<Secret<String>>,
+    pub(super) access: Option<Secret<String>>,
+}
+
+impl Tokens {
+    pub(super) fn unkept(&self) -> Unkept {
+        Unkept { refresh: self.refresh.as_ref().map(Secret::share), access: Some(self.access.share()) }
+    }
+}
+
 /// What an answer of a token endpoint means.
 pub(super) enum Said {
     Tokens(Tokens),
+    /// It acted, and what it gave cannot be used.
+    Unusable(Unkept),
     /// The person has not decided yet; with true: ask less often.
     Pending {
         slower: bool,
@@ -119,6 +134,9 @@ struct Answer {
     error: Option<String>,
 }
 
+/// What is said of an answer without tokens that can be used.
+pub(super) const UNUSABLE: &str = "The provider's answer holds no token that can be used.";
+
 /// What a token endpoint's answer means.
 pub(super) fn said(word: &CallWord) -> Said {
     let (status, body) = match word {
@@ -139,10 +157,7 @@ pub(super) fn said(word: &CallWord) -> Said {
         };
     }
     match status {
-        200..=299 => match answer.and_then(tokens) {
-            Some(tokens) => Said::Tokens(tokens),
-            None => Said::Unknown("The provider's answer holds no token that can be used.".into()),
-        },
+        200..=299 => answer.map_or_else(|| Said::Unknown(UNUSABLE.into()), tokens),
         429 => Said::Untouched(format!("The provider is busy (status {status}).")),
         // Also a 503: what stands before the provider says that as well, and it may have acted behind it.
         500..=599 => Said::Unknown(format!("The provider failed (status {status}).")),
@@ -150,25 +165,24 @@ pub(super) fn said(word: &CallWord) -> Said {
     }
 }
 
-fn tokens(answer: Answer) -> Option<Tokens> {
-    let usable = |token: &WireSecret| {
-        let text = token.0.expose();
-        (crate::secrets::MIN_VALUE..=crate::secrets::MAX_VALUE).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_graphic())
+fn tokens(answer: Answer) -> Said {
+    let sized = |token: &Secret<String>| {
+        (crate::secrets::MIN_VALUE..=crate::secrets::MAX_VALUE).contains(&token.expose().len())
     };
-    if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return None;
-    }
-    let access = answer.access_token.filter(usable)?;
-    let refresh = match answer.refresh_token {
-        None => None,
-        Some(token) if token.0.expose().is_empty() => None,
-        // Kept, it could not be sent again.
-        Some(token) => Some(Some(token).filter(usable)?.0),
-    };
+    // What cannot stand in a header could not be sent again.
+    let usable = |token: &Secret<String>| sized(token) && token.expose().bytes().all(|b| b.is_ascii_graphic());
+    let given = |token: Option<WireSecret>| token.map(|token| token.0).filter(|token| !token.expose().is_empty());
+    let (access, refresh) = (given(answer.access_token), given(answer.refresh_token));
+    let is_bearer = answer.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
     // A text of digits is no number by the letter, and common.
     let lives = answer.expires_in.and_then(|lives| lives.as_u64().or_else(|| lives.as_str()?.parse().ok()));
-    Some(Tokens { access: access.0, refresh, lives })
+    match access {
+        Some(access) if is_bearer && usable(&access) && refresh.as_ref().is_none_or(usable) => {
+            Said::Tokens(Tokens { access, refresh, lives })
+        }
+        // Of what is too short to be a token, or too long, nothing is kept to be ended.
+        access => Said::Unusable(Unkept { refresh: refresh.filter(sized), access: access.filter(sized) }),
+    }
 }
 
 /// The error codes that are shown: of RFC 6749, 6750, 7009 and 8628, of OpenID Connect, and of the known providers.
@@ -270,6 +284,12 @@ mod tests {
     fn kind(word: &CallWord) -> &'static str {
         match said(word) {
             Said::Tokens(_) => "tokens",
+            Said::Unusable(Unkept { refresh, access }) => match (refresh.is_some(), access.is_some()) {
+                (false, false) => "unusable",
+                (false, true) => "unusable access",
+                (true, false) => "unusable refresh",
+                (true, true) => "unusable both",
+            },
             Said::Pending { slower: false } => "pending",
             Said::Pending { slower: true } => "slower",
             Said::Untouched(_) => "untouched",
@@ -284,10 +304,13 @@ mod tests {
         for (status, body, means) in [
             (200, good, "tokens"),
             (200, r#"{"access_token":"access-1","expires_in":"3600"}"#, "tokens"),
-            (200, r#"{"access_token":"short"}"#, "unknown"),
-            (200, r#"{"access_token":"access-1\r\nx: y"}"#, "unknown"),
-            (200, r#"{"access_token":"access-1","refresh_token":"a b c d e f"}"#, "unknown"),
-            (200, r#"{"access_token":"access-1","token_type":"mac"}"#, "unknown"),
+            (200, r#"{"access_token":"short"}"#, "unusable"),
+            (200, r#"{"access_token":"access-1\r\nx: y"}"#, "unusable access"),
+            (200, r#"{"access_token":"access-1","refresh_token":"a b c d e f"}"#, "unusable both"),
+            (200, r#"{"access_token":"access-1","refresh_token":""}"#, "tokens"),
+            (200, r#"{"access_token":"access-1","token_type":"mac"}"#, "unusable access"),
+            (200, r#"{"refresh_token":"refresh-1"}"#, "unusable refresh"),
+            (200, "{}", "unusable"),
             (200, "{\"access_tok", "unknown"),
             (200, "", "unknown"),
             // As GitHub does.

@@ -38,6 +38,13 @@ pub(super) fn routes() -> Routes {
         .add(Method::POST, "/connections/device", "Ask the provider for a device's code, from the page.", device)
         .add(Method::GET, "/connections/revoke", "A page that asks before a connection is ended; changes nothing.", ask)
         .add(Method::POST, "/connections/revoke", "End a connection, from its page.", revoke)
+        .add(
+            Method::GET,
+            "/connections/remove",
+            "A page that asks before a connection is removed; changes nothing.",
+            ask_remove,
+        )
+        .add(Method::POST, "/connections/remove", "Remove a connection that is not signed in, from its page.", remove)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +57,11 @@ struct Was {
     /// With `ended`: how many leases ended with it.
     #[serde(default)]
     leases: u32,
+    #[serde(default)]
+    removed: Option<String>,
+    /// With `removed`: of how many tokens the end is not confirmed.
+    #[serde(default)]
+    left: u32,
 }
 
 async fn show(
@@ -57,8 +69,10 @@ async fn show(
     State(app): State<App>,
     query: Result<Query<Was>, QueryRejection>,
 ) -> Result<Markup, Trouble> {
-    let Query(was) =
-        query.map_err(|_| Fault::bad("query.wrong", "The query takes `signed_in=NAME` or `ended=NAME&leases=N`."))?;
+    let Query(was) = query.map_err(|_| {
+        let takes = "The query takes `signed_in=NAME`, `ended=NAME&leases=N` or `removed=NAME&left=N`.";
+        Fault::bad("query.wrong", takes)
+    })?;
     let all = connections::list(&app, by.caller()).await?;
     let said = html! {
         @if let Some(name) = &was.signed_in { p.said role="status" { "✓ Signed in to " code { (line(name, 64)) } "." } }
@@ -70,8 +84,23 @@ async fn show(
                 @if unconfirmed { " Its provider has not confirmed it yet." }
             }
         }
+        @if let Some(name) = &was.removed {
+            p.said role="status" {
+                @if was.left == 0 { "✓ " }
+                code { (line(name, 64)) } " is removed."
+                @if was.left > 0 { " Nobody ends " (tokens(was.left)) " any more: end them in your account at its provider." }
+            }
+        }
     };
     Ok(list(by.caller(), &all, &said))
+}
+
+/// So many tokens of a connection whose end is not confirmed.
+fn tokens(left: u32) -> String {
+    match left {
+        1 => "the token of it whose end its provider has not confirmed".to_owned(),
+        n => format!("the {n} tokens of it whose end its provider has not confirmed"),
+    }
 }
 
 fn list(caller: &Caller, all: &[ConnectionView], said: &Markup) -> Markup {
@@ -161,6 +190,9 @@ fn row(one: &ConnectionView, may: bool) -> Markup {
                     }
                     @if matches!(one.state.as_str(), "live" | "lapsed" | "revoking") {
                         a.button.small #{ "end-" (one.name) } href={ "/connections/revoke?name=" (one.name) } aria-label={ "End " (plain(&one.name)) } { "End" }
+                    }
+                    @if one.state != "live" {
+                        a.button.small #{ "remove-" (one.name) } href={ "/connections/remove?name=" (one.name) } aria-label={ "Remove " (plain(&one.name)) } { "Remove" }
                     }
                 }
             }
@@ -309,4 +341,45 @@ async fn revoke(
         Err(fault) => return Err(fault.into()),
     };
     Ok(Redirect::to(&format!("/connections?ended={name}{}", and_leases(leases))))
+}
+
+async fn ask_remove(
+    by: Viewer<ConnectionsManage>,
+    State(app): State<App>,
+    query: Result<Query<Named>, QueryRejection>,
+) -> Result<Response, Trouble> {
+    let Query(Named { name }) = query.map_err(|_| Fault::bad("query.wrong", "The query takes `name=NAME`."))?;
+    let one = connections::find(&app, by.caller(), &name).await?;
+    let told = html! {
+        p { code { (line(&one.name, 64)) } }
+        p {
+            "Its settings are gone from here then, and a run whose profile names it is refused."
+            @if one.left > 0 { " Nobody ends " (tokens(one.left)) " any more: end them in your account there." }
+        }
+    };
+    let question = Question {
+        asks: "Remove this connection?",
+        told,
+        to: "/connections/remove",
+        hidden: html! { input type="hidden" name="name" value=(one.name); },
+        act: ("Remove the connection", "Removing…"),
+        leave: ("Keep it", "/connections"),
+    };
+    Ok(page(by.caller(), Place::Connections, "Remove a connection", &question.card()).into_response())
+}
+
+async fn remove(
+    by: Viewer<ConnectionsManage>,
+    State(app): State<App>,
+    form: Result<Form<Named>, FormRejection>,
+) -> Result<Redirect, Trouble> {
+    let name = named(form)?;
+    let left = match connections::remove(&app, by.caller(), &name).await {
+        Ok(removed) => removed.left,
+        // Someone else was faster: it is as wished.
+        Err(fault) if fault.problem.code == "connection.unknown" => 0,
+        Err(fault) => return Err(fault.into()),
+    };
+    let left = if left == 0 { String::new() } else { format!("&left={left}") };
+    Ok(Redirect::to(&format!("/connections?removed={name}{left}")))
 }

@@ -5,10 +5,10 @@ use crate::app::App;
 use crate::connections;
 use crate::fault::Fault;
 use crate::routes::Routes;
-use api::connections::{ConnectionEnded, ConnectionView, SetConnection};
+use api::connections::{ConnectionEnded, ConnectionRemoved, ConnectionView, SetConnection};
 use axum::Json;
 use axum::extract::{Path, State};
-use http::{Method, StatusCode};
+use http::Method;
 
 pub fn routes() -> Routes {
     Routes::default()
@@ -25,6 +25,7 @@ pub fn routes() -> Routes {
         .takes("SetConnection")
         .answers("ConnectionView")
         .add(Method::DELETE, "/api/connections/{name}", "Remove an OAuth connection that is not signed in.", remove)
+        .answers("ConnectionRemoved")
         .add(
             Method::POST,
             "/api/connections/{name}/device",
@@ -63,8 +64,8 @@ async fn remove(
     by: By<ConnectionsManage>,
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Fault> {
-    connections::remove(&app, &by.caller, &name).await.map(|()| StatusCode::NO_CONTENT)
+) -> Result<Json<ConnectionRemoved>, Fault> {
+    connections::remove(&app, &by.caller, &name).await.map(Json)
 }
 
 async fn device(

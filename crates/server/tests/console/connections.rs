@@ -117,7 +117,7 @@ async fn what_a_provider_sends_back_instead_of_a_code_is_shown_as_a_word_and_no_
 }
 
 #[tokio::test]
-async fn the_page_asks_before_it_ends_a_connection_and_ends_it() {
+async fn the_page_asks_before_it_ends_or_removes_a_connection_and_does_it() {
     let stage = Stage::start();
     added(&stage).await;
     let cookie = sign_in(&stage).await;
@@ -126,6 +126,17 @@ async fn the_page_asks_before_it_ends_a_connection_and_ends_it() {
     // One that nobody is signed in to is as wished.
     let done = post(&stage, &cookie, "/connections/revoke", &[("name", "x")]).await;
     assert_eq!(done.headers["location"], "/connections?ended=x");
+    let asks = stage.tcp(Method::GET, "/connections/remove?name=x", &[("cookie", &cookie)], "").await.text();
+    assert!(asks.contains("Remove this connection?") && !asks.contains("Nobody ends"), "{asks}");
+    for _ in 0..2 {
+        let done = post(&stage, &cookie, "/connections/remove", &[("name", "x")]).await;
+        assert_eq!(done.headers["location"], "/connections?removed=x");
+    }
+    for (left, says) in [("", "✓ <code>x</code> is removed."), ("&left=2", "Nobody ends the 2 tokens of it")] {
+        let path = format!("/connections?removed=x{left}");
+        let page = stage.tcp(Method::GET, &path, &[("cookie", &cookie)], "").await.text();
+        assert!(page.contains(says), "{page}");
+    }
     let gone = stage.tcp(Method::GET, "/connections/revoke?name=y", &[("cookie", &cookie)], "").await;
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
 }

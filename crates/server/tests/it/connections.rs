@@ -1,10 +1,11 @@
 //! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
 
 mod ends;
+mod late;
 mod uses;
 
-use crate::stage::{Stage, soon};
-use api::connections::ConnectionView;
+use crate::stage::{Answer, Stage, soon};
+use api::connections::{ConnectionRemoved, ConnectionView};
 use api::frame;
 use api::grants::{FromGateway, ToGateway, WireSecret};
 use api::platform::{CallWord, PlatformCall, Purpose};
@@ -16,6 +17,16 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 
+/// What is said of the end of a connection.
+async fn revoked(stage: &Stage) -> Answer {
+    stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await
+}
+
+/// Tokens that a test has its provider say when they are asked for no more.
+fn late_tokens() -> CallWord {
+    said(200, &json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 }))
+}
+
 /// What the provider does with a refresh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Turn {
@@ -23,6 +34,8 @@ enum Turn {
     Good(u64),
     /// It acts, and its answer is lost.
     Lost,
+    /// It does not act, and nobody hears so.
+    Cut,
     /// It was not reached.
     Unsent,
     /// It says no.
@@ -93,6 +106,7 @@ impl Played {
                 let shown = format!("refresh_token=refresh-canary-{}&", self.good);
                 match self.turns.pop_front().unwrap_or(Turn::Good(3600)) {
                     Turn::Unsent => fault(true),
+                    Turn::Cut => fault(false),
                     Turn::Held => {
                         self.held.push(id);
                         return None;
@@ -189,10 +203,17 @@ async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
 
 fn settings() -> Value {
     json!({ "settings": {
-        "device_url": "https://auth.example/device", "token_url": "https://auth.example/token",
+        "authorize_url": "https://auth.example/authorize", "device_url": "https://auth.example/device", "token_url": "https://auth.example/token",
         "revoke_url": "https://auth.example/revoke", "client_id": "volary", "scopes": ["read", "write"],
         "hosts": ["api.example.org"],
     } })
+}
+
+/// The same for a provider that has no address at which tokens are ended.
+fn without_an_end() -> Value {
+    let mut settings = settings();
+    settings["settings"]["revoke_url"] = Value::Null;
+    settings
 }
 
 async fn view(stage: &Stage, name: &str) -> ConnectionView {
@@ -275,6 +296,22 @@ async fn so_many_wait_for_a_token_and_whoever_comes_then_is_told_at_once() {
     }
     // Their places are free again.
     test(&stage, "x").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_is_in_the_journal_and_on_record_before_it_is_sent() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| played.turns.extend([Turn::Held]));
+    signed_in(&stage, "x").await;
+    provider.until("the refresh", |played| !played.held.is_empty()).await;
+    // The provider has been asked, and has not answered.
+    assert!(view(&stage, "x").await.said.contains("being refreshed"));
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    let of = |kind: &str| evidence.lines().filter(|line| line.contains(kind)).count();
+    assert_eq!((of("connection.refresh\""), of("\"purpose\":\"refresh\"")), (1, 1), "{evidence}");
+    assert_eq!(of("connection.answered"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -386,7 +423,8 @@ async fn a_connection_is_added_with_addresses_that_keep_its_tokens_and_no_others
     };
     assert_eq!(put(|s| s["token_url"] = json!("http://auth.example/token")).await.code(), "connection.url");
     assert_eq!(put(|s| s["token_url"] = json!("https://u:p@auth.example/")).await.code(), "connection.url");
-    assert_eq!(put(|s| s["device_url"] = Value::Null).await.code(), "connection.url");
+    let nowhere = put(|s| (s["device_url"], s["authorize_url"]) = (Value::Null, Value::Null)).await;
+    assert_eq!(nowhere.code(), "connection.url");
     assert_eq!(put(|s| s["client_id"] = json!("")).await.code(), "connection.client");
     assert_eq!(put(|s| s["provider"] = json!("nobody")).await.code(), "connection.provider");
     assert_eq!(put(|s| s["scopes"] = json!(["a b"])).await.code(), "connection.scopes");
@@ -424,6 +462,7 @@ async fn a_connection_is_added_with_addresses_that_keep_its_tokens_and_no_others
     // Its token is nobody's to set as a secret.
     let set = stage.home(Method::PUT, "/api/secrets/connection/x", Some(json!({ "value": "0123456789" }))).await;
     assert_eq!(set.code(), "secret.name");
-    assert_eq!(stage.home(Method::DELETE, "/api/connections/x", None).await.status, StatusCode::NO_CONTENT);
+    let removed: ConnectionRemoved = stage.home(Method::DELETE, "/api/connections/x", None).await.json();
+    assert_eq!(removed.left, 0);
     assert_eq!(stage.home(Method::GET, "/api/connections/x", None).await.code(), "connection.unknown");
 }

@@ -3,7 +3,9 @@
 use super::{log, platform, secrets};
 use crate::home::Home;
 use anyhow::bail;
-use api::connections::{ClientAuth, ConnectionEnded, ConnectionSettings, ConnectionView, SetConnection};
+use api::connections::{
+    ClientAuth, ConnectionEnded, ConnectionRemoved, ConnectionSettings, ConnectionView, SetConnection,
+};
 use api::grants::WireSecret;
 use clap::Subcommand;
 use hyper::Method;
@@ -55,6 +57,9 @@ pub enum Act {
     Remove {
         /// The connection
         name: String,
+        /// For machines
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -145,13 +150,22 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
                 println!("Its provider has no address at which tokens are ended: end them in your account there too.");
             }
         }
-        Act::Remove { name } => {
+        Act::Remove { name, json } => {
             let platform = platform::reach_made(home).await?;
-            let view: ConnectionView = platform.client.get(&path(name, "")?).await?;
-            platform.client.act(Method::DELETE, &path(name, "")?, &json!({})).await?;
+            let removed: ConnectionRemoved = platform.client.delete(&path(name, "")?).await?;
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&removed)?);
+                return Ok(0);
+            }
             println!("{name} is removed");
-            if view.state == "revoking" {
-                println!("Its provider has not confirmed that its tokens are ended: end them in your account there.");
+            match removed.left {
+                0 => {}
+                1 => println!(
+                    "Its provider has not confirmed that a token of it is ended: end it in your account there."
+                ),
+                n => println!(
+                    "Its provider has not confirmed that {n} tokens of it are ended: end them in your account there."
+                ),
             }
         }
     }
@@ -232,9 +246,12 @@ fn line(view: &ConnectionView) {
     println!("{:<24} {:<9} {}{until}{last}", view.name, view.state, view.said);
 }
 
-/// Names stand in a path as they are: the server takes `a-z`, `0-9` and `-` only.
+/// Names stand in a path as they are: the server takes `a-z`, `0-9` and `-` only, and puts `@` into the name of what is left of
+/// one that is no more.
 fn path(name: &str, more: &str) -> anyhow::Result<String> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+    if name.is_empty()
+        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'@'))
+    {
         bail!("{name:?} is no name of a connection: a-z, 0-9 and '-'");
     }
     Ok(format!("/api/connections/{name}{more}"))

@@ -1,20 +1,16 @@
 //! How connections end: by a person, at the provider, and what comes of it late.
 
-use super::{Provider, Turn, done, eventually, said, say, settings, signed_in, signed_in_to, test, view};
+use super::{Provider, Turn, done, eventually, revoked, settings, signed_in, signed_in_to, test, view, without_an_end};
 use crate::leases;
-use crate::stage::{Answer, Stage};
-use api::connections::ConnectionView;
+use crate::stage::Stage;
+use api::connections::{ConnectionRemoved, ConnectionView};
 use api::grants::{FromGateway, ToGateway};
 use api::leases::{LeaseAsk, LeaseUser, ValueWord};
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Value, json};
 
-async fn revoked(stage: &Stage) -> Answer {
-    stage.home(Method::POST, "/api/connections/x/revoke", Some(json!({}))).await
-}
-
 /// What evidence says of each time that a provider was to be told: whether it was, and how many tokens are left.
-async fn ended(stage: &Stage) -> Vec<(bool, u64)> {
+pub(super) async fn ended(stage: &Stage) -> Vec<(bool, u64)> {
     let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
     assert!(!evidence.contains("canary"), "{evidence}");
     let mut all = Vec::new();
@@ -66,10 +62,8 @@ async fn nobody_is_said_to_be_told_of_a_connection_whose_provider_has_no_address
     let stage = Stage::start();
     let provider = Provider::default();
     let _to = provider.behind(&stage).await;
-    let mut settings = settings();
-    settings["settings"]["revoke_url"] = Value::Null;
     provider.look(|played| played.lives = 3600);
-    signed_in_to(&stage, "x", settings).await;
+    signed_in_to(&stage, "x", without_an_end()).await;
     assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
     assert_eq!(ended(&stage).await, [(false, 0)]);
 }
@@ -146,76 +140,35 @@ async fn a_connection_whose_provider_never_confirms_its_end_can_be_given_up() {
     signed_in(&stage, "x").await;
     assert_eq!(stage.home(Method::DELETE, "/api/connections/x", None).await.code(), "connection.live");
     assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
-    let removed = async || stage.home(Method::DELETE, "/api/connections/x", None).await.status;
-    assert_eq!(removed().await, StatusCode::NO_CONTENT);
+    assert_eq!(view(&stage, "x").await.left, 2);
+    let removed: ConnectionRemoved = stage.home(Method::DELETE, "/api/connections/x", None).await.json();
+    assert_eq!(removed.left, 2);
     done(&stage, Method::PUT, "/api/connections/x", settings()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_that_come_after_their_connection_was_ended_are_ended_and_kept_by_nobody() {
+async fn who_removes_a_connection_that_lapsed_is_told_how_many_tokens_of_before_are_still_to_be_ended() {
     let stage = Stage::start();
     let provider = Provider::default();
-    let to = provider.behind(&stage).await;
-    provider.look(|played| played.turns.extend([Turn::Held]));
+    let _to = provider.behind(&stage).await;
+    provider.look(|played| (played.lives, played.deaf) = (3600, true));
     signed_in(&stage, "x").await;
-    provider.until("the refresh", |played| !played.held.is_empty()).await;
-    // Ended while the refresh is under way.
-    let view_then: ConnectionView = revoked(&stage).await.json();
-    assert_eq!(view_then.state, "revoking");
-    assert!(view_then.said.contains("refresh was under way"), "{}", view_then.said);
-    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
-    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
-    let id = provider.look(|played| played.held[0]);
-    say(&to, id, said(200, &late)).await;
-    eventually("the end", async || view(&stage, "x").await.state == "revoked").await;
-    let told = provider.look(|played| played.ended());
-    assert_eq!(told, ["refresh-canary-1", "access-canary-1", "late-canary-2", "late-canary-1"]);
-    assert_eq!(ended(&stage).await.last(), Some(&(true, 0)));
-    assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_of_a_sign_in_before_are_ended_and_change_nothing_about_the_one_that_followed() {
-    let stage = Stage::start();
-    let provider = Provider::default();
-    let to = provider.behind(&stage).await;
-    provider.look(|played| played.turns.extend([Turn::Held]));
-    signed_in(&stage, "x").await;
-    provider.until("the refresh", |played| !played.held.is_empty()).await;
     assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
-    provider.look(|played| played.lives = 3600);
+    provider.look(|played| {
+        played.lives = 0;
+        played.turns.extend([Turn::Refused]);
+    });
     done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
-    eventually("the sign-in", async || view(&stage, "x").await.state == "live").await;
-    let generation = view(&stage, "x").await.generation;
-    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
-    let id = provider.look(|played| played.held[0]);
-    say(&to, id, said(200, &late)).await;
-    provider.until("its end", |played| played.ended().iter().any(|token| token == "late-canary-1")).await;
-    let now = test(&stage, "x").await.unwrap();
-    assert_eq!((now.state.as_str(), now.generation), ("live", generation));
-    let told = provider.look(|played| played.ended());
-    assert!(!told.iter().any(|token| token == "access-canary-2" || token == "refresh-canary-2"), "{told:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_of_a_sign_in_that_was_given_up_before_they_came_are_ended() {
-    let stage = Stage::start();
-    let provider = Provider::default();
-    let to = provider.behind(&stage).await;
-    provider.look(|played| played.lives = 3600);
-    signed_in(&stage, "x").await;
-    // Signed in again with a device's code, and ended while the provider is asked for its tokens.
-    provider.look(|played| played.sign_in_held = true);
-    done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
-    provider.until("the question", |played| !played.held.is_empty()).await;
-    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
-    let late = json!({ "access_token": "late-canary-1", "refresh_token": "late-canary-2", "expires_in": 3600 });
-    let id = provider.look(|played| played.held[0]);
-    say(&to, id, said(200, &late)).await;
-    provider.until("its end", |played| played.ended().iter().any(|token| token == "late-canary-1")).await;
-    eventually("the end", async || view(&stage, "x").await.state == "revoked").await;
-    let told = provider.look(|played| played.ended());
-    assert_eq!(told, ["refresh-canary-1", "access-canary-1", "late-canary-2", "late-canary-1"]);
+    eventually("the lapse", async || view(&stage, "x").await.state == "lapsed").await;
+    let lapsed = view(&stage, "x").await;
+    assert!(lapsed.left == 2 && lapsed.said.contains("still to be ended"), "{lapsed:?}");
+    let page = stage.home(Method::GET, "/connections/remove?name=x", None).await.text();
+    assert!(page.contains("the 2 tokens of it whose end its provider has not confirmed"), "{page}");
+    let removed: ConnectionRemoved = stage.home(Method::DELETE, "/api/connections/x", None).await.json();
+    assert_eq!(removed.left, 2);
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    let record = evidence.lines().find(|line| line.contains("connection.removed")).unwrap();
+    assert!(record.contains("\"left\":2"), "{record}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,6 +217,14 @@ async fn a_restored_copy_has_no_connections_token_and_asks_no_provider_for_one()
     let _to = provider.behind(&stage).await;
     provider.look(|played| played.lives = 3600);
     signed_in(&stage, "x").await;
+    // One that lapsed before is not among those that were signed in.
+    provider.look(|played| {
+        played.lives = 0;
+        played.turns.extend([Turn::Refused]);
+    });
+    signed_in(&stage, "y").await;
+    eventually("the lapse", async || view(&stage, "y").await.state == "lapsed").await;
+    provider.look(|played| played.lives = 3600);
     stage.stop();
     let server = stage.dir.path().join("server");
     let ended = tokio::task::spawn_blocking(move || server::offline::restored(&server)).await.unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! What a connection's token is used for: a run's writes, leases, and the hosts that it may go to.
 
-use super::{Provider, Turn, eventually, settings, signed_in, signed_in_to};
+use super::{Provider, Turn, eventually, settings, signed_in, signed_in_to, without_an_end};
 use crate::stage::{Stage, agent, sha256};
 use crate::{egress, leases, rows};
 use api::connections::{ConnectionEnded, ConnectionView};
@@ -8,7 +8,7 @@ use api::frame;
 use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway};
 use api::leases::{LeaseAsk, LeaseUser, ValueWord};
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and_every_word_is_recorded() {
@@ -18,10 +18,8 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     let provider = Provider::default();
     {
         let _to = provider.behind(&stage).await;
-        let mut settings = settings();
-        settings["settings"]["revoke_url"] = Value::Null;
         provider.look(|played| played.lives = 3600);
-        signed_in_to(&stage, "x", settings).await;
+        signed_in_to(&stage, "x", without_an_end()).await;
     }
     let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
@@ -123,10 +121,8 @@ async fn a_lease_of_a_connections_token_is_for_the_gateway_alone_and_is_over_wit
     let provider = Provider::default();
     {
         let _to = provider.behind(&stage).await;
-        let mut settings = settings();
-        settings["settings"]["revoke_url"] = Value::Null;
         provider.look(|played| played.lives = 3600);
-        signed_in_to(&stage, "x", settings).await;
+        signed_in_to(&stage, "x", without_an_end()).await;
     }
     stage.model("m", "model-1").await;
     let wish = || {
