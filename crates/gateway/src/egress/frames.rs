@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Host,
     /// The host says the credential.
     Credential,
+    /// A message of the host ended as the credential begins, and nothing followed in time.
+    Held,
 }
 
 impl Fault {
@@ -32,7 +34,7 @@ impl Fault {
             Self::Frame => "websocket.frame",
             Self::Handle => "handle.websocket",
             Self::Host => "websocket.host",
-            Self::Credential => "websocket.credential",
+            Self::Credential | Self::Held => "websocket.credential",
         };
         Refusal::policy(rule, self.why())
     }
@@ -47,6 +49,11 @@ impl Fault {
             }
             Self::Credential => {
                 "The host was about to say the credential over the WebSocket; it was ended before that."
+            }
+            Self::Held => {
+                "A message of the host over the WebSocket ends as the credential begins, and nothing came after it for ten \
+                 seconds that shows that it is another word; the WebSocket was ended before that end was passed on. Ask the host \
+                 for an answer that ends otherwise."
             }
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A message does not survive a change of its length, so nothing is replaced: the WebSocket is cut before the credential
 //! would be said. Until it is known that a text's end does not begin to say it, that end waits; it may be the beginning
-//! of an ordinary word as well, so of what waits at the end of a message less than [`SHORT`] bytes go on.
+//! of an ordinary word as well, so of what waits at the end of a message less than [`SHORT`] bytes go on. A message, or a
+//! ping, of which more waits is held, and so is all that follows it: for [`super::limits::HELD_MESSAGE`] at most.
 //!
 //! Read [`Heard::push`], then [`Text`].
 
@@ -91,6 +92,12 @@ impl Heard {
         Ok(passed)
     }
 
+    /// Whether a message or a control frame came to its end of which not all may be passed on. Whoever waits for it waits in
+    /// vain until more comes.
+    pub(crate) fn holds_a_message(&self) -> bool {
+        self.said.ends.is_some() || self.beside.ends.is_some()
+    }
+
     /// Says that no more comes, and gives what waits.
     ///
     /// # Errors
@@ -148,11 +155,13 @@ struct Text {
     ahead: usize,
     /// What may be passed on and was not, in bytes.
     free: usize,
+    /// Where in `undecided` the first message ends of which not all may be passed on.
+    ends: Option<usize>,
 }
 
 impl Text {
     fn new(scrubber: &Scrubber) -> Self {
-        Self { stream: scrubber.stream(), undecided: Vec::new(), ahead: 0, free: 0 }
+        Self { stream: scrubber.stream(), undecided: Vec::new(), ahead: 0, free: 0, ends: None }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -164,6 +173,7 @@ impl Text {
         self.undecided.drain(..decided.len());
         self.free += decided.len().saturating_sub(self.ahead);
         self.ahead = self.ahead.saturating_sub(decided.len());
+        self.ends = self.ends.and_then(|end| end.checked_sub(decided.len())).filter(|end| *end > self.ahead);
         Ok(())
     }
 
@@ -171,6 +181,8 @@ impl Text {
         if self.undecided.len() < SHORT {
             self.free += self.undecided.len() - self.ahead;
             self.ahead = self.undecided.len();
+        } else {
+            self.ends.get_or_insert(self.undecided.len());
         }
     }
 
@@ -280,6 +292,27 @@ mod tests {
         assert_eq!(heard.push(&ping).unwrap(), b"", "nothing overtakes it");
         let next = frame(0x81, b"celled");
         assert_eq!(heard.push(&next).unwrap(), [&long[long.len() - 7..], &ping, &next].concat());
+    }
+
+    #[test]
+    fn a_message_or_a_ping_that_is_held_is_said_to_be_so_until_all_of_it_is_decided() {
+        for first in [0x81, 0x89, 0x8a] {
+            let mut heard = heard();
+            let mut push = |bytes: &[u8]| {
+                heard.push(bytes).unwrap();
+                heard.holds_a_message()
+            };
+            assert!(!push(&frame(first, b"it is a tok")), "less than {SHORT} bytes go on");
+            assert!(!push(&frame(first, b"en")));
+            // In the middle of one nobody waits for its end yet.
+            let held = frame(first, b"it is tok-can");
+            assert!(!push(&held[..held.len() - 1]));
+            assert!(push(&held[held.len() - 1..]));
+            // Neither another kind of frame nor more of what may be the credential sets it free.
+            assert!(push(&frame(if first == 0x81 { 0x89 } else { 0x81 }, b"there?")));
+            assert!(push(&frame(first, b"ary-")));
+            assert!(!push(&frame(first, b", no")));
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@
 use super::frames::{self, Frames};
 use super::heard::Heard;
 use super::hello::{self, Look};
-use super::limits::{CONNECTION_WINDOW, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS};
+use super::limits::{
+    CONNECTION_WINDOW, HELD_MESSAGE, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS,
+};
 use super::line::Line;
 use super::request::{Came, Inside};
 use super::resets::{Resets, Watched};
@@ -34,6 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 /// Bytes that are held on their way, each direction.
@@ -392,8 +395,14 @@ async fn pipe(
     };
     let back = async {
         let mut piece = vec![0; PIECE];
+        // Until when a message that is held may wait for what follows it.
+        let mut held: Option<Instant> = None;
         loop {
-            let bytes = idle(from_host.read(&mut piece)).await?;
+            let read = idle(from_host.read(&mut piece));
+            let bytes = match held {
+                Some(end) => timeout_at(end, read).await.map_err(|_| cut(frames::Fault::Held))??,
+                None => read.await?,
+            };
             if bytes == 0 {
                 if let Some(heard) = heard {
                     idle(to_client.write_all(&heard.finish().map_err(cut)?)).await?;
@@ -407,6 +416,8 @@ async fn pipe(
                 Some(heard) => {
                     let passed = heard.push(&piece[..bytes]).map_err(cut)?;
                     idle(to_client.write_all(&passed)).await?;
+                    let until = || held.unwrap_or_else(|| Instant::now() + HELD_MESSAGE);
+                    held = heard.holds_a_message().then(until);
                 }
             }
         }

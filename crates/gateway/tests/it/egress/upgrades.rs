@@ -2,11 +2,13 @@
 
 use crate::egress::inside::two;
 use crate::egress::world::{TOKEN, WEBSOCKET, World, any, talk, writes};
-use crate::house::{HANDLE, soon};
+use crate::egress::writes::{frame as message, host_frame};
+use crate::house::{HANDLE, pass, past, soon, when};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::ext::Protocol;
-use tokio::io::AsyncWriteExt as _;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const HOST: &str = "api.example";
 
@@ -84,6 +86,29 @@ async fn over_http_2_whoever_asks_for_another_protocol_or_is_malformed_is_record
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_fragment_in_an_http_2_path_neither_is_judged_nor_leaves() {
+    // Only what is judged may leave; of a fragment the library leaves neither.
+    let mut world = world(writes(HOST, "POST", "/v1/")).await;
+    let bearer = format!("Bearer {HANDLE}");
+    let head = |path| {
+        [(":method", "POST"), (":scheme", "https"), (":path", path), (":authority", HOST), ("authorization", &*bearer)]
+    };
+    let mut tls = world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap();
+    tls.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).await.unwrap();
+    // What the row allows stands in the fragment alone.
+    tls.write_all(&two_head(1, &head("/other#/v1/x"))).await.unwrap();
+    assert_eq!(world.refusal().await.rule, "write.no-row");
+    tls.write_all(&two_head(3, &head("/v1/x#/../other"))).await.unwrap();
+    let mut seen = None;
+    when("the request", || {
+        seen = seen.take().or_else(|| world.origin.seen().pop());
+        seen.is_some()
+    })
+    .await;
+    assert_eq!(seen.map(|seen| seen.target).as_deref(), Some("https://api.example/v1/x"));
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
     let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
     let socket = WEBSOCKET;
@@ -114,4 +139,35 @@ async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
     // In the clear it is none, whatever the table says.
     let got = world.get(&format!("GET http://{HOST}/socket"), &format!("{socket}{bearer}")).await;
     assert_eq!(got.status, 403);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_seconds_and_no_longer() {
+    for first in [0x81, 0x89] {
+        let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
+        let (mut tls, _) = world.websocket(HOST, "").await;
+        let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..9]].concat());
+        let behind = host_frame(if first == 0x81 { 0x89 } else { 0x82 }, b"news");
+        let decided = host_frame(first, b", no");
+        // What shows that it is another word comes in time: all of it goes on, in its order.
+        tls.write_all(&message(&begun)).await.unwrap();
+        let mut came = vec![0; begun.len() - 9];
+        soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
+        assert_eq!(came, begun[..begun.len() - 9]);
+        pass(Duration::from_secs(9)).await;
+        tls.write_all(&message(&[&behind[..], &decided].concat())).await.unwrap();
+        let mut came = vec![0; 9 + behind.len() + decided.len()];
+        soon("the rest", tls.read_exact(&mut came)).await.unwrap();
+        assert_eq!(came, [&TOKEN.as_bytes()[..9], &behind, &decided].concat());
+        // It does not: neither it nor what stands behind it does, and that is told.
+        tls.write_all(&message(&[&begun[..], &behind].concat())).await.unwrap();
+        let mut came = vec![0; begun.len() - 9];
+        soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
+        let mut rest = Vec::new();
+        drop(past("its end", 10, tls.read_to_end(&mut rest)).await);
+        assert_eq!(rest, b"");
+        let refusal = world.refusal().await;
+        assert_eq!(refusal.rule, "websocket.credential");
+        assert!(refusal.why.contains("ten seconds"), "{}", refusal.why);
+    }
 }
