@@ -8,6 +8,13 @@ use zeroize::{Zeroize, Zeroizing};
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Form(Vec<u8>);
 
+impl Form {
+    /// The same in lower case.
+    pub(crate) fn folded(&self) -> Self {
+        Self(self.0.to_ascii_lowercase())
+    }
+}
+
 impl Deref for Form {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -48,11 +55,31 @@ pub(crate) fn of(value: &str) -> BTreeSet<Form> {
     for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
         add(hex(raw, digits).chunks(2).flat_map(|pair| [b'%', pair[0], pair[1]]).collect());
     }
-    for style in JSON_STYLES {
-        let once = json(value, style);
-        // Tool calls carry JSON in a JSON string.
-        add(json(&once, style).into_bytes());
-        add(once.into_bytes());
+    for (before, between) in [("", " "), ("", ":"), ("\\x", "")] {
+        for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+            let pairs = raw.iter().map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+            let each = pairs.map(|pair| [before.as_bytes(), &pair[..]].concat()).collect::<Vec<_>>();
+            add(each.join(between.as_bytes()));
+        }
+    }
+    let json: BTreeSet<Form> = JSON_STYLES.iter().map(|style| Form(json(value, *style).into_bytes())).collect();
+    for once in &json {
+        // Tool calls carry JSON in a JSON string, and whoever wrote the one need not have written the other.
+        let once = std::str::from_utf8(once).unwrap_or_default();
+        JSON_STYLES.iter().for_each(|style| add(self::json(once, *style).into_bytes()));
+    }
+    json.into_iter().for_each(|form| add(form.to_vec()));
+    for escapes in MARKUP {
+        add(replaced(value, escapes).into_bytes());
+    }
+    for (special, quote) in SHELL {
+        add(quoted(value, special, quote).into_bytes());
+    }
+    for quote in ["'", ""] {
+        add(python(value, quote).into_bytes());
+        // The bytes, each as the character of its number.
+        let bytes: String = raw.iter().copied().map(char::from).collect();
+        add(python(&bytes, quote).into_bytes());
     }
     forms
 }
@@ -101,27 +128,35 @@ fn percent(raw: &[u8], safe: &[u8], digits: &[u8; 16], plus_for_space: bool) -> 
 struct JsonStyle {
     /// `/` as `\/`.
     slash: bool,
-    /// `<`, `>` and `&` as `\u00xx`, for HTML.
-    html: bool,
+    /// These as `\u00xx`, for whoever puts it into a page.
+    coded: &'static str,
     /// Everything outside ASCII as `\uxxxx`.
     ascii: bool,
     /// Hex digits in upper case.
     upper: bool,
 }
 
-const JSON_STYLES: [JsonStyle; 6] = [
-    JsonStyle { slash: false, html: false, ascii: false, upper: false },
-    JsonStyle { slash: true, html: false, ascii: false, upper: false },
-    JsonStyle { slash: false, html: true, ascii: false, upper: false },
-    JsonStyle { slash: false, html: false, ascii: true, upper: false },
-    JsonStyle { slash: false, html: false, ascii: true, upper: true },
-    JsonStyle { slash: true, html: false, ascii: true, upper: false },
+const PLAIN: JsonStyle = JsonStyle { slash: false, coded: "", ascii: false, upper: false };
+
+const JSON_STYLES: [JsonStyle; 10] = [
+    PLAIN,
+    JsonStyle { slash: true, ..PLAIN },
+    JsonStyle { coded: "<>&", ..PLAIN },
+    JsonStyle { ascii: true, ..PLAIN },
+    JsonStyle { ascii: true, upper: true, ..PLAIN },
+    JsonStyle { slash: true, ascii: true, ..PLAIN },
+    // As Gson, .NET's two writers, and PHP with all of its options write it.
+    JsonStyle { coded: "<>&='", ..PLAIN },
+    JsonStyle { coded: "\"&'+<>`", ascii: true, upper: true, ..PLAIN },
+    JsonStyle { coded: "<>&'", ..PLAIN },
+    JsonStyle { coded: "\"&'<>", slash: true, ascii: true, upper: true },
 ];
 
 fn json(text: &str, style: JsonStyle) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for char in text.chars() {
         match char {
+            _ if style.coded.contains(char) => unicode(char, style.upper, &mut out),
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
@@ -130,7 +165,6 @@ fn json(text: &str, style: JsonStyle) -> String {
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
             '/' if style.slash => out.push_str("\\/"),
-            '<' | '>' | '&' if style.html => unicode(char, style.upper, &mut out),
             '\0'..' ' => unicode(char, style.upper, &mut out),
             _ if style.ascii && !char.is_ascii() => unicode(char, style.upper, &mut out),
             _ => out.push(char),
@@ -143,4 +177,78 @@ fn unicode(char: char, upper: bool, out: &mut String) {
     for unit in char.encode_utf16(&mut [0; 2]) {
         *out += &if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
     }
+}
+
+/// How writers of HTML and XML differ: what takes the place of which character.
+const MARKUP: [&[(char, &str)]; 8] = [
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#x27;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&apos;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;"), ('+', "&#43;")],
+    &[
+        ('&', "&amp;"),
+        ('<', "&lt;"),
+        ('>', "&gt;"),
+        ('"', "&quot;"),
+        ('\'', "&#x27;"),
+        ('=', "&#x3D;"),
+        ('`', "&#x60;"),
+    ],
+];
+
+fn replaced(text: &str, escapes: &[(char, &str)]) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    for char in text.chars() {
+        match escapes.iter().find(|(from, _)| *from == char) {
+            Some((_, to)) => out.push_str(to),
+            None => out.push(char),
+        }
+    }
+    out
+}
+
+/// How shells, and languages after them, write a word: which characters get something of theirs, and what; none, a backslash before them.
+const SHELL: [(&str, Option<&str>); 7] = [
+    ("'", Some("'\\''")),
+    ("'", Some("'\"'\"'")),
+    ("\"$`\\", None),
+    // And languages that quote as shells do.
+    ("'\\", None),
+    ("\\", None),
+    (" !\"#$&'()*,;<>?[\\]^`{|}~", None),
+    (" !\"#$&'()*;<=>?[\\]^`{|}~", None),
+];
+
+fn quoted(text: &str, special: &str, with: Option<&str>) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    for char in text.chars() {
+        match with {
+            Some(with) if special.contains(char) => out.push_str(with),
+            None if special.contains(char) => out.extend(['\\', char]),
+            _ => out.push(char),
+        }
+    }
+    out
+}
+
+/// As Python's `ascii` and its kin write it, in quotes of one kind or of the other.
+fn python(text: &str, quote: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    for char in text.chars() {
+        match u32::from(char) {
+            0x5c => out.push_str("\\\\"),
+            0x0a => out.push_str("\\n"),
+            0x0d => out.push_str("\\r"),
+            0x09 => out.push_str("\\t"),
+            code @ (0..0x20 | 0x7f..=0xff) => out += &format!("\\x{code:02x}"),
+            code @ 0x100..=0xffff => out += &format!("\\u{code:04x}"),
+            code @ 0x1_0000.. => out += &format!("\\U{code:08x}"),
+            _ if quote.contains(char) => out.extend(['\\', char]),
+            _ => out.push(char),
+        }
+    }
+    out
 }

@@ -3,11 +3,16 @@
 use crate::{
     Formats, Key, Stream,
     encodings::{self, Form},
-    search,
+    search::{self, Next, Search as _},
     values::Values,
 };
 use model::Secret;
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 /// The shortest value that is looked for, in bytes. A shorter one would be found all over honest text;
 /// whoever accepts secrets should refuse shorter ones.
@@ -21,9 +26,10 @@ const MAX_KIND: usize = MAX_PLACEHOLDER - "[scrubbed:#]".len() - Key::DIGITS;
 
 /// Knows values, and formats of credentials, and replaces both. Cheap to clone; clones share the values.
 ///
-/// Of a value are looked for: itself, its hex (either case), base 64 (standard and URL-safe, at any
-/// alignment), percent-encoding (seven common ways, either case), JSON string escaping (six common ways,
-/// once and twice) and the value reversed. Where several start at one place, the longest is replaced;
+/// Of a value are looked for: itself, its hex (either case; with spaces, colons or `\x` between the bytes too), base 64
+/// (standard and URL-safe, at any alignment), percent-encoding (seven common ways, either case), JSON string escaping (ten
+/// common ways, once, and twice by any two of them), the entities of HTML and XML, the quoting of shells, Python's escapes, and
+/// the value reversed. Where several start at one place, the longest is replaced;
 /// of two that overlap, the first. Formats ([`Scrubber::with_formats`]) are looked for in what is left then.
 ///
 /// A value that begins or ends as a placeholder does (`…[`) can appear once more where a text had all of it
@@ -31,6 +37,8 @@ const MAX_KIND: usize = MAX_PLACEHOLDER - "[scrubbed:#]".len() - Key::DIGITS;
 #[derive(Clone)]
 pub struct Scrubber {
     values: Arc<Values>,
+    /// Their forms in lower case, once they are asked for.
+    folded: Arc<OnceLock<Values>>,
     formats: Option<Formats>,
     key: Option<Key>,
 }
@@ -68,7 +76,7 @@ impl Scrubber {
             }
             placeholders.push(placeholder);
         }
-        Self { values: Arc::new(Values::new(found, placeholders)), formats: None, key }
+        Self { values: Arc::new(Values::new(found, placeholders)), folded: Arc::default(), formats: None, key }
     }
 
     /// The same, that also replaces what looks like a credential, by `[redacted: RULE]`: tokens of vendors, private
@@ -88,7 +96,8 @@ impl Scrubber {
     /// The same without the values: formats alone; none where no formats are looked for.
     pub(crate) fn formats_alone(&self) -> Option<Self> {
         let values = Arc::new(Values::new([], Vec::new()));
-        self.formats.map(|formats| Self { values, formats: Some(formats), key: self.key.clone() })
+        let (folded, key) = (Arc::default(), self.key.clone());
+        self.formats.map(|formats| Self { values, folded, formats: Some(formats), key })
     }
 
     /// Whether there is nothing to look for.
@@ -107,6 +116,17 @@ impl Scrubber {
             Cow::Borrowed(text) => search::replace(&marked, text),
             Cow::Owned(text) => Cow::Owned(search::replace(&marked, &text).into_owned()),
         }
+    }
+
+    /// Whether a value stands in a name that may have lost its case on the way, as a header's has: in any of its forms,
+    /// whatever their case. Formats are not looked for.
+    #[must_use]
+    pub fn is_in_name(&self, name: &str) -> bool {
+        if self.values.is_empty() {
+            return false;
+        }
+        let folded = self.folded.get_or_init(|| self.values.folded());
+        matches!(folded.next(name.to_ascii_lowercase().as_bytes(), 0, true), Next::Found { .. })
     }
 
     /// As [`Scrubber::scrub`], on text that stays text.

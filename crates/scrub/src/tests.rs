@@ -83,6 +83,38 @@ fn every_encoding_in_the_list_is_found() {
 }
 
 /// The string as JSON writes it, without the quotes around it; apart from the scrubber's own writer.
+#[test]
+fn what_shells_languages_and_pages_write_of_a_value_is_found() {
+    const ODD: &str = "it's-$a\"b\\c&<d>=e+f/é9";
+    let scrubber = scrubber(&[("odd", ODD)]);
+    // As these programs printed it.
+    for (program, said) in [
+        ("bash -x, ls", r#"'it'\''s-$a"b\c&<d>=e+f/é9'"#),
+        ("bash, export -p", r#"V="it's-\$a\"b\\c&<d>=e+f/é9""#),
+        ("dash, export -p", r#"V='it'"'"'s-$a"b\c&<d>=e+f/é9'"#),
+        ("printf %q", r#"it\'s-\$a\"b\\c\&\<d\>=e+f/é9"#),
+        ("Python, repr", r#"'it\'s-$a"b\\c&<d>=e+f/é9'"#),
+        ("Python, ascii", r#"'it\'s-$a"b\\c&<d>=e+f/\xe99'"#),
+        ("Python, bytes", r#"b'it\'s-$a"b\\c&<d>=e+f/\xc3\xa99'"#),
+        ("Node, an array", r#"[ `it's-$a"b\\c&<d>=e+f/é9` ]"#),
+        ("Python, html.escape", r#"it&#x27;s-$a&quot;b\c&amp;&lt;d&gt;=e+f/é9"#),
+        ("Python, XML", r#"it's-$a"b\c&amp;&lt;d&gt;=e+f/é9 "it's-$a&quot;b\c&amp;&lt;d&gt;=e+f/é9""#),
+        ("jq, @html", r#"it&apos;s-$a&quot;b\c&amp;&lt;d&gt;=e+f/é9"#),
+        ("Go, html.EscapeString", r#"it&#39;s-$a&#34;b\c&amp;&lt;d&gt;=e+f/é9"#),
+        ("Gson", r#""it\u0027s-$a\"b\\c\u0026\u003cd\u003e\u003de+f/é9""#),
+        (".NET", r#""it\u0027s-$a\u0022b\\c\u0026\u003Cd\u003E=e\u002Bf/\u00E99""#),
+        ("PHP, then plainly", r#""it's-$a\\\"b\\\\c&<d>=e+f\\/é9""#),
+        ("od", "69 74 27 73 2d 24 61 22 62 5c 63 26 3c 64 3e 3d 65 2b 66 2f c3 a9 39"),
+        ("C", r"\x69\x74\x27\x73\x2d\x24\x61\x22\x62\x5c\x63\x26\x3c\x64\x3e\x3d\x65\x2b\x66\x2f\xc3\xa9\x39"),
+    ] {
+        let out = scrubber.scrub_str(said);
+        assert!(
+            out.contains("[scrubbed:odd]") && !out.contains("d&gt;") && !out.contains("c&"),
+            "{program}: {said}: {out}"
+        );
+    }
+}
+
 fn serde_json_string(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"")
 }
