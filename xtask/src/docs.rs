@@ -1,5 +1,5 @@
 //! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, no test named that does not exist, no
-//! claim made twice, and no decision left out of their list.
+//! claim made twice, no limit without a test, and no decision left out of their list.
 //!
 //! Only links inside the repository are followed; nothing is fetched.
 
@@ -18,6 +18,7 @@ const FLAGS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 pub fn check() -> Result<()> {
     let mut faults = dead_links(cargo::root())?;
     faults.extend(missing_tests(cargo::root())?);
+    faults.extend(untested_limits(cargo::root(), &std::fs::read_to_string(cargo::root().join(LIMITS))?));
     faults.extend(unlisted_decisions(cargo::root())?);
     faults.extend(doubled_claims(&std::fs::read_to_string(cargo::root().join("SECURITY.md"))?));
     if !faults.is_empty() {
@@ -31,7 +32,10 @@ pub fn check() -> Result<()> {
 }
 
 /// Pages whose tables name the test behind each line.
-const NAMES_TESTS: [&str; 2] = ["SECURITY.md", "docs/limits.md"];
+const NAMES_TESTS: [&str; 2] = ["SECURITY.md", LIMITS];
+
+/// The page of every number that bounds something.
+const LIMITS: &str = "docs/limits.md";
 
 /// Names of tests in [`NAMES_TESTS`] that no source file of the repository holds.
 fn missing_tests(root: &Path) -> Result<Vec<String>> {
@@ -61,6 +65,22 @@ fn test_names(page: &str) -> Vec<String> {
         .filter(|code| code.matches('_').count() >= 3)
         .map(str::to_owned)
         .collect()
+}
+
+/// Rows of the tables of [`LIMITS`] whose last column names neither a test nor a file of the repository that is one.
+fn untested_limits(root: &Path, page: &str) -> Vec<String> {
+    let lines: Vec<&str> = page.lines().collect();
+    let is_row = |n: usize| {
+        let is_head = lines.get(n + 1).is_some_and(|next| next.starts_with("|---"));
+        lines[n].starts_with("| ") && !is_head
+    };
+    let is_tested = |line: &str| {
+        let last = line.trim_end().trim_end_matches('|').rsplit(" |").next().unwrap_or_default();
+        let is_file = |code: &str| code.contains("/tests/") && root.join(code).is_file();
+        !test_names(last).is_empty() || last.split('`').skip(1).step_by(2).any(is_file)
+    };
+    let untested = (0..lines.len()).filter(|n| is_row(*n) && !is_tested(lines[*n]));
+    untested.map(|n| format!("{LIMITS}:{}: no test is named: {}", n + 1, lines[n])).collect()
 }
 
 /// Decisions that the list of decisions does not link to.
@@ -190,6 +210,18 @@ mod tests {
     #[test]
     fn every_test_that_a_claim_names_exists() {
         assert_eq!(missing_tests(cargo::root()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_limit_names_a_test_and_one_that_does_not_is_found() {
+        let page = "| what | value | test |\n|---|---|---|\n| a | 1 | `a_test_of_it` |\n| b | 2 `a_test_of_it` | |\n\n\
+                    | name | where | test |\n|---|---|---|\n| c | `d.rs` | none at the edge |\n\
+                    | e | x | `crates/volary/tests/qemu/10-box.sh` |\n| f | x | `crates/volary/tests/qemu/no.sh` |\n";
+        let found = untested_limits(cargo::root(), page);
+        let lines: Vec<&str> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
+        assert_eq!(lines, ["docs/limits.md:4:", "docs/limits.md:8:", "docs/limits.md:10:"]);
+        let own = std::fs::read_to_string(cargo::root().join(LIMITS)).unwrap();
+        assert_eq!(untested_limits(cargo::root(), &own), Vec::<String>::new());
     }
 
     #[test]

@@ -28,7 +28,7 @@ cargo xtask CHORE
     --only-qemu      only the boots; the workspace must be built
   qemu               boots Debian's kernel; volary must be built
     --docker         the same with systemd and Docker's engine
-  check              fmt, clippy, layers, goldens, docs
+  check              fmt, clippy, the fuzz targets, layers, goldens, docs
   layers             which crate may depend on which
   goldens [--bless]  compares docs/generated with what the code prints; --bless writes it
   docs               rustdoc without a warning, and no dead link in a page
@@ -76,9 +76,10 @@ fn chore() -> Result<()> {
 /// Everything that needs no box and no root. All parts run; the failures are told together.
 fn check() -> Result<()> {
     type Part = (&'static str, fn() -> Result<()>);
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("fmt", || cargo::run(&["fmt", "--all", "--check"])),
         ("clippy", || cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("fuzz", fuzz::check),
         ("layers", layers::check),
         ("goldens", || goldens::run(goldens::Mode::Compare)),
         ("docs", docs::check),

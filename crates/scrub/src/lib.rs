@@ -36,7 +36,7 @@ pub use rules::{Formats, FormatsError};
 pub use said::Said;
 pub use stream::Stream;
 pub use text::Text;
-pub use words::words;
+pub use words::{MOST_BYTES, MOST_WORDS, words};
 
 use model::Secret;
 

@@ -8,6 +8,7 @@ use crate::{
     encodings::Form,
     search::{Next, Search},
 };
+use std::collections::BTreeSet;
 
 /// Bytes of a form by which it is searched for: no form is shorter.
 const WINDOW: usize = 8;
@@ -78,6 +79,12 @@ impl Values {
         }
         let longest = forms.iter().map(|form| form.len()).max().unwrap_or(0);
         Self { forms, kinds, shorter, placeholders, first, heads, longest, moves, table_bits }
+    }
+
+    /// The same values in lower case, for texts that are. What would take their place is not kept.
+    pub(crate) fn folded(&self) -> Self {
+        let forms: BTreeSet<Form> = self.forms.iter().map(Form::folded).collect();
+        Self::new(forms.into_iter().map(|form| (form, 0)), vec![String::new()])
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@
 //! or a plain setting (a project, a user, a region) is everybody's word: runs could not speak of it any more.
 
 use crate::MIN_BYTES;
+use std::collections::BTreeSet;
 
 /// Length from which a word that is taken for its place is one without a digit in it, in bytes.
 const LONG: usize = 16;
@@ -13,39 +14,64 @@ const LONG: usize = 16;
 /// What names of secrets hold, in any case.
 const NAMES: [&str; 7] = ["pass", "pwd", "secret", "token", "key", "auth", "cred"];
 
-/// The words of `value` that are looked for beside it, each at least [`MIN_BYTES`]; none of a value that is one word itself.
+/// Most words of one value that are looked for beside the whole of it.
+pub const MOST_WORDS: usize = 256;
+/// Most bytes of them together: four times the longest secret. Each is looked for in some thirty encodings.
+pub const MOST_BYTES: usize = 64 * 1024;
+/// Most signs (`:`, `=`) of one line that may make a setting; what stands behind further ones is taken by its look alone.
+const MOST_SIGNS: usize = 1024;
+/// The longest name of a setting that is read for what it names, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// The words of `value` that are looked for beside it, each once and at least [`MIN_BYTES`]; none of a value that is one word
+/// itself. At most [`MOST_WORDS`], of [`MOST_BYTES`] together: the first ones, whatever stands in the value.
 pub fn words(value: &str) -> impl Iterator<Item = &str> {
     let is_text = value.trim().contains(char::is_whitespace);
     let mut lines: Vec<&str> = if is_text { value } else { "" }.split(['\n', '\r']).map(str::trim).collect();
     lines.retain(|line| !line.is_empty());
     let last = lines.len().saturating_sub(1);
-    lines.into_iter().enumerate().flat_map(move |(at, line)| of_line(line, at == last))
+    let all = lines.into_iter().enumerate().flat_map(move |(at, line)| of_line(line, at == last));
+    let (mut seen, mut room) = (BTreeSet::new(), MOST_BYTES);
+    all.filter(move |word| seen.insert(*word)).take(MOST_WORDS).map_while(move |word| {
+        room = room.checked_sub(word.len())?;
+        Some(word)
+    })
 }
 
 fn of_line(line: &str, is_last: bool) -> Vec<&str> {
-    let settings: Vec<(&str, &str)> = settings(line).collect();
+    let settings: Vec<Setting> = settings(line).collect();
     // A line without a name may be one of words: `login robot password …`.
-    let named = if settings.is_empty() { is_secrets(line) } else { settings.iter().any(|(name, _)| is_secrets(name)) };
+    let named = if settings.is_empty() { is_secrets(line) } else { settings.iter().any(|one| is_secrets(one.name)) };
     // A key in JSON has its line ends as two characters.
     let parts = line.split(['\t', ' ', '"', '\'', ',', '{', '}', '[', ']']).flat_map(|part| part.split("\\n"));
+    let parts = parts.filter(|part| part.len() >= MIN_BYTES);
     let mut all: Vec<&str> = parts.flat_map(|part| of_part(line, part, named, is_last)).collect();
-    // All of it: it may have spaces, or what parts words elsewhere.
-    let whole = settings
-        .into_iter()
-        .filter(|(name, text)| is_secrets(name) && !text.contains("\\n") && !text.contains("://") && !is_place(text));
-    for (_, text) in whole {
-        if !all.contains(&text) {
-            all.push(text);
-        }
-    }
+    // All of it: it may have spaces, or what parts words elsewhere. Without quotes it is the rest of the line, of which there
+    // is one: that of the first, since those of all would be as many rests as there are settings.
+    let mut rests = 0;
+    let whole = settings.into_iter().filter(|one| is_secrets(one.name)).filter(|one| {
+        rests += usize::from(!one.quoted);
+        one.quoted || rests == 1
+    });
+    let whole = whole.map(|one| one.text);
+    all.extend(whole.filter(|text| !text.contains("\\n") && !text.contains("://") && !is_place(text)));
     all.retain(|word| word.len() >= MIN_BYTES);
     all
 }
 
-/// The names and the texts of a line's settings: `name: text`, `name = text`, `{"name": "text", …}`.
-fn settings(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    line.match_indices([':', '=']).filter_map(|(at, sign)| {
+/// One setting of a line.
+struct Setting<'v> {
+    name: &'v str,
+    text: &'v str,
+    /// Whether quotes end it; the end of the line does otherwise.
+    quoted: bool,
+}
+
+/// A line's settings: `name: text`, `name = text`, `{"name": "text", …}`.
+fn settings(line: &str) -> impl Iterator<Item = Setting<'_>> {
+    line.match_indices([':', '=']).take(MOST_SIGNS).filter_map(|(at, sign)| {
         let (before, after) = (line[..at].trim_end_matches(['"', '\'', ' ']), &line[at + 1..]);
+        let before = &before[before.floor_char_boundary(before.len().saturating_sub(LONGEST_NAME))..];
         let name = before.rsplit([' ', '"', '\'', ',', '{', '&', ';']).next().unwrap_or_default();
         // What pads base 64 is no setting, and neither is an address, nor `user:password`.
         let is_one = (sign == "=" || after.is_empty() || after.starts_with([' ', '"', '\'']))
@@ -53,8 +79,8 @@ fn settings(line: &str) -> impl Iterator<Item = (&str, &str)> {
             && !after.trim_matches('=').is_empty();
         let text = after.trim();
         let quoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.split_once(*quote));
-        let plain = || text.trim_end_matches([',', ';']);
-        is_one.then(|| (name, quoted.map_or_else(plain, |(text, _)| text)))
+        let text = quoted.map_or_else(|| text.trim_end_matches([',', ';']), |(text, _)| text);
+        is_one.then_some(Setting { name, text, quoted: quoted.is_some() })
     })
 }
 
@@ -112,6 +138,49 @@ mod tests {
         for one in ["sk-canary-0123456789", "user:password-0123456789", ""] {
             assert_eq!(all(one), [""; 0], "{one}");
         }
+    }
+
+    /// What the words of a value are together, in bytes, and how many.
+    fn size(value: &str) -> (usize, usize) {
+        (words(value).map(str::len).sum(), words(value).count())
+    }
+
+    #[test]
+    fn a_value_that_is_made_to_have_many_words_has_256_of_64_kib_together_and_the_whole_is_found_all_the_same() {
+        let long = 16 * 1024;
+        for piece in
+            ["key=x ", "key=\"x ", "key='x\" ", "key: ", "key=", "=", "key=abcdefgh1 ", "a: b ", "\\n", "key=\"a\", "]
+        {
+            let value: String = piece.chars().cycle().take(long).collect();
+            let (bytes, count) = size(&value);
+            assert!(bytes <= MOST_BYTES && count <= MOST_WORDS, "{piece}: {bytes} bytes, {count} words");
+            // One rest of the line and no other.
+            assert!(words(&value).filter(|word| word.len() > long / 2).count() <= 1, "{piece}");
+        }
+        let hostile = "key=x ".repeat(long / 6);
+        let all = crate::with_parts([("a".to_owned(), model::Secret::new(hostile.clone()))]);
+        let all: Vec<String> = all.map(|(_, value)| value.expose().clone()).collect();
+        assert_eq!(all[0], hostile);
+        assert!(all.iter().map(String::len).sum::<usize>() <= 3 * long, "{}", all.len());
+        // At the edges: 256 words are taken and one more is not, and 64 KiB are and a word more is not.
+        let lines = |count: usize, letters: usize| -> String {
+            (0..count).map(|n| format!("{n:06}{}\n", "x".repeat(letters - 6))).collect()
+        };
+        assert_eq!((size(&lines(256, 8)).1, size(&lines(257, 8)).1), (256, 256));
+        assert_eq!((size(&lines(64, 1024)), size(&lines(65, 1024))), ((64 << 10, 64), (64 << 10, 64)));
+    }
+
+    #[test]
+    fn of_several_settings_of_a_line_the_quoted_are_whole_and_of_the_others_the_first_has_the_rest() {
+        let found = all("password=one two three token=four five six\nx");
+        assert!(found.contains(&"one two three token=four five six"), "{found:?}");
+        assert!(!found.contains(&"four five six"), "{found:?}");
+        let found = all("password=\"one two three\" token='four five six' key=seven eight nine\nx");
+        for text in ["one two three", "four five six", "seven eight nine"] {
+            assert!(found.contains(&text), "{text}: {found:?}");
+        }
+        let twice = all("abcdefgh1\nabcdefgh1\n");
+        assert_eq!(twice, ["abcdefgh1"]);
     }
 
     #[test]
