@@ -167,11 +167,6 @@ pub struct Counts {
     pub held_ms: u64,
 }
 
-/// Mebibytes of frames that a box may say in a second, all that is said in it together.
-pub const SAID_MIB_A_SECOND: u64 = 16;
-/// Mebibytes of frames that it may say at once, where it said less before.
-pub const SAID_MIB_AHEAD: u64 = 64;
-
 /// What our agent is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentTask {

@@ -154,6 +154,8 @@ pub struct Limits {
     pub cost_micro_dollars: MicroDollars,
     /// Output of one command that is kept, in MiB; the command is ended beyond it.
     pub output_mib: u64,
+    /// What all commands of a box and its agent may say together in a second, in KiB; what is more waits, and nothing is lost.
+    pub output_kib_per_second: u64,
 }
 
 impl Default for Limits {
@@ -171,6 +173,7 @@ impl Default for Limits {
             tokens: 2_000_000,
             cost_micro_dollars: MicroDollars(5_000_000),
             output_mib: 16,
+            output_kib_per_second: 16 << 10,
         }
     }
 }

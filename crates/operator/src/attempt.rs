@@ -14,7 +14,6 @@ use crate::checkout::Checkout;
 use crate::engine::{Trouble, Watch};
 use crate::home::{Homeward, until};
 use crate::input::Input;
-use crate::journal::MAX_JOURNAL;
 use crate::keeper::Means;
 use crate::pull::Absent;
 use crate::pump::{Bounds, Over, last_words, pump};
@@ -271,7 +270,7 @@ impl Attempt {
         let (said, hello) = oneshot::channel();
         let (keeps, kept) = watch::channel(0);
         let (asks, asked) = watch::channel(0);
-        let rate = Arc::new(Rate::default());
+        let rate = Arc::new(Rate::of(self.launch.profile.limits.output_kib_per_second));
         let (through, run) = (Arc::clone(&line), Arc::clone(&self.run));
         let bounds = Bounds { most: self.most_said(), rate: Arc::clone(&rate) };
         let news = asks.clone();
@@ -406,8 +405,8 @@ impl Attempt {
     /// in its events, and small pieces of it have an envelope.
     fn most_said(&self) -> u64 {
         match self.launch.kind {
-            RunKind::Agent => MAX_JOURNAL,
-            RunKind::Exec => MAX_JOURNAL.max((self.launch.profile.limits.output_mib << 20).saturating_mul(2)),
+            RunKind::Agent => self.means.most_said,
+            RunKind::Exec => self.means.most_said.max((self.launch.profile.limits.output_mib << 20).saturating_mul(2)),
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Means {
     pub checkouts: Arc<Checkouts>,
     /// The disk that holds all of it.
     pub disk: Disk,
+    /// Bytes of a run's journal that its box may fill: [`crate::journal::MAX_JOURNAL`], less in tests.
+    pub most_said: u64,
 }
 
 impl Means {

@@ -82,6 +82,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             repo: repo::RepoProcess::own(),
             checkouts,
             disk: disk::Disk::of(&dir),
+            most_said: journal::MAX_JOURNAL,
         });
         let link = link::keep(server, host, dir.join("heads"), runs, Arc::new(keeper.clone()));
         tokio::join!(link, cable.keep(gateway), keeper.tidy());

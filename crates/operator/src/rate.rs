@@ -4,14 +4,21 @@
 
 use crate::engine::Gauge;
 use crate::runs::locked;
-use api::inbox::{Counts, SAID_MIB_A_SECOND, SAID_MIB_AHEAD};
+use api::inbox::Counts;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So many seconds of its rate a box may say at once, where it said less before.
+const AHEAD_SECS: u64 = 4;
+
 /// The rate of one box.
-#[derive(Debug, Default)]
-pub struct Rate(Mutex<State>);
+#[derive(Debug)]
+pub struct Rate {
+    /// Bytes in a second.
+    most: u64,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,20 +31,31 @@ struct State {
 }
 
 impl Rate {
+    /// So many KiB of frames in a second; of none, each byte waits as if it were of one.
+    #[must_use]
+    pub fn of(kib_per_second: u64) -> Self {
+        Self { most: kib_per_second.max(1).saturating_mul(1024), state: Mutex::default() }
+    }
+
+    /// How long so many bytes take at the rate.
+    fn time_of(&self, bytes: u64) -> Duration {
+        Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.most)
+    }
+
     /// The box has said `bytes` more; returns when it may go on.
     pub async fn take(&self, bytes: usize) {
         let now = Instant::now();
         let until = {
-            let mut state = locked(&self.0);
-            let due = state.due.map_or(now, |due| due.max(now)) + time_of(bytes as u64);
+            let mut state = locked(&self.state);
+            let due = state.due.map_or(now, |due| due.max(now)) + self.time_of(bytes as u64);
             state.due = Some(due);
-            let until = due.checked_sub(time_of(SAID_MIB_AHEAD << 20)).filter(|until| *until > now);
+            let until = due.checked_sub(Duration::from_secs(AHEAD_SECS)).filter(|until| *until > now);
             state.since = until.map(|_| now);
             until
         };
         let Some(until) = until else { return };
         tokio::time::sleep_until(until).await;
-        let mut state = locked(&self.0);
+        let mut state = locked(&self.state);
         if let Some(since) = state.since.take() {
             state.held += since.elapsed();
         }
@@ -45,7 +63,7 @@ impl Rate {
 
     /// For how long it was held up so far, this time included.
     fn so_far(&self) -> Duration {
-        let state = locked(&self.0);
+        let state = locked(&self.state);
         state.held + state.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -57,20 +75,18 @@ impl Rate {
     }
 }
 
-/// How long so many bytes take at the rate.
-fn time_of(bytes: u64) -> Duration {
-    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / (SAID_MIB_A_SECOND << 20))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Profile;
 
     const MIB: usize = 1 << 20;
+    const SAID_MIB_A_SECOND: u64 = 16;
+    const SAID_MIB_AHEAD: u64 = 64;
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn what_a_box_says_beyond_its_rate_waits_and_how_long_is_counted() {
-        let rate = Arc::new(Rate::default());
+        let rate = Arc::new(Rate::of(Profile::default().limits.output_kib_per_second));
         let gauge = rate.beside(Box::new(|| Counts { memory_kills: 3, ..Counts::default() }));
         let began = Instant::now();
         // So much at once.

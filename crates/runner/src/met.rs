@@ -5,7 +5,7 @@
 //! itself. Of descriptors the kernel tells the command alone; what the command then says, it says with the limit beside.
 
 use crate::outbox::Outbox;
-use api::inbox::{Counts, SAID_MIB_A_SECOND, WORKSPACE};
+use api::inbox::{Counts, WORKSPACE};
 use model::Limits;
 use model::event::Exit;
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl Met {
         let mut explained =
             if is_well || at_its_time { nothing(exit, took) } else { explain(exit, took, before, now, limits) };
         explained.beside.extend(slowed(took, before, now, limits));
-        explained.beside.extend(held_up(took, before, now));
+        explained.beside.extend(held_up(took, before, now, limits));
         if !is_well && !at_its_time {
             explained.beside.extend(full(limits));
             explained.beside.extend(without_descriptors(&words(), limits));
@@ -184,9 +184,13 @@ fn slowed(took: Duration, before: Counts, now: Counts, limits: &Limits) -> Optio
 }
 
 /// How long a command's box was held up because it said more than it may in a second, if that is worth telling.
-fn held_up(took: Duration, before: Counts, now: Counts) -> Option<String> {
+fn held_up(took: Duration, before: Counts, now: Counts, limits: &Limits) -> Option<String> {
     let part_of = worth_telling(took, now.held_ms.saturating_sub(before.held_ms) / 100)?;
-    Some(format!("slowed: its box met the limit of {SAID_MIB_A_SECOND} MiB of output in a second in {part_of}"))
+    let rate = match limits.output_kib_per_second {
+        kib if kib.is_multiple_of(1024) => format!("{} MiB", kib >> 10),
+        kib => format!("{kib} KiB"),
+    };
+    Some(format!("slowed: its box met the limit of {rate} of output in a second in {part_of}"))
 }
 
 /// So many tenths of a second of what a command took, in words, if it took long enough and they are enough of it.
@@ -298,12 +302,16 @@ mod tests {
     fn a_command_whose_box_said_more_than_it_may_in_a_second_for_a_fifth_of_its_time_is_told_so() {
         let told = |took_ms: u64, held_ms: u64| {
             let [before, now] = [500, 500 + held_ms].map(|held_ms| Counts { held_ms, ..Counts::default() });
-            held_up(Duration::from_millis(took_ms), before, now)
+            held_up(Duration::from_millis(took_ms), before, now, &Limits::default())
         };
         let said = "slowed: its box met the limit of 16 MiB of output in a second in 12.0 s of 30.0 s";
         assert_eq!(told(30_000, 12_000).as_deref(), Some(said));
         assert!(told(30_000, 6_000).is_some() && told(30_000, 5_999).is_none());
         assert!(told(1000, 1000).is_some() && told(999, 999).is_none());
+        let held = Counts { held_ms: 2000, ..Counts::default() };
+        let limits = Limits { output_kib_per_second: 1500, ..Limits::default() };
+        let said = "slowed: its box met the limit of 1500 KiB of output in a second in 2.0 s of 2.0 s";
+        assert_eq!(held_up(Duration::from_secs(2), Counts::default(), held, &limits).as_deref(), Some(said));
     }
 
     #[test]

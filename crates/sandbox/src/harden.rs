@@ -152,7 +152,7 @@ pub fn harden(
 /// As of [`harden`].
 pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenError> {
     let limits = &profile.limits;
-    let bounds: [(&'static str, u64, u64, u64, &'static str); 8] = [
+    let bounds: [(&'static str, u64, u64, u64, &'static str); 9] = [
         ("memory-mib", limits.memory_mib, 32, 1 << 20, "32 to 1048576"),
         ("cpu-millis", limits.cpu_millis, 10, 1_000_000, "10 to 1000000"),
         ("processes", limits.processes, 8, 32_768, "8 to 32768"),
@@ -161,6 +161,7 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
         ("scratch-mib", limits.scratch_mib, 1, 1 << 20, "1 to 1048576"),
         ("seconds", limits.seconds, 1, 604_800, "1 to 604800"),
         ("output-mib", limits.output_mib, 1, 4096, "1 to 4096"),
+        ("output-kib-per-second", limits.output_kib_per_second, 16, 1 << 22, "16 to 4194304"),
     ];
     for (name, value, low, high, range) in bounds {
         if !(low..=high).contains(&value) {

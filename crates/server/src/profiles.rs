@@ -155,6 +155,7 @@ fn faults(profile: &Profile) -> Vec<String> {
         ("turns", l.turns),
         ("tokens", l.tokens),
         ("output-mib", l.output_mib),
+        ("output-kib-per-second", l.output_kib_per_second),
     ];
     for (name, value) in limits {
         if value == 0 || value > 1 << 40 {
@@ -225,6 +226,18 @@ mod tests {
         assert_eq!((profile.description.as_str(), profile.limits.turns), ("", 3));
         // What else it leaves out is the built-in one's.
         assert_eq!(profile.limits.seconds, Profile::default().limits.seconds);
+    }
+
+    #[test]
+    fn a_profiles_file_of_256_kib_is_read_and_one_of_a_byte_more_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.toml");
+        let text = |length: usize| format!("[limits]\nturns = 3\n{}", "#".repeat(length - 19));
+        std::fs::write(&path, text(256 * 1024)).unwrap();
+        assert_eq!(load(dir.path(), "p").unwrap().limits.turns, 3);
+        std::fs::write(&path, text(256 * 1024 + 1)).unwrap();
+        let fault = load(dir.path(), "p").unwrap_err();
+        assert!(fault.problem.message.contains("256 KiB"), "{}", fault.problem.message);
     }
 
     #[test]

@@ -60,11 +60,19 @@ fn clone(folder: &Path, address: &str) -> Result<(), Problem> {
         become_nobody(folder)?;
         rein::tie_again(parent)?;
     }
-    let limit = Rlimit { current: Some(MAX_FILE), maximum: Some(MAX_FILE) };
-    rustix::process::setrlimit(Resource::Fsize, limit).map_err(|e| Problem::io("bound the clone")(e.into()))?;
+    bound()?;
     git(folder, &["init", "--quiet", "--bare", "."], address, &handle)?;
     git(folder, &["fetch", "--quiet", "--no-tags", "--depth=1", address, "HEAD"], address, &handle)?;
     git(folder, &["update-ref", "--no-deref", "HEAD", "FETCH_HEAD"], address, &handle)
+}
+
+/// Lets this process, and what it starts, write no file longer than [`MAX_FILE`].
+///
+/// # Errors
+/// The system's own.
+pub fn bound() -> Result<(), Problem> {
+    let limit = Rlimit { current: Some(MAX_FILE), maximum: Some(MAX_FILE) };
+    rustix::process::setrlimit(Resource::Fsize, limit).map_err(|e| Problem::io("bound the clone")(e.into()))
 }
 
 /// A network of its own, in which nothing is.

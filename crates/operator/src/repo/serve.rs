@@ -147,7 +147,10 @@ fn has_room(git: &Git, bytes: u64, room: u64) -> Result<(), Problem> {
 }
 
 /// What this process, and what it starts, may use. Below everything that a person does on this host.
-fn bound() -> Result<(), Problem> {
+///
+/// # Errors
+/// The system's own.
+pub fn bound() -> Result<(), Problem> {
     let limit = |resource, most| {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         rustix::process::setrlimit(resource, limit).map_err(|e| Problem::io("bound the service")(e.into()))

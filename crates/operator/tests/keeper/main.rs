@@ -1,8 +1,10 @@
 //! One run from launch to end, with every way it can break.
 
+mod clone;
 mod home;
 mod images;
 mod paused;
+mod rate;
 mod support;
 
 use api::inbox::{Kind, ToRunner};

@@ -27,13 +27,6 @@ fn short() -> api::link::Launch {
     launch
 }
 
-/// As when so much time goes by for everyone.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
 #[tokio::test(flavor = "current_thread")]
 async fn a_paused_box_stands_still_beyond_its_time_and_goes_on_by_a_clock_that_stood_too() {
     let stage = Stage::new();

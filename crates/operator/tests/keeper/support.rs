@@ -10,8 +10,8 @@ use model::{BoxId, Profile, RunId};
 use operator::cable::Cable;
 use operator::checkout::Checkouts;
 use operator::disk::Disk;
-use operator::engine::{Engine, Live, Made, Trouble};
-use operator::journal::Tail;
+use operator::engine::{Engine, Live, Made, Trouble, Watch};
+use operator::journal::{MAX_JOURNAL, Tail};
 use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
 use operator::repo::RepoProcess;
@@ -167,20 +167,29 @@ impl Engine for FakeEngine {
     }
 }
 
+/// What is read of the walls of a box that is not one.
+fn read(wall_off: bool) -> Vec<Reading> {
+    ["seccomp", "landlock"]
+        .map(|wall| Reading {
+            wall: wall.into(),
+            promised: "2".into(),
+            read: "2".into(),
+            holds: !(wall_off && wall == "landlock"),
+            by: "test".into(),
+        })
+        .to_vec()
+}
+
 impl Live for FakeBox {
     fn start(&mut self) -> Result<(), Trouble> {
         Ok(())
     }
     fn read_back(&self, _: &Hello) -> Vec<Reading> {
-        ["seccomp", "landlock"]
-            .map(|wall| Reading {
-                wall: wall.into(),
-                promised: "2".into(),
-                read: "2".into(),
-                holds: !(self.wall_off && wall == "landlock"),
-                by: "test".into(),
-            })
-            .to_vec()
+        read(self.wall_off)
+    }
+    fn watch(&self, _: &Hello) -> Watch {
+        let wall_off = self.wall_off;
+        Arc::new(move || Some(read(wall_off)))
     }
     fn is_dead(&self) -> bool {
         self.dead
@@ -302,7 +311,10 @@ fn answer(fd: &OwnedFd, pulled: &std::sync::mpsc::Sender<UnixStream>) -> Vec<Str
 // ---- the host -----------------------------------------------------------
 
 pub struct Stage {
+    /// The operator's own folder.
     pub dir: tempfile::TempDir,
+    /// What it lies in, with the clones.
+    _home: tempfile::TempDir,
     pub runs: Arc<Runs>,
     pub engine: Arc<FakeEngine>,
     pub keeper: Keeper,
@@ -311,7 +323,13 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::whose_box_says(MAX_JOURNAL)
+    }
+
+    /// With a journal of which a box may fill so many bytes.
+    pub fn whose_box_says(most_said: u64) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(home.path()).unwrap();
         let path = dir.path().join("cable");
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
@@ -332,8 +350,9 @@ impl Stage {
             },
             checkouts: Checkouts::open(&dir.path().join("checkouts")).unwrap(),
             disk: Disk::of(dir.path()),
+            most_said,
         });
-        Self { dir, runs, engine, keeper, socket }
+        Self { dir, _home: home, runs, engine, keeper, socket }
     }
 
     /// Lets the operator's dial through to a gateway.
@@ -369,6 +388,13 @@ impl Stage {
     pub async fn events(&self) -> Vec<Event> {
         events(&*self.over().await)
     }
+}
+
+/// As when so much time goes by for everyone.
+pub async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 pub fn id() -> RunId {

@@ -1,5 +1,6 @@
 //! Reading and importing on real repositories, through the real processes.
 
+mod bounds;
 mod end;
 mod import;
 mod read;

@@ -30,7 +30,7 @@ pub fn main(dir: &Path) -> anyhow::Result<()> {
 fn limits() -> String {
     let l = Limits::default();
     let mut out = String::from("# Limits of the built-in profile\n\n| limit | value | unit |\n|---|---|---|\n");
-    let rows: [(&str, u64, &str); 12] = [
+    let rows: [(&str, u64, &str); 13] = [
         ("memory-mib", l.memory_mib, "MiB"),
         ("cpu-millis", l.cpu_millis, "thousandths of a processor"),
         ("processes", l.processes, "processes and threads"),
@@ -43,6 +43,7 @@ fn limits() -> String {
         ("tokens", l.tokens, "tokens of a run"),
         ("cost-micro-dollars", l.cost_micro_dollars.0, "millionths of a dollar"),
         ("output-mib", l.output_mib, "MiB of a command's output"),
+        ("output-kib-per-second", l.output_kib_per_second, "KiB that a box says in a second"),
     ];
     for (name, value, unit) in rows {
         // Writing to a String does not fail.

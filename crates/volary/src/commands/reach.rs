@@ -193,7 +193,7 @@ fn lines(
             "limits",
             vec![
                 format!("memory {} MiB, processors {}.{:03}, processes {}", limits.memory_mib, limits.cpu_millis / 1000, limits.cpu_millis % 1000, limits.processes),
-                format!("open files {}, worktree {} MiB, scratch {} MiB, output of a command {} MiB", limits.open_files, limits.worktree_mib, limits.scratch_mib, limits.output_mib),
+                format!("open files {}, worktree {} MiB, scratch {} MiB, output of a command {} MiB, of a box {} KiB in a second", limits.open_files, limits.worktree_mib, limits.scratch_mib, limits.output_mib, limits.output_kib_per_second),
                 format!("run {} s, command {} s, {} turns, {} tokens, {}", limits.seconds, limits.command_seconds, limits.turns, limits.tokens, limits.cost_micro_dollars),
             ],
         ),

@@ -206,3 +206,23 @@ async fn of_a_run_four_requests_are_answered_at_once_and_of_all_sixteen_beside_o
     until("the others are served", || step(&mut waiting, &mut served) == 6 * OF_A_RUN - BESIDE - 6).await;
     assert!(waiting.is_empty());
 }
+
+#[tokio::test]
+async fn a_request_is_served_for_600_seconds_and_no_longer() {
+    let _alone = SEATS.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let exe = program(dir.path(), "printf x >&0; cat >/dev/null");
+    let served = Served::new(&exe, dir.path(), "pr/a");
+    let held = Held::by(&served);
+    until("it is served", || held.met() == Some(true)).await;
+    let pass = async |secs| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(secs)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    pass(300).await;
+    assert_eq!(held.met(), None, "it was ended long before its time");
+    pass(300).await;
+    until("its end", || held.met() == Some(false)).await;
+}
