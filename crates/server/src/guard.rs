@@ -182,7 +182,7 @@ async fn caller(parts: &Parts, app: &App) -> Result<Caller, Fault> {
     let token = session::token(&parts.headers, app.port).ok_or_else(fault)?;
     let account = parts.extensions.get::<Account>().copied().unwrap_or(Account(None));
     let hash = session::hash(&token, account).ok_or_else(fault)?;
-    let session = app.store.session(&hash).await?.filter(|s| crate::now() < s.expires).ok_or_else(fault)?;
+    let session = session::live(app.store.session(&hash).await?, crate::now()).ok_or_else(fault)?;
     // One person is enrolled until people and roles exist; a session of anyone else is nobody's.
     if session.person != app.administrator {
         return Err(fault());

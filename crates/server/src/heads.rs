@@ -74,18 +74,54 @@ pub async fn serve(app: App) {
 async fn due(wanted: &Notify, chain: &mut watch::Receiver<store::chain::Chain>, signed: u64) -> bool {
     loop {
         let n = chain.borrow_and_update().n;
-        if n >= signed + EVERY {
-            return true;
-        }
-        if n > signed {
-            tokio::select! {
+        match Due::of(n, signed) {
+            Due::Now => return true,
+            Due::WhenQuiet => tokio::select! {
                 () = wanted.notified() => return true,
                 () = tokio::time::sleep(QUIET) => return true,
                 grown = chain.changed() => if grown.is_err() { return false },
-            }
-        } else if chain.changed().await.is_err() {
-            return false;
+            },
+            Due::Not if chain.changed().await.is_err() => return false,
+            Due::Not => {}
         }
+    }
+}
+
+/// When the next head is to be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Nothing was recorded since the last one.
+    Not,
+    /// When nothing more was recorded for [`QUIET`], or somebody wants it.
+    WhenQuiet,
+    Now,
+}
+
+impl Due {
+    /// Of `n` records, the first `signed` of which are under a signed head.
+    fn of(n: u64, signed: u64) -> Self {
+        match n.saturating_sub(signed) {
+            0 => Self::Not,
+            EVERY.. => Self::Now,
+            _ => Self::WhenQuiet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_due_at_the_256th_record_after_the_last_one_and_not_before() {
+        for signed in [0, 1000] {
+            assert_eq!(Due::of(signed, signed), Due::Not);
+            assert_eq!(Due::of(signed + 1, signed), Due::WhenQuiet);
+            assert_eq!(Due::of(signed + 255, signed), Due::WhenQuiet);
+            assert_eq!(Due::of(signed + 256, signed), Due::Now);
+            assert_eq!(Due::of(signed + 257, signed), Due::Now);
+        }
+        assert_eq!(QUIET, Duration::from_secs(2));
     }
 }
 

@@ -7,6 +7,8 @@
 use crate::port::Account;
 use crate::random;
 use http::{HeaderMap, header};
+use model::Moment;
+use store::keep::TokenRow;
 
 /// How long a session lasts, in seconds: 12 hours.
 pub const SECONDS: i64 = 12 * 3600;
@@ -38,6 +40,18 @@ pub fn token(headers: &HeaderMap, port: u16) -> Option<String> {
 #[must_use]
 pub fn hash(token: &str, account: Account) -> Option<String> {
     Some(random::sha256_hex(format!("{token} of uid {}", account.0?).as_bytes()))
+}
+
+/// When a session is over that begins `at`.
+#[must_use]
+pub fn end(at: Moment) -> Moment {
+    at.plus_ms(SECONDS * 1000)
+}
+
+/// The session, where there is one and it is not over at `now`.
+#[must_use]
+pub fn live(kept: Option<TokenRow>, now: Moment) -> Option<TokenRow> {
+    kept.filter(|session| now < session.expires)
 }
 
 /// The header that gives a browser its session.
@@ -76,6 +90,16 @@ mod tests {
         let (t, other) = ("a".repeat(52), "b".repeat(52));
         assert_eq!(sent(&format!("volary-8={other}")), None);
         assert_eq!(sent(&format!("volary-8={other}; volary-7={t}")), Some(t));
+    }
+
+    #[test]
+    fn a_session_is_over_at_the_end_of_its_twelfth_hour_and_not_before() {
+        let expires = end(Moment(1000));
+        assert_eq!(expires, Moment(1000 + 12 * 60 * 60 * 1000));
+        let at = |now| live(Some(TokenRow { person: "ada".parse().unwrap(), expires }), Moment(now)).is_some();
+        assert!(at(expires.0 - 1) && !at(expires.0) && !at(expires.0 + 1));
+        assert!(live(None, Moment(0)).is_none());
+        assert!(set("t", 7).contains("; Max-Age=43200"));
     }
 
     #[test]

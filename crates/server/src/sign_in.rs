@@ -48,7 +48,7 @@ pub async fn redeem(app: &App, token: &str, account: Account) -> Result<String, 
         Fault::forbidden("This system does not say which account this browser runs under, so it cannot be signed in.")
     })?;
     let (link, at) = (random::sha256_hex(token.as_bytes()), now());
-    let expires = at.plus_ms(session::SECONDS * 1000);
+    let expires = session::end(at);
     app.store
         .write(move |tx| {
             Box::pin(async move {

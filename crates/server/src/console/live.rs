@@ -89,7 +89,7 @@ fn data(pieces: Vec<Piece>) -> String {
 async fn signed_in(app: &App, caller: &Caller) -> Result<bool, Fault> {
     match &caller.session {
         None => Ok(true),
-        Some(hash) => Ok(app.store.session(hash).await?.is_some_and(|session| now() < session.expires)),
+        Some(hash) => Ok(crate::session::live(app.store.session(hash).await?, now()).is_some()),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::change::Change;
 use crate::fault::Fault;
-use crate::profiles;
+use crate::{profiles, random};
 use model::egress::Reads;
 use model::{Egress, Profile};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -210,14 +210,49 @@ pub(super) fn left(dir: &Path) -> Vec<(String, Beside)> {
     names.filter_map(one).collect()
 }
 
-/// Puts what lies beside into the file's place; with `exchange`, what was there lies beside then.
+/// Puts what lies beside into the file's place; with `exchange`, what was there lies beside then, as [`Beside::Put`].
 ///
 /// # Errors
 /// The disk's.
 pub(super) fn put_left(dir: &Path, name: &str, beside: Beside, exchange: bool) -> Result<(), Fault> {
     let flags = if exchange { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    let put = renameat_with(CWD, beside.of(dir, name), CWD, place(dir, name), flags).map_err(std::io::Error::from);
-    put.and_then(|()| sync(dir)).map_err(|e| unwritable(&place(dir, name), &e))
+    let from = Beside::Put.of(dir, name);
+    let put = || -> std::io::Result<()> {
+        if beside != Beside::Put {
+            fs::rename(beside.of(dir, name), &from)?;
+        }
+        renameat_with(CWD, &from, CWD, place(dir, name), flags)?;
+        sync(dir)
+    };
+    put().map_err(|e| unwritable(&place(dir, name), &e))
+}
+
+/// Keeps what lies beside as [`Beside::Put`], which somebody else wrote and which is not the file any more, under a name
+/// that no profile has.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn set_aside(dir: &Path, name: &str) -> Result<(), Fault> {
+    let from = Beside::Put.of(dir, name);
+    let aside = || -> std::io::Result<PathBuf> {
+        let version = random::sha256_hex(&fs::read(&from)?);
+        let to = dir.join(format!("{name}.toml.theirs-{}", &version[..8]));
+        fs::rename(&from, &to)?;
+        sync(dir)?;
+        Ok(to)
+    };
+    let to = aside().map_err(|e| unwritable(&from, &e))?;
+    tracing::warn!("what was written into the profile {name} while a row was put into it is kept as {}", to.display());
+    Ok(())
+}
+
+/// Removes what lies beside, but for what is not `ours`: that is set aside.
+fn clear(dir: &Path, name: &str, ours: &[&str]) -> Result<(), Fault> {
+    match fs::read(Beside::Put.of(dir, name)) {
+        Ok(left) if !ours.iter().any(|text| text.as_bytes() == left) => set_aside(dir, name)?,
+        _ => {}
+    }
+    remove_left(dir, name)
 }
 
 /// Removes what lies beside.
@@ -250,6 +285,7 @@ pub struct Staged {
     dir: PathBuf,
     name: String,
     old: Option<String>,
+    new: String,
     /// Whether it has begun to take its place; what lies beside is then the word of where that is.
     begun: bool,
 }
@@ -272,7 +308,7 @@ impl Staged {
     /// The disk's.
     pub fn new(dir: &Path, name: &str, old: Option<String>, new: &str) -> Result<Self, Fault> {
         let (path, beside) = (place(dir, name), Beside::New.of(dir, name));
-        remove_left(dir, name)?;
+        clear(dir, name, &[new, old.as_deref().unwrap_or_default()])?;
         let write = || -> std::io::Result<()> {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
             file.write_all(new.as_bytes())?;
@@ -283,7 +319,7 @@ impl Staged {
             sync(dir)
         };
         let written = write().map_err(|e| unwritable(&path, &e));
-        let staged = Self { dir: dir.to_owned(), name: name.to_owned(), old, begun: false };
+        let staged = Self { dir: dir.to_owned(), name: name.to_owned(), old, new: new.to_owned(), begun: false };
         written.map(|()| staged)
     }
 
@@ -315,12 +351,12 @@ impl Staged {
         remove_left(&self.dir, &self.name)
     }
 
-    /// Removes what lies beside the file.
+    /// Removes what lies beside the file; what somebody else wrote of it is kept under another name.
     ///
     /// # Errors
     /// The disk's.
     pub fn remove(self) -> Result<(), Fault> {
-        remove_left(&self.dir, &self.name)
+        clear(&self.dir, &self.name, &[&self.new, self.old.as_deref().unwrap_or_default()])
     }
 }
 

@@ -43,6 +43,17 @@ fn a_row_is_added_and_the_rest_of_the_file_stays_to_the_byte() {
 }
 
 #[test]
+fn a_row_that_would_make_the_file_longer_than_it_may_be_is_to_be_added_by_hand() {
+    let row = with("", &read_row("b.example")).unwrap().len();
+    let text = |length: usize| format!("{}\n", "#".repeat(length - 1));
+    let most = 256 * 1024 - row;
+    assert_eq!(with(&text(most), &read_row("b.example")).unwrap().len(), 256 * 1024);
+    let fault = with(&text(most + 1), &read_row("b.example")).unwrap_err();
+    assert_eq!(fault.problem.code, "profile.by-hand");
+    assert!(fault.problem.message.contains("host = \"b.example\""), "{}", fault.problem.message);
+}
+
+#[test]
 fn reads_are_widened_in_their_place_and_the_comment_behind_them_stays() {
     let new = with("[egress]\nreads = \"none\"  # nothing\n", &read_row("a.example")).unwrap();
     assert!(new.starts_with("[egress]\nreads = \"listed\"  # nothing\n"), "{new}");
@@ -120,6 +131,7 @@ fn a_file_that_somebody_wrote_in_the_meantime_stays_as_they_wrote_it() {
     fs::write(&path, "description = 'theirs'\n").unwrap();
     assert_eq!(staged.put().unwrap_err().problem.code, "profile.changed");
     assert_eq!(fs::read_to_string(&path).unwrap(), "description = 'theirs'\n");
+    staged.remove().unwrap();
     // Gone, or there where none was.
     let mut staged = Staged::new(dir.path(), "p", Some("description = 'theirs'\n".into()), "x = 1\n").unwrap();
     fs::remove_file(&path).unwrap();
@@ -132,6 +144,34 @@ fn a_file_that_somebody_wrote_in_the_meantime_stays_as_they_wrote_it() {
     assert_eq!(lies_beside(), 1, "until it is recorded that the row is not in the file");
     staged.remove().unwrap();
     assert_eq!(lies_beside(), 0);
+}
+
+#[test]
+fn what_was_written_while_the_file_was_exchanged_back_is_kept_beside_it() {
+    let (dir, was) = seen("description = 'x'\n");
+    let (path, beside) = (dir.path().join("p.toml"), Beside::Put.of(dir.path(), "p"));
+    let (first, second) = ("description = 'theirs'\n", "description = 'theirs, a moment later'\n");
+    for next in [false, true] {
+        let mut staged = Staged::new(dir.path(), "p", was.text.clone(), "description = 'ours'\n").unwrap();
+        fs::write(&path, first).unwrap();
+        assert_eq!(staged.put().unwrap_err().problem.code, "profile.changed");
+        // As if it had been written between the two exchanges.
+        fs::write(&beside, second).unwrap();
+        if next {
+            // Its end was never recorded; the next row that is accepted finds it.
+            drop(staged);
+            drop(Staged::new(dir.path(), "p", Some(first.into()), "description = 'ours'\n").unwrap());
+        } else {
+            staged.remove().unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        let mut kept: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        kept.retain(|kept| *kept != path);
+        let [kept] = &kept[..] else { panic!("{kept:?}") };
+        assert_eq!(fs::read_to_string(kept).unwrap(), second);
+        assert_eq!(profiles::names(dir.path()), ["default", "p"], "it is no profile");
+        fs::remove_file(kept).unwrap();
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! The steps are: the new content is written beside the file (`.NAME.toml.new`) and is on the disk; the record is
 //! committed; that content is renamed (`.NAME.toml.put`), exchanged with the file, and what was the file is removed. So
 //! what lies beside a file says which step was the last, and the record whether it was accepted. To do it twice changes
-//! nothing more.
+//! nothing more. What an administrator wrote in the meantime is never removed: it is the file, or, where they have
+//! written the file again since, it is kept under another name.
 //!
 //! Read `Left`, `decide`, then [`finish`].
 
@@ -30,6 +31,8 @@ struct Accepted {
     from: Option<String>,
     /// And after.
     to: Option<String>,
+    /// It was taken back already.
+    back: bool,
 }
 
 /// What stands on the disk of one profile, by SHA-256 in hex.
@@ -53,19 +56,25 @@ enum Step {
     Theirs,
     /// What lies beside is what somebody else wrote, which the file was exchanged for: it is the file again.
     TheirsBack,
+    /// What lies beside is what somebody else wrote, and the file too: it is kept under another name.
+    Aside,
 }
 
 fn decide(left: Left<'_>, accepted: Option<&Accepted>) -> Step {
-    let Some(Accepted { from, to: Some(to), .. }) = accepted else { return Step::Remove };
+    let Some(Accepted { from, to: Some(to), back, .. }) = accepted else {
+        // Nothing was put into this file: only what we wrote has the other name.
+        return if left.beside == Beside::New { Step::Remove } else { Step::Aside };
+    };
     let is_ours = left.left == to;
     match left.beside {
         // Not the content that was accepted last: one that never was.
         Beside::New if !is_ours => Step::Remove,
-        _ if is_ours && left.file == Some(to) => Step::Remove,
+        _ if is_ours && (*back || left.file == Some(to)) => Step::Remove,
         _ if is_ours && left.file == from.as_deref() => Step::Put,
         _ if is_ours => Step::Theirs,
-        _ if Some(left.left) == from.as_deref() || left.file != Some(to) => Step::Remove,
-        _ => Step::TheirsBack,
+        _ if Some(left.left) == from.as_deref() => Step::Remove,
+        _ if left.file == Some(to) => Step::TheirsBack,
+        _ => Step::Aside,
     }
 }
 
@@ -86,30 +95,42 @@ pub async fn finish(app: &App) -> Result<(), Fault> {
 }
 
 async fn one(app: &App, name: &str, beside: Beside) -> Result<(), Fault> {
-    let accepted = last(app, name).await?;
+    let mut accepted = last(app, name).await?;
     let dir = app.profiles.clone();
     let hash = |path: &Path| match std::fs::read(path) {
         Ok(bytes) => Ok(Some(random::sha256_hex(&bytes))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(file::unreadable(path, &e)),
     };
-    let Some(left) = hash(&beside.of(&dir, name))? else { return Ok(()) };
-    let there = hash(&file::place(&dir, name))?;
-    let step = decide(Left { beside, left: &left, file: there.as_deref() }, accepted.as_ref());
-    tracing::info!("a server before this one left a change of the profile {name} unfinished: {step:?}");
-    if matches!(step, Step::Put | Step::TheirsBack) {
-        file::put_left(&dir, name, beside, there.is_some())?;
+    let mut beside = beside;
+    // After an exchange it is looked at again: what lies beside then may have been written a moment ago.
+    loop {
+        let Some(left) = hash(&beside.of(&dir, name))? else { return Ok(()) };
+        let there = hash(&file::place(&dir, name))?;
+        let step = decide(Left { beside, left: &left, file: there.as_deref() }, accepted.as_ref());
+        tracing::info!("a server before this one left a change of the profile {name} unfinished: {step:?}");
+        match step {
+            Step::Remove => return file::remove_left(&dir, name),
+            Step::Aside => return file::set_aside(&dir, name),
+            Step::Put | Step::TheirsBack => {
+                file::put_left(&dir, name, beside, there.is_some())?;
+                beside = Beside::Put;
+            }
+            Step::Theirs => {}
+        }
+        // The file first: what lies beside then says that this is still to be recorded.
+        if let (Step::Theirs | Step::TheirsBack, Some(accepted)) = (&step, &mut accepted)
+            && !accepted.back
+        {
+            taken_back(app, name, accepted).await?;
+            accepted.back = true;
+        }
     }
-    // The file first: what lies beside then says that this is still to be recorded.
-    if let (Step::Theirs | Step::TheirsBack, Some(accepted)) = (&step, &accepted) {
-        taken_back(app, name, accepted).await?;
-    }
-    file::remove_left(&dir, name)
 }
 
-/// The last acceptance for this profile, unless it was taken back.
+/// The last acceptance for this profile.
 async fn last(app: &App, name: &str) -> Result<Option<Accepted>, StoreError> {
-    let mut end = app.store.chain().borrow().n;
+    let (mut end, mut back) = (app.store.chain().borrow().n, false);
     while end > 0 {
         let from = end.saturating_sub(u64::from(AT_ONCE));
         let rows = app.store.evidence(from, AT_ONCE).await?;
@@ -119,8 +140,8 @@ async fn last(app: &App, name: &str) -> Result<Option<Accepted>, StoreError> {
                 continue;
             }
             match record["kind"].as_str() {
-                Some("profile.changed") => return Ok(accepted(&record)),
-                Some("profile.unchanged") => return Ok(None),
+                Some("profile.changed") => return Ok(accepted(&record, back)),
+                Some("profile.unchanged") => back = true,
                 _ => {}
             }
         }
@@ -129,10 +150,10 @@ async fn last(app: &App, name: &str) -> Result<Option<Accepted>, StoreError> {
     Ok(None)
 }
 
-fn accepted(record: &Value) -> Option<Accepted> {
+fn accepted(record: &Value, back: bool) -> Option<Accepted> {
     let text = |field: &str| record[field].as_str().map(str::to_owned);
     let run = RunId::parse(record["run"].as_str()?).ok()?;
-    Some(Accepted { run, denial: record["denial"].as_u64()?, from: text("from"), to: text("to") })
+    Some(Accepted { run, denial: record["denial"].as_u64()?, from: text("from"), to: text("to"), back })
 }
 
 /// It was recorded, and somebody else's file stays: that is recorded, and told where the run is.
@@ -164,12 +185,14 @@ mod tests {
     use super::*;
 
     fn accepted() -> Accepted {
-        Accepted { run: "r".parse().unwrap(), denial: 1, from: Some("old".into()), to: Some("ours".into()) }
+        let (from, to) = (Some("old".into()), Some("ours".into()));
+        Accepted { run: "r".parse().unwrap(), denial: 1, from, to, back: false }
     }
 
     #[test]
     fn of_every_state_of_the_disk_the_record_says_what_is_finished_and_what_is_gone() {
         let new_file = Accepted { from: None, ..accepted() };
+        let back = Accepted { back: true, ..accepted() };
         let of_the_run_alone = Accepted { to: None, ..accepted() };
         for (beside, left, file, accepted, step) in [
             // Killed before the record.
@@ -190,9 +213,14 @@ mod tests {
             (Beside::New, "ours", Some("theirs"), Some(new_file), Step::Theirs),
             (Beside::Put, "theirs", Some("ours"), Some(accepted()), Step::TheirsBack),
             // Taken back already.
-            (Beside::Put, "ours", Some("theirs"), None, Step::Remove),
-            // What is not understood changes no file.
-            (Beside::Put, "odd", Some("odder"), Some(accepted()), Step::Remove),
+            (Beside::Put, "ours", Some("theirs"), Some(back.clone()), Step::Remove),
+            (Beside::Put, "ours", Some("old"), Some(back.clone()), Step::Remove),
+            (Beside::Put, "theirs", Some("ours"), Some(back.clone()), Step::TheirsBack),
+            // They wrote it twice: what was exchanged out of the file, or back into it, is theirs.
+            (Beside::Put, "theirs", Some("theirs, later"), Some(accepted()), Step::Aside),
+            (Beside::Put, "theirs", Some("theirs, later"), Some(back), Step::Aside),
+            (Beside::Put, "theirs", None, Some(accepted()), Step::Aside),
+            (Beside::Put, "theirs", Some("old"), None, Step::Aside),
         ] {
             assert_eq!(decide(Left { beside, left, file }, accepted.as_ref()), step, "{beside:?} {left} {file:?}");
         }

@@ -3,7 +3,9 @@
 use crate::stage::{Stage, exec};
 use api::http::SignInLink;
 use http::{Method, StatusCode};
+use model::Moment;
 use policy::access::GuardKind;
+use std::time::SystemTime;
 
 fn path(pattern: &str) -> String {
     pattern.replace("{*name}", "model/x").replace("{name}", "x").replace("{run}", "abc").replace("{token}", "t")
@@ -49,6 +51,37 @@ async fn a_sign_in_link_works_once_and_looking_at_it_does_not_use_it() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(stage.tcp(Method::POST, "/sign-out", &signed_in, "").await.status, StatusCode::OK);
     assert_eq!(stage.tcp(Method::GET, "/api/runs", &signed_in, "").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_browsers_session_is_kept_for_twelve_hours_and_opens_nothing_after_them() {
+    const TWELVE_HOURS: i64 = 12 * 60 * 60 * 1000;
+    let now = || Moment::from(SystemTime::now());
+    let stage = Stage::start();
+    let before = now();
+    let cookie = stage.signed_in().await;
+    let after = now();
+    let token = cookie.split_once('=').unwrap().1;
+    let account = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    let hash = server::session::hash(token, server::port::Account(Some(account))).unwrap();
+    let store = store::Store::open(&stage.dir.path().join("server/volary.db")).await.unwrap();
+    let kept = store.session(&hash).await.unwrap().unwrap();
+    assert!(
+        before.plus_ms(TWELVE_HOURS) <= kept.expires && kept.expires <= after.plus_ms(TWELVE_HOURS),
+        "{before:?} {kept:?} {after:?}"
+    );
+    let runs = async || stage.tcp(Method::GET, "/api/runs", &[("cookie", &cookie)], "").await.status;
+    assert_eq!(runs().await, StatusCode::OK);
+    // The same session, as it is when its time is over.
+    let over = store::keep::TokenRow { expires: now(), ..kept };
+    let end = store.write(move |tx| {
+        Box::pin(async move {
+            tx.end_session(&hash).await?;
+            tx.add_session(&hash, &over, before).await
+        })
+    });
+    end.await.unwrap();
+    assert_eq!(runs().await, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
