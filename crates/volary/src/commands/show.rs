@@ -213,13 +213,13 @@ pub fn entry(entry: &Entry) -> Option<String> {
     Some(text)
 }
 
-/// One request that was made by an allowance.
-/// Why a host gave none, and what whoever runs the platform can do, where that is known.
+/// Why a host gave no answer, and what whoever runs the platform can do, where that is known.
 fn no_answer(fault: Option<Unanswered>) -> String {
     let Some(fault) = fault else { return "no answer".to_owned() };
     format!("no answer, {}: {} {}", fault.rule(), fault.why(), fault.help().unwrap_or_default()).trim_end().to_owned()
 }
 
+/// One request that was made by an allowance.
 fn read(read: &OneRead) -> String {
     let OneRead { method, target, status, received, interrupted, fault, .. } = read;
     let cut = if *interrupted { ", interrupted" } else { "" };
