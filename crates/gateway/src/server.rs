@@ -6,20 +6,21 @@
 //! said again after the next dial, which changes nothing where it was heard; and the first word after a dial is
 //! which calls are under way, so that the server settles none of them by guess.
 //!
-//! Read [`Server::ask`], [`Lease`] (a grant that settles itself), [`held`] (what vendors made), then [`Server::dial`].
+//! Read [`Server::ask`], [`Lease`] (a grant that settles itself), [`held`] (what vendors made), then [`Server::dial`] and [`queue`].
 
 pub(crate) mod egress;
 pub(crate) mod git;
 mod held;
 pub(crate) mod leases;
+mod queue;
 
 use crate::meter::Meter;
 use crate::recent::Recent;
 use api::frame;
 use api::grants::{Answer, FromGateway, ModelCall, ToGateway, Upstream};
 use model::{GrantId, RunId, Usage, event::Verdict, profile::Sought};
+use queue::{Queued, Shared};
 use scrub::Key;
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,9 +37,6 @@ const WRITE_SECS: u64 = 10;
 const BACKOFF_MS: (u64, u64) = (20, 1000);
 /// Records of refusals kept while the server is away; a box that goes on knocking is not remembered further.
 const KEPT_REFUSALS: usize = 1024;
-
-/// Settlements that are said again after a cut.
-const KEPT_SETTLED: usize = 256;
 
 /// What the server says by itself.
 pub(crate) enum Order {
@@ -80,31 +78,6 @@ pub(crate) struct Server {
     work: Notify,
     /// Is told the key of fingerprints.
     recent: Arc<Recent>,
-}
-
-#[derive(Default)]
-struct Shared {
-    up: bool,
-    /// How many connections are gone: an answer is for the one that its question came on.
-    dial: u64,
-    last_id: u64,
-    questions: HashMap<u64, oneshot::Sender<Word>>,
-    egress_questions: HashMap<u64, oneshot::Sender<egress::Said>>,
-    git_questions: HashMap<u64, (RunId, oneshot::Sender<git::Said>)>,
-    leases: leases::Leases,
-    /// What vendors made, and the server did not say that it has.
-    made: held::Held,
-    queue: VecDeque<Queued>,
-    refusals: usize,
-    /// Calls under way, by grant.
-    open: BTreeSet<GrantId>,
-    /// The last settlements that were written on this connection, oldest first.
-    settled: VecDeque<FromGateway>,
-}
-
-struct Queued {
-    message: FromGateway,
-    written: Option<oneshot::Sender<()>>,
 }
 
 impl Server {
@@ -208,12 +181,12 @@ impl Server {
                 Ok(stream) => {
                     wait = BACKOFF_MS.0;
                     let (from, to) = stream.into_split();
-                    let hello = self.hello();
+                    let hello = self.shared().hello();
                     let end = tokio::select! {
                         end = self.read(from, &said) => end,
                         end = self.write(to, hello) => end,
                     };
-                    self.forget();
+                    self.shared().forget();
                     tracing::warn!(error = %end, "the server's grants connection ended; every call is refused until it is back");
                 }
                 Err(error) => tracing::debug!(%error, "the server's grants socket does not answer"),
@@ -221,56 +194,6 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(wait)).await;
             wait = (wait * 2).min(BACKOFF_MS.1);
         }
-    }
-
-    fn hello(&self) -> FromGateway {
-        let shared = self.shared();
-        let settling = shared.queue.iter().filter_map(|queued| match &queued.message {
-            FromGateway::Settle { grant, .. }
-            | FromGateway::SettleEgress { grant, .. }
-            | FromGateway::Reads { grant, .. } => Some(grant.clone()),
-            _ => None,
-        });
-        let ending = shared.queue.iter().filter_map(|queued| match &queued.message {
-            FromGateway::EndLease { lease, .. } => Some(lease.clone()),
-            _ => None,
-        });
-        FromGateway::Hello {
-            open: shared.open.iter().cloned().chain(settling).collect(),
-            leases: shared.leases.held.keys().cloned().chain(ending).collect(),
-        }
-    }
-
-    /// The connection is gone: nobody waits for its answers any more.
-    fn forget(&self) {
-        let mut shared = self.shared();
-        shared.up = false;
-        shared.dial += 1;
-        // Questions and answers of probes die with the connection that they belong to; the rest waits.
-        let waits = |message: &FromGateway| {
-            matches!(
-                message,
-                FromGateway::Settle { .. }
-                    | FromGateway::SettleEgress { .. }
-                    | FromGateway::Reads { .. }
-                    | FromGateway::EndLease { .. }
-                    | FromGateway::Refused { .. }
-            )
-        };
-        shared.queue.retain(|q| waits(&q.message));
-        for queued in &mut shared.queue {
-            queued.written = None;
-        }
-        let again = std::mem::take(&mut shared.settled);
-        for message in again.into_iter().rev() {
-            shared.queue.push_front(Queued { message, written: None });
-        }
-        let made = shared.made.again();
-        shared.queue.extend(made);
-        shared.questions.clear();
-        shared.egress_questions.clear();
-        shared.git_questions.clear();
-        shared.leases.forget();
     }
 
     async fn read(
@@ -393,68 +316,6 @@ async fn in_time<T>(answer: oneshot::Receiver<T>) -> Result<T, Lost> {
     match tokio::time::timeout(Duration::from_secs(ANSWER_SECS), answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(Lost),
-    }
-}
-
-impl Shared {
-    fn asker_of_front_is_gone(&mut self) -> bool {
-        let Some(Queued { message, .. }) = self.queue.front() else { return false };
-        match message {
-            FromGateway::Ask { id, .. } => {
-                let id = *id;
-                let gone = self.questions.get(&id).is_none_or(oneshot::Sender::is_closed);
-                if gone {
-                    self.questions.remove(&id);
-                }
-                gone
-            }
-            FromGateway::AskEgress { id, .. } | FromGateway::AskLaw { id, .. } | FromGateway::AskImage { id, .. } => {
-                let id = *id;
-                let gone = self.egress_questions.get(&id).is_none_or(oneshot::Sender::is_closed);
-                if gone {
-                    self.egress_questions.remove(&id);
-                }
-                gone
-            }
-            FromGateway::AskGit { id, .. } => {
-                let id = *id;
-                let gone = self.git_questions.get(&id).is_none_or(|(_, asker)| asker.is_closed());
-                if gone {
-                    self.git_questions.remove(&id);
-                }
-                gone
-            }
-            FromGateway::AskLease { id, .. } => {
-                let id = *id;
-                self.leases.asker_is_gone(id)
-            }
-            FromGateway::UseLease { id, .. } => {
-                let id = *id;
-                self.leases.user_is_gone(id)
-            }
-            _ => false,
-        }
-    }
-
-    fn front_is_written(&mut self) {
-        let Some(front) = self.queue.pop_front() else { return };
-        match front.message {
-            FromGateway::Refused { .. } => self.refusals -= 1,
-            settled @ (FromGateway::Settle { .. }
-            | FromGateway::SettleEgress { .. }
-            | FromGateway::Reads { .. }
-            | FromGateway::EndLease { .. }) => {
-                if self.settled.len() == KEPT_SETTLED {
-                    self.settled.pop_front();
-                }
-                self.settled.push_back(settled);
-            }
-            _ => {}
-        }
-        if let Some(written) = front.written {
-            // Whoever waited may have gone; the record is written all the same.
-            let _ = written.send(());
-        }
     }
 }
 
