@@ -143,6 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_of_4096_bytes_passes_and_one_of_a_byte_more_is_refused_on_both_sides() {
+        let gone = |length: usize| Change::Gone { path: vec![b'a'; length] };
+        let mut wire = Vec::new();
+        write(&mut wire, &gone(4096)).unwrap();
+        assert_eq!(read(&mut &wire[..]).unwrap(), gone(4096));
+        assert!(write(&mut Vec::new(), &gone(4097)).is_err());
+        let long = [&b"D"[..], &4097_u32.to_le_bytes(), &[b'a'; 4097]].concat();
+        assert!(read(&mut &long[..]).is_err());
+    }
+
+    #[test]
     fn a_path_that_climbs_or_names_git_is_refused_on_both_sides() {
         for path in [
             &b"../x"[..],
