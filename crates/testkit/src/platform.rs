@@ -115,6 +115,14 @@ impl Platform {
     /// # Panics
     /// When it does not get ready; with what it said.
     pub fn up(&mut self, args: &[&str]) {
+        self.up_in(&[], args);
+    }
+
+    /// As [`Platform::up`], with these variables in its environment.
+    ///
+    /// # Panics
+    /// As of it.
+    pub fn up_in(&mut self, environment: &[(&str, &Path)], args: &[&str]) {
         assert!(self.up.is_none(), "the platform is up already");
         // Most tests look for the boxes of their runs, and count them.
         let cold: &[&str] = if args.contains(&"--warm") { &[] } else { &["--warm", "0"] };
@@ -124,6 +132,7 @@ impl Platform {
             .args(cold)
             .args(args)
             .envs(self.docker.as_ref().map(|docker| ("DOCKER_HOST", docker.address())))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

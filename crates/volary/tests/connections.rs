@@ -210,6 +210,17 @@ fn a_person_signs_in_with_a_browser_sees_how_it_stands_and_ends_it() {
     assert!(told.contains("revoking") && told.contains("deaf is ended here") && told.contains("status 404"), "{told}");
     let removed = platform.ok(&["connect", "remove", "deaf"]);
     assert!(removed.contains("has not confirmed") && removed.contains("in your account"), "{removed}");
+    assert!(removed.contains("2 tokens"), "{removed}");
+
+    // On the page, too; there is nothing left of this one.
+    browser.open(&format!("{}/connections", platform.url()));
+    browser.click("a[aria-label='Remove forge']");
+    browser.wait_for_text("h1", "Remove this connection?");
+    browser.click("button.danger");
+    browser.wait_for_text("tbody", "There is no connection.");
+    assert!(browser.text(".said").unwrap().contains("✓ forge is removed."));
+    add(&platform, "again", &provider);
+    assert_eq!(platform.json(&["connect", "remove", "again", "--json"])["left"], 0);
     drop(browser);
     platform.stop();
 }

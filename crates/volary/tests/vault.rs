@@ -269,6 +269,40 @@ fn rotations_and_servers_that_are_killed_at_random_never_close_the_vault() {
 }
 
 #[test]
+fn a_credential_of_systemd_and_a_variable_open_the_vault_at_each_start_and_without_them_it_stays_closed() {
+    let mut platform = platform();
+    let (own, config) = (platform.home().join("keys/kek"), platform.home().join("vault.toml"));
+    let (digits, id) = (fs::read_to_string(&own).unwrap(), key(&platform));
+    platform.down();
+    fs::remove_file(&own).unwrap();
+    // As systemd lays them down for a service: a folder that is its own alone, files that nobody writes.
+    let folder = tempfile::tempdir().unwrap();
+    let credential = folder.path().join("volary-kek");
+    fs::write(&credential, &digits).unwrap();
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o400)).unwrap();
+    for (source, name, value) in [
+        ("credential = \"volary-kek\"", "CREDENTIALS_DIRECTORY", folder.path()),
+        ("env = \"THE_KEY\"", "THE_KEY", Path::new(digits.trim())),
+    ] {
+        fs::write(&config, format!("[key]\n{source}\n")).unwrap();
+        let refused = platform.cli(&["up", "--port", "0", "--warm", "0"]);
+        assert!(!refused.status.success() && said(&refused).contains(name), "{}", said(&refused));
+        assert!(!said(&refused).contains(digits.trim()));
+        platform.up_in(&[(name, value)], &[]);
+        is_open(&platform);
+        let server = platform.pid_of("server").expect("the server's pid");
+        let pid = rustix::process::Pid::from_raw(server.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        eventually("another server", || platform.pid_of("server").filter(|pid| *pid != server));
+        eventually("its answer", || platform.cli(&["vault", "show"]).status.success().then_some(()));
+        is_open(&platform);
+        assert_eq!(key(&platform), id);
+        assert!(!own.exists(), "no key was made in its place");
+        platform.down();
+    }
+}
+
+#[test]
 fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
     let platform = platform();
     let before = key(&platform);
