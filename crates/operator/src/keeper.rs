@@ -23,6 +23,7 @@ use crate::input::Input;
 use crate::link::Orders;
 use crate::repo::RepoProcess;
 use crate::runs::{Coming, Run, Runs, locked};
+use crate::vetting::Vetting;
 use api::kept::{KeptAct, KeptAnswer};
 use api::link::{Down, Launch, Up};
 use model::{Event, Moment, Outcome, RunId};
@@ -49,6 +50,8 @@ pub struct Means {
     pub checkouts: Arc<Checkouts>,
     /// The disk that holds all of it.
     pub disk: Disk,
+    /// Who is asked what images may be used.
+    pub vetting: Arc<Vetting>,
 }
 
 impl Means {
@@ -322,6 +325,7 @@ impl Orders for Keeper {
             Down::Settle { run } => self.settle(run),
             Down::Close { run, reason } => self.close(&run, Outcome::Failed, reason),
             Down::Kept { id, what } => self.about_kept(id, what),
+            Down::Image { id, refused } => self.means.vetting.answered(id, refused),
             Down::Warm { profiles } => self.means.engine.keep_warm(profiles),
             Down::Input { run, data_b64, end } => {
                 if let Some(reins) = locked(&self.live).get(&run) {
