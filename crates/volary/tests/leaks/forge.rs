@@ -2,7 +2,7 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{TELLS, VOLARY, random};
+use crate::{SMALL, TELLS, VOLARY, random};
 use testkit::{Forge, Outside, Platform, Repo, Temporary};
 
 const PUSH: &str = "git fetch -q origin && git reset -q --mixed origin/main && git checkout -q -- . && \
@@ -28,7 +28,7 @@ fn what_opens_a_forge_that_tells_it_in_its_errors_and_to_gits_helper_is_kept_and
         "[[repository]]\nid = \"app\"\nurl = {url:?}\nsecret = \"capability/forge\"\nforge = \"gitea\"\n\
          proposals-as-app = true\n[[capability]]\nname = \"by-git\"\nsecret = \"capability/forge\"\nkind = \"command\"\n\
          destinations = [\"forge.example/forge/app.git\"]\ndelivery = \"git-helper\"\nexecutables = [\"/usr/bin/sh\"]\n\
-         seconds = 600\n"
+         seconds = 600\n{SMALL}"
     );
     std::fs::write(platform.home().join("profiles/forge.toml"), profile).expect("the profile is written");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -10,7 +10,7 @@ mod boxes;
 use crate::everything::{self, Said};
 use crate::minted::{MODEL_KEY, keys};
 use crate::search::{Canary, Forms, Search};
-use crate::{VOLARY, random};
+use crate::{SMALL, VOLARY, random};
 use boxes::{memory_of, processes_of_boxes, words};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -67,8 +67,7 @@ fn profile() -> String {
     let repository = format!(
         "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n"
     );
-    // A small worktree: its image is among the files that are searched.
-    format!("{}{}{repository}[limits]\nworktree-mib = 16\n", rows.concat(), proxies.concat())
+    format!("{}{}{repository}{SMALL}", rows.concat(), proxies.concat())
 }
 
 /// A connection that was signed in, exchanged its first token, and may be used at the mirror.

@@ -2,7 +2,7 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{TELLS, VOLARY};
+use crate::{SMALL, TELLS, VOLARY};
 use serde_json::json;
 use testkit::{INSTALLATION, ModelDouble, Outside, Platform, Repo, Temporary, Turn, Vendors, eventually, mirror};
 
@@ -54,7 +54,7 @@ fn profile() -> String {
         "[[egress.write]]\ncapability = \"inject\"\nhost = \"{host}\"\nmethod = \"POST\"\npath = \"/api/v3/repos\"\n"
     );
     rows + &format!(
-        "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n"
+        "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n{SMALL}"
     )
 }
 
