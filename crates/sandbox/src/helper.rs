@@ -353,7 +353,10 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             close_stdio()?;
             let scale = (!spec.host.root).then(|| Scale::of(spec.limits.worktree_mib));
             let (reaped, why) = (false, None);
-            Ok((Made { spec, container, pid, worktree, _sole: sole, _uid: uid, _image: image, reaped, scale, why }, listener))
+            Ok((
+                Made { spec, container, pid, worktree, _sole: sole, _uid: uid, _image: image, reaped, scale, why },
+                listener,
+            ))
         }
         Err(e) => {
             worktree.unmount()?;
