@@ -115,6 +115,20 @@ fn holds(scrubber: &Scrubber, text: &str) -> bool {
     matches!(scrubber.scrub_str(text), Cow::Owned(_))
 }
 
+/// A text without the handles of runs (`vh_` and 52 letters and digits).
+fn without_handles(text: &str) -> String {
+    const LETTERS: usize = 52;
+    let mut parts = text.split("vh_");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_letter = |byte: &u8| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(byte);
+        let letters = part.bytes().take(LETTERS).take_while(is_letter).count();
+        rest += "vh_";
+        rest += if letters == LETTERS { &part[LETTERS..] } else { part };
+    }
+    rest
+}
+
 /// Looks a person's command through, of which every word would be in its box: it holds no stored secret, nothing that has
 /// the form of a credential, and no value for a variable in which programs look for a key.
 ///
@@ -127,9 +141,15 @@ pub async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String])
     let given = argv.iter().filter_map(|arg| arg.split_once('=')).filter(|(_, value)| literal(value));
     let names = model::managed::keys_among(given.map(|(name, _)| name));
     let (what, shown) = if names.is_empty() {
-        let found = argv.iter().filter(|arg| holds(&scrubber, arg));
         let mut what = scrub::Shown::default();
-        found.for_each(|arg| what.take(format!("{}\n", scrubber.scrub_str(arg)).as_bytes()));
+        for arg in argv {
+            // A stored value wherever it stands; a form beside the handles, which are no credential outside their run.
+            let rest = without_handles(arg);
+            let text = if holds(&scrubber.values_alone(), arg) { arg } else { &rest };
+            if let Cow::Owned(shown) = scrubber.scrub_str(text) {
+                what.take(format!("{shown}\n").as_bytes());
+            }
+        }
         let kinds = what.beyond(&scrub::Shown::default()).into_keys().map(|found| match found.of_format {
             true => format!("what has the form of a credential ({})", found.kind),
             false => format!("the value of the secret {}", found.kind),

@@ -153,7 +153,8 @@ async fn a_command_that_would_bring_a_key_into_its_box_is_refused_on_either_engi
     assert_eq!(text.matches("run.refused").count(), 2 * tries.len(), "{text}");
     assert!(!text.contains(named) && !text.contains("k3Jd92") && !text.contains("printf"), "{text}");
     // What shows a handle, or sets no key, is a command.
-    let argv = ["sh", "-c", "GITHUB_TOKEN=$VOLARY_HANDLE gh", "REGION=eu-central-1", "GITHUB_TOKEN="];
+    let shown = format!("Authorization: Bearer vh_{}", "ab2c3d4e5f6g7".repeat(4));
+    let argv = ["curl", "-H", &shown, "GITHUB_TOKEN=$VOLARY_HANDLE gh", "REGION=eu-central-1", "GITHUB_TOKEN="];
     stage.create(&exec(&argv)).await;
     assert_eq!(operator.launch().await.argv, argv);
 }
