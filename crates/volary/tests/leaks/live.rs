@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use testkit::{
     ModelDouble, OauthDouble, Outside, Platform, Repo, Temporary, Tokens, Turn, Vendors, eventually, mirror,
+    shell_capability,
 };
 
 /// What opens the door of each command to its value: name, secret, destination, delivery, and how it reads what it was given.
@@ -51,10 +52,7 @@ fn tree(pid: u32) -> Option<usize> {
 
 fn profile() -> String {
     let rows = GIVEN.map(|(name, secret, destination, delivery, _)| {
-        format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/{secret}\"\nkind = \"command\"\n\
-             destinations = [\"{destination}\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-        )
+        shell_capability(name, &format!("capability/{secret}"), destination, delivery)
     });
     let host = mirror::HOST;
     let proxies = [("inject", "capability/app"), ("signed-in", "connection/x")].map(|(name, secret)| {

@@ -14,7 +14,7 @@ use search::{Canary, Search};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Read as _;
-use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror};
+use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror, shell_capability};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 
@@ -148,12 +148,7 @@ fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor
         ("in-file", "{ file = \"TOKEN_FILE\" }"),
         ("on-input", "\"stdin\""),
     ];
-    let rows = ways.map(|(name, delivery)| {
-        format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
-             destinations = [\"shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-        )
-    });
+    let rows = ways.map(|(name, delivery)| shell_capability(name, "capability/shop", "shop", delivery));
     std::fs::write(platform.home().join("profiles/shop.toml"), rows.concat() + SMALL).expect("it is written");
     let wish =
         |name: &str| ("lease".to_owned(), json!({ "capability": name, "destination": "shop", "reason": "to publish" }));
