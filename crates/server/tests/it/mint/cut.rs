@@ -36,31 +36,6 @@ async fn a_command_without_a_lease_is_launched_again_without_the_one_that_its_fe
     assert_eq!((again.run, again.lease), (run.clone(), None));
 }
 
-/// What a vendor made for a lease that is over by now: who asked for it is denied it, and the vendor is told by it that it is
-/// over, whichever comes first.
-async fn comes_too_late(gateway: &mut Gateway, value: &str) {
-    let (mut denied, mut told) = (false, false);
-    while !(denied && told) {
-        match gateway.hear().await {
-            ToGateway::LeaseValue { word, .. } => {
-                assert_eq!(rule(word), "lease.revoked");
-                denied = true;
-            }
-            ToGateway::Call { id, call } => {
-                assert_eq!(
-                    (call.purpose, call.credential.unwrap().value.0.expose().as_str()),
-                    (Purpose::Revoke, value)
-                );
-                answer(gateway, id, 204, String::new()).await;
-                told = true;
-            }
-            // A lease that is over is told to the gateway as well.
-            ToGateway::RevokeLease { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_taken_back_while_its_vendor_is_asked_gives_nothing_and_what_comes_is_revoked() {
     let stage = Stage::start();
@@ -71,7 +46,7 @@ async fn a_lease_that_is_taken_back_while_its_vendor_is_asked_gives_nothing_and_
     assert_eq!(taken.json::<LeaseView>().minted, "asked");
     assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease: of } if of == lease));
     answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "issues": "write" }))).await;
-    comes_too_late(&mut gateway, TOKEN).await;
+    denied_and_revoked(&mut gateway, "lease.revoked", TOKEN).await;
     assert_eq!(minted(&stage, "revoked").await.lease, lease);
 }
 
@@ -271,7 +246,7 @@ async fn what_was_minted_of_a_key_is_ended_when_the_key_is_deleted_and_where_nob
     assert_eq!(minted(&stage, "revoked").await.lease, lease);
     answer(&mut gateway, asked, 201, token("ghs_canary-that-comes-late", "acme/shop", &json!({ "issues": "write" })))
         .await;
-    comes_too_late(&mut gateway, "ghs_canary-that-comes-late").await;
+    denied_and_revoked(&mut gateway, "lease.revoked", "ghs_canary-that-comes-late").await;
     let both = async {
         while all(&stage).await.iter().any(|lease| lease.minted != "revoked") {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
