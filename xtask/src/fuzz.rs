@@ -1,13 +1,12 @@
 //! The fuzz targets, for a minute each: generators in the crates' own tests, which `cargo test` runs for a count of seeds
-//! and which run on here, side by side, at the lowest priority, beside tests that mostly wait.
+//! and which run on here, side by side, at the lowest priority, beside the last and shortest tests.
 //!
 //! The same seeds every time, as many as the minute gives. A failure prints its seed and the line that repeats it.
 
-use crate::cargo;
+use crate::cargo::{self, Built, Failures};
+use crate::suites::Suite;
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// How long each generator runs.
 const SECS: &str = "60";
@@ -32,63 +31,45 @@ pub fn check() -> Result<()> {
     cargo::finish(&mut command)
 }
 
-/// Generators that are running: whose, how many, and their program.
-pub struct Running(Vec<(&'static str, usize, Child)>);
-
-/// Starts all of them.
+/// All of them as one suite.
 ///
 /// # Errors
-/// When a test program does not build or cannot start.
-pub fn start() -> Result<Running> {
-    // The programs that `cargo test --workspace` has just run.
-    let built = cargo::output(&mut cargo::command(&["test", "--workspace", "--no-run", "--message-format", "json"]))?;
-    let built = String::from_utf8(built).context("cargo writes UTF-8")?;
-    let mut running = Running(Vec::new());
+/// When a test program is not there.
+pub fn suite(built: &Built) -> Result<Suite> {
+    let mut places = Vec::new();
     for (package, target, part, generators) in PLACES {
-        let program = program(&built, package, target).with_context(|| format!("{package} has no test {target}"))?;
+        let program = built.command(package, target)?;
         let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(program).arg(part);
+        command.args(["-n", "19"]).arg(program.get_program()).arg(part);
         // Each generator has a thread of its own, so that all of them have the same minute.
         command.args(["--test-threads", "64", "--show-output"]).env("VOLARY_FUZZ_SECS", SECS);
         command.current_dir(cargo::root().join("crates").join(package));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        places.push((package, generators, command));
+    }
+    Ok(Suite::new("generators", move |said| run(places, said)))
+}
+
+/// Runs all of them, each place beside the others, and tells what they said.
+fn run(places: Vec<(&str, usize, Command)>, said: &mut String) -> Result<()> {
+    let mut running = Vec::new();
+    for (package, generators, mut command) in places {
         let child = command.spawn().with_context(|| format!("the generators of {package} cannot start"))?;
-        running.0.push((package, generators, child));
+        running.push((package, generators, child));
     }
-    Ok(running)
-}
-
-/// The program of a package's test target, as cargo says where it is.
-fn program(built: &str, package: &str, target: &str) -> Option<PathBuf> {
-    let messages = built.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let of_it = |message: &Value| {
-        let manifest = message["manifest_path"].as_str().unwrap_or_default();
-        message["target"]["name"] == target && manifest.ends_with(&format!("crates/{package}/Cargo.toml"))
-    };
-    messages.filter(of_it).find_map(|message| message["executable"].as_str().map(PathBuf::from))
-}
-
-impl Running {
-    /// Waits for all of them and shows what they said.
-    ///
-    /// # Errors
-    /// Which of them failed.
-    pub fn finish(self) -> Result<()> {
-        let mut failed = Vec::new();
-        for (package, generators, child) in self.0 {
-            let out = child.wait_with_output()?;
-            println!("generators of {package}, {SECS} seconds each:");
-            let said = String::from_utf8_lossy(&out.stdout);
-            print!("{said}");
-            if !out.status.success() {
-                failed.push(format!("a generator found something in {package}"));
-            } else if ran(&said) != generators {
-                // A part of a name that no test has is no failure to a test program.
-                failed.push(format!("{} of {generators} generators ran in {package}", ran(&said)));
-            }
+    let mut failed = Vec::new();
+    for (package, generators, child) in running {
+        let out = child.wait_with_output()?;
+        let told = String::from_utf8_lossy(&out.stdout);
+        said.push_str(&format!("generators of {package}, {SECS} seconds each:\n{told}"));
+        if !out.status.success() {
+            failed.push(format!("a generator found something in {package}\n{}", Failures::of(&told).told()));
+        } else if ran(&told) != generators {
+            // A part of a name that no test has is no failure to a test program.
+            failed.push(format!("{} of {generators} generators ran in {package}", ran(&told)));
         }
-        if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
     }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
 /// How many generators said how far they came.
@@ -106,24 +87,5 @@ mod tests {
             "running 2 tests\ntest fuzz::a ... ok\n---- fuzz::a stdout ----\n914096 seeds: fuzz::a\n\nno seeds\n";
         assert_eq!(ran(said), 1);
         assert_eq!(ran("running 0 tests\n\ntest result: ok. 0 passed\n"), 0);
-    }
-
-    #[test]
-    fn a_test_program_is_found_by_package_and_target() {
-        let line = |package: &str, target: &str, program: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/x/crates/{package}/Cargo.toml","target":{{"name":"{target}"}},"executable":{program}}}"#
-            )
-        };
-        let built = [
-            line("scrub", "it", r#""/t/scrub-it""#),
-            line("gateway", "gateway", "null"),
-            line("gateway", "it", r#""/t/gateway-it""#),
-            line("gateway", "gateway", r#""/t/gateway""#),
-        ]
-        .join("\n");
-        assert_eq!(program(&built, "gateway", "gateway"), Some("/t/gateway".into()));
-        assert_eq!(program(&built, "scrub", "it"), Some("/t/scrub-it".into()));
-        assert_eq!(program(&built, "policy", "egress"), None);
     }
 }

@@ -7,6 +7,7 @@ use crate::cargo;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// A program and the Debian package that brings it.
 struct Need {
@@ -148,6 +149,9 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// # Errors
 /// When apt knows no such package or cannot fetch it; says what to do.
 pub fn kernel(folder: &Path) -> Result<PathBuf> {
+    // Two guests want it at once.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let tree = folder.join("kernel");
     if tree.join("boot").is_dir() {
         return Ok(tree);

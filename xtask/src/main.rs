@@ -4,7 +4,7 @@
 //! reads what cargo says, and compares. A chore ends with an error that says what to do.
 //!
 //! Read [`layers`] (which crate may know which), [`goldens`] (what a reviewer must see change),
-//! [`docs`], then [`mod@test`] with [`machine`], [`fuzz`] and [`qemu`].
+//! [`docs`], then [`mod@test`] with [`suites`], [`machine`], [`fuzz`] and [`qemu`].
 
 mod bench;
 mod cargo;
@@ -16,6 +16,7 @@ mod guest;
 mod layers;
 mod machine;
 mod qemu;
+mod suites;
 mod test;
 
 use anyhow::{Result, bail};
@@ -51,14 +52,8 @@ fn chore() -> Result<()> {
         ("test", []) => test::run(test::Part::All),
         ("test", ["--no-qemu"]) => test::run(test::Part::NoQemu),
         ("test", ["--only-qemu"]) => test::run(test::Part::OnlyQemu),
-        ("qemu", []) => {
-            machine::prepare(true)?;
-            qemu::run(guest::Guest::Bare)
-        }
-        ("qemu", ["--docker"]) => {
-            machine::prepare(true)?;
-            qemu::run(guest::Guest::Docker { whole: true })
-        }
+        ("qemu", []) => boot(guest::Guest::Bare),
+        ("qemu", ["--docker"]) => boot(guest::Guest::Docker { whole: true }),
         ("check", []) => check(),
         ("layers", []) => layers::check(),
         ("goldens", []) => goldens::run(goldens::Mode::Compare),
@@ -71,6 +66,12 @@ fn chore() -> Result<()> {
         }
         _ => bail!("no such chore\n\n{HELP}"),
     }
+}
+
+/// One guest by itself.
+fn boot(guest: guest::Guest) -> Result<()> {
+    machine::prepare(true)?;
+    suites::run(vec![suites::Suite::new("the guest", move |said| qemu::run(guest, said))])
 }
 
 /// Everything that needs no box and no root. All parts run; the failures are told together.

@@ -10,7 +10,7 @@
 use crate::guest::{self, Guest};
 use crate::{cargo, machine};
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -36,11 +36,11 @@ const BOOTS: usize = 3;
 /// Memory of the guest. All its files lie in it.
 const MEMORY: &str = "3072";
 
-/// Builds the guest, boots it, and tells what it said.
+/// Builds the guest, boots it, and adds what it said to `told`.
 ///
 /// # Errors
 /// A missing part, a failed claim, or a guest that did not come to its end within [`LIMIT_SECS`].
-pub fn run(guest: Guest) -> Result<()> {
+pub fn run(guest: Guest, told: &mut String) -> Result<()> {
     let kernel = machine::kernel(&cargo::target().join("qemu"))?;
     let scratch = cargo::target().join(match guest {
         Guest::Bare => "qemu",
@@ -66,16 +66,17 @@ pub fn run(guest: Guest) -> Result<()> {
     std::fs::write(scratch.join("console.log"), console.join("\n"))?;
     let said = Said::read(&console);
     for line in said.lines() {
-        println!("{line}");
+        told.push_str(&line);
+        told.push('\n');
     }
     let verdict = said.verdict();
     let word = if verdict.is_ok() { "ok" } else { "FAILED" };
-    println!(
+    told.push_str(&format!(
         "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s\n",
         said.passed.len(),
         said.failed.len() + usize::from(verdict.is_err() && said.failed.is_empty()),
         started.elapsed().as_secs_f32()
-    );
+    ));
     verdict.with_context(|| format!("the whole console is in {}", scratch.join("console.log").display()))
 }
 
@@ -232,7 +233,6 @@ fn boot(image: &Path, archive: &Path, boots: usize) -> Result<Boot> {
         }
     };
     child.wait()?;
-    std::io::stdout().flush()?;
     Ok(boot)
 }
 

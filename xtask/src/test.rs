@@ -1,11 +1,13 @@
 //! All tests: cargo's own, with real boxes and a real browser among them, then a boot of another kernel.
 
+use crate::cargo::{self, Built};
 use crate::guest::Guest;
-use crate::{cargo, fuzz, machine, qemu};
-use anyhow::{Result, bail};
+use crate::suites::{self, Suite};
+use crate::{fuzz, machine, qemu};
+use anyhow::Result;
 
-/// Suites that are made once more on boxes of Docker's; each starts an engine of its own.
-const EACH_ENGINE: [&str; 2] = ["escape", "kill"];
+/// Suites of volary that are made once more on boxes of Docker's; each starts an engine of its own.
+const EACH_ENGINE: [&str; 2] = ["kill", "escape"];
 
 /// How much of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,58 +20,37 @@ pub enum Part {
     OnlyQemu,
 }
 
-/// Prepares the machine and runs the tests. The boot comes last and comes also when a test before it failed,
-/// so that one run tells everything.
+/// Prepares the machine, builds, and runs the tests, all of them also when one failed, so that one run tells everything.
 ///
 /// # Errors
-/// What the machine lacks; which of the two parts failed.
+/// What the machine lacks; what does not build; which suites failed, and why.
 pub fn run(part: Part) -> Result<()> {
     machine::prepare(part != Part::NoQemu)?;
-    let mut failed = Failed::default();
-    if part != Part::OnlyQemu {
-        failed.or("cargo test", cargo::tests(&mut cargo::command(&["test", "--workspace", "--no-fail-fast"])));
-    }
-    // Beside what follows, which mostly waits.
-    let mut generators = None;
-    if part != Part::OnlyQemu {
-        generators = failed.or("the generators", fuzz::start());
-        for suite in EACH_ENGINE {
-            // The whole workspace again: for one package its dependencies would be built with other features, anew.
-            let mut tests = cargo::command(&["test", "--workspace", "--no-fail-fast", "--test", suite]);
-            failed.or("a test on Docker", cargo::tests(tests.env("VOLARY_TEST_ENGINE", "docker")));
-        }
-    }
-    if part != Part::NoQemu {
+    let guest = |name: &str, guest: Guest| Suite::new(name, move |said| qemu::run(guest, said));
+    let mut bare = Some(guest("Debian's kernel under qemu", Guest::Bare));
+    let mut docker = Some(guest("systemd and Docker under qemu", Guest::Docker { whole: false }));
+    if part == Part::OnlyQemu {
         cargo::run(&["build", "--quiet", "--workspace", "--bins"])?;
-        failed.or("the boot under qemu", qemu::run(Guest::Bare));
-        failed.or("the boot of systemd and Docker under qemu", qemu::run(Guest::Docker { whole: false }));
+        return suites::run(bare.into_iter().chain(docker).collect());
     }
-    if let Some(running) = generators {
-        failed.or("a generator", running.finish());
+    // The programs of `volary` among them, which the guests have too.
+    let built = Built::tests()?;
+    if part == Part::NoQemu {
+        (bare, docker) = (None, None);
     }
-    failed.verdict()
-}
-
-/// The parts that failed, each with its reason, which is told last too: of a long output often only the end is seen.
-#[derive(Default)]
-struct Failed(Vec<(&'static str, anyhow::Error)>);
-
-impl Failed {
-    fn or<T>(&mut self, part: &'static str, result: Result<T>) -> Option<T> {
-        result
-            .map_err(|error| {
-                eprintln!("{part}: {error:#}");
-                self.0.push((part, error));
-            })
-            .ok()
+    // What computes beside what waits.
+    let mut suites = Vec::new();
+    for (suite, guest) in EACH_ENGINE.into_iter().zip([bare, docker]) {
+        suites.extend(guest);
+        let mut command = built.command("volary", suite)?;
+        command.env("VOLARY_TEST_ENGINE", "docker");
+        suites.push(Suite::of(format!("volary/{suite} on Docker"), command));
     }
-
-    fn verdict(self) -> Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let parts: Vec<&str> = self.0.iter().map(|(part, _)| *part).collect();
-        let reasons: Vec<String> = self.0.iter().map(|(part, error)| format!("== {part}\n{error:#}")).collect();
-        bail!("failed: {}\n{}", parts.join(", "), reasons.join("\n"))
-    }
+    suites.extend(built.suites());
+    let mut docs = cargo::command(&["test", "--workspace", "--no-fail-fast", "--doc"]);
+    docs.env("CARGO_TERM_COLOR", "never");
+    suites.push(Suite::of("examples in the documentation", docs));
+    // Last: beside the short ones, which leave room.
+    suites.push(fuzz::suite(&built)?);
+    suites::run(suites)
 }

@@ -4,7 +4,10 @@
 //! frame. The gateway answers each with frames that hold the part's bytes, an empty frame, and a [`PartEnd`]. Either side
 //! ends the pull by closing the socket. The bytes are as the registry sent them, bounded and no more: whoever asked
 //! holds them against their digest.
+//!
+//! Operator ↔ server: what an image says of itself ([`Word`]), before a box is made of it.
 
+use crate::grants::WireSecret;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a part in one frame, at most.
@@ -46,4 +49,28 @@ pub enum PartEnd {
         /// What is wrong and what to do, for people.
         why: String,
     },
+}
+
+/// Most bytes of what one image says of itself, each [`Word`] with [`WORD`] more than it holds: however it is escaped, a
+/// frame holds all of it.
+pub const MAX_SAID: usize = 1 << 20;
+/// Bytes that a [`Word`] counts for beside its own.
+pub const WORD: usize = 32;
+
+/// One thing that an image says of itself beside its files: a variable, a label, a command, a step of its making. It may
+/// hold a key, whoever put it there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Word {
+    /// Where it stands, for people: `a variable of it`, `step 3 of its history`.
+    pub of: String,
+    /// It: `NAME=value` of a variable and of a label, else all texts of the place, a space between them.
+    pub text: WireSecret,
+}
+
+impl Word {
+    /// The same once more.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { of: self.of.clone(), text: WireSecret(self.text.0.share()) }
+    }
 }

@@ -4,6 +4,7 @@
 //! made durable there before it is shown or takes effect, sent, and kept until the server acknowledges it.
 //! After a cut the operator sends again from the number the server asks for; the server takes each number once.
 
+use crate::images::Word;
 use crate::inbox::ModelRoute;
 use crate::kept::{KeptAct, KeptAnswer};
 use model::{BoxId, Moment, Profile, RunId, run::RunKind};
@@ -47,6 +48,13 @@ pub enum Up {
         /// The answer.
         answer: KeptAnswer,
     },
+    /// Whether a box may be made of an image that says this of itself; [`Down::Image`] answers.
+    Image {
+        /// To know the answer by.
+        id: u64,
+        /// At most [`crate::images::MAX_SAID`] bytes together.
+        words: Vec<Word>,
+    },
     /// A signed head of the evidence that this host has seen and kept.
     Witnessed {
         /// The head, as the server sent it.
@@ -71,6 +79,7 @@ impl<'de> Deserialize<'de> for Up {
             bytes: Option<u64>,
             id: Option<u64>,
             answer: Option<KeptAnswer>,
+            words: Option<Vec<Word>>,
         }
         fn need<T, E: Error>(field: Option<T>, name: &'static str) -> Result<T, E> {
             field.ok_or_else(|| E::missing_field(name))
@@ -86,8 +95,9 @@ impl<'de> Deserialize<'de> for Up {
             }),
             "took" => Ok(Self::Took { run: need(f.run, "run")?, bytes: need(f.bytes, "bytes")? }),
             "kept" => Ok(Self::Kept { id: need(f.id, "id")?, answer: need(f.answer, "answer")? }),
+            "image" => Ok(Self::Image { id: need(f.id, "id")?, words: need(f.words, "words")? }),
             "witnessed" => Ok(Self::Witnessed { head: need(f.head, "head")? }),
-            other => Err(D::Error::unknown_variant(other, &["hello", "event", "took", "kept", "witnessed"])),
+            other => Err(D::Error::unknown_variant(other, &["hello", "event", "took", "kept", "image", "witnessed"])),
         }
     }
 }
@@ -162,6 +172,13 @@ pub enum Down {
         id: u64,
         /// What.
         what: KeptAct,
+    },
+    /// What came of [`Up::Image`].
+    Image {
+        /// Which question.
+        id: u64,
+        /// Why no box may be made of it, by names alone; none where nothing is in the way.
+        refused: Option<String>,
     },
     /// The run is over and its result taken: drop its journal and worktree. Changes that the host did not bring home
     /// are kept.
@@ -271,6 +288,8 @@ mod tests {
 
     #[test]
     fn every_other_word_of_the_operator_survives_the_wire_too() {
+        let text = crate::grants::WireSecret(model::Secret::new("A=b".to_owned()));
+        let word = Word { of: "a variable of it".into(), text };
         let known = Known { run: RunId::parse("r1").unwrap(), last_seq: 3, live: true, ended: false, still: true };
         for up in [
             Up::Hello { host: "h".into(), runs: vec![known] },
@@ -279,6 +298,7 @@ mod tests {
             Up::Took { run: RunId::parse("r1").unwrap(), bytes: 7 },
             Up::Kept { id: 3, answer: KeptAnswer::List { kept: vec![] } },
             Up::Kept { id: 4, answer: KeptAnswer::Failed { why: "no".into() } },
+            Up::Image { id: 5, words: vec![word] },
         ] {
             let text = serde_json::to_string(&up).unwrap();
             let back: Up = serde_json::from_str(&text).unwrap();

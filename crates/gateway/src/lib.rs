@@ -63,6 +63,7 @@ use anyhow::Context as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What the gateway is given. It looks for nothing by itself.
 pub struct Config {
@@ -76,6 +77,8 @@ pub struct Config {
     pub outward: Outward,
     /// Makes the calls that this process's walls forbid, when the server asks for the proof.
     pub prove: api::walls::Prove,
+    /// By what this process's log is scrubbed: by every value that it was given.
+    pub log: scrub::Current,
 }
 
 /// Loads the machine's certificate authorities, and those of `extra`, a PEM file, when given.
@@ -129,6 +132,8 @@ const LOOKUPS_AT_ONCE: usize = 4;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (said, hears) = tokio::sync::mpsc::unbounded_channel();
     let recent = Arc::new(recent::Recent::new()?);
+    let of_the_log = recent.clone();
+    config.log.is(move || of_the_log.scrubber(Instant::now()));
     let server = server::Server::dial(config.server_socket, said, recent.clone());
     let roots = Arc::new(config.roots);
     let gate = Arc::new(Gate {
@@ -214,6 +219,7 @@ mod tests {
             roots: rustls::RootCertStore::empty(),
             outward: Outward::default(),
             prove: Vec::new,
+            log: scrub::Current::default(),
         };
         assert!(run(config).unwrap_err().to_string().contains("no listening socket"));
     }

@@ -23,6 +23,7 @@ use crate::input::Input;
 use crate::link::Orders;
 use crate::repo::RepoProcess;
 use crate::runs::{Coming, Run, Runs, locked};
+use crate::vetting::Vetting;
 use api::kept::{KeptAct, KeptAnswer};
 use api::link::{Down, Launch, Up};
 use model::{Event, Moment, Outcome, RunId};
@@ -51,6 +52,8 @@ pub struct Means {
     pub disk: Disk,
     /// Bytes of a run's journal that its box may fill: [`crate::journal::MAX_JOURNAL`], less in tests.
     pub most_said: u64,
+    /// Who is asked what images may be used.
+    pub vetting: Arc<Vetting>,
 }
 
 impl Means {
@@ -324,6 +327,7 @@ impl Orders for Keeper {
             Down::Settle { run } => self.settle(run),
             Down::Close { run, reason } => self.close(&run, Outcome::Failed, reason),
             Down::Kept { id, what } => self.about_kept(id, what),
+            Down::Image { id, refused } => self.means.vetting.answered(id, refused),
             Down::Warm { profiles } => self.means.engine.keep_warm(profiles),
             Down::Input { run, data_b64, end } => {
                 if let Some(reins) = locked(&self.live).get(&run) {

@@ -27,6 +27,7 @@ pub mod rescue;
 pub mod runs;
 pub mod stood;
 pub mod tell;
+pub mod vetting;
 pub mod walls;
 
 use anyhow::Context;
@@ -66,12 +67,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     for orphan in engine.reap_orphans()? {
         tracing::warn!(orphan, "ended what an earlier operator left");
     }
-    let engine = Arc::new(engine);
+    let runs = Arc::new(runs::Runs::open(&dir.join("runs"))?);
+    let vetting = Arc::new(vetting::Vetting::of(Arc::clone(&runs)));
+    let engine = Arc::new(engine.with_judge(Arc::clone(&vetting) as Arc<dyn sandbox::image::said::Judge>));
     sandbox::strays::watch(Arc::clone(&engine)).context("start the thread that looks for stray boxes")?;
     let pool = pool::Pool::open(Arc::new(engine)).context("start the thread of the warm boxes")?;
     let checkouts = checkout::Checkouts::open(&dir.join("checkouts"))
         .with_context(|| format!("open the checkouts in {}", dir.display()))?;
-    let runs = Arc::new(runs::Runs::open(&dir.join("runs"))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let cable = cable::Cable::default();
@@ -83,6 +85,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             checkouts,
             disk: disk::Disk::of(&dir),
             most_said: journal::MAX_JOURNAL,
+            vetting,
         });
         let link = link::keep(server, host, dir.join("heads"), runs, Arc::new(keeper.clone()));
         tokio::join!(link, cable.keep(gateway), keeper.tidy());

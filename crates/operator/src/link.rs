@@ -159,6 +159,7 @@ async fn listen(
             | Down::Input { .. }
             | Down::Close { .. }
             | Down::Kept { .. }
+            | Down::Image { .. }
             | Down::Warm { .. }) => {
                 orders.obey(order);
             }

@@ -13,7 +13,9 @@ pub(crate) use places::{mounts, own_files};
 
 use crate::harden::HardenedSpec;
 use crate::helper::{Answer, Order, whole};
+use crate::image::Image;
 use crate::{changes, packet};
+use api::images::Word;
 use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 use made::Made;
@@ -99,6 +101,17 @@ async fn connect(address: &str) -> io::Result<Docker> {
 /// Runs something that asks the daemon, on this thread.
 fn ask<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// The digest of an image, which the daemon has from here on, and what it says of itself. Blocks, also while it is loaded or
+/// pulled.
+pub(crate) fn image(address: &str, image: &Image) -> io::Result<(String, Vec<Word>)> {
+    ask(async {
+        let docker = connect(address).await?;
+        let id = ask::image(&docker, image).await?;
+        let said = ask::said(&docker, &id).await?;
+        Ok((id, said))
+    })
 }
 
 /// The helper's life once its first order says that Docker makes the box. Returns its exit status.

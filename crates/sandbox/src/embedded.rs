@@ -8,10 +8,12 @@ mod live;
 
 use crate::harden::{BoxPlan, HardenError, HardenedSpec, HostFacts, harden};
 use crate::helper::{Answer, Order};
+use crate::image::said::{Judge, Unfit};
 use crate::process::Process;
 use crate::strays::{Held, Strays};
-use crate::{group, packet};
+use crate::{group, packet, uids};
 use model::event::Reading;
+use model::profile::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -24,7 +26,8 @@ use std::sync::Arc;
 
 /// First uid of boxes on any installation; the range is not allocated by Debian or systemd to anyone.
 const FIRST_UID: u32 = 0x7000_0000;
-/// Uids of one installation. Its block is one of 1,024, chosen by its folder, so that two on one host share none.
+/// Uids of one installation. Its block is one of 1,024, chosen by its folder: two of a host may share one, and then no two
+/// live boxes of theirs share a uid all the same ([`mod@uids`]).
 const UIDS: u32 = 1 << 17;
 /// Where the uids of all boxes of all installations lie, when the engine has root.
 pub const BOX_UIDS: std::ops::Range<u32> = FIRST_UID..FIRST_UID + 1024 * UIDS;
@@ -68,6 +71,8 @@ pub struct Host {
     runner: PathBuf,
     agent: PathBuf,
     strays: Arc<Strays>,
+    /// Who judges what images say; without one no box is made of an image.
+    judge: Option<Arc<dyn Judge>>,
 }
 
 /// A box that is made and waits: its door is bound, its three pipes are open, and its process 1 does nothing yet.
@@ -152,6 +157,7 @@ impl Host {
             runner,
             agent,
             strays: Arc::default(),
+            judge: None,
         })
     }
 
@@ -167,6 +173,13 @@ impl Host {
     #[must_use]
     pub fn with_docker(mut self, address: String) -> Self {
         self.facts.docker = address;
+        self
+    }
+
+    /// The same, with somebody who judges what an image says before a box is made of it.
+    #[must_use]
+    pub fn with_judge(mut self, judge: Arc<dyn Judge>) -> Self {
+        self.judge = Some(judge);
         self
     }
 
@@ -266,10 +279,26 @@ impl Host {
         Ok(Created { live, listener, stdin, stdout: stdout.into(), stderr: stderr.into() })
     }
 
-    /// What a box of the plan is promised to be on this host.
+    /// What a box of the plan is promised to be on this host. What its image says of itself was judged then, of the very
+    /// image that the box is made of.
     pub(crate) fn harden(&self, plan: &BoxPlan) -> Result<HardenedSpec, BoxError> {
         let uid = self.uid_of(&plan.upper_image)?;
-        Ok(harden(plan, uid, &self.facts, &self.runner, &self.agent)?)
+        let (mut spec, mut said) = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
+        let Some(image) = &spec.image else { return Ok(spec) };
+        if spec.engine == Engine::Docker {
+            let had = crate::docker::image(&self.facts.docker, image).map_err(|e| BoxError::Helper(e.to_string()))?;
+            (spec.docker_image, said) = (Some(had.0), had.1);
+        }
+        let refused = |why: String| {
+            let why = format!("{}: {why}", plan.profile.image.as_deref().unwrap_or_default());
+            BoxError::Harden(HardenError::Engine { what: "image", why })
+        };
+        let judge = self.judge.as_ref().ok_or_else(|| refused("nobody is here who judges what it says".into()))?;
+        match judge.judge(said) {
+            Ok(()) => Ok(spec),
+            Err(Unfit::Refused(why)) => Err(refused(why)),
+            Err(Unfit::Unjudged(why)) => Err(BoxError::Lost(why)),
+        }
     }
 
     /// Ends what a dead operator left: processes and cgroups under this installation's label.
@@ -337,8 +366,13 @@ impl Host {
             .map_err(host(act()))?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| host(act())(e.into()))?;
         let text = fs::read_to_string(&counter).map_err(host(act()))?;
-        let next = text.trim().parse::<u32>().ok().filter(|n| block.contains(n)).unwrap_or(first);
-        let after = if block.contains(&(next + 1)) { next + 1 } else { first };
+        let following = |uid: u32| if block.contains(&(uid + 1)) { uid + 1 } else { first };
+        let mut next = text.trim().parse::<u32>().ok().filter(|n| block.contains(n)).unwrap_or(first);
+        // One that a live box of another installation has is passed by; to be had at all is what its helper sees to.
+        while !uids::is_free(next).map_err(host(act()))? {
+            next = following(next);
+        }
+        let after = following(next);
         file.set_len(0).and_then(|()| write!(file, "{after}")).map_err(host(act()))?;
         fs::write(&own, next.to_string()).map_err(host(act()))?;
         Ok(next)

@@ -3,6 +3,7 @@
 
 use crate::image::content::Content;
 use crate::image::{Image, kept, pulled};
+use api::images::Word;
 use model::image::Reference;
 use model::profile::{Engine, Folder};
 use model::{BoxId, Limits, Profile, RunId};
@@ -47,6 +48,8 @@ pub struct HardenedSpec {
     pub(crate) image: Option<Image>,
     /// The image's digest, where the platform itself makes its tree.
     pub(crate) image_id: Option<String>,
+    /// The image's digest, where Docker's engine has it.
+    pub(crate) docker_image: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) folders: Vec<Folder>,
     pub(crate) lower: Option<PathBuf>,
@@ -112,7 +115,8 @@ pub enum HardenError {
 /// Host trees that no profile may show: they are the host's own state, or the box has its own.
 const NEVER: [&str; 9] = ["/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root/.ssh", "/tmp", "/workspace"];
 
-/// Makes the one thing that an engine accepts.
+/// Makes the one thing that an engine accepts; beside it what the profile's image says of itself, where the platform itself
+/// unpacks it: that is still to be judged.
 ///
 /// # Errors
 /// [`HardenError`] for a folder that would show the host's state or our own, and for a limit of nothing.
@@ -122,20 +126,22 @@ pub fn harden(
     host: &HostFacts,
     runner: &Path,
     agent: &Path,
-) -> Result<HardenedSpec, HardenError> {
+) -> Result<(HardenedSpec, Vec<Word>), HardenError> {
     let folders = check(&plan.profile, host)?;
-    let (image, image_id) = image(&plan.profile, &host.dir)?;
-    if let (Engine::Embedded, Some(Image::Registry(name)), None) = (plan.profile.engine, &image, &image_id) {
+    let (image, content) = image(&plan.profile, &host.dir)?;
+    if let (Engine::Embedded, Some(Image::Registry(name)), None) = (plan.profile.engine, &image, &content) {
         let why = format!("{name} is not on this host yet; a run that begins has it pulled");
         return Err(HardenError::Engine { what: "image", why });
     }
-    Ok(HardenedSpec {
+    let (image_id, said) = content.map(|content| (content.id, content.said)).unzip();
+    let spec = HardenedSpec {
         run: plan.run.clone(),
         box_id: plan.box_id.clone(),
         uid,
         engine: plan.profile.engine,
         image,
         image_id,
+        docker_image: None,
         limits: plan.profile.limits.clone(),
         folders,
         lower: plan.lower.clone(),
@@ -143,7 +149,8 @@ pub fn harden(
         host: host.clone(),
         runner: runner.to_path_buf(),
         agent: agent.to_path_buf(),
-    })
+    };
+    Ok((spec, said.unwrap_or_default()))
 }
 
 /// Whether this host would make a box of the profile; gives its folders as a box would see them.
@@ -183,9 +190,9 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
     profile.folders.iter().map(shown).collect()
 }
 
-/// The profile's image, if it names one that cannot change under it; and its digest, if this platform unpacks it and it
+/// The profile's image, if it names one that cannot change under it; and its content, if this platform unpacks it and it
 /// is on this host. `dir` is the operator's folder.
-fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<String>), HardenError> {
+fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<Content>), HardenError> {
     let refuse = |why: String| HardenError::Engine { what: "image", why };
     let Some(name) = &profile.image else { return Ok((None, None)) };
     let image = Image::parse(name).map_err(refuse)?;
@@ -194,11 +201,11 @@ fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<String>
         (Engine::Embedded, Image::Registry(name)) => {
             Reference::parse(name).map_err(refuse)?;
             let whole = pulled::whole(dir, name).map_err(|e| refuse(e.to_string()))?;
-            Ok((Some(image), whole.map(|content| content.id)))
+            Ok((Some(image), whole))
         }
         (Engine::Embedded, _) => {
             let content = Content::read(&image).map_err(|e| refuse(e.to_string()))?;
-            Ok((Some(image), Some(content.id)))
+            Ok((Some(image), Some(content)))
         }
     }
 }
@@ -208,7 +215,7 @@ fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<String>
 /// # Errors
 /// As of [`check`].
 pub fn image_id(profile: &Profile, host: &HostFacts) -> Result<Option<String>, HardenError> {
-    image(profile, &host.dir).map(|(_, id)| id)
+    image(profile, &host.dir).map(|(_, content)| content.map(|content| content.id))
 }
 
 /// The folder's real path, if it may be shown.

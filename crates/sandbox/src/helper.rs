@@ -11,7 +11,7 @@ use crate::layers::{self, Layers};
 use crate::sole::Sole;
 use crate::weigh::{LOOK, Scale};
 use crate::worktree::Worktree;
-use crate::{cable, changes, group, oci, packet};
+use crate::{cable, changes, group, oci, packet, uids};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -96,6 +96,8 @@ struct Made {
     worktree: Worktree,
     /// Free for the run's next box when this one's helper is gone, mounts and all.
     _sole: Sole,
+    /// No other live box of the host has its uid.
+    _uid: Option<uids::Own>,
     /// The tree of its image is not taken away while this is open.
     _image: Option<File>,
     reaped: bool,
@@ -312,6 +314,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
     let image = crate::image::kept::take(&spec)?;
     let _herald = Herald::send();
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
+    let uid = uids::of(&spec).map_err(act("take the box's uid"))?;
     let stage = stage(&spec)?;
     let worktree = Worktree::prepare(&stage, &spec, &sole)?;
     let made = (|| {
@@ -350,7 +353,10 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
             close_stdio()?;
             let scale = (!spec.host.root).then(|| Scale::of(spec.limits.worktree_mib));
             let (reaped, why) = (false, None);
-            Ok((Made { spec, container, pid, worktree, _sole: sole, _image: image, reaped, scale, why }, listener))
+            Ok((
+                Made { spec, container, pid, worktree, _sole: sole, _uid: uid, _image: image, reaped, scale, why },
+                listener,
+            ))
         }
         Err(e) => {
             worktree.unmount()?;

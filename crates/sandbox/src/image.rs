@@ -4,13 +4,14 @@
 //! an engine loaded is used under that id only, so a file or a registry that gives other content gives nothing.
 //!
 //! Read [`Image`] (how a profile names one), [`content`] (what of this host it is), [`pulled`] (what came from a registry
-//! for the embedded engine), [`packed`] (what packs a layer), [`unpack`] (how layers become a tree), then [`kept`] (where
-//! the embedded engine keeps trees).
+//! for the embedded engine), [`said`] (what it says of itself), [`packed`] (what packs a layer), [`unpack`] (how layers become
+//! a tree), then [`kept`] (where the embedded engine keeps trees).
 
 pub(crate) mod content;
 pub(crate) mod kept;
 pub(crate) mod packed;
 pub mod pulled;
+pub mod said;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unpack;

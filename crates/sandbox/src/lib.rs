@@ -5,6 +5,7 @@
 //! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
 //!
 //! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
+//! `uids` (whose number is whose),
 //! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
 //! [`read_back`] (what is believed), `group` (what is ended and stopped together), `slice` (where Docker's boxes are
 //! under systemd), then [`warm`] (boxes that wait for a run).
@@ -27,6 +28,7 @@ pub mod rootless;
 mod slice;
 mod sole;
 pub mod strays;
+mod uids;
 pub mod warm;
 mod weigh;
 pub mod worktree;

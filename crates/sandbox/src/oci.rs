@@ -4,6 +4,7 @@
 
 use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
+use crate::read_back::shares::PERIOD_US;
 use crate::worktree;
 use model::Limits;
 use model::profile::Folder;
@@ -382,7 +383,7 @@ fn config(stage: &Path, spec: &HardenedSpec) -> Value {
             "resources": {
                 "devices": [{"allow": false, "access": "rwm"}],
                 "memory": {"limit": memory, "swap": memory},
-                "cpu": {"period": 100_000, "quota": limits.cpu_millis * 100},
+                "cpu": {"period": PERIOD_US, "quota": limits.cpu_millis * PERIOD_US / 1000},
                 "pids": {"limit": limits.processes},
             },
         },

@@ -2,9 +2,8 @@
 //! so nothing is believed that is not read here, or proved by a forbidden call ([`api::inbox::Hello`]).
 
 mod mounts;
+pub(crate) mod shares;
 
-use crate::doctor::{Cgroups, cgroups};
-use crate::group::cgroup_path;
 use crate::harden::HardenedSpec;
 use crate::oci;
 use crate::process::Process;
@@ -150,43 +149,8 @@ fn limits(spec: &HardenedSpec, first: &Process, group: &str) -> Vec<Reading> {
     let score = text(&first.file("oom_score_adj"));
     let promised = oci::OUT_OF_MEMORY_SCORE.to_string();
     lines.push(reading("ended first when memory runs out", promised, score.trim(), "/proc/PID/oom_score_adj"));
-    let memory = (spec.limits.memory_mib << 20).to_string();
-    let quota = (spec.limits.cpu_millis * 100).to_string();
-    let pids = spec.limits.processes.to_string();
-    let files: [(&str, &str, &str, &str, String); 3] = [
-        ("memory", "memory", "memory.limit_in_bytes", "memory.max", memory),
-        ("processor", "cpu", "cpu.cfs_quota_us", "cpu.max", quota),
-        ("processes", "pids", "pids.max", "pids.max", pids),
-    ];
-    for (wall, controller, v1, v2, promised) in files {
-        let file = match cgroups() {
-            Cgroups::V2 => cgroup_path(group, "").join(v2),
-            _ => cgroup_path(group, controller).join(v1),
-        };
-        let whole = text(&file);
-        let read = whole.split_whitespace().next().unwrap_or_default();
-        lines.push(reading(wall, promised, read, "cgroup"));
-        let members = text(&file.with_file_name("cgroup.procs"));
-        let inside = members.lines().any(|line| line == first.number().to_string());
-        lines.push(reading(
-            &format!("{wall} group"),
-            "a member",
-            if inside { "a member" } else { "not in it" },
-            "cgroup.procs",
-        ));
-    }
-    lines.extend(swap(spec, group));
+    lines.extend(shares::all(&spec.limits, &shares::Live(group), first));
     lines
-}
-
-/// No swap beside the memory. A kernel without swap has no such file, and nothing to bound.
-fn swap(spec: &HardenedSpec, group: &str) -> Option<Reading> {
-    let (file, promised) = match cgroups() {
-        Cgroups::V2 => (cgroup_path(group, "").join("memory.swap.max"), 0),
-        // Memory and swap together.
-        _ => (cgroup_path(group, "memory").join("memory.memsw.limit_in_bytes"), spec.limits.memory_mib << 20),
-    };
-    file.exists().then(|| reading("swap", promised.to_string(), text(&file).trim(), "cgroup"))
 }
 
 /// Walls that `/proc` does not show, by the calls that the runner made although they are forbidden. What was to come of each

@@ -13,6 +13,7 @@
 //! [`event`] (one thing that a box says), [`Said`] (all that it says, event after event) and [`request`] (what a model is sent).
 
 mod around;
+mod current;
 mod encodings;
 pub mod event;
 pub mod json;
@@ -29,6 +30,7 @@ mod text;
 mod values;
 mod words;
 
+pub use current::Current;
 pub use key::Key;
 pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
 pub use placeholders::{Found, Shown, brought_in};

@@ -68,7 +68,7 @@ pub struct Inner {
     operator: Mutex<Option<LinkHandle>>,
     gateway: Mutex<Option<GatewayHandle>>,
     formats: Formats,
-    scrubber: RwLock<Scrubber>,
+    scrubber: Arc<RwLock<Scrubber>>,
 }
 
 impl Deref for App {
@@ -113,7 +113,7 @@ impl App {
             operator: Mutex::new(None),
             gateway: Mutex::new(None),
             formats,
-            scrubber: RwLock::new(Scrubber::new([]).with_formats(formats)),
+            scrubber: Arc::new(RwLock::new(Scrubber::new([]).with_formats(formats))),
         })))
     }
 
@@ -144,6 +144,12 @@ impl App {
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {
         self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives [`App::scrubber`] for as long as anybody asks, and keeps nothing else of this.
+    pub fn scrubbers(&self) -> impl Fn() -> Scrubber + Send + Sync + 'static {
+        let scrubber = self.scrubber.clone();
+        move || scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Builds the scrubber anew; to be called after each change of a secret.

@@ -12,6 +12,7 @@ use model::capability::{Capability, Variable, leasable, leasable_as, secret_of};
 use model::egress::WriteRow;
 use model::{Egress, Profile};
 use policy::Refusal;
+use scrub::Scrubber;
 use serde_json::json;
 use std::borrow::Cow;
 use store::chain::By;
@@ -75,9 +76,9 @@ pub fn exec_lease(profile: &Profile, wish: ExecLease) -> Result<(String, String)
 
 /// Writes a refusal down. What it says was put together from names.
 async fn refused(app: &App, caller: &Caller, profile: &str, rule: &str, why: &str) -> Result<(), Fault> {
-    let why = app.scrubber().scrub_str(why).into_owned();
+    let scrubbed = |text: &str| record::short(&app.scrubber().scrub_str(text));
     let (who, at) = (caller.person.to_string(), now());
-    let more = record::fields(json!({ "profile": profile, "rule": rule, "why": record::short(&why) }));
+    let more = record::fields(json!({ "profile": scrubbed(profile), "rule": rule, "why": scrubbed(why) }));
     app.store
         .write(move |tx| Box::pin(async move { tx.record(By::Server, at, "run.refused", &who, more).await }))
         .await
@@ -91,8 +92,9 @@ async fn refused(app: &App, caller: &Caller, profile: &str, rule: &str, why: &st
 fn holds_a_value(app: &App, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
     let scrubber = app.scrubber();
     for (name, variable) in &profile.variables {
+        // By itself, and with its name: a value that only looks random is one where its name says so.
         if let Variable::Literal(text) = variable
-            && matches!(scrubber.scrub_str(text), Cow::Owned(_))
+            && [text, &format!("{name}={text}")].into_iter().any(|text| holds(&scrubber, text))
         {
             let why = format!(
                 "The literal of the variable {name} is a stored secret, or has the form of a credential. Store it, name it in a \
@@ -103,12 +105,70 @@ fn holds_a_value(app: &App, profile: &Profile) -> Result<Result<(), Refusal>, Fa
     }
     // Everything else of it reaches a box, its agent or its engine, too. There only what is stored is known to be a secret.
     let whole = serde_json::to_string(profile).map_err(|e| Fault::ours("look the profile through", &e))?;
-    Ok(match scrubber.values_alone().scrub_str(&whole) {
-        Cow::Owned(_) => {
-            Err(Refusal::new("delivery.literal", "The value of a stored secret stands in it. Take it out."))
+    if holds(&scrubber.values_alone(), &whole) {
+        return Ok(Err(Refusal::new("delivery.literal", "The value of a stored secret stands in it. Take it out.")));
+    }
+    Ok(Ok(()))
+}
+
+fn holds(scrubber: &Scrubber, text: &str) -> bool {
+    matches!(scrubber.scrub_str(text), Cow::Owned(_))
+}
+
+/// A text without the handles of runs (`vh_` and 52 letters and digits).
+fn without_handles(text: &str) -> String {
+    const LETTERS: usize = 52;
+    let mut parts = text.split("vh_");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_letter = |byte: &u8| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(byte);
+        let letters = part.bytes().take(LETTERS).take_while(is_letter).count();
+        rest += "vh_";
+        rest += if letters == LETTERS { &part[LETTERS..] } else { part };
+    }
+    rest
+}
+
+/// Looks a person's command through, of which every word would be in its box: it holds no stored secret, nothing that has
+/// the form of a credential, and no value for a variable in which programs look for a key.
+///
+/// # Errors
+/// 400 `run.secret`, which is recorded by names; the store's.
+pub async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String]) -> Result<(), Fault> {
+    let scrubber = app.scrubber();
+    // What a shell puts there is no value of the request: `$VOLARY_HANDLE` is how a command shows its handle.
+    let literal = |value: &str| !matches!(value.trim_start_matches(['"', '\'']).chars().next(), None | Some('$'));
+    let given = argv.iter().filter_map(|arg| arg.split_once('=')).filter(|(_, value)| literal(value));
+    let names = model::managed::keys_among(given.map(|(name, _)| name));
+    let (what, shown) = if names.is_empty() {
+        let mut what = scrub::Shown::default();
+        for arg in argv {
+            // A stored value wherever it stands; a form beside the handles, which are no credential outside their run.
+            let rest = without_handles(arg);
+            let text = if holds(&scrubber.values_alone(), arg) { arg } else { &rest };
+            if let Cow::Owned(shown) = scrubber.scrub_str(text) {
+                what.take(format!("{shown}\n").as_bytes());
+            }
         }
-        Cow::Borrowed(_) => Ok(()),
-    })
+        let kinds = what.beyond(&scrub::Shown::default()).into_keys().map(|found| match found.of_format {
+            true => format!("what has the form of a credential ({})", found.kind),
+            false => format!("the value of the secret {}", found.kind),
+        });
+        let mut kinds: Vec<String> = kinds.collect();
+        kinds.dedup();
+        (kinds.join(", "), format!(" It is: {}", scrubber.scrub_str(&argv.join(" "))))
+    } else {
+        (format!("a value for {}, where programs look for a key", names.join(", ")), String::new())
+    };
+    if what.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "This command holds {what}, and no box is given one. Store the key (`volary secret set`), name it in a `[[capability]]` of \
+         the profile, and have the command use that: `volary exec --lease NAME`, or a variable of the profile with a handle."
+    );
+    refused(app, caller, profile, "run.secret", &why).await?;
+    Err(Fault::bad("run.secret", why + &shown))
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {

@@ -3,17 +3,22 @@
 //! Only the image that the run's own profile names is granted, and only where the platform pulls it itself. A registry is
 //! signed in to with the secret `registry/HOST` of the run's person, or of the workspace, which goes to the gateway with
 //! the grant and to nobody else.
+//!
+//! And images of any kind: whether what one says of itself ([`unfit`]) holds a key, before a box is made of it.
 
 use crate::app::App;
 use crate::fault::Fault;
 use crate::{egress, grants, now, random, secrets};
 use api::grants::{EgressCredential, EgressOutcome, EgressWord, ImageAsk, WireSecret};
+use api::images::Word;
 use model::event::Verdict;
 use model::image::Reference;
 use model::profile::Engine;
 use model::{Moment, Profile};
 use policy::Refusal;
+use scrub::Scrubber;
 use serde_json::Map;
+use std::borrow::Cow;
 use store::grants::GrantRow;
 use store::runs::RunRow;
 use store::secrets::SecretRow;
@@ -147,4 +152,50 @@ async fn record(
         reserved: None,
     };
     grants::note_with(tx, row, &ask.run, at, verdict, Map::new()).await
+}
+
+/// Places that a refusal names; of further ones it says how many.
+const NAMED: usize = 8;
+
+/// Why no box is made of an image that says this of itself: a stored secret stands in it, or what has the form of a
+/// credential. By names and places alone; none where nothing is in the way.
+#[must_use]
+pub fn unfit(scrubber: &Scrubber, words: &[Word]) -> Option<String> {
+    let holds = |text: &str| matches!(scrubber.scrub_str(text), Cow::Owned(_));
+    let found = words.iter().filter(|word| holds(word.text.0.expose()));
+    let mut places: Vec<String> = found.map(|word| place(word, &holds)).collect();
+    places.dedup();
+    let (all, more) = (places.len(), places.len().saturating_sub(NAMED));
+    places.truncate(NAMED);
+    let mut places = places.join("; ");
+    if more > 0 {
+        places += &format!("; and {more} more places");
+    }
+    let why = format!(
+        "it holds a stored secret, or what has the form of a credential: {places}. No key is part of an image: build it without, \
+         store the key, and name it in a `[[capability]]`."
+    );
+    // A name can be what was found.
+    (all > 0).then(|| scrubber.scrub_str(&why).into_owned())
+}
+
+/// Where in the word it was found: the variables that hold it, as far as they can be told apart.
+fn place(word: &Word, holds: &dyn Fn(&str) -> bool) -> String {
+    let text = word.text.0.expose();
+    let parts = text.split_whitespace().filter(|part| holds(part));
+    let mut names: Vec<&str> = parts.filter_map(variable).collect();
+    if names.is_empty() {
+        // A value of several words stands in no part of its own.
+        names.extend(variable(text));
+    }
+    names.dedup();
+    if names.is_empty() { word.of.clone() } else { format!("{} ({})", names.join(", "), word.of) }
+}
+
+/// The name of a variable that stands before an `=`.
+fn variable(text: &str) -> Option<&str> {
+    let (name, _) = text.split_once('=')?;
+    let is_name =
+        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then_some(name)
 }

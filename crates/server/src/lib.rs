@@ -92,6 +92,8 @@ pub struct Config {
     pub prove: api::walls::Prove,
     /// Most boxes that wait for runs; 0 for none.
     pub warm: usize,
+    /// By what this process's log is scrubbed: by every secret that is set, once the vault is open.
+    pub log: scrub::Current,
 }
 
 /// Threads that serve.
@@ -152,6 +154,7 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
     let port = config.tcp.local_addr()?.port();
     let house = app::House { administrator: config.administrator, port, prove: config.prove, warm: config.warm };
     let app = App::new(store, keys, config.dir, config.profiles, config.workspace, house)?;
+    config.log.is(app.scrubbers());
     app.renew_scrubber().await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
     denials::repair::finish(&app).await.map_err(|fault| anyhow::anyhow!(fault.problem.message))?;
 

@@ -343,6 +343,9 @@ async fn take(app: &App, link: &LinkHandle, batch: impl Iterator<Item = Up>, ope
             }
             Up::Took { run, bytes } => link.desk.took(&run, bytes),
             Up::Kept { id, answer } => link.desk.answer(id, answer),
+            Up::Image { id, words } => {
+                link.tell(&Down::Image { id, refused: crate::images::unfit(&scrubber, &words) });
+            }
             Up::Witnessed { head } => drop(app.heads.witnessed.send_replace(head)),
             Up::Hello { .. } => tracing::warn!("a second hello on one link; it is ignored"),
         }

@@ -16,7 +16,6 @@ pub use launch::launch;
 use model::run::RunKind;
 use model::{Event, Moment, Outcome, RunId};
 use serde_json::json;
-use std::borrow::Cow;
 use store::StoreError;
 use store::chain::By;
 use store::grants::HandleRow;
@@ -108,14 +107,10 @@ struct Wish {
 async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, Fault> {
     let argv_len: usize = wish.argv.iter().map(|arg| arg.len() + 1).sum();
     // An agent is told what the transcript shows: a key that stands in its task reaches neither it nor its model. A
-    // command runs as it was given or not at all, and is shown without what looks like a credential.
+    // command runs as it was given or not at all.
     let scrubber = app.scrubber();
     let argv_text = scrubber.scrub_str(&wish.argv.join(" ")).into_owned();
     wish.task = scrubber.scrub_str(&wish.task).into_owned();
-    if wish.argv.iter().any(|arg| matches!(scrubber.values_alone().scrub_str(arg), Cow::Owned(_))) {
-        let message = format!("This command holds a secret's value, and no box is given one: {argv_text}");
-        return Err(Fault::bad("run.secret", message));
-    }
     match wish.kind {
         RunKind::Agent if !wish.argv.is_empty() => {
             return Err(Fault::bad("run.argv", "A task for an agent has no command; leave `argv` empty."));
@@ -134,6 +129,7 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
         _ => {}
     }
     let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
+    delivery::command(app, caller, &profile_name, &wish.argv).await?;
     let profile = delivery::profile(app, caller, &profile_name).await?;
     if let Some(repo) = &wish.repo {
         let plain = repo.starts_with('/') && !repo.contains('\0') && repo.len() <= 4096;

@@ -21,6 +21,7 @@ fn a_signal_ends_the_server_while_a_follower_waits_for_a_run_that_goes_on() {
         accounts: server::accounts::Accounts::open().unwrap(),
         prove: Vec::new,
         warm: 0,
+        log: scrub::Current::default(),
     };
     let serving = std::thread::spawn(|| server::run(config));
 

@@ -1,6 +1,9 @@
 //! `volary`: one binary, every command. Read [`up`] (the processes), [`process`] and [`confine`] (what each may do),
 //! then [`commands`] (what a person does).
 
+// First: the others print by its macros.
+#[macro_use]
+mod out;
 mod client;
 mod commands;
 mod confine;
@@ -10,6 +13,7 @@ mod logs;
 mod outside;
 mod process;
 mod up;
+mod usage;
 mod walls;
 
 use api::git::OpenProposal;
@@ -225,7 +229,10 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "process") {
         return process::main(&args[1..]);
     }
-    let cli = Cli::parse();
+    let cli = match usage::parse(&std::env::args_os().collect::<Vec<_>>()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     if !matches!(cli.command, Command::Up { .. } | Command::Run(_) | Command::Exec(_) | Command::Demo(_)) {
         // A reader that goes away (`volary runs | head`) ends the command, as it ends others. Those that have a run to
         // end, or a folder to remove, see it as an error and do that first.
@@ -267,7 +274,7 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Demo(args) => commands::demo::main(&args).await,
         Command::Run(args) => commands::run::main(home, &args).await,
-        Command::Exec(args) => commands::exec::main(home, &args).await,
+        Command::Exec(args) => Ok(commands::exec::main(home, &args).await),
         Command::Status { json } => commands::status::main(home, json).await,
         Command::Runs { json } => commands::log::list(home, json).await,
         Command::Kept { act, json } => commands::kept::main(home, &act.unwrap_or_default(), json).await,

@@ -75,13 +75,19 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
         // It logs nothing: what goes wrong is told through its pipe.
         return crate::keys::give(&Home::resolve(Some(&config.home))?, config.up);
     }
-    crate::logs::begin()?;
-    match name {
-        "server" => server(&config),
-        "gateway" => gateway(&config),
+    let log = scrub::Current::default();
+    crate::logs::begin(&log)?;
+    let ended = match name {
+        "server" => server(&config, log.clone()),
+        "gateway" => gateway(&config, log.clone()),
         "operator" => operator(&config),
         other => bail!("there is no process {other:?}"),
-    }
+    };
+    // Its last word stands in its log, too.
+    ended.map_err(|e| match log.get() {
+        Some(scrubber) => anyhow::anyhow!(scrubber.scrub_str(&format!("{e:#}")).into_owned()),
+        None => e,
+    })
 }
 
 /// What the server may reach, beside its folders.
@@ -111,7 +117,7 @@ fn prove_gateway() -> Vec<Forbidden> {
     confine::prove(&gateway_row())
 }
 
-fn server(config: &Config) -> anyhow::Result<()> {
+fn server(config: &Config, log: scrub::Current) -> anyhow::Result<()> {
     let dir = config.home.join("server");
     let profiles = config.home.join("profiles");
     // Outside of what it may open; what is open stays so.
@@ -133,10 +139,11 @@ fn server(config: &Config) -> anyhow::Result<()> {
         accounts,
         prove: prove_server,
         warm: config.warm,
+        log,
     })
 }
 
-fn gateway(config: &Config) -> anyhow::Result<()> {
+fn gateway(config: &Config, log: scrub::Current) -> anyhow::Result<()> {
     let roots = gateway::load_roots(config.outside.extra_roots.as_deref())?;
     // Its files are closed soon.
     let outward = config.outside.outward()?;
@@ -153,6 +160,7 @@ fn gateway(config: &Config) -> anyhow::Result<()> {
         roots,
         outward,
         prove: prove_gateway,
+        log,
     })
 }
 

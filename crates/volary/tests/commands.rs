@@ -2,7 +2,7 @@
 //!
 //! Read `running` (`run`, `cancel`, Ctrl-C), `repository` (what stays as it was), `executing` (`exec`), `looking`
 //! (what shows how things stand), `scrubbing` (`scrub`), `leasing` (`exec --lease`), `texts` (secrets of
-//! several lines), then `profiles`.
+//! several lines), `profiles`, then `wrong` (what cannot be done as it was typed).
 
 #[path = "commands/executing.rs"]
 mod executing;
@@ -21,3 +21,5 @@ mod scrubbing;
 mod shared;
 #[path = "commands/texts.rs"]
 mod texts;
+#[path = "commands/wrong.rs"]
+mod wrong;

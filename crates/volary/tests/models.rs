@@ -2,7 +2,8 @@
 //! box, and a provider on loopback that keeps what it got.
 //!
 //! Read `calls` (whole runs), `keys` (what a provider that gives its key away can reach), `found` (a credential
-//! that lies in a repository), `trouble` (what goes wrong), then `settings` (what is refused before anything runs).
+//! that lies in a repository), `logs` (that no log holds a key), `trouble` (what goes wrong), then `settings` (what is refused
+//! before anything runs).
 
 #[path = "models/calls.rs"]
 mod calls;
@@ -10,6 +11,8 @@ mod calls;
 mod found;
 #[path = "models/keys.rs"]
 mod keys;
+#[path = "models/logs.rs"]
+mod logs;
 #[path = "models/settings.rs"]
 mod settings;
 mod shared;

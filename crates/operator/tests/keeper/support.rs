@@ -16,6 +16,7 @@ use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
 use operator::repo::RepoProcess;
 use operator::runs::{Run, Runs};
+use operator::vetting::Vetting;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType,
@@ -351,6 +352,7 @@ impl Stage {
             checkouts: Checkouts::open(&dir.path().join("checkouts")).unwrap(),
             disk: Disk::of(dir.path()),
             most_said,
+            vetting: Arc::new(Vetting::of(Arc::clone(&runs))),
         });
         Self { dir, _home: home, runs, engine, keeper, socket }
     }

@@ -70,12 +70,13 @@ impl Word {
     }
 }
 
-/// The program of the agent: a command's, and nothing is executed but by process 1, with its word.
+/// The program of the agent: a command's, no way past Landlock's rules on ports, and nothing is executed but by process 1,
+/// with its word.
 ///
 /// # Errors
 /// As [`everyone`].
 pub fn agent(word: Word) -> Result<BpfProgram, String> {
-    let mut table = table(rows_of(Who::Child, Answer::Forbidden))?;
+    let mut table = table(rows_of(Who::Child, Answer::Forbidden).chain(refused::rows_at_the_door()))?;
     let unless = |index: u8, value: u64| {
         let condition = Condition::new(index, Width::Qword, Is::Ne, value).map_err(|e| e.to_string())?;
         SeccompRule::new(vec![condition]).map_err(|e| e.to_string())
@@ -300,6 +301,15 @@ mod tests {
         // And all that a command is refused.
         for row in rows_of(Who::Child, Answer::Forbidden) {
             assert_eq!(verdict(&program, row.number, row.attack().unwrap()), EPERM, "{}", row.call);
+        }
+        // And what gets past rules on ports, which a command may.
+        for row in refused::rows_at_the_door() {
+            let mut past = [3, 0, 0, 0, 0, 0];
+            if let When::All([(at, _)]) = row.when {
+                past[usize::from(*at)] = libc::MSG_FASTOPEN as u64;
+                assert_eq!(verdict(&program, row.number, [3, 0, 0, 0, 0, 0]), ALLOW, "{}", row.call);
+            }
+            assert_eq!((verdict(&program, row.number, past), verdict_of_all(row.number, past)), (EPERM, ALLOW));
         }
     }
 

@@ -16,7 +16,9 @@ pub enum Who {
     Everyone,
     /// The agent and every command. Process 1 needs it, or loses nothing by it.
     Child,
-    /// A command that holds a value, beside what every command is refused.
+    /// The agent, and a command that holds a value: those whose TCP is held to the door, beside what every command is refused.
+    AtTheDoor,
+    /// A command that holds a value, beside all that.
     Bearer,
 }
 
@@ -155,7 +157,7 @@ fn combinations(candidates: &[u64]) -> Vec<[u64; 6]> {
 use Answer::{Forbidden, Missing};
 use Test::{Bits, Given, Is, Not};
 use When::{All, Always};
-use Who::{Bearer, Child, Everyone};
+use Who::{AtTheDoor, Bearer, Child, Everyone};
 
 /// The system's names; those that its crate lacks beside them.
 #[allow(non_upper_case_globals, reason = "the crate's own way to write them")]
@@ -343,6 +345,14 @@ const SET_VERSION: i64 = 0x4008_7602;
 const SET_ATTRIBUTES: i64 = 0x401c_5820;
 const STAYS: &str = "what holds a value ends with its command, wherever its parent is: its group is killed whole";
 
+/// Ways past Landlock's rules on ports, for whom they hold.
+static AT_THE_DOOR: &[Refusal] = table![AtTheDoor is told Forbidden:
+    SYS_listen Always, "takes a port of the kernel's choice where none was bound, which no rule on ports sees";
+    SYS_sendto All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
+    SYS_sendmsg All(&[(2, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
+    SYS_sendmmsg All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
+];
+
 /// What a command that holds a value may not, beside all of the above. TCP is held to the door by Landlock; on a kernel
 /// whose Landlock knows no ports such a command has no sockets at all.
 static BEARER: &[Refusal] = table![Bearer is told Forbidden:
@@ -351,10 +361,6 @@ static BEARER: &[Refusal] = table![Bearer is told Forbidden:
     SYS_socket All(&[(0, Is(UNIX))]), HANDS_ON;
     SYS_socket All(&[(1, Bits(TYPE, DATAGRAMS))]), "no rule on ports holds a datagram, and others of the box may listen";
     SYS_socket All(&[(0, Is(INET6))]), "the door is on IPv4: others of the box may listen on its port of [::1]";
-    SYS_listen Always, "takes a port of the kernel's choice where none was bound, which no rule on ports sees";
-    SYS_sendto All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
-    SYS_sendmsg All(&[(2, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
-    SYS_sendmmsg All(&[(3, Bits(FASTOPEN, FASTOPEN))]), UNSEEN;
     SYS_shmget Always, HANDS_ON;
     SYS_shmat Always, HANDS_ON;
     SYS_semget Always, HANDS_ON;
@@ -406,7 +412,12 @@ static UNIMPLEMENTED: &[Refusal] = table![Everyone is told Missing:
 
 /// The rows for a command that holds a value, beside [`rows`].
 pub fn rows_of_bearers() -> impl Iterator<Item = &'static Refusal> {
-    BEARER.iter().chain(BEARER_HERE)
+    rows_at_the_door().chain(BEARER).chain(BEARER_HERE)
+}
+
+/// Those of them that hold for the agent, too.
+pub fn rows_at_the_door() -> impl Iterator<Item = &'static Refusal> {
+    AT_THE_DOOR.iter()
 }
 
 /// Every row that holds without a lease.
@@ -420,7 +431,8 @@ pub fn page() -> String {
     let mut page = String::from(
         "# System calls that a box refuses\n\nPrinted from the table that the filters are made of, as it is on x86-64. Each row is attacked in a live box by a call that it \
          alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`; those of a *bearer*, a command that holds a value, by\n\
-         `a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open`). A call of another architecture ends its caller; an x32 call does\nnot \
+         `a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open`, and those of the agent by\n\
+         `the_agents_own_tcp_leads_to_the_door_alone_and_it_takes_no_port`). A call of another architecture ends its caller; an x32 call does\nnot \
          exist. *child*: the agent and every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
          once it is begun it executes nothing (`an_agent_finds_no_way_to_execute_anything_its_own_file_too`).\n\n| call | when | who | told | why |\n|---|---|---|---|---|\n",
     );
@@ -428,6 +440,7 @@ pub fn page() -> String {
         let who = match row.who {
             Everyone => "everyone",
             Child => "child",
+            AtTheDoor => "agent, bearer",
             Bearer => "bearer",
         };
         let told = if row.answer == Forbidden { "EPERM" } else { "ENOSYS" };

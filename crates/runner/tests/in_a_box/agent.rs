@@ -359,3 +359,48 @@ async fn a_run_ends_at_its_time() {
     assert_eq!(story.done.exit, Exit::Killed { why: "killed: time limit 1 s".into() });
     assert_eq!((story.done.task_done, story.done.reason.as_str()), (false, "killed: time limit 1 s"));
 }
+
+/// What an agent meets on its loopback, where the door is and another server.
+const PORTS: [&str; 6] = ["dial 8080", "dial 8081", "fast 8081", "serve 8082", "serve 0", "serve any"];
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_agents_own_tcp_leads_to_the_door_alone_and_it_takes_no_port() {
+    let mut made = Box::start_with_agent().await;
+    // Below level 4 Landlock knows no ports.
+    let by_port = if made.hello.landlock_abi >= 4 { libc::EACCES } else { 0 };
+    let listens = if made.hello.landlock_abi >= 4 { libc::EACCES } else { libc::EPERM };
+    let server = made.server(8081);
+    made.send(&task(&PORTS.join("\n"), Limits::default())).await;
+    let story = made.story().await;
+    let (seccomp, none) = (libc::EPERM, 0);
+    let expected = [
+        format!("dial {none}"),
+        format!("dial {by_port}"),
+        format!("fast {seccomp}"),
+        format!("serve {listens}"),
+        format!("serve {listens}"),
+        format!("serve {seccomp}"),
+    ];
+    assert_eq!(kept(&story), expected);
+    server.set_nonblocking(true).unwrap();
+    if by_port != 0 {
+        assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody came");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn where_there_are_no_walls_an_agent_dials_and_takes_any_port() {
+    let said = Box::unwalled_with_servers(&PORTS.join("\n"), [8080, 8081]).await;
+    let met: Vec<&str> = said.iter().filter_map(|line| line.split_once("\"text\":\"")?.1.split('"').next()).collect();
+    assert_eq!(met, ["dial 0", "dial 0", "fast 0", "serve 0", "serve 0", "serve 0"], "{said:?}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_agent_starts_with_three_descriptors_and_five_env_vars() {
+    let story = play(&["descriptors".to_owned(), "environment".to_owned()]).await;
+    let [open, env] = &kept(&story)[..] else { panic!("two answers") };
+    assert_eq!(open, "descriptors 0 1 2");
+    let mut env: Vec<&str> = env.split(' ').collect();
+    env.sort_unstable();
+    assert_eq!(env, ["HOME=/tmp/home", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", "TMPDIR=/tmp", "USER=agent"]);
+}

@@ -2,12 +2,15 @@
 //!
 //! A line of the script is one act: `> LINE` writes the line, `<` waits for one and keeps it, `x PATH` executes,
 //! `r PATH` reads and `w PATH` writes a file, `try WAY` executes in one of many ways, `try-all` in each that must be
-//! refused (and each keeps the error number), `fork` leaves a process of its own session behind that holds all pipes,
+//! refused, `dial PORT`, `fast PORT` and `serve PORT` go for the loopback, `descriptors` and
+//! `environment` look at what it began with (and each keeps the error number), `fork` leaves a process of its own session behind that holds all pipes,
 //! `sleep` waits for ever, `die N` exits. What was kept is said at the end, as one chunk a line, then the prompt is
 //! answered. Compiled by the tests; std only.
 
 #[path = "executes.rs"]
 mod executes;
+#[path = "network.rs"]
+mod network;
 
 use std::io::{BufRead, Write};
 
@@ -43,6 +46,14 @@ fn main() {
             "w" => kept.push(format!("w {}", write(with).map_or_else(errno, |()| 0))),
             "try" => kept.push(format!("{with} {}", executes::attempt(with))),
             "try-all" => kept.extend(executes::WAYS.map(|way| format!("{way} {}", executes::attempt(way)))),
+            "dial" => kept.push(format!("dial {}", network::dial(with.parse().unwrap()))),
+            "fast" => kept.push(format!("fast {}", network::dial_by_sending(with.parse().unwrap()))),
+            "serve" => kept.push(format!("serve {}", network::serve(with))),
+            "descriptors" => kept.push(format!("descriptors {}", network::descriptors())),
+            "environment" => {
+                let all: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                kept.push(all.join(" "));
+            }
             "fork" => fork(),
             "sleep" => std::thread::sleep(std::time::Duration::from_secs(1000)),
             "die" => {

@@ -56,11 +56,17 @@ pub enum Linked {
     Dynamic,
 }
 
+/// The scripted agent, compiled at its first use in this process.
+async fn agent(linked: Linked) -> &'static str {
+    static AGENTS: [tokio::sync::OnceCell<String>; 2] = [const { tokio::sync::OnceCell::const_new() }; 2];
+    AGENTS[usize::from(linked == Linked::Dynamic)].get_or_init(|| compile_agent(linked)).await
+}
+
 /// Compiles the scripted agent. Named by its source, so that it is compiled once, and put in place whole, so that
 /// tests side by side meet no half of it.
 async fn compile_agent(linked: Linked) -> String {
     let mut hash = std::hash::DefaultHasher::new();
-    (include_str!("scripted.rs"), include_str!("executes.rs"), linked).hash(&mut hash);
+    (include_str!("scripted.rs"), include_str!("executes.rs"), include_str!("network.rs"), linked).hash(&mut hash);
     let to = format!("{}/scripted-agent-{:016x}", env!("CARGO_TARGET_TMPDIR"), hash.finish());
     if std::path::Path::new(&to).exists() {
         return to;
@@ -93,8 +99,8 @@ pub struct Box {
     pub door: Option<TcpListener>,
 }
 
-/// Binds the door in the network namespace that `unshare` is about to have.
-fn bind_door(unshare: u32) -> TcpListener {
+/// Binds a port of the loopback in the network namespace that `unshare` is about to have; the door's is 8080.
+fn bind(unshare: u32, port: u16) -> TcpListener {
     let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net")).unwrap();
     let end = std::time::Instant::now() + HANG;
     while of(&unshare.to_string()) == of("self") {
@@ -115,7 +121,7 @@ fn bind_door(unshare: u32) -> TcpListener {
             libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &lo)
         };
         assert_eq!(raised, 0, "{}", std::io::Error::last_os_error());
-        TcpListener::bind("0.0.0.0:8080").unwrap()
+        TcpListener::bind(("0.0.0.0", port)).unwrap()
     });
     bound.join().unwrap()
 }
@@ -157,14 +163,12 @@ impl Box {
 
     /// Makes a box whose agent is the scripted one.
     pub async fn start_with_agent() -> Self {
-        static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-        Self::start_with(AGENT.get_or_init(|| compile_agent(Linked::Static)).await).await
+        Self::start_with(agent(Linked::Static).await).await
     }
 
     /// The same, when it is linked dynamically.
     pub async fn start_with_dynamic_agent() -> Self {
-        static AGENT: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-        Self::start_with(AGENT.get_or_init(|| compile_agent(Linked::Dynamic)).await).await
+        Self::start_with(agent(Linked::Dynamic).await).await
     }
 
     /// Makes a box whose agent is this program.
@@ -176,11 +180,22 @@ impl Box {
 
     /// Lets the scripted agent play a script in such a tree with neither a runner nor any wall of its; gives its lines.
     pub async fn unwalled(linked: Linked, script: &str) -> Vec<String> {
-        let agent = compile_agent(linked).await;
+        Self::unwalled_at(linked, script, &[]).await
+    }
+
+    /// The same, with a server at each of these ports of its loopback.
+    pub async fn unwalled_with_servers(script: &str, ports: [u16; 2]) -> Vec<String> {
+        Self::unwalled_at(Linked::Static, script, &ports).await
+    }
+
+    async fn unwalled_at(linked: Linked, script: &str, ports: &[u16]) -> Vec<String> {
+        let agent = agent(linked).await;
         let (tree, runner) = BOX.rsplit_once("exec ").unwrap();
         // The shell stays process 1: at its end, which is this test's, everything ends.
         let tree = format!("{tree}{}\ntrue\n", runner.trim_end().replace("volary/runner", "volary/agent"));
-        let mut child = Self::unshare(&tree, &agent).spawn().unwrap();
+        let mut child = Self::unshare(&tree, agent).spawn().unwrap();
+        let unshare = child.id().unwrap();
+        let _servers: Vec<TcpListener> = ports.iter().map(|port| bind(unshare, *port)).collect();
         let hex: String = script.bytes().map(|byte| format!("{byte:02x}")).collect();
         let lines = [
             r#"{"id":1}"#.to_owned(),
@@ -221,7 +236,7 @@ impl Box {
 
     async fn make(agent: &str) -> Self {
         let mut child = Self::unshare(BOX, agent).spawn().unwrap();
-        let door = bind_door(child.id().unwrap());
+        let door = bind(child.id().unwrap(), 8080);
         let mut stdin = child.stdin.take();
         stdin.as_mut().unwrap().write_all(&[api::inbox::GO]).await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -283,6 +298,11 @@ impl Box {
     pub async fn hang_up(mut self) {
         drop(self.stdin.take());
         tokio::time::timeout(HANG, self.child.wait()).await.unwrap().unwrap();
+    }
+
+    /// A server at another port of its loopback, as a command of its may be.
+    pub fn server(&self, port: u16) -> TcpListener {
+        bind(self.child.id().unwrap(), port)
     }
 
     /// The runner's process id on the host.

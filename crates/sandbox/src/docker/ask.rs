@@ -2,11 +2,12 @@
 
 use super::{BOX_LABEL, LABEL, trouble};
 use crate::harden::HardenedSpec;
-use crate::image::Image;
 use crate::image::content::{Content, without_keys};
+use crate::image::{Image, said};
 use crate::oci::{self, Mount};
 use crate::read_back::reading;
 use crate::slice;
+use api::images::Word;
 use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
@@ -16,6 +17,7 @@ use bollard::models::{
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions};
 use futures_util::TryStreamExt;
 use model::event::Reading;
+use serde_json::json;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -162,11 +164,10 @@ pub fn readings(said: &ContainerInspectResponse, image: &str, place: &Parent, gr
     ]
 }
 
-/// The digest of the image that the box starts from; the daemon has it then.
-pub async fn image(docker: &Docker, spec: &HardenedSpec) -> io::Result<String> {
-    match &spec.image {
-        None => base(docker).await,
-        Some(Image::Registry(reference)) => {
+/// The digest of an image; the daemon has it then.
+pub async fn image(docker: &Docker, image: &Image) -> io::Result<String> {
+    match image {
+        Image::Registry(reference) => {
             if let Some(id) = held(docker, reference).await? {
                 return Ok(id);
             }
@@ -176,8 +177,21 @@ pub async fn image(docker: &Docker, spec: &HardenedSpec) -> io::Result<String> {
             let absent = || io::Error::other(format!("the daemon pulled {reference} and does not have it"));
             held(docker, reference).await?.ok_or_else(absent)
         }
-        Some(image @ (Image::Layout(path, _) | Image::Tar(path, _))) => load(docker, path, Content::read(image)?).await,
+        Image::Layout(path, _) | Image::Tar(path, _) => load(docker, path, Content::read(image)?).await,
     }
+}
+
+/// What the daemon has an image say of itself, as its configuration would.
+pub async fn said(docker: &Docker, id: &str) -> io::Result<Vec<Word>> {
+    let whole = docker.inspect_image(id).await.map_err(trouble(&format!("look at the image {id}")))?;
+    let mut steps = docker.image_history(id).await.map_err(trouble(&format!("ask how the image {id} was made")))?;
+    // The daemon tells the last step first.
+    steps.reverse();
+    let steps: Vec<_> =
+        steps.iter().map(|step| json!({ "created_by": step.created_by, "comment": step.comment })).collect();
+    let (author, comment) = (whole.author, whole.comment);
+    let configuration = json!({ "config": whole.config, "author": author, "comment": comment, "history": steps });
+    said::said(&configuration).map_err(|why| io::Error::other(format!("the image {id}: {why}")))
 }
 
 /// Gives the daemon an image of this host, unless it has it.
@@ -220,8 +234,8 @@ async fn held(docker: &Docker, name: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// An image of ours with nothing in it but empty folders and the links that the host has at its top.
-async fn base(docker: &Docker) -> io::Result<String> {
+/// The digest of an image of ours with nothing in it but empty folders and the links that the host has at its top.
+pub async fn base(docker: &Docker) -> io::Result<String> {
     let tree = tree()?;
     let name = format!("volary-base:{:016x}", crate::embedded::digest(&tree));
     if let Some(id) = held(docker, &name).await? {

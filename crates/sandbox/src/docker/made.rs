@@ -8,7 +8,7 @@ use crate::oci::Mount;
 use crate::process::Process;
 use crate::sole::Sole;
 use crate::worktree::{Paths, Worktree};
-use crate::{cable, group, slice};
+use crate::{cable, group, slice, uids};
 use bollard::Docker;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::query_parameters::{AttachContainerOptions, CreateContainerOptions};
@@ -54,6 +54,8 @@ pub struct Made {
     why: Option<String>,
     /// Free for the run's next box when this one's helper is gone, mounts and all.
     _sole: Sole,
+    /// No other live box of the host has its uid.
+    _uid: Option<uids::Own>,
 }
 
 /// Makes the box: its process 1 waits, its door is bound, its mounts are as promised but for the worktree.
@@ -65,6 +67,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
     }
     let parent = ask::parent(&info, &spec)?;
     let sole = Sole::take(&spec.upper_image).map_err(act("take the run's worktree"))?;
+    let uid = uids::of(&spec).map_err(act("take the box's uid"))?;
     let host = File::open("/proc/self/ns/mnt")?;
     let stage = helper::stage(&spec)?;
     let worktree = Worktree::prepare(&stage, &spec, &sole)?;
@@ -86,6 +89,7 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
         dead: false,
         why: None,
         _sole: sole,
+        _uid: uid,
     };
     match made.bring_up(&stage).await {
         Ok((answer, listener)) => Ok((made, answer, listener)),
@@ -99,7 +103,10 @@ pub async fn make(spec: HardenedSpec) -> io::Result<(Made, Answer, OwnedFd)> {
 impl Made {
     async fn bring_up(&mut self, stage: &Path) -> io::Result<(Answer, OwnedFd)> {
         places::write_own(stage, &self.spec)?;
-        let image = ask::image(&self.docker, &self.spec).await?;
+        let image = match &self.spec.docker_image {
+            Some(judged) => judged.clone(),
+            None => ask::base(&self.docker).await?,
+        };
         places::show(&self.host, stage, &self.place)?;
         let mounts = places::mounts(&self.place, &self.spec);
         let body = ask::container(&self.spec, &image, &mounts, &self.parent);

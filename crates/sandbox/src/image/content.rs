@@ -4,8 +4,9 @@
 //! Nothing is believed by its place: what is named by digest is read whole and its digest taken. The one file that
 //! has no digest is the first (`index.json`, `manifest.json`); a profile that names a digest bounds that too.
 
+use super::said::said;
 use super::{Image, is_digest};
-use api::images::{Part, PartKind};
+use api::images::{Part, PartKind, Word};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,8 @@ pub(crate) struct Content {
     sizes: Vec<Option<u64>>,
     /// Whether `docker load` takes it as it lies there.
     saved: bool,
+    /// What it says of itself beside its layers.
+    pub said: Vec<Word>,
 }
 
 /// The files of an image, by name.
@@ -221,8 +224,8 @@ impl Content {
         if real != id {
             return Err(other(files.place(), &id, &real));
         }
-        let diffs = diffs(&files, &bytes, layers.len())?;
-        Ok(Self { id, diffs, files, config, layers, sizes, saved })
+        let (diffs, said) = described(&files, &bytes, layers.len())?;
+        Ok(Self { id, diffs, files, config, layers, sizes, saved, said })
     }
 
     /// Each different layer as a part of a registry's image: its length is what the manifest says that it is.
@@ -350,8 +353,8 @@ fn of_layout(files: &Files, asked: Option<&str>) -> io::Result<Found> {
     Ok(Found { config: blob(&id), id, layers, sizes, on_the_way })
 }
 
-/// What a configuration says of the layers.
-fn diffs(files: &Files, config: &[u8], layers: usize) -> io::Result<Vec<String>> {
+/// What a configuration says of the layers, and of itself.
+fn described(files: &Files, config: &[u8], layers: usize) -> io::Result<(Vec<String>, Vec<Word>)> {
     let config = files.json(config)?;
     if !is_for_us(&config) {
         return Err(wrong(files.place(), "it is for another processor or system"));
@@ -363,7 +366,7 @@ fn diffs(files: &Files, config: &[u8], layers: usize) -> io::Result<Vec<String>>
     if diffs.len() != layers || diffs.len() > MAX_FILES || !diffs.iter().all(|one| is_digest(one)) {
         return Err(wrong(files.place(), "its configuration does not name each layer by digest"));
     }
-    Ok(diffs)
+    Ok((diffs, said(&config).map_err(|why| wrong(files.place(), why))?))
 }
 
 /// Refuses an image whose variables, `NAME=value` each, set what programs look for a key in. No box would get them; but an

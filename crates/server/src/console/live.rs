@@ -6,7 +6,8 @@
 use super::list::{LISTED, ROWS, rows};
 use super::page::{Trouble, Viewer};
 use super::run::standing;
-use super::transcript::{How, Piece, Transcript};
+use super::sheet::{How, Piece};
+use super::transcript::Transcript;
 use super::{connections, denials, leases, secrets};
 use crate::app::App;
 use crate::fault::Fault;

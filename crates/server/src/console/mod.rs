@@ -7,8 +7,8 @@
 //! Everything that a box wrote passes [`text::shown`], which escapes it and makes visible what would steer a page
 //! or reorder what is read.
 //!
-//! Read [`page`] (what every page has), [`form`], [`list`], [`run`], then [`transcript`] (entries to pieces), [`blocks`] (what
-//! a piece looks like), [`live`].
+//! Read [`page`] (what every page has), [`form`], [`list`], [`run`], then [`sheet`] (pieces of HTML and where
+//! they go), [`transcript`] (entries to pieces), [`blocks`] (what a piece looks like), [`live`].
 
 mod assets;
 mod blocks;
@@ -25,6 +25,7 @@ mod page;
 mod proposal;
 mod run;
 mod secrets;
+mod sheet;
 mod sign_in;
 mod small;
 mod start;

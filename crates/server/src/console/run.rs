@@ -3,8 +3,9 @@
 use super::form::Question;
 use super::list::took;
 use super::page::{Place, Trouble, Viewer, page};
+use super::sheet::{LOG, Piece, Sheet};
 use super::text::{line, plain, shown};
-use super::transcript::{LOG, Piece, Sheet, Transcript};
+use super::transcript::Transcript;
 use super::words::{badge, cost, moment, number};
 use super::{blocks, denials, proposal};
 use crate::app::App;

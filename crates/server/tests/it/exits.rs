@@ -116,17 +116,46 @@ async fn what_an_agent_and_so_its_model_reads_of_its_task_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn a_command_that_holds_a_secrets_value_is_refused_and_one_with_a_token_is_shown_without_it() {
+async fn a_command_that_would_bring_a_key_into_its_box_is_refused_on_either_engine_and_recorded_by_name_alone() {
     let stage = Stage::start();
     stage.model("m", "model-1").await;
     let mut operator = stage.operator(vec![]).await;
-    let wish = serde_json::to_value(exec(&["printf", "%s", KEY])).unwrap();
-    let refused = stage.home(Method::POST, "/api/runs", Some(wish)).await;
-    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::BAD_REQUEST, "run.secret"));
-    clean(&refused.body, "printf %s [scrubbed:model/m#");
-    let argv = ["printf", &token()];
-    let view = stage.create(&exec(&argv)).await;
-    clean(view.task.as_bytes(), "printf [redacted: github-token#");
+    let (named, held) = ("some-words-0123", "DEPLOY_TOKEN=k3Jd92hGq8Lz1mX0pR5v");
+    let tries: [(&[&str], &str, &str); 5] = [
+        (&["printf", "%s", KEY], "the value of the secret model/m", "printf %s [scrubbed:model/m#"),
+        (&["sh", "-c", &format!("X={KEY} true")], "the value of the secret model/m", "X=[scrubbed:model/m#"),
+        (&["printf", &token()], "the form of a credential (github-token)", "printf [redacted: github-token#"),
+        (
+            &["env", held, "true"],
+            "the form of a credential (generic-secret)",
+            "DEPLOY_TOKEN=[redacted: generic-secret#",
+        ),
+        (&["env", &format!("GITHUB_TOKEN={named}"), "true"], "a value for GITHUB_TOKEN", "volary exec --lease"),
+    ];
+    for engine in ["embedded", "docker"] {
+        std::fs::write(stage.dir.path().join("profiles/p.toml"), format!("engine = \"{engine}\"\n")).unwrap();
+        for (argv, what, shown) in tries {
+            let mut wish = exec(argv);
+            wish.profile = Some("p".into());
+            let wish = serde_json::to_value(wish).unwrap();
+            let refused = stage.home(Method::POST, "/api/runs", Some(wish)).await;
+            assert_eq!((refused.status, refused.code().as_str()), (StatusCode::BAD_REQUEST, "run.secret"));
+            clean(&refused.body, what);
+            clean(&refused.body, shown);
+            assert!(!refused.text().contains(named) && !refused.text().contains("k3Jd92"), "{}", refused.text());
+        }
+    }
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await;
+    for (_, what, _) in tries {
+        clean(&evidence.body, what);
+    }
+    let text = evidence.text();
+    assert_eq!(text.matches("run.refused").count(), 2 * tries.len(), "{text}");
+    assert!(!text.contains(named) && !text.contains("k3Jd92") && !text.contains("printf"), "{text}");
+    // What shows a handle, or sets no key, is a command.
+    let shown = format!("Authorization: Bearer vh_{}", "ab2c3d4e5f6g7".repeat(4));
+    let argv = ["curl", "-H", &shown, "GITHUB_TOKEN=$VOLARY_HANDLE gh", "REGION=eu-central-1", "GITHUB_TOKEN="];
+    stage.create(&exec(&argv)).await;
     assert_eq!(operator.launch().await.argv, argv);
 }
 

@@ -444,7 +444,10 @@ async fn no_box_is_made_for_a_profile_that_would_bring_a_key_into_it_on_either_e
         ("delivery.literal", format!("[variables]\nREGION = \"{VALUE}\"\n")),
         ("delivery.literal", format!("instructions = \"say {VALUE}\"\n")),
         ("delivery.literal", format!("[variables]\nREGION = \"ghp_{}\"\n", "a1B2c3D4e5".repeat(4).get(..36).unwrap())),
+        ("delivery.literal", "[variables]\nDEPLOY_TOKEN = \"k3Jd92hGq8Lz1mX0pR5v\"\n".to_owned()),
         ("capability.missing", capability("capability/gone", "\"proxy\"")),
+        // There is no such thing: what a box finds in its environment stands in the profile.
+        ("profile.wrong", "env-file = \".env\"\n".to_owned()),
     ];
     for engine in ["embedded", "docker"] {
         for (rule, body) in &tries {
@@ -460,7 +463,9 @@ async fn no_box_is_made_for_a_profile_that_would_bring_a_key_into_it_on_either_e
     let runs: Vec<serde_json::Value> = stage.home(Method::GET, "/api/runs", None).await.json();
     assert_eq!(runs.len(), 0, "a run was accepted, and would have had a box");
     let evidence = evidence(&stage).await;
-    assert_eq!(evidence.matches("run.refused").count(), 2 * tries.len());
+    let judged = tries.iter().filter(|(rule, _)| *rule != "profile.wrong").count();
+    assert_eq!(evidence.matches("run.refused").count(), 2 * judged);
+    assert!(evidence.contains("DEPLOY_TOKEN") && !evidence.contains("k3Jd92"));
     assert!(evidence.contains("capability/forge") && !evidence.contains(VALUE) && !evidence.contains("a1B2c3"));
     assert!(evidence.contains("GITHUB_TOKEN") && !evidence.contains("some-words-0123"));
     // The same with nothing but handles is a run.

@@ -95,6 +95,7 @@ impl Stage {
             accounts: server::accounts::Accounts::open().unwrap(),
             prove: Vec::new,
             warm: 0,
+            log: scrub::Current::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(|| {

@@ -56,7 +56,8 @@ pub async fn backup(home: &Home, to: &Path) -> anyhow::Result<i32> {
         bail!("a rotation of the vault's key or another backup is under way")
     };
     rotate::settle(home, &platform.client).await?;
-    fs::DirBuilder::new().mode(0o700).create(to).with_context(|| format!("make the folder {}", to.display()))?;
+    let made = fs::DirBuilder::new().mode(0o700).create(to);
+    made.with_context(|| format!("make the folder {} (name one that is not there, in one that is)", to.display()))?;
     database(&platform.client, &to.join(DATABASE)).await?;
     let view: VaultView = platform.client.get("/api/vault").await?;
     copy_if_there(&home.path().join(keys::FILE), &to.join(keys::FILE))?;

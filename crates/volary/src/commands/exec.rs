@@ -4,6 +4,7 @@
 use super::{platform, show};
 use crate::client::{Client, Refused};
 use crate::home::Home;
+use crate::out;
 use anyhow::Context;
 use api::http::{CreateRun, ExecLease, Input};
 use base64::Engine;
@@ -12,7 +13,7 @@ use clap::Parser;
 use model::event::{Event, Exit, Stream};
 use model::run::RunKind;
 use model::{Outcome, RunId};
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "CAPABILITY[=DESTINATION]", value_parser = lease)]
     pub lease: Option<ExecLease>,
     /// Program and arguments
-    #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+    #[arg(trailing_var_arg = true, required = true)]
     pub command: Vec<String>,
 }
 
@@ -53,8 +54,15 @@ const PIECE: usize = 256 * 1024;
 const AWAY_TRIES: u32 = 100;
 const AWAY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs it; returns the command's own status.
-pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
+/// Runs it; returns the command's own status, or that of a platform that failed: what goes wrong here is never taken for it.
+pub async fn main(home: &Home, args: &Args) -> i32 {
+    carried_out(home, args).await.unwrap_or_else(|e| {
+        eprintln!("volary: {e:#}");
+        PLATFORM_FAILED
+    })
+}
+
+async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let platform = platform::reach(home).await?;
     let client = &platform.client;
     let named = |repo: &Path| repo.to_str().map_or_else(|| super::run::absolute(repo), super::run::named);
@@ -70,13 +78,7 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             lease: args.lease.clone(),
         })
         .await;
-    let view = match made {
-        Ok(view) => view,
-        Err(e) => {
-            eprintln!("volary: {e:#}");
-            return Ok(PLATFORM_FAILED);
-        }
-    };
+    let view = made?;
     // Whatever becomes of this process, the command does not outlive it.
     let mut follow = client.hold(&view.run).await;
     let mut feeding = tokio::spawn(feed(client.clone(), view.run.clone()));
@@ -85,7 +87,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut status = PLATFORM_FAILED;
-    let mut shown = true;
+    // What this ends with because its output could not be shown; 0 while it can.
+    let mut unshown = 0;
     // What its box met although it ended well.
     let mut met = String::new();
     loop {
@@ -93,10 +96,12 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             entry = follow.next() => match entry? {
                 None => break,
                 Some(entry) => match entry.event {
-                    // Whoever read the output is gone, as after `| head`: the run is ended in order.
-                    Event::Output { stream, data_b64, .. } if shown && print(stream, &data_b64).is_err() => {
-                        shown = false;
-                        client.cancel(&view.run).await?;
+                    Event::Output { stream, data_b64, .. } if unshown == 0 => {
+                        // Nobody takes its output any more: the run is ended in order.
+                        if let Err(e) = print(stream, &data_b64) {
+                            unshown = out::lost(&e, PLATFORM_FAILED);
+                            client.cancel(&view.run).await?;
+                        }
                     }
                     Event::Note { text } => {
                         if let Some(limit) = text.strip_prefix("command exec: ") {
@@ -106,9 +111,9 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
                     // The command was ended because not all of its input reached it.
                     Event::Ended { .. } if status == INPUT_LOST => status = PLATFORM_FAILED,
                     // Whatever the command made of its end: it was ended.
-                    Event::Ended { outcome: Outcome::Cancelled, .. } if shown => status = 130,
-                    Event::Ended { exit, reason, .. } if shown => status = tell(exit, &reason, &met),
-                    Event::Ended { .. } => status = 141,
+                    Event::Ended { outcome: Outcome::Cancelled, .. } if unshown == 0 => status = 130,
+                    Event::Ended { exit, reason, .. } if unshown == 0 => status = tell(exit, &reason, &met),
+                    Event::Ended { .. } => status = unshown,
                     _ => {}
                 },
             },
@@ -162,7 +167,7 @@ async fn feed(client: Client, run: RunId) -> anyhow::Result<()> {
     }
 }
 
-fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {
+fn print(stream: Stream, data_b64: &str) -> io::Result<()> {
     let Ok(bytes) = STANDARD.decode(data_b64) else {
         // Beside the output, which may be data for another program.
         eprintln!("volary: {}", super::show::UNDECODABLE);
@@ -170,9 +175,9 @@ fn print(stream: Stream, data_b64: &str) -> anyhow::Result<()> {
     };
     match stream {
         Stream::Stdout => {
-            let mut out = std::io::stdout();
-            out.write_all(&bytes)?;
-            out.flush()?;
+            let mut to = io::stdout();
+            to.write_all(&bytes)?;
+            to.flush()?;
         }
         Stream::Stderr => std::io::stderr().write_all(&bytes)?,
     }

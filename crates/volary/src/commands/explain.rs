@@ -10,7 +10,7 @@ use api::denials::{Allow, Allowed, Blank, ChangeView, DenialView, Terms};
 use api::http::RunView;
 use clap::Args;
 use model::RunId;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 /// `volary explain RUN [N] [--json]`
 pub async fn main(home: &Home, run: &str, n: Option<u64>, json: bool) -> anyhow::Result<i32> {
@@ -184,7 +184,6 @@ fn said_yes() -> anyhow::Result<bool> {
         bail!("nobody is there to be asked; say --yes, if that is what you want");
     }
     print!("Allow it? [y/N] ");
-    std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -50,15 +50,13 @@ pub async fn list(home: &Home, json: bool) -> anyhow::Result<i32> {
 pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::Result<i32> {
     let run = id(run)?;
     let platform = platform::reach_made(home).await?;
-    let mut out = std::io::stdout();
     let mut transcript = Transcript::default();
     let mut print = |entry: &model::Entry| -> anyhow::Result<()> {
         if json {
-            writeln!(out, "{}", serde_json::to_string(entry)?)?;
+            println!("{}", serde_json::to_string(entry)?);
         } else {
-            out.write_all(transcript.say(entry).as_bytes())?;
+            print!("{}", transcript.say(entry));
         }
-        out.flush()?;
         Ok(())
     };
     if follow {
@@ -71,7 +69,7 @@ pub async fn main(home: &Home, run: &str, follow: bool, json: bool) -> anyhow::R
             print(&entry)?;
         }
     }
-    out.write_all(transcript.end().as_bytes())?;
+    print!("{}", transcript.end());
     Ok(0)
 }
 
@@ -162,10 +160,11 @@ pub async fn replay(home: &Home, run: &str, turn: u32) -> anyhow::Result<i32> {
     });
     let mut out = std::io::stdout();
     // A person reads it indented; whatever else reads it gets the very bytes.
-    match serde_json::from_slice::<Value>(&body) {
-        Ok(value) if out.is_terminal() => writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?,
-        _ => out.write_all(&body)?,
-    }
+    let written = match serde_json::from_slice::<Value>(&body) {
+        Ok(value) if out.is_terminal() => writeln!(out, "{}", serde_json::to_string_pretty(&value)?),
+        _ => out.write_all(&body),
+    };
+    written.and_then(|()| out.flush()).context(crate::out::UNWRITTEN)?;
     if passed {
         eprintln!("SHA-256 {digest}: the gateway passed these very bytes");
         Ok(0)

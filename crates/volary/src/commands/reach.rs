@@ -1,5 +1,6 @@
 //! `volary reach PROFILE`: everything a run of that profile could do, and what is not enforced here and why.
 
+mod agent;
 mod egress;
 mod image;
 
@@ -180,9 +181,7 @@ fn lines(
                  and recorded"
                     .to_owned(),
                 shell(profile).to_owned(),
-                "by itself, without a command, it can compute whatever its own file can: ours carries no interpreter and \
-                 refuses itself new code in its memory; it reads the files above and speaks to the door"
-                    .to_owned(),
+                agent::computes(profile),
             ],
         ),
         (
@@ -326,6 +325,7 @@ fn calls() -> Vec<String> {
     let by = |who: Who| match who {
         Who::Everyone => "",
         Who::Child => " (agent and commands)",
+        Who::AtTheDoor => " (agent, and a command that holds a value)",
         Who::Bearer => " (a command that holds a value)",
     };
     let lines = lines.into_iter().map(|(who, why, calls)| format!("{}{}: {why}", calls.join(", "), by(who)));
@@ -385,22 +385,6 @@ mod tests {
         assert_eq!(told(""), told("[scrub]\nmodel = \"formats\""));
         assert!(told("[scrub]\nmodel = \"values\"").contains("go to the model's vendor"));
         assert!(toml::from_str::<Profile>("[scrub]\nmodel = \"none\"").is_err(), "there is no word for nothing");
-    }
-
-    #[test]
-    fn of_an_agent_it_is_told_what_it_can_compute_by_itself_and_whether_it_carries_an_interpreter() {
-        for tools in [Vec::new(), vec!["read".to_owned()]] {
-            let profile = Profile { tools, ..Profile::default() };
-            let all = lines("p", &profile, &[], true).expect("a profile that is right");
-            let (_, told) = all.into_iter().find(|(heading, _)| *heading == "our agent's tools").expect("its section");
-            // Also where it has no command at all: that is what it can do then.
-            let line = told.iter().find(|line| line.starts_with("by itself, without a command")).expect("a line on it");
-            for words in
-                ["whatever its own file can", "ours carries no interpreter", "refuses itself new code in its memory"]
-            {
-                assert!(line.contains(words), "{words}: {line}");
-            }
-        }
     }
 
     #[test]

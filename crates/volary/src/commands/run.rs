@@ -3,6 +3,7 @@
 use super::platform;
 use super::transcript::Transcript;
 use crate::home::{Home, is_missing};
+use crate::out;
 use anyhow::{Context, bail};
 use api::http::CreateRun;
 use clap::Parser;
@@ -114,7 +115,8 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let mut live = Live::new(args.json);
     let mut status = 1;
-    let mut shown = true;
+    // What this ends with because it could not be shown; 0 while it can.
+    let mut unshown = 0;
     loop {
         let entry = tokio::select! {
             entry = follow.next() => entry?,
@@ -123,9 +125,11 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             _ = hangup.recv() => { client.cancel(&view.run).await?; continue }
         };
         let Some(entry) = entry else { break };
-        // Whoever read this is gone: that is Ctrl-C by another name, and the run is ended in order.
-        if shown && live.show(&entry).is_err() {
-            shown = false;
+        // Nobody takes this any more: that is Ctrl-C by another name, and the run is ended in order.
+        if unshown == 0
+            && let Err(e) = live.show(&entry)
+        {
+            unshown = out::lost(&e, 1);
             client.cancel(&view.run).await?;
         }
         if let Event::Ended { outcome, .. } = &entry.event {
@@ -136,10 +140,13 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
             };
         }
     }
-    let closed = live.close();
-    shown = shown && closed.is_ok();
+    if let Err(e) = live.close()
+        && unshown == 0
+    {
+        unshown = out::lost(&e, 1);
+    }
     platform.finish().await;
-    Ok(if shown { status } else { 141 })
+    Ok(if unshown == 0 { status } else { unshown })
 }
 
 /// The live view: the transcript as it comes, and one line below it that says what is going on and what it has cost.
@@ -168,10 +175,9 @@ impl Live {
         Self { json, bar, transcript: Transcript::default(), begun: String::new(), usage, cost }
     }
 
-    fn show(&mut self, entry: &model::Entry) -> anyhow::Result<()> {
+    fn show(&mut self, entry: &model::Entry) -> std::io::Result<()> {
         if self.json {
-            writeln!(std::io::stdout(), "{}", serde_json::to_string(entry)?)?;
-            return Ok(());
+            return write(&format!("{}\n", serde_json::to_string(entry)?));
         }
         if let Event::Settled { usage, cost, .. } = &entry.event {
             self.usage = self.usage.plus(*usage);
@@ -198,9 +204,9 @@ impl Live {
 }
 
 fn write(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    let mut to = std::io::stdout();
+    to.write_all(text.as_bytes())?;
+    to.flush()
 }
 
 #[cfg(test)]

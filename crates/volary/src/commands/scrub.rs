@@ -37,7 +37,7 @@ pub async fn main(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut to = io::stdout().lock();
     let mut put = |piece: &[u8]| {
         after.take(piece);
-        to.write_all(piece).and_then(|()| to.flush()).context("write to standard output")
+        to.write_all(piece).and_then(|()| to.flush()).context(crate::out::UNWRITTEN)
     };
     if args.formats {
         formats(before, &mut put)?;

@@ -2,28 +2,16 @@
 //! found in whatever is said of it.
 
 use crate::shared::{all, platform, text};
+use testkit::shell_capability;
 
 /// Lines as a key file has them, and its end.
 const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n\
                    AAAAMwAAAAtzc2gtZWQyNTUxOQAAACDcanary0123\nAAAEDcanaryOfTheLast=\n-----END OPENSSH PRIVATE KEY-----\n";
 
-const PROFILE: &str = r#"
-[[capability]]
-name = "file"
-secret = "capability/key"
-kind = "command"
-destinations = ["shop"]
-delivery = { file = "KEY_FILE" }
-executables = ["/usr/bin/sh"]
-
-[[capability]]
-name = "stdin"
-secret = "capability/key"
-kind = "command"
-destinations = ["shop"]
-delivery = "stdin"
-executables = ["/usr/bin/sh"]
-"#;
+/// The use of it for a shell, by a lease of this name.
+fn row(lease: &str, delivery: &str) -> String {
+    shell_capability(lease, "capability/key", "shop", delivery)
+}
 
 #[test]
 fn a_key_file_is_a_commands_file_or_standard_input_to_the_byte_and_no_line_of_it_is_shown_to_anyone() {
@@ -34,7 +22,7 @@ fn a_key_file_is_a_commands_file_or_standard_input_to_the_byte_and_no_line_of_it
     let profile = |name: &str, text: &str| {
         std::fs::write(platform.home().join(format!("profiles/{name}.toml")), text).expect("a profile is written");
     };
-    profile("keys", PROFILE);
+    profile("keys", &(row("file", "{ file = \"KEY_FILE\" }") + &row("stdin", "\"stdin\"")));
     let lines = KEY.lines().filter(|line| !line.contains("---"));
     for (lease, from) in [("file", "$KEY_FILE"), ("stdin", "/dev/stdin")] {
         // As it is, by its length and end; then line by line, in another order and in JSON.
@@ -55,11 +43,8 @@ fn a_key_file_is_a_commands_file_or_standard_input_to_the_byte_and_no_line_of_it
     let log = platform.ok(&["log", &run, "--json"]);
     assert!(lines.clone().all(|line| !log.contains(line)), "{log}");
     // It stands in no variable, and goes into no request.
-    for (name, row) in [
-        ("variable", PROFILE.replace("{ file = \"KEY_FILE\" }", "{ variable = \"KEY\" }")),
-        ("proxy", PROFILE.replace("\"stdin\"\nexec", "\"proxy\"\nexec")),
-    ] {
-        profile(name, &row);
+    for (name, delivery) in [("variable", "{ variable = \"KEY\" }"), ("proxy", "\"proxy\"")] {
+        profile(name, &row("file", delivery));
         let no = platform.cli(&["exec", "--profile", name, "--lease", "file", "--", "true"]);
         assert!(!no.status.success() && all(&no).contains("text of several words or lines"), "{name}: {}", all(&no));
         let check = platform.cli(&["profile", "check", name]);

@@ -8,7 +8,7 @@ pub(crate) mod registry;
 use crate::{all, profile};
 use image::{Image, sha256};
 use registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use testkit::{Docker, Platform};
 
@@ -108,6 +108,84 @@ fn an_image_that_sets_a_key_makes_no_box(platform: &Platform) {
     assert!(!shown.contains(&value), "{shown}");
     let kept = std::process::Command::new("grep").args(["-rlaF", &value]).arg(platform.home()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "", "kept in a file");
+}
+
+/// No box is made of an image that holds a stored secret's value or a vendor's token under names that say nothing, wherever
+/// a build leaves one; gives what is said of it, which is the same on each engine.
+fn an_image_that_holds_a_secret_makes_no_box(platform: &Platform) -> Vec<String> {
+    let (value, token) = (format!("canary-held-{}", std::process::id()), format!("ghp_{}", "a1B2c3".repeat(6)));
+    platform.secret("capability/kept", &value);
+    let dir = tempfile::tempdir().unwrap();
+    let made_with = json!([{"created_by": "FROM scratch", "empty_layer": true},
+                           {"created_by": format!("RUN |2 A=b DEPLOY={token} /bin/sh -c make")}]);
+    let everywhere = [
+        ("Labels", json!({ "note": format!("by {value}") })),
+        ("history", made_with),
+        ("Cmd", json!(["serve", value])),
+    ];
+    let ways = [
+        Image::of_busybox("v").with_variables(&["PATH=/usr/bin", &format!("DEPLOY={value}"), &format!("SHIP={token}")]),
+        Image::of_busybox("e").saying(&everywhere),
+    ];
+    let mut shown = Vec::new();
+    for (n, image) in ways.iter().enumerate() {
+        let place = dir.path().join(format!("held-{n}"));
+        image.layout(&place);
+        imaged(platform, "held", place.to_str().unwrap());
+        let refused = mark(platform, "held").expect_err("an image that holds a secret");
+        let run = platform.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned();
+        let entries = platform.json_lines(&["log", &run, "--json"]);
+        assert!(entries.iter().all(|entry| entry["event"]["kind"] != "walls"), "a box was made: {entries:#?}");
+        let ended = entries.iter().find(|entry| entry["event"]["kind"] == "ended").unwrap();
+        let reason = ended["event"]["reason"].as_str().unwrap().to_owned();
+        assert!(refused.contains(&reason), "{refused}");
+        shown.push(reason.replace(dir.path().to_str().unwrap(), ""));
+    }
+    // Set afterwards, it is one from then on.
+    let later = dir.path().join("later");
+    let set_later = format!("later-{}", std::process::id());
+    Image::of_busybox("later").with_variables(&[&format!("DEPLOY={set_later}")]).layout(&later);
+    imaged(platform, "later", later.to_str().unwrap());
+    assert_eq!(mark(platform, "later").as_deref(), Ok("later"));
+    platform.secret("capability/later", &set_later);
+    let refused = mark(platform, "later").expect_err("an image that holds a secret by now");
+    assert!(refused.contains("DEPLOY (a variable of it)"), "{refused}");
+    let kept = |hidden: &str| {
+        let mut grep = std::process::Command::new("grep");
+        String::from_utf8(grep.args(["-rlaF", hidden]).arg(platform.home()).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!([&value, &token].map(|hidden| kept(hidden)), ["", ""], "kept in a file");
+    shown
+}
+
+/// What is said of them, in their order.
+fn held() -> Vec<String> {
+    let places = [
+        "DEPLOY (a variable of it); SHIP (a variable of it)",
+        "note (its label note); DEPLOY (step 2 of its history); its Cmd",
+    ];
+    let said = |(n, place): (usize, &str)| {
+        format!(
+            "the profile's image: /held-{n}: it holds a stored secret, or what has the form of a credential: {place}. No key is \
+             part of an image: build it without, store the key, and name it in a `[[capability]]`."
+        )
+    };
+    places.into_iter().enumerate().map(said).collect()
+}
+
+#[test]
+fn of_an_image_that_holds_a_secret_docker_makes_no_container_and_says_where_it_stands() {
+    let platform = Platform::start_on_docker(VOLARY);
+    assert_eq!(an_image_that_holds_a_secret_makes_no_box(&platform), held());
+    assert_eq!(platform.docker().unwrap().containers(), Vec::<Value>::new());
+    platform.stop();
+}
+
+#[test]
+fn of_an_image_that_holds_a_secret_the_platform_makes_no_box_and_says_where_it_stands() {
+    let platform = Platform::start(VOLARY);
+    assert_eq!(an_image_that_holds_a_secret_makes_no_box(&platform), held());
+    platform.stop();
 }
 
 #[test]

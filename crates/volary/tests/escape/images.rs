@@ -3,8 +3,9 @@
 #[path = "../shared/image.rs"]
 mod image;
 
+use crate::host_sockets::HostSockets;
 use crate::musts;
-use crate::support::{all, attempted, built, console_port, judge, landlock, platform};
+use crate::support::{all, attempted, built, judge, landlock, platform};
 use image::Image;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,17 +41,14 @@ fn a_box_of_an_image_meets_every_attack_as_one_of_the_hosts_system_does() {
     fs::write(&secret, "x").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
     let (home, secret) = (platform.home().to_str().unwrap(), secret.to_str().unwrap());
-    let api = platform.home().join("run/api.sock");
     let attempts = |name: &str, args: &[&str]| {
         let path = format!("/usr/bin/{name}");
         let out = platform.cli(&[&["exec", "--profile", "image", "--", path.as_str()][..], args].concat());
         attempted(&out)
     };
     judge(&attempts("files", &[home, repo.path_str(), secret]), &musts::of_files());
-    judge(
-        &attempts("network", &["volary-nobody", api.to_str().unwrap(), &console_port(&platform)]),
-        &musts::of_the_network(),
-    );
+    let sockets = HostSockets::open(&platform);
+    judge(&attempts("network", &sockets.args()), &musts::of_the_network());
     judge(&attempts("kernel", &[]), &musts::of_the_kernel());
     judge(&attempts("processes", &[]), &musts::of_processes(landlock(&platform)));
     let out = platform.cli(&["exec", "--profile", "image", "--", "/usr/bin/sh", "-c", "exec 3>>/usr/bin/env"]);

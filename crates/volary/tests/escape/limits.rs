@@ -90,15 +90,19 @@ fn a_full_worktree_or_scratch_is_enospc_and_the_hosts_disk_does_not_feel_it() {
     let before = free();
     let line = "for place in /workspace /tmp /dev/shm; do LC_ALL=C dd if=/dev/zero of=$place/fill bs=1M count=500 2>&1 \
                 | grep -c 'No space left'; stat -c %s $place/fill; done; rm /workspace/fill; \
-                cd /workspace; i=0; while [ $i -lt 100000 ] && (: > f$i) 2>/dev/null; do i=$((i+1)); done; echo $i";
+                cd /workspace; i=0; while [ $i -lt 100000 ] && (: > f$i) 2>/dev/null; do i=$((i+1)); done; echo $i; \
+                rm /dev/shm/fill; cd /dev/shm; i=0; while [ $i -lt 100000 ] && (: > f$i) 2>/dev/null; do i=$((i+1)); done; \
+                echo $i";
     let out = shell(&platform, "small", line);
     let said: Vec<u64> = text(&out.stdout).lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(said.len(), 7, "{}", all(&out));
+    assert_eq!(said.len(), 8, "{}", all(&out));
     for (place, at) in [("/workspace", 0), ("/tmp", 2), ("/dev/shm", 4)] {
         assert_eq!(said[at], 1, "{place} did not answer ENOSPC: {}", all(&out));
         assert!(said[at + 1] <= 64 << 20, "{place} took {} bytes", said[at + 1]);
     }
     assert!(said[6] < 20_000, "{} files in a worktree of 32 MiB", said[6]);
+    // Its own folder is one of the 16,384.
+    assert_eq!(said[7], 16_383, "files in /dev/shm");
     // What others on this machine write meanwhile is far less than what the floods asked for.
     assert!(before.saturating_sub(free()) < 400 << 20, "the host's disk lost room");
     works_still(&platform);

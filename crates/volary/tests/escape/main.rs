@@ -5,13 +5,15 @@
 //! Nothing here may hang: an attempt without an answer ends its program, which names it; commands have a limit, and waits
 //! an end.
 //!
-//! Read [`support`] (how a program gets into the box), [`walls`] and [`musts`] (what a call meets), [`calls`] (that each
+//! Read [`support`] (how a program gets into the box), [`host_sockets`] (what of the host it dials), [`walls`] and [`musts`]
+//! (what a call meets), [`calls`] (that each
 //! row of the table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods
 //! meet), [`told`] (what is said of that), [`siblings`] (what commands of one agent meet), [`side_by_side`] (what two
 //! boxes meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository), [`values`] (who
 //! reads what one command is given).
 
 mod calls;
+mod host_sockets;
 mod images;
 mod life;
 mod limits;

@@ -74,7 +74,7 @@ pub fn of_the_network() -> Vec<Must> {
         Must(
             "the mount namespace: it is not there",
             &[ENOENT],
-            "host-api-socket host-cable-socket host-docker-socket host-bus-socket",
+            "host-api-socket host-cable-socket host-socket-in-tmp host-socket-in-run",
         ),
         Must(
             "seccomp: kinds of sockets",

@@ -67,8 +67,8 @@ static int local(const char *name, size_t length, int kind) {
 int main(int argc, char **argv) {
     char abstract[100] = {0};
     int named = snprintf(abstract + 1, sizeof abstract - 1, "%s", argv[1]);
-    const char *api = argv[2];
-    int console = atoi(argv[3]);
+    const char *api = argv[2], *cable = argv[3], *in_tmp = argv[4], *in_run = argv[5];
+    int console = atoi(argv[6]);
 
     TRY("control-door", dial(AF_INET, "127.0.0.1", 8080, SOCK_STREAM));
     TRY("control-local-pair", ({ int pair[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, pair); }));
@@ -93,9 +93,9 @@ int main(int argc, char **argv) {
 
     TRY("host-abstract-socket", local(abstract, named + 1, SOCK_STREAM));
     TRY("host-api-socket", local(api, strlen(api) + 1, SOCK_STREAM));
-    TRY("host-cable-socket", local("/run/volary/cable.sock", sizeof "/run/volary/cable.sock", SOCK_SEQPACKET));
-    TRY("host-docker-socket", local("/var/run/docker.sock", sizeof "/var/run/docker.sock", SOCK_STREAM));
-    TRY("host-bus-socket", local("/run/dbus/system_bus_socket", sizeof "/run/dbus/system_bus_socket", SOCK_STREAM));
+    TRY("host-cable-socket", local(cable, strlen(cable) + 1, SOCK_SEQPACKET));
+    TRY("host-socket-in-tmp", local(in_tmp, strlen(in_tmp) + 1, SOCK_STREAM));
+    TRY("host-socket-in-run", local(in_run, strlen(in_run) + 1, SOCK_STREAM));
 
     TRY("icmp", socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
     TRY("raw", socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));

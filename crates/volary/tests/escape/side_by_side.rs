@@ -4,6 +4,7 @@ use crate::support::{Must, all, attempts, judge, platform, text};
 use libc::{ECONNREFUSED, EMFILE, ENOENT, EPERM, ESRCH};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use testkit::eventually;
 
@@ -60,6 +61,9 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
     let no_keys = || Must("seccomp: keyrings are not in a namespace", &[EPERM], "keyring-of-its-user");
     judge(&own, &[Must("nothing: it is its own", &[0], ALL), no_keys(), no_queues()]);
 
+    let other: u32 = text(&platform.cli(&["exec", "--", "id", "-u"]).stdout).trim().parse().unwrap();
+    assert_ne!(other.to_string(), uid, "two live boxes have one uid");
+
     let pid = eventually("the holder, seen from the host", || host_pid(&mark)).to_string();
     let met = attempts(&platform, PROGRAM, &["seek", &pid, &uid]);
     judge(
@@ -91,6 +95,29 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
     assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["untouched"]);
     let out = holder.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", all(&out));
+}
+
+#[test]
+fn a_uid_that_a_live_box_of_another_installation_has_is_passed_by() {
+    let platform = platform();
+    let counter = platform.home().join("operator/next-uid");
+    let uid = || -> u32 {
+        let out = platform.cli(&["exec", "--", "id", "-u"]);
+        text(&out.stdout).trim().parse().unwrap_or_else(|_| panic!("{}", all(&out)))
+    };
+    uid();
+    let next: u32 = std::fs::read_to_string(counter).unwrap().trim().parse().unwrap();
+    // As the helpers of forty boxes hold theirs.
+    let file = std::fs::OpenOptions::new().write(true).open("/run/volary-uids").unwrap();
+    // SAFETY: plain data, for which all zeros is a value.
+    let mut bytes: libc::flock = unsafe { std::mem::zeroed() };
+    (bytes.l_type, bytes.l_start, bytes.l_len) = (libc::F_WRLCK as libc::c_short, next.into(), 40);
+    // SAFETY: a descriptor that is ours, and what the call reads.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const bytes) }, 0);
+    // One may have waited already, and another one may have been under way.
+    let all: Vec<u32> = (0..4).map(|_| uid()).collect();
+    assert!(*all.last().unwrap() >= next + 40, "{all:?} from {next} on");
+    platform.stop();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use testkit::{ModelDouble, Platform, Repo, Turn, eventually};
+use testkit::{ModelDouble, Platform, Repo, Turn, eventually, shell_capability};
 
 const KEY: &str = "sk-ant-api03-of-this-test";
 
@@ -48,12 +48,7 @@ const AFTER: &str = "ls -A /run/bearer | wc -l; env; cat /proc/[0-9]*/environ 2>
                      grep -rs TOKEN= /tmp /dev/shm /workspace | head -c 1000; echo control after 0";
 
 fn profile(platform: &Platform, value: &str) {
-    let rows = WAYS.map(|(name, delivery)| {
-        format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
-             destinations = [\"git.example/shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-        )
-    });
+    let rows = WAYS.map(|(name, delivery)| shell_capability(name, "capability/shop", "git.example/shop", delivery));
     let file = platform.home().join("profiles/shop.toml");
     let text = format!("{}{}[variables]\nREGION = \"eu\"\n", platform.engine(), rows.concat());
     std::fs::write(file, text).expect("a profile is written");

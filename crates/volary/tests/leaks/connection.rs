@@ -3,8 +3,7 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{VOLARY, random};
-use std::fmt::Write as _;
+use crate::{SMALL, VOLARY, ask_the_mirror, random, rows_to_the_mirror};
 use testkit::{Mood, OauthDouble, Outside, Platform, Temporary, Tokens, mirror};
 
 /// What the provider's errors give back is told by these statuses: one that refuses, one that nobody understands, one that may
@@ -30,15 +29,10 @@ fn add(platform: &Platform, name: &str, provider: &OauthDouble, said: &mut Said)
 /// A profile by which the connection's token is put into requests to the mirror, and opens repositories there.
 fn profile() -> String {
     let host = mirror::HOST;
-    let rows = ["GET", "POST"].iter().fold(String::new(), |mut rows, method| {
-        let row = format!("capability = \"connection/x\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"/\"\n");
-        write!(rows, "[[egress.write]]\n{row}").expect("memory takes it");
-        rows
-    });
     let repositories = GIT.map(|way| {
         format!("[[repository]]\nid = \"{way}\"\nurl = \"https://{host}/{way}/r\"\nsecret = \"connection/x\"\n")
     });
-    rows + &repositories.concat()
+    rows_to_the_mirror("connection/x") + &repositories.concat() + SMALL
 }
 
 #[test]
@@ -58,19 +52,7 @@ fn a_connections_tokens_that_hosts_and_its_provider_give_back_in_every_way_are_k
     said.of("connect test", &out);
 
     std::fs::write(platform.home().join("profiles/x.toml"), profile()).expect("the profile is written");
-    let ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
-        let url = format!("https://{}/{way}", mirror::HOST);
-        write!(
-            ask,
-            "echo '== {way}'; curl -sS -D - -H \"authorization: Bearer $VOLARY_HANDLE\" {url}; \
-             curl -sSOJ -X POST -d a=b -H \"x-api-key: $VOLARY_HANDLE\" {url}?1; \
-             curl -sSvL -u \"u:$VOLARY_HANDLE\" {url} 2>&1; "
-        )
-        .expect("memory takes it");
-        ask
-    });
-    let out =
-        platform.cli(&["exec", "--profile", "x", "--", "sh", "-c", &format!("cd /workspace; {ask} ls -l; cat *")]);
+    let out = platform.cli(&["exec", "--profile", "x", "--", "sh", "-c", &ask_the_mirror()]);
     let shown = String::from_utf8_lossy(&out.stdout).into_owned();
     // The control: the mirror was reached with the token, and what it gave back was taken out.
     let taken = shown.matches("[scrubbed:connection/x").count();

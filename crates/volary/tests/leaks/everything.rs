@@ -2,13 +2,15 @@
 
 use crate::search::Search;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use testkit::{Platform, Temporary};
 
 /// The golden that names every route: a new one is looked at without a line here.
 const ROUTES: &str = include_str!("../../../../docs/generated/routes.md");
-/// Seconds after which a route that goes on by itself has shown what it has.
+/// Seconds after which a route that goes on by itself (`/live`) has shown what it has.
 const LIVE_SECS: &str = "3";
+/// Seconds that any other route may take, far above what one ever needs.
+const SECS: &str = "60";
 
 /// What commands said.
 #[derive(Default)]
@@ -77,26 +79,36 @@ fn routes(platform: &Platform, runs: &[String], search: &mut Search) {
     let jar = jar.path().join("jar");
     let jar = jar.to_str().expect("a plain path");
     let origin = platform.url();
-    let curl = |args: &[&str]| {
-        let out =
-            Command::new("curl").args(["-sSi", "--max-time", LIVE_SECS, "-b", jar, "-c", jar]).args(args).output();
-        out.expect("curl starts")
+    let curl = |secs: &str, args: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sSi", "--max-time", secs, "-b", jar])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("curl starts")
     };
-    let signed_in = curl(&["-X", "POST", "-H", &format!("origin: {origin}"), link]);
-    search.through("the sign-in", &signed_in.stdout);
-    let mut shown = 0;
+    let told = |curl: Child| curl.wait_with_output().expect("curl's output").stdout;
+    let signed_in = told(curl(SECS, &["-c", jar, "-X", "POST", "-H", &format!("origin: {origin}"), link]));
+    search.through("the sign-in", &signed_in);
     let read = ROUTES.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| GET | `")?.split('`');
         cells.next()
     });
-    for route in read {
-        for path in filled(route, runs) {
-            let out = curl(&[&format!("{origin}{path}")]);
-            shown += usize::from(out.stdout.starts_with(b"HTTP/1.1 200"));
-            search.through(&format!("GET {path}"), &out.stdout);
-        }
-    }
-    assert!(shown >= 8, "only {shown} routes showed anything: {}", String::from_utf8_lossy(&signed_in.stdout));
+    let paths = read.flat_map(|route| filled(route, runs));
+    let (live, others): (Vec<String>, Vec<String>) = paths.partition(|path| path.ends_with("/live"));
+    // Those that go on by themselves all at once, while the others are read one after the other.
+    let live: Vec<_> = live.into_iter().map(|path| (curl(LIVE_SECS, &[&format!("{origin}{path}")]), path)).collect();
+    let others = others.into_iter().map(|path| (curl(SECS, &[&format!("{origin}{path}")]), path));
+    let mut shown = 0;
+    let mut look = |(curl, path): (Child, String)| {
+        let out = told(curl);
+        shown += usize::from(out.starts_with(b"HTTP/1.1 200"));
+        search.through(&format!("GET {path}"), &out);
+    };
+    others.for_each(&mut look);
+    live.into_iter().for_each(&mut look);
+    assert!(shown >= 8, "only {shown} routes showed anything: {}", String::from_utf8_lossy(&signed_in));
 }
 
 /// A route with what stands in its braces filled in, in the ways that can mean something here.

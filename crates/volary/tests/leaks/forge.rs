@@ -2,8 +2,8 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{TELLS, VOLARY, random};
-use testkit::{Forge, Outside, Platform, Repo, Temporary};
+use crate::{SMALL, TELLS, VOLARY, random};
+use testkit::{Forge, Outside, Platform, Repo, Temporary, shell_capability};
 
 const PUSH: &str = "git fetch -q origin && git reset -q --mixed origin/main && git checkout -q -- . && \
                     echo more >>README.md && git commit -q -a -m more && git push -q && echo pushed";
@@ -24,11 +24,10 @@ fn what_opens_a_forge_that_tells_it_in_its_errors_and_to_gits_helper_is_kept_and
     let platform = Platform::start_with(VOLARY, &outside.options());
     platform.secret("capability/forge", &value);
     let url = Forge::url("app");
+    let by_git = shell_capability("by-git", "capability/forge", "forge.example/forge/app.git", "\"git-helper\"");
     let profile = format!(
         "[[repository]]\nid = \"app\"\nurl = {url:?}\nsecret = \"capability/forge\"\nforge = \"gitea\"\n\
-         proposals-as-app = true\n[[capability]]\nname = \"by-git\"\nsecret = \"capability/forge\"\nkind = \"command\"\n\
-         destinations = [\"forge.example/forge/app.git\"]\ndelivery = \"git-helper\"\nexecutables = [\"/usr/bin/sh\"]\n\
-         seconds = 600\n"
+         proposals-as-app = true\n{by_git}{SMALL}"
     );
     std::fs::write(platform.home().join("profiles/forge.toml"), profile).expect("the profile is written");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

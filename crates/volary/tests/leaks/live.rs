@@ -10,7 +10,7 @@ mod boxes;
 use crate::everything::{self, Said};
 use crate::minted::{MODEL_KEY, keys};
 use crate::search::{Canary, Forms, Search};
-use crate::{VOLARY, random};
+use crate::{SMALL, VOLARY, random};
 use boxes::{memory_of, processes_of_boxes, words};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use testkit::{
     ModelDouble, OauthDouble, Outside, Platform, Repo, Temporary, Tokens, Turn, Vendors, eventually, mirror,
+    shell_capability,
 };
 
 /// What opens the door of each command to its value: name, secret, destination, delivery, and how it reads what it was given.
@@ -51,10 +52,7 @@ fn tree(pid: u32) -> Option<usize> {
 
 fn profile() -> String {
     let rows = GIVEN.map(|(name, secret, destination, delivery, _)| {
-        format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/{secret}\"\nkind = \"command\"\n\
-             destinations = [\"{destination}\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-        )
+        shell_capability(name, &format!("capability/{secret}"), destination, delivery)
     });
     let host = mirror::HOST;
     let proxies = [("inject", "capability/app"), ("signed-in", "connection/x")].map(|(name, secret)| {
@@ -67,8 +65,7 @@ fn profile() -> String {
     let repository = format!(
         "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n"
     );
-    // A small worktree: its image is among the files that are searched.
-    format!("{}{}{repository}[limits]\nworktree-mib = 16\n", rows.concat(), proxies.concat())
+    format!("{}{}{repository}{SMALL}", rows.concat(), proxies.concat())
 }
 
 /// A connection that was signed in, exchanged its first token, and may be used at the mirror.

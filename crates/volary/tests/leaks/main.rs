@@ -14,9 +14,13 @@ use search::{Canary, Search};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Read as _;
-use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror};
+use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror, shell_capability};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
+
+/// The end of every profile here. A worktree's image is among the files that are searched, whatever stands in it, so it is
+/// small.
+const SMALL: &str = "[limits]\nworktree-mib = 16\n";
 
 /// A value that nobody else's search meets: random, of characters that each form writes in its own way. What no file's name
 /// may hold stands in its middle: a name in which that is another character is no form of it.
@@ -36,6 +40,36 @@ fn random() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Rows by which what `capability` names is put into every request to the mirror.
+fn rows_to_the_mirror(capability: &str) -> String {
+    ["GET", "POST"].iter().fold(String::new(), |mut rows, method| {
+        let host = mirror::HOST;
+        write!(
+            rows,
+            "[[egress.write]]\ncapability = \"{capability}\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"/\"\n"
+        )
+        .expect("memory takes it");
+        rows
+    })
+}
+
+/// A shell's line that has the mirror give back the handle in each of its ways: to the terminal, to a file named by the host,
+/// and once by basic sign-in; and that shows the files.
+fn ask_the_mirror() -> String {
+    let ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
+        let url = format!("https://{}/{way}", mirror::HOST);
+        write!(
+            ask,
+            "echo '== {way}'; curl -sS -D - -H \"authorization: Bearer $VOLARY_HANDLE\" {url}; \
+             curl -sSOJ -X POST -d a=b -H \"x-api-key: $VOLARY_HANDLE\" {url}?1; \
+             curl -sSvL -u \"u:$VOLARY_HANDLE\" {url} 2>&1; "
+        )
+        .expect("memory takes it");
+        ask
+    });
+    format!("cd /workspace; {ask} ls -l; cat *")
+}
+
 #[test]
 fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere() {
     let temporary = Temporary::enter(VOLARY);
@@ -44,35 +78,11 @@ fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere(
     let (odd, plain) = (odd(), plain());
     platform.secret("capability/odd", &odd);
     platform.secret("capability/plain", &plain);
-    let rows = |name: &str| {
-        ["GET", "POST"].iter().fold(String::new(), |mut rows, method| {
-            let host = mirror::HOST;
-            write!(
-                rows,
-                "[[egress.write]]\ncapability = \"{name}\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"/\"\n"
-            )
-            .expect("memory takes it");
-            rows
-        })
-    };
     let mut said = Said::default();
     for name in ["odd", "plain"] {
-        std::fs::write(platform.home().join(format!("profiles/{name}.toml")), rows(name))
-            .expect("the profile is written");
-        let ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
-            // The answer to the terminal, to a file named by the host, and once by basic sign-in.
-            let url = format!("https://{}/{way}", mirror::HOST);
-            write!(
-                ask,
-                "echo '== {way}'; curl -sS -D - -H \"authorization: Bearer $VOLARY_HANDLE\" {url}; \
-                 curl -sSOJ -X POST -d a=b -H \"x-api-key: $VOLARY_HANDLE\" {url}?1; \
-                 curl -sSvL -u \"u:$VOLARY_HANDLE\" {url} 2>&1; "
-            )
-            .expect("memory takes it");
-            ask
-        });
-        let out =
-            platform.cli(&["exec", "--profile", name, "--", "sh", "-c", &format!("cd /workspace; {ask} ls -l; cat *")]);
+        let profile = rows_to_the_mirror(name) + SMALL;
+        std::fs::write(platform.home().join(format!("profiles/{name}.toml")), profile).expect("the profile is written");
+        let out = platform.cli(&["exec", "--profile", name, "--", "sh", "-c", &ask_the_mirror()]);
         // The control: the mirror was reached with the credential, and what it gave back was taken out.
         let shown = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(
@@ -102,7 +112,8 @@ fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_sho
             let url = format!("https://{}/{way}/r", mirror::HOST);
             format!("[[repository]]\nid = \"{way}\"\nurl = \"{url}\"\nsecret = \"capability/{name}\"\n")
         });
-        std::fs::write(platform.home().join(format!("profiles/{name}.toml")), rows.concat()).expect("it is written");
+        let profile = rows.concat() + SMALL;
+        std::fs::write(platform.home().join(format!("profiles/{name}.toml")), profile).expect("it is written");
         let ask = mirror::WAYS
             .map(|way| format!("GIT_TRACE_CURL=1 git ls-remote https://{}/{way}/r 2>&1 | cat; ", mirror::HOST))
             .concat();
@@ -137,13 +148,8 @@ fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor
         ("in-file", "{ file = \"TOKEN_FILE\" }"),
         ("on-input", "\"stdin\""),
     ];
-    let rows = ways.map(|(name, delivery)| {
-        format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"capability/shop\"\nkind = \"command\"\n\
-             destinations = [\"shop\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-        )
-    });
-    std::fs::write(platform.home().join("profiles/shop.toml"), rows.concat()).expect("it is written");
+    let rows = ways.map(|(name, delivery)| shell_capability(name, "capability/shop", "shop", delivery));
+    std::fs::write(platform.home().join("profiles/shop.toml"), rows.concat() + SMALL).expect("it is written");
     let wish =
         |name: &str| ("lease".to_owned(), json!({ "capability": name, "destination": "shop", "reason": "to publish" }));
     let tell = |lease: usize| {

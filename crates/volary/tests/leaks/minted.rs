@@ -2,9 +2,11 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{TELLS, VOLARY};
+use crate::{SMALL, TELLS, VOLARY};
 use serde_json::json;
-use testkit::{INSTALLATION, ModelDouble, Outside, Platform, Repo, Temporary, Turn, Vendors, eventually, mirror};
+use testkit::{
+    INSTALLATION, ModelDouble, Outside, Platform, Repo, Temporary, Turn, Vendors, eventually, mirror, shell_capability,
+};
 
 /// What the model of these runs is opened with.
 pub const MODEL_KEY: &str = "sk-ant-api03-of-the-minted-leak-hunt";
@@ -40,10 +42,7 @@ fn profile() -> String {
     let mut rows: String = ways
         .iter()
         .map(|(name, secret, destination, delivery)| {
-            format!(
-                "[[capability]]\nname = \"{name}\"\nsecret = \"capability/{secret}\"\nkind = \"command\"\n\
-                 destinations = [\"{destination}\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\nseconds = 600\n"
-            )
+            shell_capability(name, &format!("capability/{secret}"), destination, delivery)
         })
         .collect();
     // What the gateway puts into a request comes back as well.
@@ -54,7 +53,7 @@ fn profile() -> String {
         "[[egress.write]]\ncapability = \"inject\"\nhost = \"{host}\"\nmethod = \"POST\"\npath = \"/api/v3/repos\"\n"
     );
     rows + &format!(
-        "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n"
+        "[[repository]]\nid = \"r\"\nurl = \"https://{host}/body/r\"\nsecret = \"capability/app\"\nforge = \"github\"\n{SMALL}"
     )
 }
 

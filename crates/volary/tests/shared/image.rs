@@ -46,6 +46,19 @@ impl Image {
         self
     }
 
+    /// The same, whose configuration says this besides: labels, commands, its history.
+    pub fn saying(mut self, more: &[(&str, serde_json::Value)]) -> Self {
+        let mut config: serde_json::Value = serde_json::from_slice(&self.config).expect("its own configuration");
+        for (pointer, what) in more {
+            match *pointer {
+                "history" => config["history"] = what.clone(),
+                within => config["config"][within] = what.clone(),
+            }
+        }
+        self.config = config.to_string().into_bytes();
+        self
+    }
+
     /// Of busybox, and a file with a mark in it.
     pub fn of_busybox(mark: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");

@@ -178,7 +178,8 @@ impl House {
         rustix::net::bind(&cable, &cable_path).expect("bound");
         rustix::net::listen(&cable, 4).expect("listening");
         let server_socket = folder.path().join("gateway.sock");
-        let config = gateway::Config { server_socket, cable, roots, outward, prove: walls };
+        let config =
+            gateway::Config { server_socket, cable, roots, outward, prove: walls, log: scrub::Current::default() };
         tokio::spawn(async move { gateway::serve(config).await.expect("the gateway serves") });
 
         let (heard_by, heard) = mpsc::unbounded_channel();

@@ -1,6 +1,11 @@
 //! What an image says of itself, and what of it is believed.
 
 use super::*;
+use crate::image::said::{Judge, Unfit, said};
+use crate::{BoxError, BoxPlan, Host};
+use api::images::{MAX_SAID, WORD, Word};
+use model::Profile;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn a_layout_becomes_the_archive_of_the_one_image_it_holds_and_so_does_a_tar_of_it() {
@@ -118,4 +123,86 @@ fn an_image_that_sets_a_key_is_refused_by_the_keys_name_for_every_engine_before_
     );
     // What the daemon says of one that it has by itself.
     assert!(crate::image::content::without_keys(["AWS_SECRET_ACCESS_KEY=x"]).is_err());
+}
+
+#[test]
+fn all_that_an_image_says_of_itself_is_read_each_with_its_place_and_a_flood_of_it_is_refused() {
+    let configuration = json!({
+        "architecture": "amd64", "os": "linux", "created": "2026-11-21T00:00:00Z", "author": "somebody",
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:x"]},
+        "config": {
+            "Env": ["PATH=/usr/bin", "DEPLOY=v"], "Labels": {"note": "l"}, "Cmd": ["serve", "--with", "c"],
+            "Healthcheck": {"Test": ["CMD", "h"], "Interval": 5}, "ExposedPorts": {"80/tcp": {}}, "User": "",
+        },
+        "history": [{"created_by": "ENV DEPLOY=v", "comment": "m"}, {"empty_layer": true, "created_by": "|1 A=b sh"}],
+        "container_config": {"Env": ["OLD=o"]},
+    });
+    let words = said(&configuration).unwrap();
+    let words: Vec<(&str, &str)> = words.iter().map(|word| (&*word.of, &**word.text.0.expose())).collect();
+    assert_eq!(
+        words,
+        [
+            ("a variable of it", "PATH=/usr/bin"),
+            ("a variable of it", "DEPLOY=v"),
+            ("its label note", "note=l"),
+            ("step 1 of its history", "comment=m created_by=ENV DEPLOY=v"),
+            ("step 2 of its history", "created_by=|1 A=b sh empty_layer="),
+            ("its Cmd", "serve --with c"),
+            ("its ExposedPorts", "80/tcp="),
+            ("its Healthcheck", "Interval= Test=CMD h"),
+            ("its architecture", "amd64"),
+            ("its author", "somebody"),
+            ("its container_config", "Env=OLD=o"),
+            ("its created", "2026-11-21T00:00:00Z"),
+            ("its os", "linux"),
+        ]
+    );
+    // As it is, and not as what it holds is called.
+    let of = |length: usize| json!({ "config": { "Env": ["x".repeat(length)] } });
+    let most = MAX_SAID - WORD - "a variable of it".len();
+    assert_eq!(said(&of(most)).unwrap().len(), 1);
+    assert!(said(&of(most + 1)).unwrap_err().contains("more than 1 MiB"));
+    assert_eq!(said(&json!({})).unwrap().len(), 0);
+}
+
+/// Judges what it hears as it was told to, and keeps it.
+#[derive(Debug)]
+struct Hears(Mutex<Vec<String>>, Result<(), Unfit>);
+
+impl Judge for Hears {
+    fn judge(&self, words: Vec<Word>) -> Result<(), Unfit> {
+        self.0.lock().unwrap().extend(words.iter().map(|word| word.text.0.expose().clone()));
+        self.1.clone()
+    }
+}
+
+#[test]
+fn no_box_is_promised_of_an_image_that_nobody_judged_or_that_was_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layer, path) = (digest(b"layer"), dir.path().join("x.tar"));
+    let config = json!({"config": {"Env": ["A=b"]}, "rootfs": {"diff_ids": [layer]}}).to_string();
+    let name = format!("{}.json", &digest(config.as_bytes())["sha256:".len()..]);
+    let manifest = json!([{"Config": name, "Layers": ["layer.tar"]}]).to_string();
+    fs::write(&path, tar(&[file("manifest.json", &manifest), file(&name, &config)])).unwrap();
+    let host = || Host::open(&dir.path().join("home"), "/volary-none", "/nowhere".as_ref(), b"r", b"a").unwrap();
+    let profile = Profile { image: Some(path.to_str().unwrap().into()), ..Profile::default() };
+    let plan = BoxPlan {
+        run: "run".parse().unwrap(),
+        box_id: "box".parse().unwrap(),
+        profile,
+        lower: None,
+        upper_image: dir.path().join("run.img"),
+    };
+    let said = |host: Host| host.harden(&plan).map(drop);
+    assert!(said(host()).unwrap_err().to_string().contains("nobody is here who judges"));
+    let judged = |word| {
+        let hears = Arc::new(Hears(Mutex::default(), word));
+        let said = said(host().with_judge(hears.clone()));
+        assert_eq!(*hears.0.lock().unwrap(), ["A=b"]);
+        said
+    };
+    judged(Ok(())).unwrap();
+    let refused = judged(Err(Unfit::Refused("it holds X.".into()))).unwrap_err();
+    assert_eq!(refused.to_string(), format!("the profile's image: {}: it holds X.", path.display()));
+    assert!(matches!(judged(Err(Unfit::Unjudged("silence".into()))), Err(BoxError::Lost(why)) if why == "silence"));
 }

@@ -46,21 +46,7 @@ async fn a_lease_that_is_taken_back_while_its_vendor_is_asked_gives_nothing_and_
     assert_eq!(taken.json::<LeaseView>().minted, "asked");
     assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease: of } if of == lease));
     answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "issues": "write" }))).await;
-    let (mut denied, mut told) = (false, false);
-    while !(denied && told) {
-        match gateway.hear().await {
-            ToGateway::LeaseValue { word, .. } => {
-                assert_eq!(rule(word), "lease.revoked");
-                denied = true;
-            }
-            ToGateway::Call { id, call } => {
-                assert_eq!(call.credential.as_ref().unwrap().value.0.expose(), TOKEN);
-                answer(&mut gateway, id, 204, String::new()).await;
-                told = true;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+    denied_and_revoked(&mut gateway, "lease.revoked", TOKEN).await;
     assert_eq!(minted(&stage, "revoked").await.lease, lease);
 }
 
@@ -265,22 +251,7 @@ async fn what_was_minted_of_a_key_is_ended_when_the_key_is_deleted_and_where_nob
     assert_eq!(minted(&stage, "revoked").await.lease, lease);
     answer(&mut gateway, asked, 201, token("ghs_canary-that-comes-late", "acme/shop", &json!({ "issues": "write" })))
         .await;
-    let (mut denied, mut told) = (false, false);
-    while !(denied && told) {
-        match gateway.hear().await {
-            ToGateway::LeaseValue { word, .. } => {
-                assert_eq!(rule(word), "lease.revoked");
-                denied = true;
-            }
-            ToGateway::Call { id, call } => {
-                assert_eq!(call.credential.unwrap().value.0.expose(), "ghs_canary-that-comes-late");
-                answer(&mut gateway, id, 204, String::new()).await;
-                told = true;
-            }
-            ToGateway::RevokeLease { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    denied_and_revoked(&mut gateway, "lease.revoked", "ghs_canary-that-comes-late").await;
     let both = async {
         while all(&stage).await.iter().any(|lease| lease.minted != "revoked") {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

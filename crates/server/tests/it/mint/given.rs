@@ -141,10 +141,7 @@ async fn what_a_vendor_refuses_or_makes_too_wide_is_not_given_and_the_wider_one_
     deploy(&mut gateway, &launch, "issues", "github.com/acme/shop").await;
     let (id, _) = heard(&mut gateway).await;
     answer(&mut gateway, id, 201, token(TOKEN, "acme/shop", &json!({ "administration": "write" }))).await;
-    assert_eq!(rule(used(&mut gateway).await), "mint.wider");
-    let (id, call) = heard(&mut gateway).await;
-    assert_eq!(call.credential.unwrap().value.0.expose(), TOKEN);
-    answer(&mut gateway, id, 204, String::new()).await;
+    denied_and_revoked(&mut gateway, "mint.wider", TOKEN).await;
     minted(&stage, "revoked").await;
     nothing_leaked(&stage, &launch).await;
 }
@@ -180,25 +177,7 @@ async fn a_value_that_lives_longer_than_was_asked_for_is_not_given_and_is_ended_
     let (id, _) = heard(&mut gateway).await;
     let long = token(TOKEN, "acme/shop", &json!({ "contents": "read" })).replace(&*END, &ends(86_400));
     answer(&mut gateway, id, 201, long).await;
-    let (mut denied, mut told) = (false, false);
-    while !(denied && told) {
-        match gateway.hear().await {
-            ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => {
-                assert_eq!(rule, "mint.wider");
-                denied = true;
-            }
-            ToGateway::Call { id, call } => {
-                assert_eq!(
-                    (call.purpose, call.credential.unwrap().value.0.expose().as_str()),
-                    (Purpose::Revoke, TOKEN)
-                );
-                answer(&mut gateway, id, 204, String::new()).await;
-                told = true;
-            }
-            ToGateway::RevokeLease { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    denied_and_revoked(&mut gateway, "mint.wider", TOKEN).await;
     minted(&stage, "revoked").await;
     nothing_leaked(&stage, &launch).await;
 }

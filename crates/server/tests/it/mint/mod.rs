@@ -206,6 +206,32 @@ fn rule(word: ValueWord) -> String {
     }
 }
 
+/// Whoever asked is denied by this rule what a vendor made, and the vendor is told by the value that it is over, whichever
+/// comes first.
+async fn denied_and_revoked(gateway: &mut Gateway, by: &str, value: &str) {
+    let (mut denied, mut told) = (false, false);
+    while !(denied && told) {
+        match gateway.hear().await {
+            ToGateway::LeaseValue { word: ValueWord::Denied { rule, .. }, .. }
+            | ToGateway::GitAnswer { word: GitWord::Denied { rule, .. }, .. } => {
+                assert_eq!(rule, by);
+                denied = true;
+            }
+            ToGateway::Call { id, call } => {
+                assert_eq!(
+                    (call.purpose, call.credential.unwrap().value.0.expose().as_str()),
+                    (Purpose::Revoke, value)
+                );
+                answer(gateway, id, 204, String::new()).await;
+                told = true;
+            }
+            // A lease that is over is told to the gateway as well.
+            ToGateway::RevokeLease { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 async fn all(stage: &Stage) -> Vec<LeaseView> {
     stage.home(Method::GET, "/api/leases?all=true", None).await.json()
 }
