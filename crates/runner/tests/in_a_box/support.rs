@@ -326,7 +326,8 @@ impl Box {
             }
             self.asked.0 += 1;
             let (asked, counts) = self.asked;
-            self.send(&ToRunner::Met { asked, counts }).await;
+            // A runner waits only so long for it, and may be gone by now.
+            drop(self.try_send(&ToRunner::Met { asked, counts }).await);
         };
         if let (Kind::Event, Some(kept), Some(stdin)) = (kind, &mut self.kept, &mut self.stdin) {
             *kept += 1;
