@@ -112,13 +112,6 @@ pub enum LeaseUser {
         /// The one ref that it may set.
         reference: String,
     },
-    /// The gateway puts it into a request.
-    Injection {
-        /// The host.
-        host: String,
-        /// The method.
-        method: String,
-    },
 }
 
 /// The server's word on a [`LeaseUse`]; recorded before it is said.

@@ -10,6 +10,7 @@
 
 use model::profile::Sought;
 use model::{Moment, Secret};
+use policy::egress::signs::decoded;
 use scrub::{Formats, FormatsError, Key, Scrubber};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -132,6 +133,17 @@ impl Recent {
             Sought::Formats => scrub::request::scrub(&scrubber, body),
             Sought::Values => scrub::request::scrub(&scrubber.values_alone(), body),
         }
+    }
+}
+
+impl Recent {
+    /// Whether a path and query hold a value that is kept here, or what has the format of a credential, as they are or in
+    /// percent-encoding. Formats are looked for in each part alone: what a parameter is by its name, policy has judged.
+    pub(crate) fn is_in_address(&self, address: &str, now: Instant) -> bool {
+        let scrubber = self.scrubber(now);
+        let holds = |scrubber: &Scrubber, text: &[u8]| *scrubber.scrub(text) != *text;
+        let parts = address.replace(['/', '?', '&', ';', '='], "\n");
+        holds(&scrubber, &decoded(parts.as_bytes())) || holds(&scrubber.values_alone(), &decoded(address.as_bytes()))
     }
 }
 

@@ -11,7 +11,7 @@ mod work;
 use crate::boxed::Boxed;
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::{Trouble, Watch};
+use crate::engine::{Folders, Trouble, Watch};
 use crate::home::{Homeward, until};
 use crate::input::Input;
 use crate::keeper::Means;
@@ -95,6 +95,7 @@ struct Working {
     /// Tells the runner how the box stands, unasked.
     news: watch::Sender<u64>,
     watch: Watch,
+    folders: Folders,
     pump: Own<Over>,
     words: Own<String>,
     writer: Own<()>,
@@ -284,9 +285,9 @@ impl Attempt {
             let in_time = hello.is_ok();
             return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
-        let watch = {
+        let (watch, folders) = {
             let hello = hello.clone();
-            live.with(move |live| live.watch(&hello)).await
+            live.with(move |live| (live.watch(&hello), live.folders())).await
         };
         self.read_back(live, hello).await?;
         let (left, all) = (self.seconds, self.launch.profile.limits.seconds);
@@ -305,7 +306,7 @@ impl Attempt {
         let variables = variables.map(|variables| ToRunner::Variables { variables });
         let first = trust.into_iter().chain(variables).chain(handle).chain([self.task()]).collect();
         let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
-        Ok(Working { line, stood, news, watch, pump, words, writer })
+        Ok(Working { line, stood, news, watch, folders, pump, words, writer })
     }
 
     async fn no_hello(&self, live: Option<Boxed>, in_time: bool, line: &Attachment, words: Own<String>) -> Finish {

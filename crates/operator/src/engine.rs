@@ -92,6 +92,9 @@ pub type Gauge = Box<dyn Fn() -> Counts + Send + Sync>;
 /// Reads the walls of a box again while it works; none once there is no process 1 to read them of.
 pub type Watch = Arc<dyn Fn() -> Option<Vec<Reading>> + Send + Sync>;
 
+/// Counts the folders that processes of a box hold open, and the bytes of their lists on the disk.
+pub type Folders = Arc<dyn Fn() -> (usize, u64) + Send + Sync>;
+
 /// A box that exists. Dropping it ends it.
 pub trait Live: Send + 'static {
     /// Lets process 1 run.
@@ -102,11 +105,9 @@ pub trait Live: Send + 'static {
     /// What the kernel says of the box, line by line against the promise.
     fn read_back(&self, hello: &Hello) -> Vec<Reading>;
     /// What reads its walls again, for as long as it lives.
-    fn watch(&self, hello: &Hello) -> Watch {
-        let level = hello.landlock_abi;
-        tracing::debug!(level, "this engine does not read a box's walls again");
-        Arc::new(|| None)
-    }
+    fn watch(&self, hello: &Hello) -> Watch;
+    /// What counts the folders that it holds open, for as long as it lives.
+    fn folders(&self) -> Folders;
     /// What tells how often it met which limit, for as long as it lives.
     fn gauge(&self) -> Gauge {
         Box::new(Counts::default)
@@ -201,6 +202,9 @@ impl Live for sandbox::LiveBox {
     }
     fn watch(&self, hello: &Hello) -> Watch {
         Self::watch(self, hello).into()
+    }
+    fn folders(&self) -> Folders {
+        Self::folders(self).into()
     }
     fn gauge(&self) -> Gauge {
         Self::gauge(self)

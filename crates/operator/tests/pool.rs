@@ -1,7 +1,7 @@
 //! The warm pool over an engine that the test plays. Real boxes are in `crates/volary/tests/warm.rs`.
 
 use model::{BoxId, Profile, RunId};
-use operator::engine::{Engine, Live, Made, Trouble, Waits};
+use operator::engine::{Engine, Folders, Live, Made, Trouble, Waits, Watch};
 use operator::pool::{MOST, Pool, SPARE_MIB};
 use sandbox::BoxPlan;
 use std::net::TcpListener;
@@ -45,6 +45,12 @@ impl Live for Nothing {
     }
     fn read_back(&self, _: &api::inbox::Hello) -> Vec<model::event::Reading> {
         Vec::new()
+    }
+    fn watch(&self, _: &api::inbox::Hello) -> Watch {
+        Arc::new(|| None)
+    }
+    fn folders(&self) -> Folders {
+        Arc::new(|| (0, 0))
     }
     fn kill(&mut self) -> Result<(), String> {
         Ok(())

@@ -320,6 +320,25 @@ mod tests {
     fn a_long_diff_is_cut_at_a_line() {
         let (text, cut) = diff("", &"0123456789\n".repeat(10_000), Path::new("/workspace/x"), true);
         assert!(cut && text.len() <= MAX_DIFF && text.ends_with("+0123456789\n"));
+        assert!(MAX_DIFF == 64 * 1024 && text.len() + "+0123456789\n".len() > MAX_DIFF, "{}", text.len());
+    }
+
+    #[test]
+    fn a_text_of_8_mib_is_written_and_read_and_one_of_a_byte_more_is_not() {
+        let (path, root) = folder("longest");
+        let most = 8 * 1024 * 1024;
+        let put = |length: usize| write_in(&root, Path::new("long"), Path::new("long"), &"x".repeat(length));
+        put(most).unwrap();
+        assert!(put(most + 1).unwrap_err().contains("more than the 8388608"));
+        let read = |first| read_in(&root, Path::new("long"), first, None);
+        assert_eq!(read(None).unwrap().len(), most);
+        assert_eq!(read(Some(1)).unwrap().len(), most);
+        std::fs::write(path.join("long"), "x".repeat(most + 1)).unwrap();
+        for first in [None, Some(1)] {
+            let why = read(first).unwrap_err();
+            assert!(why.contains("8388608"), "{why}");
+        }
+        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

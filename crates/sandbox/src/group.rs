@@ -131,6 +131,18 @@ pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// The folders that the processes of a box hold open: how many, each descriptor counted, and the bytes of their lists on the
+/// disk together. None of processes that may not be looked at.
+pub(crate) fn open_folders(group: &str) -> (usize, u64) {
+    let members = match cgroups() {
+        Cgroups::V2 => cgroup_path(group, ""),
+        _ => cgroup_path(group, "pids"),
+    };
+    let held = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let there = listed(&members).into_iter().flat_map(held).filter_map(|one| fs::metadata(one.path()).ok());
+    there.filter(fs::Metadata::is_dir).fold((0, 0), |(count, bytes), folder| (count + 1, bytes + folder.len()))
+}
+
 /// Stops every process of a box where it stands, or lets all go on; returns when the kernel says so.
 pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
     let (file, word, told, said) = match cgroups() {

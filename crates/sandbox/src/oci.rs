@@ -39,7 +39,7 @@ const ETC: [&str; 15] = [
     "ssl/certs",
 ];
 /// Parts of `/proc` that tell of the host or steer it: shown empty, where the kernel has them.
-pub const MASKED: [&str; 15] = [
+pub const MASKED: [&str; 24] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/config.gz",
@@ -47,6 +47,17 @@ pub const MASKED: [&str; 15] = [
     "/proc/diskstats",
     "/proc/partitions",
     "/proc/fs",
+    // What the whole host reads, writes, pages and is interrupted by.
+    "/proc/buddyinfo",
+    "/proc/interrupts",
+    "/proc/pressure",
+    "/proc/schedstat",
+    "/proc/softirqs",
+    "/proc/swaps",
+    "/proc/vmstat",
+    "/proc/zoneinfo",
+    // Locks of the whole box, of commands with a value too.
+    "/proc/locks",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",

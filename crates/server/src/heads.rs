@@ -108,23 +108,6 @@ impl Due {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_is_due_at_the_256th_record_after_the_last_one_and_not_before() {
-        for signed in [0, 1000] {
-            assert_eq!(Due::of(signed, signed), Due::Not);
-            assert_eq!(Due::of(signed + 1, signed), Due::WhenQuiet);
-            assert_eq!(Due::of(signed + 255, signed), Due::WhenQuiet);
-            assert_eq!(Due::of(signed + 256, signed), Due::Now);
-            assert_eq!(Due::of(signed + 257, signed), Due::Now);
-        }
-        assert_eq!(QUIET, Duration::from_secs(2));
-    }
-}
-
 /// Signs the chain as it stands, and keeps the head.
 ///
 /// # Errors
@@ -143,4 +126,21 @@ pub async fn sign(app: &App) -> Result<HeadRow, StoreError> {
             })
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_due_at_the_256th_record_after_the_last_one_and_not_before() {
+        for signed in [0, 1000] {
+            assert_eq!(Due::of(signed, signed), Due::Not);
+            assert_eq!(Due::of(signed + 1, signed), Due::WhenQuiet);
+            assert_eq!(Due::of(signed + 255, signed), Due::WhenQuiet);
+            assert_eq!(Due::of(signed + 256, signed), Due::Now);
+            assert_eq!(Due::of(signed + 257, signed), Due::Now);
+        }
+        assert_eq!(QUIET, Duration::from_secs(2));
+    }
 }

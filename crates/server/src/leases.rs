@@ -314,7 +314,7 @@ fn digests(by: &LeaseUser) -> Map<String, Value> {
         LeaseUser::Command { executable_sha256, argv_sha256, .. } => {
             record::fields(json!({ "executable_sha256": executable_sha256, "argv_sha256": argv_sha256 }))
         }
-        LeaseUser::GitPush { .. } | LeaseUser::Injection { .. } => Map::new(),
+        LeaseUser::GitPush { .. } => Map::new(),
     }
 }
 

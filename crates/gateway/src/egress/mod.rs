@@ -254,6 +254,11 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
         if allowed.kind == Kind::Intercept {
             return Ok(Granted { allowed, known, leave: None });
         }
+        if matches!(allowed.kind, Kind::Write { .. }) && gate.recent.is_in_address(&asked.path, Instant::now()) {
+            let why =
+                "The address holds a credential, by its value or its format; only a handle in a header is taken here.";
+            return Err(Refusal::policy("write.credential", why));
+        }
         caller.tally.may_ask()?;
         let question = question(gate, caller, asked, method, allowed, &known);
         if let Some(kind) = kind(asked, &question, allowed) {

@@ -234,7 +234,7 @@ mod tests {
         let server = Server::unconnected();
         let lease = LeaseId::parse(&"a".repeat(26)).unwrap();
         let run = RunId::parse("run1").unwrap();
-        let by = LeaseUser::Injection { host: "shop.example.org".into(), method: "POST".into() };
+        let by = LeaseUser::GitPush { repository: "app".into(), reference: "refs/heads/run1".into() };
         let mut taking = pin!(server.use_lease(LeaseUse { run, lease: lease.clone(), by }));
         assert!(taking.as_mut().now_or_never().is_none(), "nobody has said a word yet");
         let word = ValueWord::Value {

@@ -7,7 +7,7 @@ use crate::home::until;
 use crate::journal::JournalError;
 use crate::pump::Over;
 use crate::stood::wished;
-use crate::walls::drift;
+use crate::walls::{drift, hoards};
 use api::inbox::Done;
 use model::event::Exit;
 use model::run::RunKind;
@@ -89,6 +89,7 @@ impl Attempt {
             tokio::time::sleep(GRACE).await;
         });
         let mut drift = pin!(drift(&working.watch));
+        let mut hoards = pin!(hoards(&working.folders));
         let (mut wish, mut again) = (self.still.clone(), None);
         loop {
             let stands = working.stood.stands();
@@ -102,6 +103,7 @@ impl Attempt {
                 () = sleep_until(begun + time + working.stood.so_far()), if !stands => return Stop::Time,
                 () = self.input.overflow() => return Stop::Overflow,
                 why = &mut drift => return Stop::Drift(why),
+                why = &mut hoards => return Stop::Over(Over::Breach(why)),
                 () = wished(&mut wish, stands, again) => match self.hold(working, live, !stands).await {
                     Ok(()) => again = None,
                     Err(Some(why)) => return Stop::Over(Over::Journal(why)),

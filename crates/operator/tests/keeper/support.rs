@@ -10,7 +10,7 @@ use model::{BoxId, Profile, RunId};
 use operator::cable::Cable;
 use operator::checkout::Checkouts;
 use operator::disk::Disk;
-use operator::engine::{Engine, Live, Made, Trouble, Watch};
+use operator::engine::{Engine, Folders, Live, Made, Trouble, Watch};
 use operator::journal::{MAX_JOURNAL, Tail};
 use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
@@ -191,6 +191,9 @@ impl Live for FakeBox {
     fn watch(&self, _: &Hello) -> Watch {
         let wall_off = self.wall_off;
         Arc::new(move || Some(read(wall_off)))
+    }
+    fn folders(&self) -> Folders {
+        Arc::new(|| (0, 0))
     }
     fn is_dead(&self) -> bool {
         self.dead

@@ -214,6 +214,16 @@ const HUGE_SEGMENT: i64 = 0x800;
 const HUGE: i64 = libc::MAP_HUGETLB as i64;
 const HUGE_PAGES: &str = "the host's reserved huge pages are one stock for all, and no memory limit counts them";
 
+const SOCKET: i64 = libc::SOL_SOCKET as i64;
+const ATTACH_FILTER: i64 = libc::SO_ATTACH_FILTER as i64;
+const ATTACH_BPF: i64 = libc::SO_ATTACH_BPF as i64;
+const ATTACH_REUSEPORT_CBPF: i64 = libc::SO_ATTACH_REUSEPORT_CBPF as i64;
+const ATTACH_REUSEPORT_EBPF: i64 = libc::SO_ATTACH_REUSEPORT_EBPF as i64;
+const DONTNEED: i64 = libc::POSIX_FADV_DONTNEED as i64;
+const SECCOMP: i64 = libc::PR_SET_SECCOMP as i64;
+const FILTER: i64 = libc::SECCOMP_SET_MODE_FILTER as i64;
+const PROGRAMS: &str = "the memory of translated programs (net.core.bpf_jit_limit) is one stock for the host: without it no box takes its own filter";
+
 const NEW_NAMESPACE: &str = "in a namespace of its own a process has every capability, and the kernel's whole surface";
 
 /// A call whose first argument holds this flag.
@@ -283,6 +293,11 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_socketpair All(&[(0, Not(UNIX))]), "only local pairs exist";
     SYS_ioctl All(&[(1, Is(libc::TIOCSTI as i64))]), "types into a terminal for its user";
     SYS_ioctl All(&[(1, Is(libc::TIOCLINUX as i64))]), "types into a console for its user";
+    SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_FILTER))]), PROGRAMS;
+    SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_BPF))]), PROGRAMS;
+    SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_CBPF))]), PROGRAMS;
+    SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_EBPF))]), PROGRAMS;
+    SYS_fadvise64 All(&[(3, Is(DONTNEED))]), "has the host forget a file of the system that it keeps in memory, after which a box sees that somebody reads it";
     SYS_unshare flag!(CLONE_NEWUSER), NEW_NAMESPACE;
     SYS_unshare flag!(CLONE_NEWNS), NEW_NAMESPACE;
     SYS_unshare flag!(CLONE_NEWPID), NEW_NAMESPACE;
@@ -332,6 +347,8 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
     SYS_setpriority All(&[(1, Not(0))]), SLOWS;
     SYS_ioprio_set All(&[(0, Not(IOPRIO_PROCESS))]), SLOWS;
     SYS_ioprio_set All(&[(1, Not(0))]), SLOWS;
+    SYS_seccomp All(&[(0, Is(FILTER))]), PROGRAMS;
+    SYS_prctl All(&[(0, Is(SECCOMP))]), PROGRAMS;
     SYS_personality All(&[(0, Not(0)), (0, Not(0xffff_ffff))]), "READ_IMPLIES_EXEC undoes filters on executable memory; 0 and the query are fine";
 ];
 

@@ -77,6 +77,13 @@ impl LiveBox {
         Box::new(move || group::counts(&group))
     }
 
+    /// Counts the folders that processes of the box hold open, and the bytes of their lists, on any thread and for as long as it lives.
+    #[must_use]
+    pub fn folders(&self) -> Box<dyn Fn() -> (usize, u64) + Send + Sync> {
+        let group = self.group.clone();
+        Box::new(move || group::open_folders(&group))
+    }
+
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.
     #[must_use]
     pub fn is_lost(&self) -> bool {

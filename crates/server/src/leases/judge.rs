@@ -169,11 +169,6 @@ pub(super) async fn fits(
     if let Err(no) = may(&capability, &lease.destination, by) {
         return Ok(Err(no));
     }
-    if let (Some(name), LeaseUser::Injection { host, .. }) = (connections::named(&capability.secret), by)
-        && let Err(no) = connections::fits(tx, name, host).await?
-    {
-        return Ok(Err(no));
-    }
     let variables = bound
         .variables
         .iter()
@@ -228,12 +223,6 @@ fn may(capability: &Capability, destination: &str, by: &LeaseUser) -> Result<(),
             let why = "This lease is not for a push to this repository through the git gateway.";
             Err(Refusal::new("lease.destination", why))
         }
-        LeaseUser::Injection { host, .. } => {
-            if capability.delivery == Delivery::Proxy && place(destination).is_some_and(|(at, _)| at.as_str() == host) {
-                return Ok(());
-            }
-            Err(Refusal::new("lease.destination", "This lease is not for a request to this host."))
-        }
     }
 }
 
@@ -264,7 +253,6 @@ pub(super) fn user(by: &LeaseUser) -> String {
     let text = match by {
         LeaseUser::Command { executable, .. } => format!("the command {executable}"),
         LeaseUser::GitPush { repository, reference } => format!("a push to {repository}, {reference}"),
-        LeaseUser::Injection { host, method } => format!("{method} to {host}"),
     };
     text.chars().take(500).collect()
 }

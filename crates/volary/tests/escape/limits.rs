@@ -79,6 +79,54 @@ fn scratch_counts_as_memory_and_cannot_be_used_to_go_round_it() {
     assert!(text(&out.stderr).contains("killed: memory limit 64 MiB"), "{}", all(&out));
 }
 
+/// Makes many names in a folder of the worktree, and opens it again and again, with a change before each: the kernel keeps all
+/// the names for each opening, and counts them for nobody.
+const HOARD: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int count, char **args) {
+    char name[300], pad[201];
+    memset(pad, 'n', 200);
+    pad[200] = 0;
+    if (chdir("/workspace") || close(open("one", O_CREAT | O_WRONLY, 0600))) return 3;
+    for (int n = 0; n < NAMES; n++) {
+        snprintf(name, sizeof name, "%s%x", pad, n);
+        if (link("one", name)) return 4;
+    }
+    for (int n = 0; n < 48; n++) {
+        snprintf(name, sizeof name, "change%d", n);
+        close(open(name, O_CREAT | O_WRONLY, 0600));
+        int folder = open(".", O_RDONLY | O_DIRECTORY);
+        if (folder < 0 || syscall(SYS_getdents64, folder, name, sizeof name) < 0) return 5;
+        usleep(100000);
+    }
+    puts("held");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_box_that_takes_the_kernels_own_memory_by_open_folders_is_killed_and_said_to_be() {
+    let platform = platform();
+    profile(&platform, "small", "memory-mib = 256\nworktree-mib = 512\ncommand-seconds = 120\nopen-files = 64");
+    let hoard = |names: u32| {
+        let line = format!("cc -w -DNAMES={names} -x c -o /tmp/hoard - && exec /tmp/hoard");
+        platform.cli_with_input(&["exec", "--profile", "small", "--", "sh", "-c", &line], HOARD.as_bytes())
+    };
+    let out = hoard(60_000);
+    let said = text(&out.stderr);
+    assert!(!out.status.success() && said.contains("folders open, with"), "{}", all(&out));
+    assert!(said.contains("read a folder and close it; the box was killed"), "{}", all(&out));
+    // As many of a small folder are nobody's business.
+    let out = hoard(10);
+    assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
+    works_still(&platform);
+}
+
 #[test]
 fn a_full_worktree_or_scratch_is_enospc_and_the_hosts_disk_does_not_feel_it() {
     let platform = platform();

@@ -52,14 +52,15 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
         }
         own.insert(name.to_owned(), met.parse::<i32>().unwrap());
     };
-    const ALL: &str = "file-in-worktree file-in-scratch file-in-shared-memory lock pipe abstract-socket \
+    const ALL: &str = "file-in-worktree file-in-scratch file-in-shared-memory pipe abstract-socket \
                        abstract-socket-listed named-socket tcp-port tcp-port-listed udp-port system-v-memory \
                        system-v-memory-listed system-v-queue system-v-semaphores posix-memory \
                        process-by-name process-signal process-descriptor process-folder process-group \
                        process-processors processes-of-its-user";
     let no_queues = || Must("the limit on such queues, which is none", &[EMFILE], "posix-queue-made");
     let no_keys = || Must("seccomp: keyrings are not in a namespace", &[EPERM], "keyring-of-its-user");
-    judge(&own, &[Must("nothing: it is its own", &[0], ALL), no_keys(), no_queues()]);
+    let no_locks = || Must("the mask over the list of locks", &[ENOENT], "lock");
+    judge(&own, &[Must("nothing: it is its own", &[0], ALL), no_locks(), no_keys(), no_queues()]);
 
     let other: u32 = text(&platform.cli(&["exec", "--", "id", "-u"]).stdout).trim().parse().unwrap();
     assert_ne!(other.to_string(), uid, "two live boxes have one uid");
@@ -81,7 +82,8 @@ fn of_two_boxes_side_by_side_neither_finds_what_the_other_holds() {
                 &[ENOENT],
                 "system-v-memory system-v-memory-listed system-v-queue system-v-semaphores",
             ),
-            Must("a process namespace of its own", &[ENOENT], "lock process-by-name process-folder"),
+            Must("a process namespace of its own", &[ENOENT], "process-by-name process-folder"),
+            no_locks(),
             Must(
                 "a process namespace of its own",
                 &[ESRCH],
@@ -169,12 +171,12 @@ fn a_box_neither_locks_the_systems_files_for_another_or_the_host_nor_sees_them_b
 #[test]
 fn a_box_sees_nothing_of_the_disks_of_others() {
     let platform = platform();
-    let line =
-        "for f in /proc/diskstats /proc/partitions; do wc -c < $f; done; ls -A /proc/fs | wc -l; wc -c < /proc/uptime";
+    let line = "for f in diskstats partitions vmstat interrupts softirqs zoneinfo buddyinfo swaps schedstat locks; do \
+                cat /proc/$f 2>&- | wc -c; done; ls -A /proc/fs /proc/pressure 2>&- | grep -v : | wc -w; wc -c < /proc/uptime";
     let out = platform.cli(&["exec", "--", "sh", "-c", line]);
     let said = text(&out.stdout);
     let sizes: Vec<u32> = said.lines().map(|line| line.trim().parse().unwrap()).collect();
-    assert_eq!(sizes.len(), 4, "{}", all(&out));
-    assert_eq!(sizes[..3], [0, 0, 0], "{}", all(&out));
-    assert!(sizes[3] > 0, "the control: {}", all(&out));
+    assert_eq!(sizes.len(), 12, "{}", all(&out));
+    assert_eq!(sizes[..11], [0; 11], "{}", all(&out));
+    assert!(sizes[11] > 0, "the control: {}", all(&out));
 }

@@ -108,10 +108,16 @@ impl World {
 
     /// TLS by `name` inside a CONNECT to `host`, as a box does it that trusts the run's authority.
     pub async fn tls(&self, target: &str, name: &str, alpn: &[&[u8]]) -> std::io::Result<Tls> {
+        self.tls_of(target, name, true, alpn).await
+    }
+
+    /// The same; `sni` says whether the first message names the host.
+    pub async fn tls_of(&self, target: &str, name: &str, sni: bool, alpn: &[&[u8]]) -> std::io::Result<Tls> {
         let stream = self.connect(target).await.expect("a tunnel");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.house.authority.as_bytes()).expect("PEM")).expect("an authority");
         let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.enable_sni = sni;
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         soon("TLS", tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream)).await

@@ -1,9 +1,13 @@
 //! Writes, and reads with a handle: what a row allows, with the credential of that row, and nothing else.
 
+use crate::egress::inside::two;
 use crate::egress::world::{TOKEN, World, any, talk, writes};
-use crate::house::HANDLE;
+use crate::house::{HANDLE, soon};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 
 const HOST: &str = "api.example";
 
@@ -146,6 +150,11 @@ async fn a_write_carries_this_runs_handle_and_no_other_credential_over_https_wit
         (post("/v1", "authorization: Bearer other\r\n", 0), "write.credential"),
         (post("/v1", &format!("{bearer}x-api-key: other\r\n"), 0), "write.credential"),
         (post("/v1", &format!("{bearer}cookie: s=1\r\n"), 0), "write.credential"),
+        (post("/v1", &format!("{bearer}fastly-key: other\r\n"), 0), "write.credential"),
+        (post("/v1", &format!("{bearer}DD-APPLICATION-KEY: other\r\n"), 0), "write.credential"),
+        (post("/v1?private_token=other", &bearer, 0), "write.credential"),
+        (post("/v1?a=b&PRIVATE%5FTOKEN%5B%5D=other", &bearer, 0), "write.credential"),
+        (post("/v1/x;access_token=other", &bearer, 0), "write.credential"),
         (post("/v10", &bearer, 0), "write.no-row"),
         (post("/", &bearer, 0), "write.no-row"),
         (post("/v1/../admin", &bearer, 0), "write.path"),
@@ -175,6 +184,41 @@ async fn a_write_carries_this_runs_handle_and_no_other_credential_over_https_wit
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn the_address_of_a_write_holds_no_credential_by_its_format_or_its_value_and_that_of_a_read_may() {
+    let mut world = world("POST", "/v1").await;
+    let bearer = format!("authorization: Bearer {HANDLE}\r\n");
+    assert_eq!(world.https(HOST, &post("/v1?note=tok-canary-83b1f5d2", &bearer, 0), b"").await.status, 200);
+    // From now on this gateway knows the value that it put in.
+    world.saw();
+    world.origin.connected();
+    let forge = format!("glpat-{}", "Ab1Cd2Ef3Gh4Ij5Kl6Mn");
+    let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    for target in [
+        format!("/v1?note={forge}"),
+        format!("/v1?note=a{}", percent(&format!(" {forge}"))),
+        format!("/v1?{forge}"),
+        format!("/v1/{forge}/x"),
+        format!("/v1?q={TOKEN}"),
+        format!("/v1?q={}", percent(TOKEN)),
+        format!("/v1?q={}", STANDARD.encode(TOKEN)),
+    ] {
+        let got = world.https(HOST, &post(&target, &bearer, 0), b"").await;
+        assert_eq!((got.status, got.rule().as_str()), (403, "write.credential"), "{target}");
+        assert_eq!(world.refusal().await.rule, "write.credential", "{target}");
+        world.nothing_left(&target);
+    }
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let ordinary = format!("/v1?sha256={digest}&page_token=CAESBgoEZ2xwYXQ&id=3f2504e0-4f89-41d3-9a0c-0305e82c3301");
+    let more = format!("{bearer}idempotency-key: 3f2504e0-4f89-41d3-9a0c-0305e82c3301\r\n");
+    assert_eq!(world.https(HOST, &post(&ordinary, &more, 0), b"").await.status, 200);
+    assert!(world.saw().target.ends_with(&ordinary));
+    // Addresses of downloads are signed.
+    for target in [format!("/x?note={forge}"), "/x?X-Amz-Signature=0a1b&X-Amz-Credential=c&sig=d".to_owned()] {
+        assert_eq!(world.https("a.example", &format!("GET {target}"), b"").await.status, 200, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn each_of_the_four_facts_is_needed() {
     let bearer = format!("authorization: Bearer {HANDLE}\r\n");
     let mut world = world("POST", "/").await;
@@ -197,6 +241,37 @@ async fn each_of_the_four_facts_is_needed() {
         assert_eq!((got.status, got.rule().as_str()), (502, "egress.tls"), "{host}");
         assert!(world.origin.seen().is_empty(), "{host}");
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_handle_inside_tls_that_names_no_host_or_another_one_than_the_request_goes_nowhere() {
+    let mut world = world("POST", "/").await;
+    let target = format!("{HOST}:443");
+    for sni in [false, true] {
+        // Where TLS names the host, Host and :authority name another.
+        let named = if sni { "b.example" } else { HOST };
+        let rule = if sni { "host.differs" } else { "inject.name" };
+        let what = format!("TLS names it: {sni}");
+        let mut one = world.tls_of(&target, HOST, sni, &[b"http/1.1"]).await.unwrap();
+        let head = format!("POST /v1 HTTP/1.1\r\nhost: {named}\r\nauthorization: Bearer {HANDLE}\r\n");
+        let got = talk(&mut one, format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes()).await;
+        assert_eq!((got.status, got.rule().as_str()), (403, rule), "{what}");
+        assert_eq!(world.refusal().await.rule, rule, "{what}");
+        let mut sender = two(world.tls_of(&target, HOST, sni, &[b"h2"]).await.unwrap()).await;
+        let request = Request::post(format!("https://{named}/v1")).header("authorization", format!("Bearer {HANDLE}"));
+        let answer =
+            soon("an answer", sender.send_request(request.body(Full::new(Bytes::new())).unwrap())).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["volary-refused"].as_bytes()), (403, rule.as_bytes()));
+        assert_eq!(world.refusal().await.rule, rule, "{what}, over HTTP/2");
+        assert!(world.origin.seen().is_empty(), "{what}");
+    }
+    // Without a name in TLS what needs no credential passes; with it, the same write does.
+    let mut nameless = world.tls_of("a.example:443", "a.example", false, &[b"http/1.1"]).await.unwrap();
+    let read = b"GET /read HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(talk(&mut nameless, read).await.status, 200);
+    assert!(world.saw().target.ends_with("/read"));
+    let bearer = format!("authorization: Bearer {HANDLE}\r\n");
+    assert_eq!(world.https(HOST, &post("/v1", &bearer, 0), b"").await.status, 200);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -5,7 +5,7 @@ use crate::leases;
 use crate::stage::Stage;
 use api::connections::{ConnectionRemoved, ConnectionView};
 use api::grants::{FromGateway, ToGateway};
-use api::leases::{LeaseAsk, LeaseUser, ValueWord};
+use api::leases::{LeaseAsk, ValueWord};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -186,8 +186,7 @@ async fn a_lease_in_use_is_over_when_its_connection_lapses() {
     let mut gateway = stage.gateway().await;
     let ask = LeaseAsk { capability: "forge".into(), destination: "api.example.org".into(), ..leases::wish(&launch) };
     let given = leases::granted(&mut gateway, ask).await;
-    let by = LeaseUser::Injection { host: "api.example.org".into(), method: "POST".into() };
-    let word = leases::take(&mut gateway, &launch, &given.lease, by).await;
+    let word = leases::take(&mut gateway, &launch, &given.lease, leases::curl()).await;
     assert!(matches!(word, ValueWord::Value { .. }), "{word:?}");
     // Signed in again, with a token that is over in a second and that nothing refreshes.
     provider.look(|played| (played.lives, played.access_only) = (1, true));
