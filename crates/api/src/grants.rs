@@ -410,6 +410,12 @@ pub struct EgressCredential {
     /// Of what a vendor minted: until when it may open something, if nobody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<model::Moment>,
+    /// The lease of the command whose handle was shown: what goes on by it ends when the gateway has that use no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseId>,
+    /// The platform's own lease that carries a minted value: what goes on by it ends when that is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<LeaseId>,
 }
 
 /// What came of a request that was let out.

@@ -23,7 +23,7 @@
 //! | `connect` | names to addresses, every one public, and a connection to that very address |
 //! | `spare` | one connection, one call at a time; kept a while for the same run's next one |
 //! | `inject` | the credential goes in, last |
-//! | `relay` | the answer streams back, scrubbed |
+//! | `relay`, `fields` | the answer streams back, scrubbed; its headers |
 //! | `meter` | what it used, read beside the stream |
 //! | `platform` | the server's own calls, to one named host each |
 //! | `images` | a registry's image, part by part, for the operator |
@@ -37,6 +37,7 @@ mod connect;
 mod decide;
 mod door;
 mod egress;
+mod fields;
 mod git;
 mod images;
 mod inject;

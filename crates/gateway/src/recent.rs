@@ -110,6 +110,11 @@ impl Recent {
         scrubber
     }
 
+    /// A scrubber of these values alone, each with the name of its secret.
+    pub(crate) fn scrubber_of<'a>(&self, values: impl IntoIterator<Item = (&'a str, &'a Secret<String>)>) -> Scrubber {
+        of(self.kept().key.as_ref(), values)
+    }
+
     /// The scrubber for what is said at `now`.
     pub(crate) fn scrubber(&self, now: Instant) -> Scrubber {
         let mut kept = self.kept();

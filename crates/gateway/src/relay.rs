@@ -3,6 +3,7 @@
 //! Read [`passable`] (what comes back at all), [`relay`] (the head), then [`Relayed`] (the body).
 
 use crate::door::OnTheClock;
+use crate::fields;
 use crate::meter::{Meter, is_stream};
 use crate::pieces::{Pieces, TooMuch};
 use crate::refusal::Refusal;
@@ -42,19 +43,12 @@ pub(crate) fn passable<B>(response: &Response<B>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The listed headers of an answer, scrubbed.
+/// The listed headers of an answer, scrubbed: of names that hold what is looked for, none.
 fn returned(headers: &HeaderMap, scrubber: &Scrubber) -> HeaderMap {
     let listed = |name: &HeaderName| {
         RETURNED.contains(&name.as_str()) || RETURNED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
     };
-    let mut kept = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| listed(name)) {
-        // A scrubbed value is still a header value; were it not, leaving it out is right.
-        if let Ok(value) = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())) {
-            kept.append(name, value);
-        }
-    }
-    kept
+    fields::scrubbed(headers.iter().filter(|(name, _)| listed(name)), scrubber)
 }
 
 /// Turns a provider's answer, which is [`passable`], into the client's. The connection

@@ -392,3 +392,21 @@ fn of_a_user_and_a_password_the_password_is_a_value_of_the_same_name_and_an_addr
     assert_eq!(of("token"), ["forge token"]);
     assert_eq!(of("https://me:token@host"), ["forge https://me:token@host"]);
 }
+
+#[test]
+fn a_name_that_lost_its_case_on_the_way_is_known_by_every_form_of_a_value_and_no_other_name_is() {
+    let value = "Tok-AbCd0123~Efgh";
+    let scrubber = scrubber(&[("k", value)]);
+    let hex: String = value.bytes().map(|byte| format!("{byte:02X}")).collect();
+    let forms = [value.to_owned(), hex, b64::URL_SAFE_NO_PAD.encode(value), value.chars().rev().collect()];
+    for form in forms {
+        for name in [form.to_ascii_lowercase(), format!("x-{}-1", form.to_ascii_lowercase()), form.to_ascii_uppercase()]
+        {
+            assert!(scrubber.is_in_name(&name), "{name}");
+        }
+    }
+    for name in ["x-tok", "tok-abcd0123", "anthropic-ratelimit-tokens-remaining", ""] {
+        assert!(!scrubber.is_in_name(name), "{name}");
+    }
+    assert!(!Scrubber::new([]).is_in_name("x-tok"));
+}

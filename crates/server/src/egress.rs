@@ -18,7 +18,7 @@ use api::grants::{
 };
 use model::capability::Kind;
 use model::event::Verdict;
-use model::{Egress, Moment, RunId};
+use model::{Egress, LeaseId, Moment, RunId};
 use policy::Refusal;
 use policy::egress::{Name, target};
 pub use propose::propose;
@@ -74,6 +74,8 @@ struct Granted {
     inside: bool,
     /// For a write: the secret, and the host and port that it is for.
     credential: Option<(SecretRow, String, u16)>,
+    /// The lease of the command whose handle was shown.
+    lease: Option<LeaseId>,
     /// Of a key of which others are minted: the lease that carries one.
     carried: Option<mint::Carried>,
 }
@@ -136,7 +138,7 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     if let Some(n) = last {
         app.live.tell(&run, n);
     }
-    let Granted { grant, credential, carried, .. } = match word {
+    let Granted { grant, credential, lease, carried, .. } = match word {
         Word::Newer { version, egress } => return Ok(EgressWord::Law { version, egress }),
         Word::Denied(no) => return Ok(EgressWord::Denied { rule: no.rule.to_owned(), why: no.why }),
         Word::Granted(granted) => *granted,
@@ -146,10 +148,12 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     };
     let broken = EgressOutcome { interrupted: true, ..EgressOutcome::default() };
     if let Some(carried) = carried {
+        let own = Some(carried.lease().clone());
         return match mint::value(app, carried).await {
             Ok(Ok(given)) => {
                 let (value, until) = (WireSecret(given.value), Some(given.until));
-                let credential = EgressCredential { value, secret: secret.name, host, port, until };
+                let credential =
+                    EgressCredential { value, secret: secret.name, host, port, until, lease, carried: own };
                 Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
             }
             Ok(Err(no)) => {
@@ -164,8 +168,8 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     }
     match app.keys.open_secret(&secret) {
         Ok(value) => {
-            let credential =
-                EgressCredential { value: WireSecret(value), secret: secret.name, host, port, until: None };
+            let (value, secret) = (WireSecret(value), secret.name);
+            let credential = EgressCredential { value, secret, host, port, until: None, lease, carried: None };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }
         Err(e) => {
@@ -196,7 +200,7 @@ async fn carry(
         Ok(plan) => plan,
         Err(no) => return Ok(Err(no)),
     };
-    let what = format!("egress/{}", ask.capability.as_deref().unwrap_or_default());
+    let what = mint::of_requests(ask.capability.as_deref().unwrap_or_default());
     Ok(mint::carry(tx, app, plan, (&ask.run, &what, Kind::Tool), who, at).await?.map(|carried| {
         granted.carried = Some(carried);
     }))
@@ -226,11 +230,15 @@ async fn judge(
         return Ok(Word::Denied(Refusal::new("reads.no-allowance", why)));
     }
     let grant = GrantRow::allowance(random::grant_id(), ask.run.clone(), ask.reads);
+    let mut lease = None;
     let credential = match (ask.kind, &ask.capability, &ask.handle_sha256) {
         (EgressKind::Read | EgressKind::Tunnel, None, None) => None,
         (EgressKind::Write | EgressKind::Upgrade, Some(capability), Some(handle)) => {
             match credential(tx, ask, row, &table, capability, handle, at).await? {
-                Ok(secret) => Some((secret, ask.host.clone(), ask.port)),
+                Ok((secret, by)) => {
+                    lease = by;
+                    Some((secret, ask.host.clone(), ask.port))
+                }
                 Err(no) => return Ok(Word::Denied(no)),
             }
         }
@@ -244,10 +252,11 @@ async fn judge(
         .internal
         .iter()
         .any(|row| row.port == ask.port && Name::parse(&row.host).is_ok_and(|named| named.as_str() == ask.host));
-    Ok(Word::Granted(Box::new(Granted { grant, inside, credential, carried: None })))
+    Ok(Word::Granted(Box::new(Granted { grant, inside, credential, lease, carried: None })))
 }
 
-/// The secret of a write, when the row is one of this run's table and the handle this run's own.
+/// The secret of a write, when the row is one of this run's table and the handle this run's own, or that of a command
+/// under a lease, which is given then.
 async fn credential(
     tx: &mut Tx,
     ask: &EgressAsk,
@@ -256,7 +265,7 @@ async fn credential(
     capability: &str,
     handle_sha256: &str,
     at: Moment,
-) -> Result<Result<SecretRow, Refusal>, StoreError> {
+) -> Result<Result<(SecretRow, Option<LeaseId>), Refusal>, StoreError> {
     macro_rules! refuse {
         ($rule:literal, $($why:tt)*) => { return Ok(Err(Refusal::new($rule, format!($($why)*)))) };
     }
@@ -266,19 +275,19 @@ async fn credential(
     if tx.handle(handle_sha256).await?.is_some_and(|handle| handle.model == git::HANDLE) {
         refuse!("handle.git", "This handle is for the run's git address alone.");
     }
-    let name = match leases::shown(tx, ask, &row.profile, capability, handle_sha256, at).await? {
-        Ok(name) => name,
+    let (name, lease) = match leases::shown(tx, ask, &row.profile, capability, handle_sha256, at).await? {
+        Ok(shown) => shown,
         Err(no) => return Ok(Err(no)),
     };
-    if ask.reads > 0 && tx.handle(handle_sha256).await?.is_none() {
+    if ask.reads > 0 && lease.is_some() {
         // A lease can be taken back at any moment, and holds for each request at its own.
         refuse!("reads.no-allowance", "What a command is given for its lease is asked for one by one.");
     }
     if let Some(connection) = connections::named(&name) {
-        return connections::current_at(tx, connection, &ask.host, at).await;
+        return Ok(connections::current_at(tx, connection, &ask.host, at).await?.map(|secret| (secret, lease)));
     }
     match tx.secret_for(&name, &row.person).await? {
-        Some(secret) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| secret)),
+        Some(secret) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| (secret, lease))),
         None => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }

@@ -77,8 +77,15 @@ pub async fn ask(app: &App, ask: ImageAsk) -> Result<EgressWord, Fault> {
     match app.keys.open_secret(&secret) {
         Ok(value) => {
             // The gateway asks the very registry of the grant; it needs neither.
-            let credential =
-                EgressCredential { value: WireSecret(value), secret: secret.name, host, port: 0, until: None };
+            let credential = EgressCredential {
+                value: WireSecret(value),
+                secret: secret.name,
+                host,
+                port: 0,
+                until: None,
+                lease: None,
+                carried: None,
+            };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }
         Err(e) => {

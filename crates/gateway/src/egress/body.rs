@@ -3,15 +3,17 @@
 //! Read [`Outgoing`] (to a host), then [`Carried`] (back to the box).
 
 use super::decode::Decoder;
+use super::ending::Over;
 use super::fault::Fault;
 use super::limits::{IDLE, REQUEST, REQUEST_BYTES};
 use super::line::{Line, Lines};
 use super::run::Spent;
 use super::wire;
+use crate::fields;
 use crate::refusal::Refusal;
 use crate::server::egress::Leave;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policy::egress::signs;
@@ -182,6 +184,8 @@ pub(crate) struct Carried {
     line: Option<(Line, Arc<Lines>)>,
     idle: Pin<Box<Sleep>>,
     ends: Pin<Box<Sleep>>,
+    /// The lease of the credential that the request carried is over.
+    over: Over,
     cut: Option<io::Error>,
     /// The host has said all.
     ended: bool,
@@ -189,16 +193,16 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// `scrubber` is given when the request carried a credential. The connection is kept if the answer comes to its end.
+    /// `scrubber` is given when its host was given a credential. The connection is kept if the answer comes to its end.
     pub(crate) fn new(
         host: Host,
         scrubber: Option<Scrubber>,
         leave: Leave,
         spent: Arc<Spent>,
-        line: Line,
-        lines: Arc<Lines>,
+        (line, lines): (Line, Arc<Lines>),
         began: Instant,
     ) -> Self {
+        let over = Box::pin(line.under().over());
         let mut carried = Self {
             host: host.body,
             decoder: host.decoder,
@@ -210,6 +214,7 @@ impl Carried {
             line: Some((line, lines)),
             idle: Box::pin(tokio::time::sleep(IDLE)),
             ends: Box::pin(tokio::time::sleep_until(began + REQUEST)),
+            over,
             cut: None,
             ended: false,
             done: false,
@@ -303,9 +308,10 @@ impl Carried {
     }
 
     fn scrubbed_trailers(&self, trailers: HeaderMap) -> HeaderMap {
-        let Some((_, scrubber)) = &self.scrub else { return trailers };
-        let clean = |value: &HeaderValue| HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())).ok();
-        trailers.iter().filter_map(|(name, value)| Some((name.clone(), clean(value)?))).collect()
+        match &self.scrub {
+            Some((_, scrubber)) => fields::scrubbed(&trailers, scrubber),
+            None => trailers,
+        }
     }
 }
 
@@ -315,6 +321,11 @@ impl Body for Carried {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        // What of it came already goes no further either.
+        if !this.done && this.over.as_mut().poll(cx).is_ready() {
+            (this.first, this.cut, this.done) = (None, None, true);
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
         if let Some(frame) = this.first.take() {
             return Poll::Ready(Some(Ok(frame)));
         }

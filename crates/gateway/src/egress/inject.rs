@@ -6,6 +6,7 @@
 use super::decode::{Encoding, Unreadable};
 use super::reach::Way;
 use super::request::Asked;
+use crate::fields;
 use crate::refusal::Refusal;
 use api::grants::EgressCredential;
 use base64::Engine as _;
@@ -29,7 +30,7 @@ const HOP_BY_HOP: [&str; 8] = [
     // It offers ways that do not lead through here.
     "alt-svc",
 ];
-/// Headers of a request with a credential that could make its answer one that cannot be read whole and in clear.
+/// Headers of a request to a host that was given a credential that could make its answer one that cannot be read whole and in clear.
 const PARTIAL: [&str; 7] = [
     "range",
     "if-range",
@@ -147,11 +148,8 @@ pub(crate) fn inject(
     let gone = || Refusal::policy("inject.place", "The handle is not where it was seen.");
     let Handle::Shown { header, handle, place } = handle else { return Err(gone()) };
     let name = HeaderName::from_bytes(header.as_bytes()).map_err(|_| gone())?;
+    readable(request);
     let headers = request.headers_mut();
-    for name in PARTIAL {
-        headers.remove(name);
-    }
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let shown = headers.get(&name).and_then(|value| value.to_str().ok()).ok_or_else(gone)?;
     let value = filled(shown, handle, *place, credential.value.0.expose()).ok_or_else(gone)?;
     let mut value = HeaderValue::from_str(value.expose())
@@ -159,6 +157,15 @@ pub(crate) fn inject(
     value.set_sensitive(true);
     headers.insert(name, value);
     Ok(())
+}
+
+/// Asks for an answer that is whole and in clear, of a host that was given a credential.
+pub(crate) fn readable(request: &mut Request<()>) {
+    let headers = request.headers_mut();
+    for name in PARTIAL {
+        headers.remove(name);
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
 /// A header's value with the credential where the handle was.
@@ -177,14 +184,15 @@ fn filled(shown: &str, handle: &Secret<String>, place: Place, credential: &str) 
     Some(Secret::new(value))
 }
 
-/// Whether an answer to a request with a credential may be passed on, and in what encoding its body came.
+/// Whether an answer of a host that was given a credential may be passed on, `carried` if by this very request, and in what
+/// encoding its body came.
 ///
 /// # Errors
-/// A policy refusal: for a redirect, a part of an answer, a WebSocket with an extension, or a body in an encoding that is
+/// A policy refusal: for a redirect of a request that carried one, a part of an answer, a WebSocket with an extension, or a body in an encoding that is
 /// not taken off here, and so cannot be scrubbed.
-pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
+pub(crate) fn passable(status: StatusCode, headers: &HeaderMap, carried: bool) -> Result<Option<Encoding>, Refusal> {
     let no = |rule, why| Err(Refusal::policy(rule, why).with_status(StatusCode::BAD_GATEWAY));
-    if status.is_redirection() {
+    if carried && status.is_redirection() {
         return no("write.redirect", "The host answered a request with a credential by a redirect; none is passed on.");
     }
     if status == StatusCode::PARTIAL_CONTENT {
@@ -199,7 +207,7 @@ pub(crate) fn passable(status: StatusCode, headers: &HeaderMap) -> Result<Option
     })
 }
 
-/// The headers of an answer that go to the box; scrubbed, when the request carried a credential, and without a word of
+/// The headers of an answer that go to the box; scrubbed in their names and values, when its host was given a credential, and without a word of
 /// an encoding that its body goes on without.
 pub(crate) fn answer_headers(headers: &HeaderMap, decoded: bool, scrubber: Option<&Scrubber>) -> HeaderMap {
     let mut kept = end_to_end(headers);
@@ -208,16 +216,6 @@ pub(crate) fn answer_headers(headers: &HeaderMap, decoded: bool, scrubber: Optio
         kept.remove(header::CONTENT_LENGTH);
     }
     let Some(scrubber) = scrubber else { return kept };
-    let mut clean = HeaderMap::new();
-    for (name, value) in &kept {
-        // Scrubbing changes the length.
-        if name == header::CONTENT_LENGTH && !scrubber.is_empty() {
-            continue;
-        }
-        // A scrubbed value is still a header value; were it not, leaving it out is right.
-        if let Ok(value) = HeaderValue::from_bytes(&scrubber.scrub(value.as_bytes())) {
-            clean.append(name.clone(), value);
-        }
-    }
-    clean
+    // Scrubbing changes the length.
+    fields::scrubbed(kept.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH || scrubber.is_empty()), scrubber)
 }

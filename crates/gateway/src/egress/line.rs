@@ -6,10 +6,12 @@
 //! Read [`Line::open`], [`Line::send`], then [`Lines`].
 
 use super::body::Outgoing;
+use super::ending::Ending;
 use super::fault::Fault;
 use super::limits::{ANSWER_HEAD, CONNECTION_WINDOW, KEPT, KEPT_LINES, LINES, STREAM_WINDOW};
 use super::reach::{Reach, Way};
 use crate::refusal::Refusal;
+use crate::server::leases::Under;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -28,6 +30,8 @@ pub(crate) struct Key {
     /// SHA-256 of the handle whose credential goes over it: some hosts sign a whole connection in, and what goes over
     /// that must not be another's, or nobody's.
     pub(crate) handle: Option<String>,
+    /// The leases by which that credential was given: the connection ends with the first of them.
+    pub(crate) under: Under,
 }
 
 /// One connection, or one request's part in it.
@@ -72,7 +76,7 @@ impl Line {
             tracing::debug!(%error, "a host broke off as it was reached");
             Fault::Cut
         };
-        let io = TokioIo::new(reached.wire);
+        let io = TokioIo::new(Ending::with(&key.under, reached.wire));
         let (sender, task) = if reached.two {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -96,6 +100,11 @@ impl Line {
     /// Whether it speaks HTTP/2.
     pub(crate) fn is_two(&self) -> bool {
         matches!(self.sender, Sender::Two(_))
+    }
+
+    /// The leases that it ends with.
+    pub(crate) fn under(&self) -> &Under {
+        &self.key.under
     }
 
     /// Sends one request and waits for the head of its answer.

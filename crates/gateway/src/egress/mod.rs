@@ -14,6 +14,7 @@
 //! | `reach`, `resolve` | names to checked addresses to a connection |
 //! | `line` | connections kept for the next request of the same run |
 //! | `inject` | headers on their way, and the credential |
+//! | `given`, `ending` | what hosts were given, and which connections end with a lease |
 //! | `body`, `decode` | bodies on their way |
 //! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
 //! | `frames`, `heard` | WebSockets: what the box says, and what the host says |
@@ -26,10 +27,12 @@ pub(crate) mod allowances;
 pub(crate) mod authority;
 pub(crate) mod body;
 mod decode;
+mod ending;
 mod fault;
 mod frames;
 #[cfg(test)]
 mod fuzz;
+mod given;
 mod heard;
 mod hello;
 mod inject;
@@ -150,27 +153,49 @@ async fn through(
     let upgrade = asked.signs.upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let is_write = matches!(granted.allowed.kind, Kind::Write { .. });
-    let prepare = |line: &Line| prepare(&asked, &way, &head.method, &head.headers, line, credential.as_deref());
-
-    let key = Key { way: way.clone(), law: granted.known.version, handle: handle_sha256(&asked) };
     let run = &caller.egress;
-    let line = match run.lines.take(&key) {
-        Some(line) => line,
-        None => {
-            let opened = run.lines.open(&gate.reach, key.clone(), &granted.known.law).await;
-            opened.inspect_err(|no| unanswered(&leave, no))?
+    if let Some(credential) = &credential {
+        // Before it leaves: what comes back of it, by this request or another one, is to be known.
+        gate.recent.note_minted(&credential.secret, &credential.value.0, credential.until, Instant::now());
+        run.given.note(&asked.host, credential, &gate.recent);
+    }
+    let under = credential.as_deref().map(|credential| gate.server.under(credential)).unwrap_or_default();
+    let was_given = run.given.scrubber(&asked.host).is_some();
+    let prepare = |line: &Line| {
+        let mut request = prepare(&asked, &way, &head.method, &head.headers, line, credential.as_deref())?;
+        if was_given && credential.is_none() {
+            inject::readable(&mut request);
         }
+        Ok(request)
     };
+
+    let key = Key { way: way.clone(), law: granted.known.version, handle: handle_sha256(&asked), under: under.clone() };
     let stopped = Stopped::default();
     let body = Outgoing::new(body, leave.clone(), run.spent.clone(), stopped.clone());
-    let again = async || run.lines.open(&gate.reach, key, &granted.known.law).await;
-    let exchanged = exchange(line, prepare, body, again).await;
+    let line = run.lines.take(&key);
+    let open = async || run.lines.open(&gate.reach, key.clone(), &granted.known.law).await;
+    let exchanging = async {
+        let line = match line {
+            Some(line) => line,
+            None => open().await?,
+        };
+        exchange(line, prepare, body, open).await
+    };
+    let exchanged = tokio::select! {
+        biased;
+        () = under.over() => {
+            let why = "Its lease was taken back, or the command that had it is over, before the request was answered.";
+            Err(Refusal::denied("lease.over".into(), why.into()))
+        }
+        exchanged = exchanging => exchanged,
+    };
     let (mut response, line) =
         exchanged.map_err(|error| stopped.refusal().unwrap_or(error)).inspect_err(|no| unanswered(&leave, no))?;
 
     leave.answered(response.status().as_u16());
-    let encoding = if is_write { inject::passable(response.status(), response.headers())? } else { None };
-    let scrubber = credential.as_ref().map(|c| gate.recent.note_minted(&c.secret, &c.value.0, c.until, Instant::now()));
+    let scrubber = run.given.scrubber(&asked.host);
+    let looked_at = is_write || scrubber.is_some();
+    let encoding = if looked_at { inject::passable(response.status(), response.headers(), is_write)? } else { None };
     let headers = inject::answer_headers(response.headers(), encoding.is_some(), scrubber.as_ref());
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
@@ -183,7 +208,7 @@ async fn through(
     }
     let host = Host { body: response.into_body(), decoder: encoding.map(Decoder::new) };
     let carried =
-        Carried::new(host, scrubber, leave, run.spent.clone(), line, run.lines.clone(), began).begun().await?;
+        Carried::new(host, scrubber, leave, run.spent.clone(), (line, run.lines.clone()), began).begun().await?;
     let mut answer = Response::new(Words::Carried(Box::new(carried)));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;

@@ -2,6 +2,7 @@
 
 use super::allowances::Allowances;
 use super::authority::Authority;
+use super::given::Given;
 use super::limits::{LAW_FRESH, RUN_BYTES, RUN_STREAMS};
 use super::line::Lines;
 use crate::refusal::Refusal;
@@ -20,6 +21,7 @@ pub(crate) struct Run {
     pub(crate) lines: Arc<Lines>,
     pub(crate) spent: Arc<Spent>,
     pub(crate) allowances: Arc<Allowances>,
+    pub(crate) given: Given,
     /// One for each request over HTTP/2 that may be in progress.
     pub(crate) streams: Arc<Semaphore>,
     law: Mutex<Option<Known>>,
@@ -63,6 +65,7 @@ impl Run {
             lines: Arc::default(),
             spent: Arc::default(),
             allowances: Arc::default(),
+            given: Given::default(),
             streams: Arc::new(Semaphore::new(RUN_STREAMS)),
             law: Mutex::default(),
         })

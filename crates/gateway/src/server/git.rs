@@ -1,14 +1,14 @@
 //! Asking the server about repositories: before each request to one's upstream.
 
 use super::egress::Leave;
+use super::leases::Term;
 use super::{Lost, Server, in_time};
 use api::git::{GitAsk, GitCredential, GitWord, Leased};
 use api::grants::FromGateway;
 use api::leases::LeaseEnd;
-use model::{Author, LeaseId, Moment, Repository, RunId};
+use model::{Author, LeaseId, Repository, RunId};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// The server's word.
 pub(crate) enum Said {
@@ -42,9 +42,8 @@ pub(crate) struct Push {
 pub(crate) struct Tenure {
     server: Arc<Server>,
     lease: LeaseId,
-    expires: Moment,
     outcome: LeaseEnd,
-    revoked: watch::Receiver<bool>,
+    term: Term,
 }
 
 impl Tenure {
@@ -54,17 +53,8 @@ impl Tenure {
     }
 
     /// Comes when it may no longer be used: it was taken back, or its time is over.
-    pub(crate) fn over(&self) -> impl Future<Output = ()> + use<> {
-        let mut revoked = self.revoked.clone();
-        let left = self.expires.since(Moment::from(SystemTime::now()));
-        let expires = tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)));
-        async move {
-            tokio::select! {
-                // An error is the end of what could take it back, which is no reason to go on either.
-                _ = revoked.wait_for(|revoked| *revoked) => {}
-                () = expires => {}
-            }
-        }
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.term.over()
     }
 }
 
@@ -113,11 +103,8 @@ impl Server {
     /// A push that begins: it is among what is in use from here on, so that its lease can be taken back.
     fn begun(self: &Arc<Self>, run: RunId, leased: Leased) -> Push {
         let Leased { lease, expires, author } = leased;
-        let mut shared = self.shared();
-        let (tell, revoked) = watch::channel(shared.leases.revoked.contains(&lease));
-        shared.leases.held.insert(lease.clone(), (run, tell));
-        drop(shared);
-        let tenure = Tenure { server: self.clone(), lease: lease.clone(), expires, outcome: LeaseEnd::Broken, revoked };
+        let term = self.shared().leases.begins(lease.clone(), run, expires);
+        let tenure = Tenure { server: self.clone(), lease: lease.clone(), outcome: LeaseEnd::Broken, term };
         Push { lease, author, tenure }
     }
 }

@@ -1,14 +1,16 @@
 //! Asking the server about leases: for one, for the value when its one use begins, and saying how that ended.
 //!
-//! Read [`Server::ask_lease`], [`Server::use_lease`], then [`Held`] (a value in use, which ends itself).
+//! Read [`Server::ask_lease`], [`Server::use_lease`], then [`Held`] (a value in use, which ends itself), and [`Under`] (when
+//! whatever goes on by a lease is to end).
 
 use super::{Lost, Server, in_time};
-use api::grants::{FromGateway, WireSecret};
+use api::grants::{EgressCredential, FromGateway, WireSecret};
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
 use model::{LeaseId, Moment, RunId, Secret};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{oneshot, watch};
 
@@ -20,9 +22,70 @@ const REMEMBERED: usize = 256;
 pub(super) struct Leases {
     pub(super) asked: HashMap<u64, oneshot::Sender<LeaseWord>>,
     pub(super) uses: HashMap<u64, Use>,
-    /// In use now. The sender says that the lease was taken back.
-    pub(super) held: BTreeMap<LeaseId, (RunId, watch::Sender<bool>)>,
+    /// In use now.
+    pub(super) held: BTreeMap<LeaseId, InUse>,
+    /// The platform's own, by whose values requests are under way. The sender says that the lease was taken back.
+    carried: HashMap<LeaseId, watch::Sender<bool>>,
     pub(super) revoked: VecDeque<LeaseId>,
+}
+
+/// The use of a lease that is under way. Dropped, it is over.
+pub(super) struct InUse {
+    run: RunId,
+    expires: Moment,
+    /// Says that the lease was taken back.
+    tell: watch::Sender<bool>,
+}
+
+/// Until when something may be done by a lease: until it is taken back, its use is over, or its time is.
+#[derive(Debug, Clone)]
+pub(crate) struct Term {
+    /// None: what was begun has no end by time.
+    expires: Option<Moment>,
+    over: watch::Receiver<bool>,
+}
+
+impl Term {
+    /// Comes when it is over.
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let Self { expires, mut over } = self.clone();
+        async move {
+            let time = async {
+                let Some(expires) = expires else { return std::future::pending().await };
+                let left = expires.since(Moment::from(SystemTime::now()));
+                tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0))).await;
+            };
+            tokio::select! {
+                // An error is the end of the use, or of what could take it back, which is no reason to go on either.
+                _ = over.wait_for(|over| *over) => {}
+                () = time => {}
+            }
+        }
+    }
+}
+
+/// The leases by which a request goes on that carries a credential; none of one that a run's own handle and a stored value let
+/// out. Two are equal that are of the same leases.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Under(Vec<(LeaseId, Term)>);
+
+impl PartialEq for Under {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().map(|(lease, _)| lease).eq(other.0.iter().map(|(lease, _)| lease))
+    }
+}
+
+impl Eq for Under {}
+
+impl Under {
+    /// Comes when the first of them is over: whatever goes on is to end then. Of none it never comes.
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut all: Vec<_> = self.0.iter().map(|(_, term)| Box::pin(term.over())).collect();
+        std::future::poll_fn(move |cx| {
+            let over = all.iter_mut().any(|term| term.as_mut().poll(cx).is_ready());
+            if over { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
 }
 
 /// A use that is being asked for.
@@ -48,6 +111,30 @@ impl Leases {
             self.asked.remove(&id);
         }
         gone
+    }
+
+    /// The use of a lease begins.
+    pub(super) fn begins(&mut self, lease: LeaseId, run: RunId, expires: Moment) -> Term {
+        let (tell, over) = watch::channel(self.revoked.contains(&lease));
+        self.held.insert(lease, InUse { run, expires, tell });
+        Term { expires: Some(expires), over }
+    }
+
+    /// Until when a command's lease is used; one that is not in use here is over.
+    fn of_use(&self, lease: &LeaseId) -> Term {
+        match self.held.get(lease) {
+            Some(held) => Term { expires: Some(held.expires), over: held.tell.subscribe() },
+            None => Term { expires: None, over: watch::channel(true).1 },
+        }
+    }
+
+    /// Until when what was begun by a lease of the platform's own may go on: until that is taken back, and not until its time
+    /// is over, after which none begins.
+    fn of_carried(&mut self, lease: &LeaseId) -> Term {
+        self.carried.retain(|_, tell| tell.receiver_count() > 0);
+        let is_over = self.revoked.contains(lease);
+        let tell = self.carried.entry(lease.clone()).or_insert_with(|| watch::channel(is_over).0);
+        Term { expires: None, over: tell.subscribe() }
     }
 
     /// As [`Leases::asker_is_gone`], of a use.
@@ -80,11 +167,10 @@ pub(crate) struct Held {
     /// Variables that hold the same.
     pub(crate) variables: Vec<String>,
     pub(crate) destination: String,
-    pub(crate) expires: Moment,
     /// What in it opens something by itself.
     pub(crate) parts: Vec<WireSecret>,
     outcome: LeaseEnd,
-    revoked: watch::Receiver<bool>,
+    term: Term,
 }
 
 impl Held {
@@ -94,15 +180,8 @@ impl Held {
     }
 
     /// Comes when it may no longer be used: it was taken back, or its time is over. Whoever uses it is to end then.
-    pub(crate) async fn over(&self) {
-        let mut revoked = self.revoked.clone();
-        let left = self.expires.since(Moment::from(SystemTime::now()));
-        let expires = tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)));
-        tokio::select! {
-            // An error is the end of what could take it back, which is no reason to go on either.
-            _ = revoked.wait_for(|revoked| *revoked) => {}
-            () = expires => {}
-        }
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.term.over()
     }
 }
 
@@ -171,8 +250,7 @@ impl Server {
                     drop(asker.send(Taken::Denied { rule: "lease.revoked".into(), why }));
                     return;
                 }
-                let (tell, revoked) = watch::channel(false);
-                shared.leases.held.insert(lease.clone(), (run, tell));
+                let term = shared.leases.begins(lease.clone(), run, expires);
                 drop(shared);
                 let outcome = LeaseEnd::Broken;
                 let (server, value) = (self.clone(), value.0);
@@ -184,10 +262,9 @@ impl Server {
                     delivery,
                     variables,
                     destination,
-                    expires,
                     parts,
                     outcome,
-                    revoked,
+                    term,
                 }))
             }
         };
@@ -198,21 +275,29 @@ impl Server {
     /// A run is over, and with it whatever uses a lease of it, or is about to.
     pub(crate) fn revoke_all(&self, run: &RunId) {
         let mut shared = self.shared();
-        for (of, held) in shared.leases.held.values() {
-            if of == run {
-                held.send_replace(true);
-            }
+        for held in shared.leases.held.values().filter(|held| held.run == *run) {
+            held.tell.send_replace(true);
         }
         for of in shared.leases.uses.values_mut().filter(|of| of.run == *run) {
             of.is_over = true;
         }
     }
 
+    /// By which leases a request goes on that carries this credential.
+    pub(crate) fn under(&self, credential: &EgressCredential) -> Under {
+        let mut shared = self.shared();
+        let leases = &mut shared.leases;
+        let command = credential.lease.iter().map(|lease| (lease.clone(), leases.of_use(lease))).collect::<Vec<_>>();
+        let carried = credential.carried.iter().map(|lease| (lease.clone(), leases.of_carried(lease)));
+        Under(command.into_iter().chain(carried).collect())
+    }
+
     /// A lease was taken back.
     pub(super) fn revoke(&self, lease: LeaseId) {
         let mut shared = self.shared();
-        if let Some((_, held)) = shared.leases.held.get(&lease) {
-            held.send_replace(true);
+        let (held, carried) = (shared.leases.held.get(&lease), shared.leases.carried.get(&lease));
+        for tell in held.map(|held| &held.tell).into_iter().chain(carried) {
+            tell.send_replace(true);
         }
         if shared.leases.revoked.len() == REMEMBERED {
             shared.leases.revoked.pop_front();
@@ -254,5 +339,42 @@ mod tests {
         server.revoke(lease);
         // Looked at once: no time passes, and nothing else runs.
         assert!(over.now_or_never().is_some(), "who uses it hears of it later");
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn what_goes_on_by_a_commands_lease_is_over_at_its_time_and_by_one_of_the_platforms_own_when_that_is_taken_back()
+     {
+        let server = Server::unconnected();
+        let [command, own, gone] = ["a", "b", "c"].map(|letter| LeaseId::parse(&letter.repeat(26)).unwrap());
+        let expires = Moment::from(SystemTime::now()).plus_ms(60_000);
+        // Kept to its end: dropped, the use would be over.
+        let _term = server.shared().leases.begins(command.clone(), RunId::parse("run1").unwrap(), expires);
+        let under = |lease: Option<&LeaseId>, carried: Option<&LeaseId>| {
+            server.under(&EgressCredential {
+                value: WireSecret(Secret::new("a-value-of-a-test".to_owned())),
+                secret: "capability/shop".into(),
+                host: "shop.example.org".into(),
+                port: 443,
+                until: None,
+                lease: lease.cloned(),
+                carried: carried.cloned(),
+            })
+        };
+        let is_over = |under: &Under| under.over().now_or_never().is_some();
+        assert!(!is_over(&under(None, None)), "of none nothing is over");
+        assert!(is_over(&under(Some(&gone), None)), "no command here uses it");
+        let (by_command, by_own, both) =
+            (under(Some(&command), None), under(None, Some(&own)), under(Some(&command), Some(&own)));
+        assert!([&by_command, &by_own, &both].iter().all(|under| !is_over(under)));
+        assert!(by_command == under(Some(&command), None) && by_command != both && by_own != both);
+        let (mut early, mut late) = (Box::pin(by_command.over()), Box::pin(by_own.over()));
+        assert!(early.as_mut().now_or_never().is_none() && late.as_mut().now_or_never().is_none());
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(early.now_or_never().is_some(), "its time is over");
+        assert!(late.as_mut().now_or_never().is_none(), "of the platform's own time ends nothing that was begun");
+        server.revoke(own.clone());
+        assert!(late.now_or_never().is_some() && is_over(&both));
+        drop((by_own, both));
+        assert!(is_over(&under(None, Some(&own))), "and it is remembered");
     }
 }

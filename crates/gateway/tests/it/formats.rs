@@ -54,6 +54,18 @@ async fn of_an_answers_headers_only_the_listed_ones_come_back() {
     assert!(!got.head.contains("x-cache"), "{}", got.head);
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_header_of_an_answer_that_holds_the_key_in_its_name_does_not_come_back() {
+    let reversed: String = KEY.chars().rev().collect();
+    let names = [KEY.to_owned(), KEY.to_uppercase(), reversed].map(|key| format!("x-ratelimit-{key}: 1"));
+    let answer = format!("{JSON}\r\n{}", names.join("\r\n"));
+    let provider = Provider::answering(whole(&answer, MESSAGE)).await;
+    let house = House::granting(Dialect::Anthropic, url(&provider.base)).await;
+    let got = call(house.door, "/v1/messages", ASKED).await;
+    assert!(got.head.contains("anthropic-ratelimit-tokens-remaining: 7"), "{}", got.head);
+    assert!(!got.head.contains("x-ratelimit"), "{}", got.head);
+}
+
 const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n";
 const DELTA: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello\"}}\n\n";
 const END: &str = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":15}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";

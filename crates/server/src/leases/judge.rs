@@ -5,7 +5,7 @@ use api::grants::EgressAsk;
 use api::leases::{LeaseAsk, LeaseUser};
 use model::capability::{Capability, Delivery, Kind, Variable, declared, leasable, leasable_as, secret_of};
 use model::egress::WriteRow;
-use model::{Egress, Moment, RunId};
+use model::{Egress, LeaseId, Moment, RunId};
 use policy::egress::{Name, target};
 use policy::lease::Term;
 use policy::{Refusal, delivery};
@@ -271,7 +271,7 @@ pub(super) fn connection_of_row(profile: &str, capability: &str) -> Option<Strin
 }
 
 /// The secret that a request to the outside is given, when it shows a handle that may have it: the run's own, or that of a
-/// command which uses a lease of this very capability.
+/// command which uses a lease of this very capability, which is given then.
 ///
 /// # Errors
 /// The store's.
@@ -282,7 +282,7 @@ pub async fn shown(
     capability: &str,
     handle_sha256: &str,
     at: Moment,
-) -> Result<Result<String, Refusal>, StoreError> {
+) -> Result<Result<(String, Option<LeaseId>), Refusal>, StoreError> {
     let handle = tx.handle(handle_sha256).await?;
     let lease = if handle.is_none() { tx.lease_of_handle(handle_sha256).await? } else { None };
     let word = match &lease {
@@ -297,7 +297,7 @@ pub async fn shown(
         let why = format!("The capability {capability:?} travels by {} and goes into no request.", row.delivery.word());
         return Ok(Err(Refusal::new("delivery.channel", why)));
     }
-    Ok(Ok(secret_of(&bound.capability, capability)))
+    Ok(Ok((secret_of(&bound.capability, capability), lease.map(|lease| lease.id))))
 }
 
 /// Whether the handle of a command, which this lease is for, may go out with this request.

@@ -37,6 +37,9 @@ use value::Kept;
 use vault::lease::{Happening, State as LeaseState};
 use vault::mint::{Effect, Happening as Minting, State};
 
+/// What the capability of a lease begins with that carries a value for requests by rows to write.
+const REQUESTS: &str = "egress/";
+
 /// What is to be done about minted values, for whoever does it.
 #[derive(Default)]
 pub struct Desk {
@@ -73,6 +76,16 @@ pub enum Carried {
     Known(Box<LeaseRow>),
     /// To be asked for.
     Ask(Box<Ticket>),
+}
+
+impl Carried {
+    /// The lease that carries it.
+    pub fn lease(&self) -> &LeaseId {
+        match self {
+            Self::Known(lease) => &lease.id,
+            Self::Ask(ticket) => &ticket.lease,
+        }
+    }
 }
 
 fn state(row: &MintRow) -> State {
@@ -145,6 +158,18 @@ pub fn of_repository(id: &str) -> String {
 #[must_use]
 pub fn named(what: &str, access: Access) -> String {
     format!("{what}:{}", access.word())
+}
+
+/// What requests by rows to write are carried by, for this capability.
+#[must_use]
+pub fn of_requests(capability: &str) -> String {
+    format!("{REQUESTS}{capability}")
+}
+
+/// Whether a lease carries a value for requests by rows to write.
+#[must_use]
+pub fn is_for_requests(lease: &LeaseRow) -> bool {
+    lease.capability.starts_with(REQUESTS)
 }
 
 /// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very

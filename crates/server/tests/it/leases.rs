@@ -396,7 +396,10 @@ async fn a_command_of_a_proxy_lease_gets_a_handle_of_its_own_that_is_for_this_ca
         gateway.say(&FromGateway::AskEgress { id: 2, ask }).await;
         match gateway.hear().await {
             ToGateway::EgressAnswer { answer: EgressWord::Granted { credential, .. }, .. } => {
-                credential.map_or_else(|| "nothing".into(), |credential| credential.value.0.expose().clone())
+                // What goes on by it ends with this very lease.
+                let credential = credential.expect("a credential");
+                assert_eq!((credential.lease.as_ref(), credential.carried), (Some(&lease), None));
+                credential.value.0.expose().clone()
             }
             ToGateway::EgressAnswer { answer: EgressWord::Denied { rule, .. }, .. } => rule,
             other => panic!("{other:?}"),

@@ -233,6 +233,9 @@ impl Origin {
             };
             return if transfer.is_empty() { answer } else { with(answer, "transfer-encoding", transfer) };
         }
+        if let Some(answer) = super::said::by(head.uri.path(), &shown) {
+            return answer;
+        }
         if let Some(answer) = super::registry::said_by(&head, &self.flow) {
             return answer;
         }
@@ -261,14 +264,16 @@ impl Origin {
                 let body = StreamBody::new(tokio_stream(frames));
                 with(Response::new(UnsyncBoxBody::new(body)), "trailer", "x-sum")
             }
-            "/socket" | "/socket/extended" => match upgrade {
+            "/socket" | "/socket/extended" | "/socket/told" => match upgrade {
                 None => said(StatusCode::BAD_REQUEST, "no upgrade"),
                 Some(on) => {
                     tokio::spawn(parrot(on));
                     let answer = with(said(StatusCode::SWITCHING_PROTOCOLS, ""), "upgrade", "websocket");
                     let answer = with(answer, "connection", "upgrade");
-                    if head.uri.path() == "/socket" {
-                        return answer;
+                    match head.uri.path() {
+                        "/socket" => return answer,
+                        "/socket/told" => return super::said::in_a_name(answer, &shown),
+                        _ => {}
                     }
                     with(answer, "sec-websocket-extensions", "permessage-deflate")
                 }

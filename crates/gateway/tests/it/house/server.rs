@@ -6,7 +6,7 @@ use api::grants::{
     Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ImageAsk, Place, ToGateway, WireSecret,
 };
 use model::profile::Sought;
-use model::{Dialect, GrantId, MicroDollars, Secret};
+use model::{Dialect, GrantId, LeaseId, MicroDollars, Secret};
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -25,6 +25,9 @@ pub struct Desk {
     pub version: u64,
     /// The value that a handle stands for, and where it may go; none: no handle is known.
     pub credential: Option<(String, String, u16)>,
+    /// The leases that it is given by: of a command, and of the platform's own.
+    pub lease: Option<LeaseId>,
+    pub carried: Option<LeaseId>,
     /// Denied whatever it is.
     pub deny: bool,
     /// Whether nothing can be decided: the server's own fault.
@@ -48,6 +51,8 @@ impl Desk {
             table,
             version: 1,
             credential: None,
+            lease: None,
+            carried: None,
             deny: false,
             fails: false,
             allowances: false,
@@ -74,6 +79,8 @@ impl Desk {
             host: host.clone(),
             port: *port,
             until: None,
+            lease: None,
+            carried: None,
         });
         let grant = GrantId::parse(&format!("image{}", self.images.len())).expect("an id");
         EgressWord::Granted { grant, credential }
@@ -111,6 +118,8 @@ impl Desk {
                 host: host.clone(),
                 port: *port,
                 until: None,
+                lease: self.lease.clone(),
+                carried: self.carried.clone(),
             }),
         }
     }

@@ -109,6 +109,8 @@ async fn a_write_carries_a_minted_token_for_what_its_path_is_about_and_another_p
         panic!("no word")
     };
     assert_eq!(again.value.0.expose(), TOKEN);
+    // What goes on by it ends when the one lease that carries it is taken back.
+    assert!(credential.carried.is_some() && credential.carried == again.carried && credential.lease.is_none());
     let elsewhere = ask("acme", "api.github.com", "/repos/acme");
     assert_eq!(egress::rule(egress::ask(&mut gateway, elsewhere).await), "mint.destination");
 

@@ -1,0 +1,248 @@
+//! What goes on by the handle of a command, or by a value that a vendor minted, ends with the lease: a body either way and a
+//! WebSocket, over both versions of HTTP.
+
+use crate::egress::inside::two;
+use crate::egress::world::{TOKEN, Tls, World, writes};
+use crate::egress::writes::frame as message;
+use crate::house::{HANDLE, soon, when};
+use api::delivery::{FromRunner, RUNNER, ToRunner};
+use api::frame;
+use api::grants::{FromGateway, ToGateway, WireSecret};
+use api::leases::{LeaseEnd, LeaseUser, ValueWord};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use model::capability::Delivery;
+use model::{LeaseId, Moment, RunId, Secret};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const HOST: &str = "api.example";
+
+fn lease(letter: char) -> LeaseId {
+    LeaseId::parse(&letter.to_string().repeat(26)).expect("an id")
+}
+
+async fn world(two: bool) -> World {
+    let mut table = writes(HOST, "GET", "/");
+    for (method, path) in [("POST", "/"), ("UPGRADE", "/socket")] {
+        table.write.extend(writes(HOST, method, path).write);
+    }
+    let world = World::of(table, two, |_| {}).await;
+    world.names.set(HOST, &[&["93.184.216.34"]]);
+    world.desk(|desk| desk.credential = Some((TOKEN.to_owned(), HOST.to_owned(), 443)));
+    world
+}
+
+/// A world whose run has a command that uses a lease, and shows its handle; and the connection of its runner.
+async fn with_command(two: bool) -> (World, TcpStream) {
+    let mut world = world(two).await;
+    let (door, authority) = world.house.another_run("run3").await;
+    (world.house.door, world.house.authority) = (door, authority);
+    world.house.run = RunId::parse("run3").expect("an id");
+    let mut line = TcpStream::connect(door).await.expect("the door is open");
+    line.write_all(&[RUNNER]).await.expect("it reads");
+    let by = LeaseUser::Command {
+        executable: "/usr/bin/curl".into(),
+        executable_sha256: "0".repeat(64),
+        argv_sha256: "1".repeat(64),
+    };
+    frame::write(&mut line, &FromRunner::Use { id: 1, lease: lease('a'), by }).await.expect("it reads");
+    let FromGateway::UseLease { id, .. } = world.house.hear().await else { panic!("no use") };
+    let word = ValueWord::Value {
+        value: WireSecret(Secret::new(HANDLE.to_owned())),
+        secret: String::new(),
+        delivery: Delivery::Proxy,
+        variables: vec!["SHOP".into()],
+        destination: HOST.into(),
+        expires: Moment::from(SystemTime::now()).plus_ms(600_000),
+        parts: Vec::new(),
+        until: None,
+    };
+    world.house.say.send(ToGateway::LeaseValue { id, word }).expect("the server lives");
+    let told = soon("a value", frame::read::<ToRunner>(&mut line)).await.expect("a frame");
+    assert!(matches!(told, ToRunner::Value { .. }));
+    world.desk(|desk| desk.lease = Some(lease('a')));
+    (world, line)
+}
+
+/// What a box has under way.
+enum Way {
+    Answer(Tls),
+    Upload(Tls),
+    Socket(Tls),
+    Silence(Tls),
+    OverTwo(hyper::body::Incoming),
+}
+
+async fn begin(world: &World, way: &str) -> Way {
+    let begun = world.origin.flow.begun.load(Ordering::Relaxed);
+    let bearer = format!("host: {HOST}\r\nauthorization: Bearer {HANDLE}\r\n");
+    if way == "a WebSocket" {
+        let (mut tls, head) = world.websocket(HOST, "").await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        echoed(&mut tls).await.expect("it is passed on");
+        return Way::Socket(tls);
+    }
+    if way == "an answer over HTTP/2" {
+        let mut sender = two(world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap()).await;
+        let ask = Request::get(format!("https://{HOST}/drip")).header("authorization", format!("Bearer {HANDLE}"));
+        // The last letter is held: a credential begins with it.
+        let answer = soon("an answer", sender.send_request(ask.body(Full::new(Bytes::new())).unwrap())).await.unwrap();
+        let mut body = answer.into_body();
+        assert_eq!(soon("its begin", body.frame()).await.unwrap().unwrap().into_data().unwrap(), "firs");
+        // The connection stays, so that what ends the request is not its end.
+        std::mem::forget(sender);
+        return Way::OverTwo(body);
+    }
+    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+    let (head, way): (String, fn(Tls) -> Way) = match way {
+        "an answer" => (format!("GET /drip HTTP/1.1\r\n{bearer}\r\n"), Way::Answer),
+        "silence" => (format!("GET /hang HTTP/1.1\r\n{bearer}\r\n"), Way::Silence),
+        _ => {
+            let chunked = "transfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n";
+            (format!("POST /echo HTTP/1.1\r\n{bearer}{chunked}"), Way::Upload)
+        }
+    };
+    tls.write_all(head.as_bytes()).await.unwrap();
+    tls.flush().await.unwrap();
+    when("the request at its host", || world.origin.flow.begun.load(Ordering::Relaxed) > begun).await;
+    if head.contains("/drip") {
+        let mut came = Vec::new();
+        soon("its begin", async {
+            while !came.windows(4).any(|four| four == b"firs") {
+                came.push(tls.read_u8().await.unwrap());
+            }
+        })
+        .await;
+    }
+    way(tls)
+}
+
+/// Whether a message comes back over a WebSocket.
+async fn echoed(tls: &mut Tls) -> std::io::Result<()> {
+    let said = [&[0x82, 2][..], b"hi"].concat();
+    tls.write_all(&message(&said)).await?;
+    tls.flush().await?;
+    let mut came = vec![0; said.len()];
+    soon("an echo, or the end", tls.read_exact(&mut came)).await.map(drop)
+}
+
+/// It is over for the box, and nothing of it reaches the host or comes back any more.
+async fn is_over(world: &World, way: Way) {
+    let mut rest = Vec::new();
+    match way {
+        Way::Answer(mut tls) => {
+            drop(soon("the end of an answer", tls.read_to_end(&mut rest)).await);
+            world.origin.flow.drop_one();
+            assert!(!rest.contains(&b'x'), "{rest:?}");
+        }
+        Way::OverTwo(mut body) => {
+            let ended = soon("the end of an answer", body.frame()).await;
+            assert!(ended.is_some_and(|ended| ended.is_err()), "it did not break off");
+        }
+        Way::Socket(mut tls) => {
+            drop(soon("the end of a WebSocket", tls.read_to_end(&mut rest)).await);
+            assert_eq!(rest, b"");
+            assert!(echoed(&mut tls).await.is_err());
+        }
+        Way::Silence(mut tls) | Way::Upload(mut tls) => {
+            let mut head = Vec::new();
+            soon("a refusal", async {
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(tls.read_u8().await.expect("a refusal"));
+                }
+            })
+            .await;
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with("HTTP/1.1 403") && head.contains("volary-refused: lease.over"), "{head}");
+            // What its client still sends is nobody's.
+            drop(tls.write_all(b"5\r\nended\r\n0\r\n\r\n").await);
+            drop(tls.flush().await);
+            drop(soon("the end", tls.read_to_end(&mut rest)).await);
+            assert!(!rest.windows(5).any(|five| five == b"ended"), "{rest:?}");
+        }
+    }
+}
+
+const WAYS: [&str; 5] = ["an answer", "an answer over HTTP/2", "silence", "an upload", "a WebSocket"];
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_goes_on_by_a_commands_handle_ends_when_its_lease_is_taken_back_or_the_command_is_over() {
+    for theirs in [false, true] {
+        for taken_back in [true, false] {
+            let (mut world, mut line) = with_command(theirs).await;
+            let mut ways = Vec::new();
+            for way in WAYS {
+                ways.push(begin(&world, way).await);
+            }
+            // What was silent has been asked; of the upload and the WebSocket the host saw no whole request.
+            world.origin.seen();
+            if taken_back {
+                world.house.say.send(ToGateway::RevokeLease { lease: lease('a') }).expect("the server lives");
+            } else {
+                let end = FromRunner::End { id: 1, outcome: LeaseEnd::Completed };
+                frame::write(&mut line, &end).await.expect("it reads");
+            }
+            for way in ways {
+                is_over(&world, way).await;
+            }
+            let mut interrupted = 0;
+            while interrupted < WAYS.len() {
+                match world.house.hear().await {
+                    FromGateway::SettleEgress { outcome, .. } => {
+                        assert!(outcome.interrupted, "{outcome:?}");
+                        interrupted += 1;
+                    }
+                    FromGateway::EndLease { .. } => {}
+                    other => panic!("not a settlement: {other:?}"),
+                }
+            }
+            assert!(world.origin.seen().is_empty(), "the upload did not come whole");
+            // And none begins by it, should the server have granted it before it heard.
+            world.origin.connected();
+            let begun = world.origin.flow.begun.load(Ordering::Relaxed);
+            let got = world.https(HOST, &format!("GET /one\r\nauthorization: Bearer {HANDLE}\r\n"), b"").await;
+            assert_eq!((got.status, got.rule().as_str()), (403, "lease.over"));
+            assert_eq!(world.origin.flow.begun.load(Ordering::Relaxed), begun);
+            assert!(world.origin.connected().is_empty());
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_goes_on_by_a_minted_value_ends_when_the_lease_that_carries_it_is_taken_back_and_no_other_does() {
+    for theirs in [false, true] {
+        let mut world = world(theirs).await;
+        world.desk(|desk| desk.carried = Some(lease('b')));
+        let mut ended = Vec::new();
+        for way in WAYS {
+            ended.push(begin(&world, way).await);
+        }
+        // The next one carries the next value, over a connection of its own.
+        world.origin.connected();
+        world.desk(|desk| desk.carried = Some(lease('c')));
+        let stays = begin(&world, "an answer over HTTP/2").await;
+        assert_eq!(world.origin.connected().len(), 1, "what two leases carry goes over one connection");
+        world.house.say.send(ToGateway::RevokeLease { lease: lease('b') }).expect("the server lives");
+        for way in ended {
+            is_over(&world, way).await;
+        }
+        let Way::OverTwo(mut body) = stays else { panic!("another way") };
+        let came = async {
+            // A drop may be taken by the host's task of an answer that is over.
+            loop {
+                world.origin.flow.drop_one();
+                if let Ok(next) = tokio::time::timeout(std::time::Duration::from_millis(50), body.frame()).await {
+                    return next;
+                }
+            }
+        };
+        assert!(soon("more", came).await.is_some_and(|next| next.is_ok()));
+        while let Ok(said) = world.house.heard.try_recv() {
+            assert!(matches!(said, FromGateway::SettleEgress { .. }), "{said:?}");
+        }
+    }
+}
