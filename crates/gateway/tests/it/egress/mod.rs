@@ -4,6 +4,7 @@ mod addresses;
 mod allowances;
 mod bodies;
 mod encoded;
+mod floods;
 mod handles;
 mod hosts;
 mod images;
