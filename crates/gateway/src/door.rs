@@ -13,6 +13,7 @@ use crate::egress::wire::{self, Strict};
 use crate::egress::{self, Came};
 use crate::git::{self, propose};
 use crate::lease;
+use crate::pace::Paced;
 use crate::private;
 use crate::refusal::{Refusal, Trace};
 use crate::seats::Share;
@@ -213,7 +214,7 @@ async fn connection(gate: &Arc<Gate>, caller: &Arc<Caller>, stream: TcpStream, m
             Ok::<_, Infallible>(leaves.or_close(answer))
         }
     });
-    let served = builder().serve_connection(TokioIo::new(Strict::new(stream)), service).with_upgrades();
+    let served = builder().serve_connection(TokioIo::new(Strict::new(Paced::new(stream))), service).with_upgrades();
     let mut served = std::pin::pin!(served);
     loop {
         let end = *is_due.borrow_and_update();

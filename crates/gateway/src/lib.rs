@@ -17,6 +17,7 @@
 //! | `decide` | is this request one of the few that exist? |
 //! | `lease` | `POST /lease`: the use of a capability is asked for, and never its value |
 //! | `git` | `/git/{repository}`: fetched from and pushed to, each push read and listed before it goes on; `POST /propose` |
+//! | `pace` | turns: no connection keeps the thread that serves for long |
 //! | `tally` | refusals are recorded, and past a number only counted |
 //! | `turns` | what boxes say is scrubbed beside the thread that serves |
 //! | `server` | *ask*: the server reserves, records and leases; *settle*: once for each grant |
@@ -43,6 +44,7 @@ mod images;
 mod inject;
 mod lease;
 mod meter;
+mod pace;
 mod pieces;
 mod platform;
 mod private;
@@ -117,6 +119,8 @@ pub fn load_roots(extra: Option<&Path>) -> anyhow::Result<rustls::RootCertStore>
 pub fn run(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Sockets and clocks are looked at after every few turns, however many connections have something to do.
+        .event_interval(8)
         .max_blocking_threads(LOOKUPS_AT_ONCE + decide::JUDGES + turns::SCRUBBERS + git::READING)
         .build()
         .context("the gateway's runtime could not start")?

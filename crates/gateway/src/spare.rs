@@ -6,6 +6,7 @@
 //! Read [`Connection::open`], [`Connection::send`], then [`Spares`].
 
 use crate::connect::{Target, Wire};
+use crate::pace::{Interim, Paced};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -25,6 +26,7 @@ const KEPT_AT_MOST: usize = 8;
 /// One connection to a provider. It ends when it is dropped.
 pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
+    interim: Interim,
     carrier: tokio::task::JoinHandle<()>,
     place: Option<Key>,
     reused: bool,
@@ -52,19 +54,22 @@ impl Connection {
     /// # Errors
     /// None in practice: nothing is sent yet.
     pub(crate) async fn open(wire: Box<dyn Wire>, place: Option<Key>) -> hyper::Result<Self> {
+        let wire = Paced::new(wire);
+        let interim = wire.interim();
         let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(wire)).await?;
         let carrier = tokio::spawn(async move {
             // Its error is the head's or the body's error too, and is told there.
             drop(connection.await);
         });
-        Ok(Self { sender, carrier, place, reused: false })
+        Ok(Self { sender, interim, carrier, place, reused: false })
     }
 
     /// Sends one request and waits for the head of its answer.
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unanswered> {
+    pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unanswered> {
+        self.interim.watch(&mut request);
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(response),
             Err(mut failed) => match failed.take_message().filter(|_| self.reused) {

@@ -5,11 +5,45 @@
 //! name, a path, an error of a far side) is scrubbed here, once, whoever logs it: by what the process holds at that moment
 //! (the server every secret that is set, the gateway what it was given in the last hour), and by format. The operator and
 //! `up` hold no value: their lines are scrubbed by format alone.
+//!
+//! What a peer can make a library say is not logged, but for errors; and `up` bounds each file ([`bound`]).
 
 use scrub::{Current, Formats, FormatsError, Scrubber};
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::Path;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// Longest log of one process, in bytes; as much of what stood before it is kept beside it.
+const LONGEST: u64 = 16 << 20;
+/// What is logged: our own lines, and of libraries, which say what peers do, errors alone.
+const LEVELS: &str = "error,volary=info,api=info,gateway=info,model=info,operator=info,policy=info,sandbox=info,scrub=info,server=info,store=info,vault=info,evidence=info";
+
+/// Begins the logs of this folder anew that have become too long: what stood in `gateway` stands in `gateway.1` then.
+///
+/// A process writes to the end of a file that was opened for it, and goes on doing so. What it says in the moment between
+/// the copy and the cut is lost.
+///
+/// # Errors
+/// The system's; a log of which no copy could be made is cut all the same.
+pub fn bound(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (path, entry) = (folder, entry?);
+        let path = path.join(entry.file_name());
+        let is_old = path.extension().is_some();
+        if is_old || !entry.file_type()?.is_file() || entry.metadata()?.len() < LONGEST {
+            continue;
+        }
+        let mut old = OsString::from(&path);
+        old.push(".1");
+        let kept = fs::copy(&path, &old);
+        File::options().write(true).open(&path)?.set_len(0)?;
+        kept?;
+    }
+    Ok(())
+}
 
 /// From here on this process's log goes to its standard error, what it says when it panics too; scrubbed by `current` where
 /// there is one.
@@ -20,7 +54,7 @@ pub fn begin(current: &Current) -> Result<(), FormatsError> {
     tracing_subscriber::fmt()
         .with_writer(Lines::to(current, io::stderr)?)
         .with_ansi(false)
-        .with_env_filter(EnvFilter::new("info"))
+        .with_env_filter(EnvFilter::new(LEVELS))
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
@@ -77,6 +111,53 @@ mod tests {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_reaches_16_mib_begins_anew_its_writer_goes_on_and_one_old_one_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut log = File::options().create(true).append(true).open(at("gateway")).unwrap();
+        fs::write(at("server"), "short").unwrap();
+        let length = |name: &str| fs::metadata(at(name)).map(|file| file.len()).ok();
+        for times in 1..=3u8 {
+            let line = vec![b'0' + times; 1 << 20];
+            (0..15).for_each(|_| log.write_all(&line).unwrap());
+            bound(folder.path()).unwrap();
+            assert_eq!(length("gateway"), Some(15 << 20), "it is not too long");
+            log.write_all(&line).unwrap();
+            bound(folder.path()).unwrap();
+            assert_eq!((length("gateway"), length("gateway.1")), (Some(0), Some(16 << 20)));
+            assert_eq!(fs::read(at("gateway.1")).unwrap()[0], b'0' + times, "the last one is kept");
+        }
+        log.write_all(b"and on").unwrap();
+        bound(folder.path()).unwrap();
+        assert_eq!(fs::read(at("gateway")).unwrap(), b"and on");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "only logs that are too long are cut");
+    }
+
+    #[test]
+    fn what_a_peer_makes_a_library_say_is_not_logged_and_each_crate_of_ours_is() {
+        let kept = Kept::default();
+        let to = kept.clone();
+        let lines = Lines::to(&Current::default(), move || to.clone()).unwrap();
+        let levels = EnvFilter::new(LEVELS);
+        let logger = tracing_subscriber::fmt().with_writer(lines).with_ansi(false).with_env_filter(levels).finish();
+        tracing::subscriber::with_default(logger, || {
+            tracing::warn!(target: "h2::proto::streams::recv", "recv_reset");
+            tracing::warn!(target: "rustls::conn", "a strange message");
+            tracing::error!(target: "h2::proto", "broken");
+            tracing::info!(target: "gateway::door", "ours");
+        });
+        let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(!log.contains("recv_reset") && !log.contains("strange"), "{log}");
+        assert!(log.contains("broken") && log.contains("ours"), "{log}");
+        // Those that run in boxes, or in tests alone, have no such log.
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let elsewhere = ["agent", "runner", "testkit"].contains(&name.as_str());
+            assert_eq!(LEVELS.split(',').any(|level| level == format!("{name}=info")), !elsewhere, "{name}");
         }
     }
 

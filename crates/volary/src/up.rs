@@ -4,6 +4,7 @@
 use crate::client::Client;
 use crate::home::Home;
 use crate::keys;
+use crate::logs;
 use crate::outside::Outside;
 use crate::process::Config;
 use anyhow::{Context, bail};
@@ -289,6 +290,9 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = tick.tick() => {}
+        }
+        if let Err(e) = logs::bound(&home.path().join("log")) {
+            eprintln!("volary: a log is too long, and was not begun anew: {e}");
         }
         let mut changed = collect(parts, options.quiet)?;
         for part in parts.iter_mut() {

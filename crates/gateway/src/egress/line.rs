@@ -10,6 +10,7 @@ use super::ending::Ending;
 use super::fault::Fault;
 use super::limits::{ANSWER_HEAD, CONNECTION_WINDOW, KEPT, KEPT_LINES, LINES, STREAM_WINDOW};
 use super::reach::{Reach, Way};
+use crate::pace::Interim;
 use crate::refusal::Refusal;
 use crate::server::leases::Under;
 use http::{Request, Response};
@@ -40,6 +41,7 @@ pub(crate) struct Line {
     key: Key,
     /// The checked address behind it.
     pub(crate) address: Option<IpAddr>,
+    interim: Interim,
     used: bool,
     carrier: Arc<Carrier>,
 }
@@ -94,7 +96,7 @@ impl Line {
             (Sender::One(sender), tokio::spawn(async move { drop(connection.with_upgrades().await) }))
         };
         let carrier = Arc::new(Carrier { task, _room: room });
-        Ok(Self { sender, key, address: reached.address, used: false, carrier })
+        Ok(Self { sender, key, address: reached.address, interim: reached.interim, used: false, carrier })
     }
 
     /// Whether it speaks HTTP/2.
@@ -111,15 +113,16 @@ impl Line {
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub(crate) async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Unanswered> {
+    pub(crate) async fn send(&mut self, mut request: Request<Outgoing>) -> Result<Response<Incoming>, Unanswered> {
+        self.interim.watch(&mut request);
         let sent = match &mut self.sender {
             Sender::One(sender) => sender.try_send_request(request).await,
             Sender::Two(sender) => sender.try_send_request(request).await,
         };
         if let (Ok(response), Sender::One(_)) = (&sent, &self.sender)
-            && is_too_long(response)
+            && (is_too_long(response) || self.interim.too_many())
         {
-            tracing::debug!("a host's head is too long");
+            tracing::debug!("a host's head is too long, or too many came before it");
             return Err(Unanswered::Cut);
         }
         sent.map_err(|mut failed| match failed.take_message().filter(|_| self.used) {
@@ -152,6 +155,7 @@ impl Line {
             sender: Sender::Two(sender.clone()),
             key: self.key.clone(),
             address: self.address,
+            interim: self.interim.clone(),
             used: true,
             carrier: self.carrier.clone(),
         })

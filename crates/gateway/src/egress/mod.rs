@@ -19,6 +19,7 @@
 //! | `tunnel`, `hello` | CONNECT: TLS that is opened here, and TLS that is not |
 //! | `frames`, `heard` | WebSockets: what the box says, and what the host says |
 //! | `streams` | the requests of one HTTP/2 connection |
+//! | `flood` | frames of HTTP/2 that carry nothing, of which a connection has a budget |
 //! | `resets` | what of them the library refuses by itself, to be recorded |
 //! | `authority` | whom the box trusts |
 //! | `limits`, `fault` | numbers; what goes wrong outside |
@@ -29,6 +30,7 @@ pub(crate) mod body;
 mod decode;
 mod ending;
 mod fault;
+pub(crate) mod flood;
 mod frames;
 #[cfg(test)]
 mod fuzz;

@@ -8,10 +8,12 @@
 //! Read [`Outward`] (what an administrator sets), then [`Reach::open`].
 
 use super::fault::Fault;
+use super::flood::Guarded;
 use super::limits::{ADDRESSES_TRIED, STEP};
 use super::near::Near;
 use super::resolve::Resolver;
 use crate::connect::Wire;
+use crate::pace::{Interim, Paced};
 use crate::refusal::{Kind, Refusal};
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -81,6 +83,8 @@ pub(crate) struct Reached {
     pub(crate) two: bool,
     /// The checked address behind it; none when a proxy resolved.
     pub(crate) address: Option<IpAddr>,
+    /// By what requests over HTTP/1.1 are watched.
+    pub(crate) interim: Interim,
 }
 
 /// A connection to a host that the platform itself asks, HTTP/1.1 only.
@@ -133,15 +137,18 @@ impl Reach {
     /// A policy refusal for an address; a fault when the host is not reached.
     pub(crate) async fn open(&self, way: &Way, law: &Law) -> Result<Reached, Refusal> {
         let (stream, address) = self.dial(way, law).await?;
+        let stream = Paced::new(stream);
+        let interim = stream.interim();
         if !way.tls {
-            return Ok(Reached { wire: Box::new(stream), two: false, address });
+            return Ok(Reached { wire: Box::new(stream), two: false, address, interim });
         }
         let name = server_name(&way.host)?;
         let tls = if way.one { &self.tls_one } else { &self.tls };
         match within(STEP, tls.connect(name, stream)).await {
             Ok(stream) => {
                 let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                Ok(Reached { wire: Box::new(stream), two, address })
+                let wire: Box<dyn Wire> = if two { Box::new(Guarded::of_host(stream)) } else { Box::new(stream) };
+                Ok(Reached { wire, two, address, interim })
             }
             Err(error) => {
                 tracing::debug!(%error, host = %way.host, "TLS with a host failed");

@@ -4,6 +4,7 @@
 //!
 //! Read [`After`], [`follow`], [`intercept`], then [`pipe`].
 
+use super::flood::Guarded;
 use super::frames::{self, Frames};
 use super::heard::Heard;
 use super::hello::{self, Look};
@@ -244,6 +245,8 @@ async fn serve_two(
         })
     };
     let resets = Arc::new(Resets::default());
+    let tls = Guarded::of_box(tls);
+    let flooded = tls.flooded();
     let streams = Streams::default();
     let _ends = EndsWith(streams.clone());
     let served = http2::Builder::new(streams)
@@ -279,6 +282,9 @@ async fn serve_two(
         () = never_asks => tracing::debug!(run = %caller.run, "an HTTP/2 connection that asks nothing is cut"),
     }
     reset(caller, resets.left()).await;
+    if let Some(refusal) = flooded.refusal() {
+        record(caller, &refusal, &Trace::default()).await;
+    }
 }
 
 /// Records what the HTTP/2 library refused by itself, so many times.

@@ -11,6 +11,7 @@ use crate::Gate;
 use crate::call::Caller;
 use crate::egress::limits::{ANSWER_HEAD, FIRST_BYTE, IDLE, REQUEST};
 use crate::egress::reach::Way;
+use crate::pace::{Interim, Paced};
 use crate::refusal::Refusal;
 use crate::server::egress::Leave;
 use crate::server::git::Granted;
@@ -51,8 +52,8 @@ enum To {
     Local(RunId),
 }
 
-/// Carries a connection's bytes until it is dropped.
-pub(crate) struct Carrier(tokio::task::JoinHandle<()>);
+/// Carries a connection's bytes until it is dropped, and watches the requests over it.
+pub(crate) struct Carrier(tokio::task::JoinHandle<()>, Interim);
 
 impl Drop for Carrier {
     fn drop(&mut self) {
@@ -162,7 +163,8 @@ impl Upstream {
             headers.insert(header::AUTHORIZATION, credential.clone());
         }
         self.ready(gate).await?;
-        let Some((sender, _)) = &mut self.line else { return Err(cut()) };
+        let Some((sender, Carrier(_, interim))) = &mut self.line else { return Err(cut()) };
+        interim.watch(&mut request);
         self.leave.sent(bytes);
         let patience = if bytes > 0 { REQUEST } else { FIRST_BYTE };
         let response = match tokio::time::timeout(patience, sender.send_request(request)).await {
@@ -228,10 +230,12 @@ async fn carried<W>(wire: W) -> Result<(http1::SendRequest<Full<Bytes>>, Carrier
 where
     W: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let wire = Paced::new(wire);
+    let interim = wire.interim();
     let handshake = http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(TokioIo::new(wire)).await;
     let (sender, connection) = handshake.map_err(|_| cut())?;
     // Its error is the head's or the body's error too, and is told there.
-    let carrier = Carrier(tokio::spawn(async move { drop(connection.await) }));
+    let carrier = Carrier(tokio::spawn(async move { drop(connection.await) }), interim);
     Ok((sender, carrier))
 }
 

@@ -5,6 +5,7 @@ mod allowances;
 mod bodies;
 mod encoded;
 mod ends;
+mod floods;
 mod handles;
 mod hosts;
 mod images;
