@@ -6,7 +6,7 @@
 use std::fmt::Arguments;
 use std::io::{self, Write};
 
-/// As std's, through [`line`].
+/// As std's, through [`line()`].
 macro_rules! println {
     () => { $crate::out::line(format_args!("")) };
     ($($said:tt)*) => { $crate::out::line(format_args!($($said)*)) };
