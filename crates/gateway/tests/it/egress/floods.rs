@@ -71,14 +71,16 @@ async fn empty_pieces_of_a_body_without_end_are_ended_too() {
     soon("the end", ends).await.expect("it read");
 }
 
-/// How many interim answers a host of this name sends before its answer: `hints-8.example` eight.
-pub fn hints_of(name: &str) -> Option<usize> {
-    name.strip_prefix("hints-")?.strip_suffix(".example")?.parse().ok()
+/// What a host of this name sends before its answer: `hints-8.example` eight interim answers, `pings-8.example` eight PINGs.
+pub fn before_the_answer(name: &str) -> Option<(&'static str, usize)> {
+    let (what, count) = name.strip_suffix(".example")?.split_once('-')?;
+    let what = ["hints", "pings"].into_iter().find(|known| *known == what)?;
+    Some((what, count.parse().ok()?))
 }
 
 /// Answers one request so, over HTTP/2 or HTTP/1.1, and waits for the end.
-pub async fn hint(mut stream: impl AsyncRead + AsyncWrite + Unpin, two: bool, count: usize) {
-    let (interim, answer) = if two {
+pub async fn answer_after(mut stream: impl AsyncRead + AsyncWrite + Unpin, two: bool, (what, count): (&str, usize)) {
+    let (before, answer) = if two {
         stream.read_exact(&mut [0; PREFACE.len()]).await.expect("a preface");
         stream.write_all(&frame(4, 0, 0, &[])).await.expect("taken");
         loop {
@@ -90,7 +92,8 @@ pub async fn hint(mut stream: impl AsyncRead + AsyncWrite + Unpin, two: bool, co
                 break;
             }
         }
-        (frame(1, 4, 1, b"\x08\x03103"), [frame(1, 4, 1, b"\x88"), frame(0, 1, 1, &[])].concat())
+        let before = if what == "hints" { frame(1, 4, 1, b"\x08\x03103") } else { frame(6, 0, 0, b"12345678") };
+        (before, [frame(1, 4, 1, b"\x88"), frame(0, 1, 1, &[])].concat())
     } else {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -101,7 +104,7 @@ pub async fn hint(mut stream: impl AsyncRead + AsyncWrite + Unpin, two: bool, co
     let mut left = count;
     while left > 0 {
         let some = left.min(500);
-        if stream.write_all(&interim.repeat(some)).await.is_err() {
+        if stream.write_all(&before.repeat(some)).await.is_err() {
             return;
         }
         left -= some;
@@ -128,6 +131,21 @@ async fn a_host_has_eight_interim_answers_and_one_that_sends_more_or_never_ends_
                 assert!(String::from_utf8_lossy(&got.body).contains("The host broke off"), "{got:?}");
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_host_that_floods_with_frames_that_carry_nothing_is_refused_and_one_that_sends_many_is_not() {
+    let mut world = World::with(any()).await;
+    let other = world.house.second_run().await;
+    for (count, status) in [(2000, 200), (1_000_000, 502)] {
+        let name = format!("pings-{count}.example");
+        world.names.set(&name, &[&[super::world::PUBLIC]]);
+        let request = "GET http://a.example/other HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+        let asked = async { world.https(&name, "GET /", b"").await };
+        let (got, others) = tokio::join!(asked, ask(other, request, b""));
+        assert_eq!((got.status, others.status), (status, 200), "{count}: {got:?}");
+        assert_eq!(got.headers_rule(), (status != 200).then_some("egress.cut"), "{got:?}");
     }
 }
 

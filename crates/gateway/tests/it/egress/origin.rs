@@ -152,7 +152,7 @@ impl Origin {
     async fn greet(&self, stream: tokio::net::TcpStream, at: SocketAddr, client: SocketAddr) {
         let Ok(start) = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await else { return };
         let named = start.client_hello().server_name().map_or_else(|| at.ip().to_string(), str::to_owned);
-        let hints = super::floods::hints_of(&named);
+        let before = super::floods::before_the_answer(&named);
         let (issuer, named) = match named.as_str() {
             "untrusted.example" => (&self.other, named),
             "wrong.example" => (&self.trusted, "right.example".to_owned()),
@@ -169,8 +169,8 @@ impl Origin {
         // Who does not trust us hangs up here.
         let Ok(stream) = start.into_stream(Arc::new(config)).await else { return };
         let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        if let Some(count) = hints {
-            return super::floods::hint(stream, two, count).await;
+        if let Some(before) = before {
+            return super::floods::answer_after(stream, two, before).await;
         }
         self.talk(stream, at, client, true, two).await;
     }
