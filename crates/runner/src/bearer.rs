@@ -160,7 +160,7 @@ fn make(context: &Context, executable: Declared, given: Given, id: &str) -> io::
         (Delivery::GitHelper, Some(password)) => Some(long_enough(password)?),
         _ => None,
     };
-    let words = scrub::words(value.expose()).map(|word| Secret::new(word.to_owned()));
+    let words = scrub::words(value.expose()).map(|word| Secret::new(word.into_owned()));
     let known = std::iter::once(value.share()).chain(password).chain(parts).chain(words);
     let scrubber = Scrubber::new(known.map(|value| (named.clone(), value)));
     if delivery == Delivery::Proxy {

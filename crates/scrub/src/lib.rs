@@ -41,6 +41,7 @@ pub use text::Text;
 pub use words::{MOST_BYTES, MOST_WORDS, words};
 
 use model::Secret;
+use std::borrow::Cow;
 
 /// The password of a value that is `user:password`, without the line's end that a file brings along: who is given the
 /// value may say this part alone, as git and basic sign-ins do.
@@ -56,8 +57,8 @@ pub fn with_parts(
 ) -> impl Iterator<Item = (String, Secret<String>)> {
     values.into_iter().flat_map(|(name, value)| {
         let password = password(value.expose()).filter(|password| !password.starts_with("//"));
-        let parts = password.into_iter().chain(words(value.expose()));
-        let parts: Vec<_> = parts.map(|part| (name.clone(), Secret::new(part.to_owned()))).collect();
+        let parts = password.into_iter().map(Cow::Borrowed).chain(words(value.expose()));
+        let parts: Vec<_> = parts.map(|part| (name.clone(), Secret::new(part.into_owned()))).collect();
         std::iter::once((name, value)).chain(parts)
     })
 }

@@ -4,8 +4,15 @@
 //! Taken is what stands behind a name of secrets (`token: …`, `"private_key": …`, `PASSWORD=…`), what is a line by itself, as in a
 //! key file, the password of an address, and what looks like chance. What is a name itself, an address without a sign-in, a path
 //! or a plain setting (a project, a user, a region) is everybody's word: runs could not speak of it any more.
+//!
+//! A value that is JSON is taken apart as JSON ([`json`]), on however many lines it is. Whoever reads a file of settings says
+//! what its escapes mean, so that is a word as well ([`meant`]).
+
+mod json;
+mod meant;
 
 use crate::MIN_BYTES;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Length from which a word that is taken for its place is one without a digit in it, in bytes.
@@ -25,17 +32,29 @@ const LONGEST_NAME: usize = 128;
 
 /// The words of `value` that are looked for beside it, each once and at least [`MIN_BYTES`]; none of a value that is one word
 /// itself. At most [`MOST_WORDS`], of [`MOST_BYTES`] together: the first ones, whatever stands in the value.
-pub fn words(value: &str) -> impl Iterator<Item = &str> {
-    let is_text = value.trim().contains(char::is_whitespace);
-    let mut lines: Vec<&str> = if is_text { value } else { "" }.split(['\n', '\r']).map(str::trim).collect();
-    lines.retain(|line| !line.is_empty());
-    let last = lines.len().saturating_sub(1);
-    let all = lines.into_iter().enumerate().flat_map(move |(at, line)| of_line(line, at == last));
+pub fn words(value: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let document = json::of(value);
+    let is_text = document.is_none() && (value.trim().contains(char::is_whitespace) || value.contains("</"));
+    let parsed = document.unwrap_or_default().into_iter().map(Cow::Owned);
+    let found = parsed.chain(of_text(if is_text { value } else { "" }).map(Cow::Borrowed));
+    let found = found.flat_map(|word| {
+        let meant: Vec<String> = meant::all(&word);
+        std::iter::once(word).chain(meant.into_iter().map(Cow::Owned))
+    });
     let (mut seen, mut room) = (BTreeSet::new(), MOST_BYTES);
-    all.filter(move |word| seen.insert(*word)).take(MOST_WORDS).map_while(move |word| {
+    let each_once = found.filter(move |word| word.len() >= MIN_BYTES && seen.insert(word.clone()));
+    each_once.take(MOST_WORDS).map_while(move |word| {
         room = room.checked_sub(word.len())?;
         Some(word)
     })
+}
+
+/// The words of a text, line by line.
+fn of_text(text: &str) -> impl Iterator<Item = &str> {
+    let mut lines: Vec<&str> = text.split(['\n', '\r']).map(str::trim).collect();
+    lines.retain(|line| !line.is_empty());
+    let last = lines.len().saturating_sub(1);
+    lines.into_iter().enumerate().flat_map(move |(at, line)| of_line(line, at == last))
 }
 
 fn of_line(line: &str, is_last: bool) -> Vec<&str> {
@@ -53,7 +72,7 @@ fn of_line(line: &str, is_last: bool) -> Vec<&str> {
         rests += usize::from(!one.quoted);
         one.quoted || rests == 1
     });
-    let whole = whole.map(|one| one.text);
+    let whole = whole.map(|one| one.text).chain(elements(line));
     all.extend(whole.filter(|text| !text.contains("\\n") && !text.contains("://") && !is_place(text)));
     all.retain(|word| word.len() >= MIN_BYTES);
     all
@@ -78,10 +97,34 @@ fn settings(line: &str) -> impl Iterator<Item = Setting<'_>> {
             && !name.is_empty()
             && !after.trim_matches('=').is_empty();
         let text = after.trim();
-        let quoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.split_once(*quote));
-        let text = quoted.map_or_else(|| text.trim_end_matches([',', ';']), |(text, _)| text);
+        let quoted = in_quotes(text);
+        let text = quoted.unwrap_or_else(|| text.trim_end_matches([',', ';']));
         is_one.then_some(Setting { name, text, quoted: quoted.is_some() })
     })
+}
+
+/// What stands between the quote that `text` begins with and the next one of its kind: not one that is written twice, as YAML
+/// and shells' kin do, nor one behind a backslash.
+fn in_quotes(text: &str) -> Option<&str> {
+    let quote = text.chars().next().filter(|first| ['"', '\''].contains(first))?;
+    let inside = &text[1..];
+    let mut chars = inside.char_indices().peekable();
+    while let Some((at, char)) = chars.next() {
+        let next = chars.peek().map(|(_, next)| *next);
+        if char == '\\' && quote == '"' || char == quote && quote == '\'' && next == Some(quote) {
+            chars.next();
+        } else if char == quote {
+            return Some(&inside[..at]);
+        }
+    }
+    None
+}
+
+/// The texts of a line's elements that are named as secrets: `<password>text</password>`.
+fn elements(line: &str) -> impl Iterator<Item = &str> {
+    let opened = line.match_indices('<').take(MOST_SIGNS).filter_map(|(at, _)| line[at + 1..].split_once('>'));
+    let named = opened.filter(|(tag, _)| tag.len() <= LONGEST_NAME && !tag.starts_with('/') && is_secrets(tag));
+    named.filter_map(|(_, after)| after.split_once('<')).map(|(text, _)| text.trim())
 }
 
 fn is_secrets(name: &str) -> bool {
@@ -129,8 +172,12 @@ fn of_part<'v>(line: &'v str, part: &'v str, named: bool, is_last: bool) -> impl
 mod tests {
     use super::*;
 
-    fn all(value: &str) -> Vec<&str> {
-        words(value).collect()
+    fn all(value: &str) -> Vec<String> {
+        words(value).map(Cow::into_owned).collect()
+    }
+
+    fn has(found: &[String], word: &str) -> bool {
+        found.iter().any(|one| one == word)
     }
 
     #[test]
@@ -142,7 +189,7 @@ mod tests {
 
     /// What the words of a value are together, in bytes, and how many.
     fn size(value: &str) -> (usize, usize) {
-        (words(value).map(str::len).sum(), words(value).count())
+        (words(value).map(|word| word.len()).sum(), words(value).count())
     }
 
     #[test]
@@ -173,11 +220,11 @@ mod tests {
     #[test]
     fn of_several_settings_of_a_line_the_quoted_are_whole_and_of_the_others_the_first_has_the_rest() {
         let found = all("password=one two three token=four five six\nx");
-        assert!(found.contains(&"one two three token=four five six"), "{found:?}");
-        assert!(!found.contains(&"four five six"), "{found:?}");
+        assert!(has(&found, "one two three token=four five six"), "{found:?}");
+        assert!(!has(&found, "four five six"), "{found:?}");
         let found = all("password=\"one two three\" token='four five six' key=seven eight nine\nx");
         for text in ["one two three", "four five six", "seven eight nine"] {
-            assert!(found.contains(&text), "{text}: {found:?}");
+            assert!(has(&found, text), "{text}: {found:?}");
         }
         let twice = all("abcdefgh1\nabcdefgh1\n");
         assert_eq!(twice, ["abcdefgh1"]);
@@ -196,7 +243,9 @@ mod tests {
                     \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkq\\nhkiG9w0BAQEFAASC\\n-----END PRIVATE KEY-----\\n\",\n  \
                     \"client_email\": \"ci@acme-prod-1234.example\",\n  \
                     \"auth_provider_x509_cert_url\": \"https://www.example.org/oauth2/v1/certs\"\n}\n";
-        assert_eq!(all(json), ["0a1b2c3d4e5f", "MIIEvQIBADANBgkq", "hkiG9w0BAQEFAASC"]);
+        let mut found = all(json);
+        found.sort();
+        assert_eq!(found, ["0a1b2c3d4e5f", "MIIEvQIBADANBgkq", "hkiG9w0BAQEFAASC"]);
     }
 
     #[test]
@@ -221,9 +270,23 @@ mod tests {
             ("signing-region: eu-central-1\nclient-key: /home/user/.mini/client.key\nx: y", vec![]),
             ("{\"api_token\": \"plain-and-short\", \"b\": 1}\nx", vec!["plain-and-short"]),
             ("{\"user\":\"x\",\"password\":\"hunter-two-x\"}\nx", vec!["hunter-two-x"]),
+            ("<a>\n  <password>Tr0ub4dor-and-3xyz</password>\n</a>", vec!["Tr0ub4dor-and-3xyz"]),
+            ("<a><user>deploy-0001</user><password>plainwords</password></a>", vec!["plainwords"]),
+            ("user=ci\npassword=a\\:b\\=c-Zz99-kk\\#1\n", vec!["a:b=c-Zz99-kk#1"]),
+            ("a: 1\ntoken: 'don''t-tell-0099'\n", vec!["don't-tell-0099"]),
+            ("https://x:p%40ssW0rd-99@b.example\nhttps://y:z@c.example", vec!["p%40ssW0rd-99", "p@ssW0rd-99"]),
+            ("<p>\n<secret>a&amp;b&lt;c-0001</secret></p>", vec!["a&b<c-0001"]),
+            ("{\"apiVersion\":\"v1\",\"users\":[{\"user\":{\"token\":\"eyJhbGciOi\"}}]}", vec!["eyJhbGciOi"]),
+            ("{\"auths\":{\"r.example\":{\"auth\":\"Y2k6SHVudDNy\"}}}", vec!["Y2k6SHVudDNy"]),
+            ("{\"client_secret\": \"p\\u0026ss\\/W0rd\\\"99\", \"x\": 1}", vec!["p&ss/W0rd\"99"]),
+            (
+                "{\"private_key\":\"-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkq\\n-----END PRIVATE KEY-----\\n\"}",
+                vec!["MIIEvQIBADANBgkq"],
+            ),
+            ("{\"project_id\":\"acme-prod-1234\",\"note\":\"a sentence of plain words\"}", vec![]),
         ] {
             let found = all(text);
-            assert!(is.iter().all(|word| found.contains(word)), "{text}: {found:?}");
+            assert!(is.iter().all(|word| has(&found, word)), "{text}: {found:?}");
             assert!(is.is_empty() <= found.is_empty(), "{text}: {found:?}");
         }
         assert_eq!(all("machine x\nci:pass-0123"), ["ci:pass-0123", "pass-0123"]);
