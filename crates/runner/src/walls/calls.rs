@@ -26,7 +26,7 @@ pub fn everyone() -> Result<BpfProgram, String> {
 /// # Errors
 /// As [`everyone`].
 pub fn child() -> Result<BpfProgram, String> {
-    compile(rows_of(Who::Child, Answer::Forbidden), Answer::Forbidden)
+    compile(rows_of_commands(), Answer::Forbidden)
 }
 
 /// The program of a command that holds a value; `by_port` says whether Landlock holds its TCP to the door.
@@ -34,7 +34,7 @@ pub fn child() -> Result<BpfProgram, String> {
 /// # Errors
 /// As [`everyone`].
 pub fn bearer(by_port: bool) -> Result<BpfProgram, String> {
-    let mut table = table(rows_of(Who::Child, Answer::Forbidden).chain(refused::rows_of_bearers()))?;
+    let mut table = table(rows_of_commands().chain(refused::rows_of_bearers()))?;
     if !by_port {
         table.insert(libc::SYS_socket, Vec::new());
     }
@@ -96,6 +96,10 @@ pub fn unimplemented() -> Result<BpfProgram, String> {
 
 fn rows_of(who: Who, answer: Answer) -> impl Iterator<Item = &'static Refusal> {
     refused::rows().filter(move |row| row.who == who && row.answer == answer)
+}
+
+fn rows_of_commands() -> impl Iterator<Item = &'static Refusal> {
+    [Who::Child, Who::Command].into_iter().flat_map(|who| rows_of(who, Answer::Forbidden))
 }
 
 fn compile<'a>(rows: impl Iterator<Item = &'a Refusal>, answer: Answer) -> Result<BpfProgram, String> {
@@ -298,7 +302,7 @@ mod tests {
         }
         let word = [3, 0, 0, 7 << 32 | 1, 9 << 32 | 1, 0];
         assert_eq!(verdict(&program, libc::SYS_execveat, word), EPERM);
-        // And all that a command is refused.
+        // And all that a command is refused, but for the filter that it takes itself.
         for row in rows_of(Who::Child, Answer::Forbidden) {
             assert_eq!(verdict(&program, row.number, row.attack().unwrap()), EPERM, "{}", row.call);
         }

@@ -16,6 +16,8 @@ pub enum Who {
     Everyone,
     /// The agent and every command. Process 1 needs it, or loses nothing by it.
     Child,
+    /// Every command. The agent does it once, for itself: it takes a filter of its own.
+    Command,
     /// The agent, and a command that holds a value: those whose TCP is held to the door, beside what every command is refused.
     AtTheDoor,
     /// A command that holds a value, beside all that.
@@ -157,7 +159,7 @@ fn combinations(candidates: &[u64]) -> Vec<[u64; 6]> {
 use Answer::{Forbidden, Missing};
 use Test::{Bits, Given, Is, Not};
 use When::{All, Always};
-use Who::{AtTheDoor, Bearer, Child, Everyone};
+use Who::{AtTheDoor, Bearer, Child, Command, Everyone};
 
 /// The system's names; those that its crate lacks beside them.
 #[allow(non_upper_case_globals, reason = "the crate's own way to write them")]
@@ -347,9 +349,13 @@ static CHILD: &[Refusal] = table![Child is told Forbidden:
     SYS_setpriority All(&[(1, Not(0))]), SLOWS;
     SYS_ioprio_set All(&[(0, Not(IOPRIO_PROCESS))]), SLOWS;
     SYS_ioprio_set All(&[(1, Not(0))]), SLOWS;
+    SYS_personality All(&[(0, Not(0)), (0, Not(0xffff_ffff))]), "READ_IMPLIES_EXEC undoes filters on executable memory; 0 and the query are fine";
+];
+
+/// What commands may not and the agent may.
+static COMMAND: &[Refusal] = table![Command is told Forbidden:
     SYS_seccomp All(&[(0, Is(FILTER))]), PROGRAMS;
     SYS_prctl All(&[(0, Is(SECCOMP))]), PROGRAMS;
-    SYS_personality All(&[(0, Not(0)), (0, Not(0xffff_ffff))]), "READ_IMPLIES_EXEC undoes filters on executable memory; 0 and the query are fine";
 ];
 
 const HANDS_ON: &str = "what holds a value hands it to no other process of its box";
@@ -439,7 +445,7 @@ pub fn rows_at_the_door() -> impl Iterator<Item = &'static Refusal> {
 
 /// Every row that holds without a lease.
 pub fn rows() -> impl Iterator<Item = &'static Refusal> {
-    EVERYONE.iter().chain(EVERYONE_HERE).chain(CHILD).chain(UNIMPLEMENTED)
+    EVERYONE.iter().chain(EVERYONE_HERE).chain(CHILD).chain(COMMAND).chain(UNIMPLEMENTED)
 }
 
 /// The table as a page for a reviewer.
@@ -450,13 +456,14 @@ pub fn page() -> String {
          alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`; those of a *bearer*, a command that holds a value, by\n\
          `a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open`, and those of the agent by\n\
          `the_agents_own_tcp_leads_to_the_door_alone_and_it_takes_no_port`). A call of another architecture ends its caller; an x32 call does\nnot \
-         exist. *child*: the agent and every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
+         exist. *child*: the agent and every command; *command*: every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
          once it is begun it executes nothing (`an_agent_finds_no_way_to_execute_anything_its_own_file_too`).\n\n| call | when | who | told | why |\n|---|---|---|---|---|\n",
     );
     for row in rows().chain(rows_of_bearers()) {
         let who = match row.who {
             Everyone => "everyone",
             Child => "child",
+            Command => "command",
             AtTheDoor => "agent, bearer",
             Bearer => "bearer",
         };

@@ -51,6 +51,12 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<ConnectionV
     let code = wire::device(&word, kept.settings.internal)
         .map_err(|why| Fault::bad("connection.refused", format!("There is no code. {why}")))?;
     let DeviceCode { device, user, uri, lives, interval } = code;
+    // Both are shown as they are.
+    let scrubber = app.scrubber();
+    if [&user, &uri].into_iter().any(|text| *scrubber.scrub_str(text) != **text) {
+        let message = "There is no code. The provider's answer has a secret of this home in what is to be shown.";
+        return Err(Fault::bad("connection.refused", message));
+    }
     let expires = now().plus_ms(i64::try_from(lives * 1000).unwrap_or(0));
     let view = DeviceView { user_code: user, verification_uri: uri, expires, said: WAITING.to_owned() };
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -44,8 +44,12 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 fn check_length(value: &str) -> Result<(), Fault> {
-    if !(MIN_VALUE..=MAX_VALUE).contains(&value.len()) {
-        let message = format!("A secret takes {MIN_VALUE} to {MAX_VALUE} bytes; this one has {}.", value.len());
+    // Said without the white space around it, it is to be found, too.
+    if value.trim().len() < MIN_VALUE || value.len() > MAX_VALUE {
+        let message = format!(
+            "A secret takes {MIN_VALUE} to {MAX_VALUE} bytes, white space around it not counted; this one has {}.",
+            value.trim().len()
+        );
         return Err(Fault::bad("secret.length", message));
     }
     Ok(())
@@ -65,8 +69,10 @@ pub(super) fn check_value(value: &str) -> Result<(), Fault> {
 /// Whether a value can be a file of a command's, or its standard input: printable, with line ends and tabs.
 pub(super) fn check_text(value: &str) -> Result<(), Fault> {
     check_length(value)?;
-    if value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        let message = "A secret is printable text; beside that, line ends and tabs may stand in one.";
+    // A form's bytes that are no UTF-8 come as this.
+    let is_none = |c: char| c == char::REPLACEMENT_CHARACTER || c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    if value.chars().any(is_none) {
+        let message = "A secret is printable text in UTF-8; beside that, line ends and tabs may stand in one.";
         return Err(Fault::bad("secret.characters", message));
     }
     Ok(())
@@ -84,6 +90,13 @@ mod tests {
         assert!(check_value(&"k".repeat(MIN_VALUE - 1)).is_err());
         assert!(check_value(&"k".repeat(MAX_VALUE)).is_ok());
         assert!(check_value(&"k".repeat(MAX_VALUE + 1)).is_err());
+    }
+
+    #[test]
+    fn white_space_around_a_text_does_not_make_it_long_enough() {
+        assert!(check_text("  abcdefgh\n").is_ok());
+        assert!(check_text("   abcdefg   \n").is_err());
+        assert!(check_text("abcdefgh\u{fffd}0123").is_err());
     }
 
     #[test]

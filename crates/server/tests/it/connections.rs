@@ -64,6 +64,8 @@ struct Played {
     access_only: bool,
     /// Seconds that the access token of a sign-in is good for.
     lives: u64,
+    /// What a device's code is, in place of an ordinary one.
+    code: Option<&'static str>,
 }
 
 impl Played {
@@ -87,7 +89,7 @@ impl Played {
             Purpose::Device => said(
                 200,
                 &json!({
-                    "device_code": "device-canary-1", "user_code": "AB-CD", "verification_uri": "https://auth.example/device",
+                    "device_code": "device-canary-1", "user_code": self.code.unwrap_or("AB-CD"), "verification_uri": "https://auth.example/device",
                     "expires_in": 600, "interval": 1,
                 }),
             ),
@@ -249,6 +251,26 @@ async fn test(stage: &Stage, name: &str) -> Result<ConnectionView, String> {
     // The stage's own patience is not asked here: the server's, of 25 s for a token, is what ends it.
     let answer = stage.home(Method::POST, &format!("/api/connections/{name}/test"), Some(json!({}))).await;
     if answer.status == StatusCode::OK { Ok(answer.json()) } else { Err(answer.code()) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_devices_code_that_is_a_secret_of_the_home_is_shown_to_nobody() {
+    let stage = Stage::start();
+    let provider = Provider::default();
+    let _to = provider.behind(&stage).await;
+    let mut settings = settings();
+    settings["client_secret"] = json!("client-canary-0123");
+    done(&stage, Method::PUT, "/api/connections/x", settings).await;
+    provider.look(|played| played.code = Some("client-canary-0123"));
+    let mut said = String::new();
+    // Until its gateway is there it is another answer.
+    eventually("the refusal", async || {
+        said = stage.home(Method::POST, "/api/connections/x/device", Some(json!({}))).await.text();
+        said.contains("has a secret of this home")
+    })
+    .await;
+    let shown = stage.home(Method::GET, "/api/connections", None).await.text();
+    assert!(!said.contains("client-canary") && !shown.contains("client-canary"), "{said} {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -325,6 +325,7 @@ fn calls() -> Vec<String> {
     let by = |who: Who| match who {
         Who::Everyone => "",
         Who::Child => " (agent and commands)",
+        Who::Command => " (commands)",
         Who::AtTheDoor => " (agent, and a command that holds a value)",
         Who::Bearer => " (a command that holds a value)",
     };

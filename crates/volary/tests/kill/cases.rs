@@ -238,7 +238,7 @@ fn a_command_of_a_person_is_never_run_again_and_the_person_is_told_that_its_outc
 
 #[test]
 fn a_client_of_exec_that_is_killed_leaves_no_command_behind_on_a_platform_that_stays() {
-    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    let mut platform = Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"));
     let mut exec = platform
         .command()
         .args(["exec", "--", "sh", "-c", "echo begun; sleep 600"])
@@ -282,7 +282,7 @@ fn a_client_of_exec_that_is_away_for_a_moment_finds_its_command_at_work() {
 
 #[test]
 fn a_platform_that_a_command_started_for_itself_ends_also_when_the_command_is_killed() {
-    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    let mut platform = Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"));
     platform.down();
     let (mut exec, lines) = slow_exec(&platform);
     exec.kill().expect("it lives");
@@ -332,7 +332,7 @@ int main(void) {
 
 #[test]
 fn no_rival_in_a_box_ever_gets_the_doors_port_when_the_gateway_is_killed() {
-    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
+    let mut platform = Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"));
     for _ in 0..3 {
         let line = format!("cat > /tmp/r.c <<'END'\n{RIVAL}\nEND\ncc -w -o /tmp/rival /tmp/r.c && exec /tmp/rival");
         let mut exec = platform
