@@ -282,7 +282,8 @@ fn a_client_of_exec_that_is_away_for_a_moment_finds_its_command_at_work() {
 
 #[test]
 fn a_platform_that_a_command_started_for_itself_ends_also_when_the_command_is_killed() {
-    let mut platform = Platform::start_on_engine_of_environment(env!("CARGO_BIN_EXE_volary"));
+    // Not beside a daemon of this test's: a platform that a command starts is told of none.
+    let mut platform = Platform::start(env!("CARGO_BIN_EXE_volary"));
     platform.down();
     let (mut exec, lines) = slow_exec(&platform);
     exec.kill().expect("it lives");
