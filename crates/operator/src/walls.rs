@@ -48,8 +48,10 @@ const WEIGH: Duration = Duration::from_millis(250);
 /// What the host's kernel may take beyond the least that it took since a box began to work, in KiB, before the box's open
 /// folders are counted.
 const ROOM_KIB: u64 = 256 << 10;
-/// What a box may hold open then: how many folders, and how many bytes their lists have together.
+/// What a box may hold open then, of folders of its worktree: how many, and how many bytes their lists have together.
 pub const MOST_FOLDERS: (usize, u64) = (32, 64 << 20);
+/// How often in a row it must be found so: a command may be just walking through a deep tree.
+const LOOKS: u32 = 4;
 
 /// Returns when a box takes the host's memory through the folders that it holds open, with what was found.
 ///
@@ -57,27 +59,33 @@ pub const MOST_FOLDERS: (usize, u64) = (32, 64 << 20);
 /// opening after a change; it counts that for nobody, so no limit of the box's does. What it takes by that is within what
 /// the host's kernel takes that it cannot give back.
 pub async fn hoards(folders: &Folders) -> String {
-    let mut least = u64::MAX;
+    let (mut least, mut found) = (u64::MAX, 0);
     loop {
         tokio::time::sleep(WEIGH).await;
         let Some(now) = kernels_kib() else { continue };
         least = least.min(now);
         let grown = now - least;
         if grown < ROOM_KIB {
+            found = 0;
             continue;
         }
         let count = Arc::clone(folders);
         let (open, bytes) = crate::blocking(move || count()).await;
-        if open > MOST_FOLDERS.0 || bytes > MOST_FOLDERS.1 {
+        if open <= MOST_FOLDERS.0 && bytes <= MOST_FOLDERS.1 {
+            // Somebody else's, up to here.
+            (least, found) = (now, 0);
+            continue;
+        }
+        found += 1;
+        if found == LOOKS {
+            let open = if open == usize::MAX { "more than can be counted".to_owned() } else { open.to_string() };
             return format!(
-                "killed: it holds {open} folders open, with {} MiB of names, and the host's kernel took {} MiB for such lists and the like; \
-                 read a folder and close it",
+                "killed: of folders of its worktree it holds {open} open, with {} MiB of names, and the host's kernel took {} MiB for \
+                 such lists and the like; read a folder and close it",
                 bytes >> 20,
                 grown >> 10
             );
         }
-        // Somebody else's: counting is not for nothing.
-        tokio::time::sleep(WEIGH * 4).await;
     }
 }
 

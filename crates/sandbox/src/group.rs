@@ -131,16 +131,47 @@ pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The folders that the processes of a box hold open: how many, each descriptor counted, and the bytes of their lists on the
-/// disk together. None of processes that may not be looked at.
-pub(crate) fn open_folders(group: &str) -> (usize, u64) {
+/// Descriptors of a box that are looked at in one look, at most. A box that has more is taken to hide something.
+const LOOKED_AT: usize = 1 << 16;
+
+/// The folders on the file system with this number that the processes of a box hold open: how many, each descriptor counted
+/// for each process, and the bytes of their lists on the disk together. A descriptor that is on its way from one process to
+/// another may be of any, so that one is too many. None of processes that may not be looked at.
+pub(crate) fn open_folders(group: &str, device: u64) -> (usize, u64) {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     let members = match cgroups() {
         Cgroups::V2 => cgroup_path(group, ""),
         _ => cgroup_path(group, "pids"),
     };
-    let held = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let there = listed(&members).into_iter().flat_map(held).filter_map(|one| fs::metadata(one.path()).ok());
-    there.filter(fs::Metadata::is_dir).fold((0, 0), |(count, bytes), folder| (count + 1, bytes + folder.len()))
+    let (mut count, mut bytes, mut looked_at) = (0, 0, 0);
+    let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
+    for pid in listed(&members) {
+        // Its threads have one table; the first of them may have ended before the others.
+        let tables = all(format!("/proc/{pid}/task")).map(|thread| thread.path());
+        let Some(table) = tables.into_iter().find(|thread| all(format!("{}/fd", thread.display())).next().is_some())
+        else {
+            continue;
+        };
+        for one in all(format!("{}/fd", table.display())) {
+            looked_at += 1;
+            if looked_at > LOOKED_AT {
+                return (usize::MAX, bytes);
+            }
+            let Ok(there) = fs::metadata(one.path()) else { continue };
+            if there.is_dir() && there.dev() == device {
+                count += 1;
+                bytes += there.len();
+            } else if there.file_type().is_socket() {
+                let info = table.join("fdinfo").join(one.file_name());
+                let info = fs::read_to_string(info).unwrap_or_default();
+                let on_its_way = info.lines().filter_map(|line| line.strip_prefix("scm_fds:"));
+                if on_its_way.filter_map(|number| number.trim().parse::<u64>().ok()).any(|number| number > 0) {
+                    return (usize::MAX, bytes);
+                }
+            }
+        }
+    }
+    (count, bytes)
 }
 
 /// Stops every process of a box where it stands, or lets all go on; returns when the kernel says so.

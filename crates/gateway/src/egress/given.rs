@@ -37,7 +37,13 @@ impl Given {
         let known = hosts
             .entry(host.clone())
             .or_insert_with(|| Values { each: VecDeque::new(), scrubber: recent.scrubber_of([]) });
-        if value.expose().is_empty() || known.each.iter().any(|(_, kept)| kept.expose() == value.expose()) {
+        if value.expose().is_empty() {
+            return;
+        }
+        // Given again, it is the newest.
+        if let Some(at) = known.each.iter().position(|(_, kept)| kept.expose() == value.expose()) {
+            let kept = known.each.remove(at);
+            known.each.extend(kept);
             return;
         }
         if known.each.len() == VALUES {
@@ -73,11 +79,11 @@ mod tests {
         let shows = |n: usize| given.scrubber(&host("a.example")).unwrap().scrub_str(&value(n)) == value(n);
         assert!(given.scrubber(&host("a.example")).is_none());
         (0..VALUES).for_each(note);
-        // Given again, it takes nobody's place.
-        note(3);
+        // Given again, it takes nobody's place, and goes last of all.
+        note(0);
         assert!((0..VALUES).all(|n| !shows(n)));
         note(VALUES);
-        assert!(shows(0) && (1..=VALUES).all(|n| !shows(n)));
+        assert!(shows(1) && (2..=VALUES).all(|n| !shows(n)) && !shows(0));
         assert!(given.scrubber(&host("b.example")).is_none());
     }
 }

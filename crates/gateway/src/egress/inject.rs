@@ -209,13 +209,19 @@ pub(crate) fn passable(status: StatusCode, headers: &HeaderMap, carried: bool) -
 
 /// The headers of an answer that go to the box; scrubbed in their names and values, when its host was given a credential, and without a word of
 /// an encoding that its body goes on without.
-pub(crate) fn answer_headers(headers: &HeaderMap, decoded: bool, scrubber: Option<&Scrubber>) -> HeaderMap {
+pub(crate) fn answer_headers(
+    headers: &HeaderMap,
+    decoded: bool,
+    scrubber: Option<&Scrubber>,
+    has_body: bool,
+) -> HeaderMap {
     let mut kept = end_to_end(headers);
     if decoded {
         kept.remove(header::CONTENT_ENCODING);
         kept.remove(header::CONTENT_LENGTH);
     }
     let Some(scrubber) = scrubber else { return kept };
-    // Scrubbing changes the length.
-    fields::scrubbed(kept.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH || scrubber.is_empty()), scrubber)
+    // Scrubbing changes the length of what is scrubbed.
+    let stays = |name: &HeaderName| *name != header::CONTENT_LENGTH || scrubber.is_empty() || !has_body;
+    fields::scrubbed(kept.iter().filter(|(name, _)| stays(name)), scrubber)
 }

@@ -195,10 +195,15 @@ async fn through(
         exchanged.map_err(|error| stopped.refusal().unwrap_or(error)).inspect_err(|no| unanswered(&leave, no))?;
 
     leave.answered(response.status().as_u16());
+    if let Some(credential) = &credential {
+        // Others may have been given since: this very one is looked for in its own answer.
+        run.given.note(&asked.host, credential, &gate.recent);
+    }
     let scrubber = run.given.scrubber(&asked.host);
     let looked_at = is_write || scrubber.is_some();
     let encoding = if looked_at { inject::passable(response.status(), response.headers(), is_write)? } else { None };
-    let headers = inject::answer_headers(response.headers(), encoding.is_some(), scrubber.as_ref());
+    let has_body = head.method != Method::HEAD;
+    let headers = inject::answer_headers(response.headers(), encoding.is_some(), scrubber.as_ref(), has_body);
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
         let host = hyper::upgrade::on(&mut response);

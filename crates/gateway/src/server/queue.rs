@@ -53,7 +53,7 @@ impl Shared {
         });
         FromGateway::Hello {
             open: self.open.iter().cloned().chain(settling).collect(),
-            leases: self.leases.held.keys().cloned().chain(ending).collect(),
+            leases: self.leases.held.keys().chain(self.leases.carried_now()).cloned().chain(ending).collect(),
         }
     }
 

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_condition_of_a_row_is_needed_where_it_does_not_hold_the_call_passes() {
-        const SOME: [u64; 14] = [0, 1, 2, 4, 5, 6, 10, 17, 22, 26, 50, 51, 52, 0xffff_ffff];
+        const SOME: [u64; 15] = [0, 1, 2, 4, 5, 6, 10, 17, 22, 26, 50, 51, 52, 0x1_0000, 0xffff_ffff];
         // The one row that looks at a fourth argument looks at no other.
         let every = || {
             let three = SOME.iter().flat_map(|a| SOME.iter().flat_map(move |b| SOME.iter().map(move |c| [*a, *b, *c])));

@@ -226,6 +226,11 @@ const SECCOMP: i64 = libc::PR_SET_SECCOMP as i64;
 const FILTER: i64 = libc::SECCOMP_SET_MODE_FILTER as i64;
 const PROGRAMS: &str = "the memory of translated programs (net.core.bpf_jit_limit) is one stock for the host: without it no box takes its own filter";
 
+const UNSHARE: i64 = libc::CLOSE_RANGE_UNSHARE as i64;
+const THREAD: i64 = libc::CLONE_THREAD as i64;
+const THREAD_WITH_FILES: i64 = (libc::CLONE_THREAD | libc::CLONE_FILES) as i64;
+const OWN_TABLE: &str = "what a thread opens in a table of its own is not counted as its process's";
+
 const NEW_NAMESPACE: &str = "in a namespace of its own a process has every capability, and the kernel's whole surface";
 
 /// A call whose first argument holds this flag.
@@ -300,6 +305,9 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_CBPF))]), PROGRAMS;
     SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_EBPF))]), PROGRAMS;
     SYS_fadvise64 All(&[(3, Is(DONTNEED))]), "has the host forget a file of the system that it keeps in memory, after which a box sees that somebody reads it";
+    SYS_unshare flag!(CLONE_FILES), OWN_TABLE;
+    SYS_close_range All(&[(2, Bits(UNSHARE, UNSHARE))]), OWN_TABLE;
+    SYS_clone All(&[(0, Bits(THREAD_WITH_FILES, THREAD))]), OWN_TABLE;
     SYS_unshare flag!(CLONE_NEWUSER), NEW_NAMESPACE;
     SYS_unshare flag!(CLONE_NEWNS), NEW_NAMESPACE;
     SYS_unshare flag!(CLONE_NEWPID), NEW_NAMESPACE;

@@ -77,11 +77,16 @@ impl LiveBox {
         Box::new(move || group::counts(&group))
     }
 
-    /// Counts the folders that processes of the box hold open, and the bytes of their lists, on any thread and for as long as it lives.
+    /// Counts the folders of the worktree that processes of the box hold open, and the bytes of their lists, on any thread and for
+    /// as long as it lives.
     #[must_use]
     pub fn folders(&self) -> Box<dyn Fn() -> (usize, u64) + Send + Sync> {
-        let group = self.group.clone();
-        Box::new(move || group::open_folders(&group))
+        use std::os::unix::fs::MetadataExt as _;
+        let (group, first) = (self.group.clone(), self.first.clone());
+        Box::new(move || {
+            let worktree = first.as_ref().and_then(|first| std::fs::metadata(first.file("root/workspace")).ok());
+            worktree.map_or((0, 0), |worktree| group::open_folders(&group, worktree.dev()))
+        })
     }
 
     /// Whether its helper has ended, which it does by itself only in [`LiveBox::end`]. The image stays.

@@ -220,16 +220,12 @@ pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
     }
     let (mut ended, mut why) = (Vec::new(), String::new());
     if let Some(url) = kept.ends_at() {
-        let secret = kept.client_secret(app)?;
         for left in &kept.ending.tokens {
-            let token = kept.opened(app, left)?;
-            let fields = [("token", token.expose().as_str()), ("token_type_hint", left.hint.word())];
-            let call = kept
-                .form(secret.as_ref(), Purpose::Revoke, &url, &fields)
-                .map_err(|why| Fault::ours("end a token", &why))?;
-            match confirmed(&platform::call(app, "server", call).await?) {
-                None => ended.push(left.clone()),
-                Some(not) => why = not,
+            // One that cannot be told keeps neither the others nor what came of them.
+            match tell_of(app, &kept, &url, left).await {
+                Ok(None) => ended.push(left.clone()),
+                Ok(Some(not)) => why = not,
+                Err(fault) => why = fault.problem.message,
             }
         }
     }
@@ -250,6 +246,16 @@ pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
         .map_err(|e: StoreError| Fault::from(e))?;
     tell(app).await;
     Ok(())
+}
+
+/// Has the provider end one token; why it did not say that it is ended, if so.
+async fn tell_of(app: &App, kept: &Kept, url: &str, left: &Left) -> Result<Option<String>, Fault> {
+    let secret = kept.client_secret(app)?;
+    let token = kept.opened(app, left)?;
+    let fields = [("token", token.expose().as_str()), ("token_type_hint", left.hint.word())];
+    let call =
+        kept.form(secret.as_ref(), Purpose::Revoke, url, &fields).map_err(|why| Fault::ours("end a token", &why))?;
+    Ok(confirmed(&platform::call(app, "server", call).await?))
 }
 
 /// Keeps what came of telling the provider: of `tried`, these were `ended`.

@@ -200,6 +200,7 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
                 let Some(row) = row else {
                     let noted = match &*said {
                         Said::Tokens(tokens) => late::note(tx, &ours, was, &tokens.unkept(), at).await?,
+                        Said::Unusable(tokens) => late::note(tx, &ours, was, tokens, at).await?,
                         _ => None,
                     };
                     return Ok((Vec::new(), noted));
@@ -254,8 +255,10 @@ async fn over(tx: &mut Tx, app: &App, mut kept: Kept, said: &Said, fence: u64) -
         return Ok(());
     }
     kept.ending.waits = false;
-    if let Said::Tokens(tokens) = said {
-        standing = kept.late(app, fence, &tokens.unkept())?;
+    match said {
+        Said::Tokens(tokens) => standing = kept.late(app, fence, &tokens.unkept())?,
+        Said::Unusable(tokens) => standing = kept.late(app, fence, tokens)?,
+        _ => {}
     }
     Ok(kept.keep(tx, standing).await?)
 }
@@ -285,11 +288,15 @@ async fn round(app: &App) -> Result<(), Fault> {
     // Of those that are gone nothing is remembered.
     locked(&app.connections.seen).retain(|name, _| rows.iter().any(|row| row.name == *name));
     for row in rows {
-        let kept = Kept::of(row)?;
-        let name = kept.row.name.clone();
-        match kept.standing.life {
-            Life::Live => drop(look(app, &name).await?),
-            Life::New | Life::Lapsed(_) | Life::Revoking | Life::Revoked => {}
+        let name = row.name.clone();
+        // One that cannot be looked at holds up no other, nor what is to be ended of itself.
+        let failed =
+            |fault: Fault| tracing::error!("the connection {name} was not looked at: {}", fault.problem.message);
+        let Ok(kept) = Kept::of(row).map_err(|e| failed(e.into())) else { continue };
+        if kept.standing.life == Life::Live
+            && let Err(fault) = look(app, &name).await
+        {
+            failed(fault);
         }
         ending::go_on(app, &kept);
     }

@@ -5,7 +5,7 @@
 use super::ending::{Ending, told};
 use super::refresh::tell;
 use super::wire::Unkept;
-use super::{Kept, access_name, locked, unknown};
+use super::{Kept, access_name, locked, sign_in, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -34,7 +34,11 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                     None => None,
                 };
                 let standing = kept.standing.revoke();
-                let refresh = kept.refresh_token(&ours)?;
+                // One that does not open is nobody's to end, and keeps nobody from ending the connection here.
+                let refresh = kept.refresh_token(&ours).unwrap_or_else(|fault| {
+                    tracing::error!("the connection {of} ends without its refresh token: {}", fault.problem.message);
+                    None
+                });
                 kept.note_ending(&ours, standing.fence, &Unkept { refresh, access })?;
                 // Both sealed anew with what is to be ended.
                 kept.row.refresh = Vec::new();
@@ -49,8 +53,12 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
         .await?;
     leases::withdraw(app, &over);
     locked(&app.connections.devices).remove(name);
+    sign_in::given_up(app, name);
     tell(app).await;
-    told(app, name).await?;
+    // It is ended here, whatever became of the telling, which is done again.
+    if let Err(fault) = told(app, name).await {
+        tracing::warn!("the provider was not told of the end of {name}: {}", fault.problem.message);
+    }
     let leases = u32::try_from(over.len()).unwrap_or(u32::MAX);
     let kept = match app.store.connection(name).await? {
         Some(row) => Kept::of(row)?,

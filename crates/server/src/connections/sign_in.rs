@@ -99,6 +99,11 @@ pub async fn begin(app: &App, caller: &Caller, name: &str) -> Result<String, Fau
     Ok(url.into())
 }
 
+/// Gives up the sign-ins to this connection that browsers have under way.
+pub(super) fn given_up(app: &App, name: &str) {
+    locked(&app.connections.begun).retain(|_, begun| begun.connection != name);
+}
+
 /// Ends a sign-in with the code that the provider gave; whatever comes of it, its state is used up. Gives the connection's
 /// name.
 ///

@@ -204,7 +204,14 @@ pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<Vec<LeaseId>, Fau
             Box::pin(async move {
                 let open = tx.open_leases().await?;
                 let is_open = |id: &LeaseId| open.iter().any(|lease| lease.id == *id);
-                let over: Vec<LeaseId> = in_use.iter().filter(|id| !is_open(id)).cloned().collect();
+                let mut over = Vec::new();
+                for id in in_use.iter().filter(|id| !is_open(id)) {
+                    // As in [`sweep`]: what was begun by such a one goes on when only its time is over.
+                    let may_go_on = |row: LeaseRow| row.state == State::Expired.word() && mint::is_for_requests(&row);
+                    if !tx.lease(id).await?.is_some_and(may_go_on) {
+                        over.push(id.clone());
+                    }
+                }
                 for mut lease in open.into_iter().filter(|lease| !in_use.contains(&lease.id)) {
                     end_in(tx, &mut lease, Happening::Crash, at, ("crash", "server")).await?;
                 }

@@ -38,7 +38,7 @@ async fn no_page_needs_what_the_content_policy_forbids() {
     let mut seen = 0;
     for route in pages.filter(|r| !r.path.starts_with("/assets/") && !r.path.ends_with("live")) {
         let query = match route.path {
-            "/connections/revoke" => "?name=x",
+            "/connections/revoke" | "/connections/remove" => "?name=x",
             path if path.starts_with("/secrets/") => "?name=model/m",
             _ => "",
         };

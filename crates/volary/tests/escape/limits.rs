@@ -86,6 +86,7 @@ const HOARD: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 int main(int count, char **args) {
@@ -97,11 +98,24 @@ int main(int count, char **args) {
         snprintf(name, sizeof name, "%s%x", pad, n);
         if (link("one", name)) return 4;
     }
+    int pair[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
     for (int n = 0; n < 48; n++) {
         snprintf(name, sizeof name, "change%d", n);
         close(open(name, O_CREAT | O_WRONLY, 0600));
         int folder = open(".", O_RDONLY | O_DIRECTORY);
         if (folder < 0 || syscall(SYS_getdents64, folder, name, sizeof name) < 0) return 5;
+        if (AWAY) {
+            /* In no table: on its way to nobody. */
+            char one = 0, space[CMSG_SPACE(sizeof folder)] = {0};
+            struct iovec text = {&one, 1};
+            struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+            struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+            part->cmsg_level = SOL_SOCKET, part->cmsg_type = SCM_RIGHTS, part->cmsg_len = CMSG_LEN(sizeof folder);
+            memcpy(CMSG_DATA(part), &folder, sizeof folder);
+            if (sendmsg(pair[0], &message, 0) != 1) return 6;
+            close(folder);
+        }
         usleep(100000);
     }
     puts("held");
@@ -113,16 +127,22 @@ int main(int count, char **args) {
 fn a_box_that_takes_the_kernels_own_memory_by_open_folders_is_killed_and_said_to_be() {
     let platform = platform();
     profile(&platform, "small", "memory-mib = 256\nworktree-mib = 512\ncommand-seconds = 120\nopen-files = 64");
-    let hoard = |names: u32| {
-        let line = format!("cc -w -DNAMES={names} -x c -o /tmp/hoard - && exec /tmp/hoard");
+    let hoard = |names: u32, away: u32| {
+        let line = format!("cc -w -DNAMES={names} -DAWAY={away} -x c -o /tmp/hoard - && exec /tmp/hoard");
         platform.cli_with_input(&["exec", "--profile", "small", "--", "sh", "-c", &line], HOARD.as_bytes())
     };
-    let out = hoard(60_000);
-    let said = text(&out.stderr);
-    assert!(!out.status.success() && said.contains("folders open, with"), "{}", all(&out));
-    assert!(said.contains("read a folder and close it; the box was killed"), "{}", all(&out));
+    for away in [0, 1] {
+        let out = hoard(60_000, away);
+        let said = text(&out.stderr);
+        assert!(
+            !out.status.success() && said.contains("killed: of folders of its worktree it holds "),
+            "{}",
+            all(&out)
+        );
+        assert!(said.contains("read a folder and close it; the box was killed"), "{}", all(&out));
+    }
     // As many of a small folder are nobody's business.
-    let out = hoard(10);
+    let out = hoard(10, 0);
     assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
     works_still(&platform);
 }

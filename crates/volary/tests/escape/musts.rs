@@ -113,7 +113,8 @@ pub fn of_the_kernel() -> Vec<Must> {
             &[EPERM, EACCES],
             "setuid setgid setresuid setgroups capset ambient chown priority real-time more-files",
         ),
-        Must("it cannot be taken back", &[EINVAL], "privileges-again seccomp-off"),
+        Must("it cannot be taken back", &[EINVAL], "privileges-again"),
+        Must("seccomp: filters are not a command's to set", &[EPERM], "seccomp-off"),
     ];
     if cfg!(target_arch = "x86_64") {
         musts.push(Must("seccomp", &[EPERM], "iopl ioperm modify_ldt"));

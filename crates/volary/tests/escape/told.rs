@@ -145,10 +145,10 @@ fn a_command_that_its_share_of_the_processor_slowed_down_is_told_so_though_it_en
 #[test]
 fn a_command_whose_box_says_more_than_its_rate_waits_and_the_model_and_the_person_are_told_so() {
     let platform = platform();
-    profile(&platform, "quiet", "output-mib = 8\noutput-kib-per-second = 128");
-    let (out, entries) = play(&platform, "quiet", &["yes | head -c 1000000 && echo all of it"]);
+    profile(&platform, "quiet", "output-mib = 8\noutput-kib-per-second = 256");
+    let (out, entries) = play(&platform, "quiet", &["yes | head -c 3000000 && echo all of it"]);
     let told = events(&entries, "tool-result");
-    let said = "slowed: its box met the limit of 128 KiB of output in a second in ";
+    let said = "slowed: its box met the limit of 256 KiB of output in a second in ";
     let text = told[0]["text"].as_str().unwrap();
     assert!(text.contains("all of it\n") && text.contains(said), "the model was told {text:?}\n{}", all(&out));
     let run = platform.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned();
@@ -157,7 +157,7 @@ fn a_command_whose_box_says_more_than_its_rate_waits_and_the_model_and_the_perso
     let length = |base64: &str| base64.len() / 4 * 3 - base64.matches('=').count();
     let outputs = events(&entries, "output");
     let kept: usize = outputs.iter().map(|event| length(event["data_b64"].as_str().unwrap())).sum();
-    assert_eq!(kept, 1_000_000 + "all of it\n".len());
+    assert_eq!(kept, 3_000_000 + "all of it\n".len());
 }
 
 #[test]
