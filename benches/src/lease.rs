@@ -163,7 +163,7 @@ impl Played {
         let answered = asked.clone();
         tokio::spawn(async move {
             while let Ok(said) = api::frame::read::<ToRunner>(&mut from).await {
-                let (ToRunner::Value { id, .. } | ToRunner::Denied { id, .. } | ToRunner::Over { id }) = &said;
+                let (ToRunner::Value { id, .. } | ToRunner::Denied { id, .. } | ToRunner::Over { id, .. }) = &said;
                 let asker = answered.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
                 // Of what is over nobody waits for a word.
                 if let Some(asker) = asker {

@@ -1,5 +1,25 @@
 # Sourced by the scripts: one line for one claim.
 
+# beside PATTERN...: files that the claims from here on are about, outputs that were kept and logs. The first of these
+# claims that fails is told with their ends.
+beside() {
+	files=$* told=
+}
+
+# failed NAME: the line of a claim that failed, after what it is told with.
+failed() {
+	if [ -z "$told" ]; then
+		told=yes
+		# Patterns: a log may begin later than the claims.
+		for file in $files; do
+			[ -e "$file" ] || continue
+			echo "| == $file"
+			tail -n 40 "$file" | tr -c '\11\12\40-\176' '?' | cut -c -400 | sed 's/^/|    /'
+		done
+	fi
+	echo "fail $1"
+}
+
 # claim NAME COMMAND...: the command ends with 0.
 claim() {
 	name=$1
@@ -8,7 +28,7 @@ claim() {
 		echo "ok $name"
 	else
 		echo "$said" | sed 's/^/| /'
-		echo "fail $name"
+		failed "$name"
 	fi
 }
 
@@ -18,7 +38,7 @@ refuse() {
 	shift
 	if said=$("$@" 2>&1); then
 		echo "$said" | sed 's/^/| /'
-		echo "fail $name"
+		failed "$name"
 	else
 		echo "ok $name"
 	fi
@@ -33,7 +53,7 @@ says() {
 	*"$text"*) echo "ok $name" ;;
 	*)
 		echo "$said" | sed 's/^/| /'
-		echo "fail $name"
+		failed "$name"
 		;;
 	esac
 }

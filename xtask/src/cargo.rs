@@ -3,6 +3,7 @@
 use crate::suites::Suite;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -41,6 +42,24 @@ pub fn run(args: &[&str]) -> Result<()> {
 pub fn finish(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{} cannot start", shown(command)))?;
     if status.success() { Ok(()) } else { bail!("{} ended with {status}", shown(command)) }
+}
+
+/// Has a command end when the thread that starts it does, and so with this program, however that ends: a test command that was
+/// killed leaves nothing running.
+pub fn held(command: &mut Command) -> &mut Command {
+    let parent = std::process::id();
+    // SAFETY: plain system calls, which allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            let now = rustix::process::getppid().map(|now| now.as_raw_nonzero().get().unsigned_abs());
+            if now == Some(parent) {
+                Ok(())
+            } else {
+                Err(std::io::Error::other("nobody is here any more who waits for it"))
+            }
+        })
+    }
 }
 
 /// What libtest says of failures: all between a line `failures:` and the `test result:` of that program.

@@ -1,5 +1,5 @@
 //! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, no test named that does not exist, no
-//! claim made twice, no limit without a test, and no decision left out of their list.
+//! claim made twice, no limit without a test, no decision left out of their list, and no folder of modules off the map.
 //!
 //! Only links inside the repository are followed; nothing is fetched.
 
@@ -20,6 +20,7 @@ pub fn check() -> Result<()> {
     faults.extend(missing_tests(cargo::root())?);
     faults.extend(untested_limits(cargo::root(), &std::fs::read_to_string(cargo::root().join(LIMITS))?));
     faults.extend(unlisted_decisions(cargo::root())?);
+    faults.extend(folders_off_the_map(cargo::root(), &std::fs::read_to_string(cargo::root().join(MAP))?)?);
     faults.extend(doubled_claims(&std::fs::read_to_string(cargo::root().join("SECURITY.md"))?));
     if !faults.is_empty() {
         bail!("{} fault(s):\n  {}", faults.len(), faults.join("\n  "));
@@ -36,6 +37,9 @@ const NAMES_TESTS: [&str; 2] = ["SECURITY.md", LIMITS];
 
 /// The page of every number that bounds something.
 const LIMITS: &str = "docs/limits.md";
+
+/// The page that says where things are.
+const MAP: &str = "ARCHITECTURE.md";
 
 /// Names of tests in [`NAMES_TESTS`] that no source file of the repository holds.
 fn missing_tests(root: &Path) -> Result<Vec<String>> {
@@ -98,6 +102,23 @@ fn unlisted<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Vec<String>
         .filter(|name| *name != "README.md" && !listed.contains(*name))
         .map(|name| format!("docs/decisions/README.md: {name} is not listed"))
         .collect()
+}
+
+/// Folders of modules, below the `src` of a crate, that [`MAP`] links to nowhere. One that holds tests alone is none.
+fn folders_off_the_map(root: &Path, map: &str) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    find(&root.join("crates"), "rs", &mut files)?;
+    find(&root.join("benches"), "rs", &mut files)?;
+    let folders: BTreeSet<String> = files
+        .iter()
+        .filter_map(|file| Some((file.file_name()?, file.strip_prefix(root).ok()?.parent()?.to_str()?)))
+        .filter(|(name, folder)| *name != "tests.rs" && !folder.ends_with("/tests"))
+        .filter(|(_, folder)| folder.split_once("/src/").is_some())
+        .map(|(_, folder)| folder.to_owned())
+        .collect();
+    let named: BTreeSet<String> = targets(map).into_iter().map(|(_, target)| target).collect();
+    let off = folders.into_iter().filter(|folder| !named.contains(folder));
+    Ok(off.map(|folder| format!("{MAP}: {folder} is not on the map")).collect())
 }
 
 /// Claims of SECURITY.md's tables that stand there more than once.
@@ -233,6 +254,15 @@ mod tests {
     fn a_decision_that_is_not_listed_is_found() {
         let found = unlisted("| [0001](0001-a.md) | a |", ["0001-a.md", "0002-b.md", "README.md"].into_iter());
         assert_eq!(found, ["docs/decisions/README.md: 0002-b.md is not listed"]);
+    }
+
+    #[test]
+    fn every_folder_of_modules_is_on_the_map_and_one_that_is_not_is_found() {
+        let own = std::fs::read_to_string(cargo::root().join(MAP)).unwrap();
+        assert_eq!(folders_off_the_map(cargo::root(), &own).unwrap(), Vec::<String>::new());
+        let without = own.replace("](crates/scrub/src/rules)", "](crates/scrub/src/rules.toml)");
+        let found = folders_off_the_map(cargo::root(), &without).unwrap();
+        assert_eq!(found, ["ARCHITECTURE.md: crates/scrub/src/rules is not on the map"]);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! The same seeds every time, as many as the minute gives. A failure prints its seed and the line that repeats it.
 
 use crate::cargo::{self, Built, Failures};
-use crate::suites::Suite;
-use anyhow::{Context, Result, bail};
+use crate::suites::{self, Suite};
+use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
 /// How long each generator runs.
@@ -50,20 +50,29 @@ pub fn suite(built: &Built) -> Result<Suite> {
     Ok(Suite::new("generators", move |said| run(places, said)))
 }
 
-/// Runs all of them, each place beside the others, and tells what they said.
+/// Runs all of them, each place beside the others, and tells what they said. All that began is waited for, whatever failed.
 fn run(places: Vec<(&str, usize, Command)>, said: &mut String) -> Result<()> {
-    let mut running = Vec::new();
+    let (mut running, mut failed) = (Vec::new(), Vec::new());
     for (package, generators, mut command) in places {
-        let child = command.spawn().with_context(|| format!("the generators of {package} cannot start"))?;
-        running.push((package, generators, child));
+        match cargo::held(&mut command).spawn() {
+            Ok(child) => running.push((package, generators, child)),
+            Err(error) => failed.push(format!("the generators of {package} cannot start: {error}")),
+        }
     }
-    let mut failed = Vec::new();
     for (package, generators, child) in running {
-        let out = child.wait_with_output()?;
+        let out = match child.wait_with_output() {
+            Ok(out) => out,
+            Err(error) => {
+                failed.push(format!("what the generators of {package} say cannot be heard: {error}"));
+                continue;
+            }
+        };
         let told = String::from_utf8_lossy(&out.stdout);
         said.push_str(&format!("generators of {package}, {SECS} seconds each:\n{told}"));
         if !out.status.success() {
             failed.push(format!("a generator found something in {package}\n{}", Failures::of(&told).told()));
+        } else if let Err(error) = suites::all_ran(&told) {
+            failed.push(format!("the generators of {package} did not come to their end: {error:#}"));
         } else if ran(&told) != generators {
             // A part of a name that no test has is no failure to a test program.
             failed.push(format!("{} of {generators} generators ran in {package}", ran(&told)));
@@ -80,6 +89,18 @@ fn ran(said: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn generators_that_cannot_start_are_told_and_the_others_are_waited_for() {
+        let result = "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        let mut well = Command::new("sh");
+        well.args(["-c", &format!("echo running 1 test; echo 5 seeds: a; echo '{result}'")]).stdout(Stdio::piped());
+        let mut said = String::new();
+        let places = vec![("none", 1, Command::new("/nowhere/none")), ("well", 1, well)];
+        let error = run(places, &mut said).unwrap_err().to_string();
+        assert!(error.starts_with("the generators of none cannot start") && !error.contains("well"), "{error}");
+        assert!(said.contains("generators of well") && said.contains("5 seeds"), "{said}");
+    }
 
     #[test]
     fn a_generator_that_did_not_say_how_far_it_came_did_not_run() {

@@ -34,7 +34,7 @@ impl Suite {
         Self { name: name.into(), act: Box::new(act) }
     }
 
-    /// One that is a command. Its error holds what its failed tests said.
+    /// One that is a program of libtest, or several of them one after the other. Its error holds what its failed tests said.
     pub fn of(name: impl Into<String>, mut command: Command) -> Self {
         let name = name.into();
         let log = log(&name);
@@ -60,42 +60,54 @@ struct Over {
 /// # Errors
 /// Which failed, each with its reason, which is told last: of a long output often only the end is seen.
 pub fn run(suites: Vec<Suite>) -> Result<()> {
-    shown_on(&mut std::io::stdout(), suites)
+    shown_on(&mut std::io::stdout(), std::io::stderr, suites)
 }
 
-fn shown_on(to: &mut (impl Write + Send), suites: Vec<Suite>) -> Result<()> {
+/// What they say goes to `to`, and which one begins to what `beside` gives.
+fn shown_on<B: Write>(to: &mut (impl Write + Send), beside: impl Fn() -> B + Sync, suites: Vec<Suite>) -> Result<()> {
     let waiting = Mutex::new(VecDeque::from(suites));
     let over = Mutex::new((to, Vec::new()));
     let start = Instant::now();
+    // What was not shown is an error in the end; until then the suites go on.
+    let unshown = Mutex::new(None);
+    let note = |written: std::io::Result<()>| {
+        if let Err(error) = written {
+            unshown.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    };
     // A suite that panics takes the program along in the end; until then the others go on.
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let worker = || {
         while let Some(suite) = next() {
             let begun = start.elapsed();
-            eprintln!("{:>5} s  {} begins", begun.as_secs(), suite.name);
+            note(writeln!(beside(), "{:>5} s  {} begins", begun.as_secs(), suite.name));
             let mut said = String::new();
             let error = (suite.act)(&mut said).err();
             let ended = start.elapsed();
             let word = if error.is_some() { "FAILED" } else { "ok" };
             let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
             let (to, over) = &mut *over;
-            writeln!(to, "\n     Running {}\n{}\n     {}: {word}", suite.name, said.trim_end(), suite.name)?;
+            note(writeln!(to, "\n     Running {}\n{}\n     {}: {word}", suite.name, said.trim_end(), suite.name));
             over.push(Over { name: suite.name, begun, ended, error });
         }
-        anyhow::Ok(())
     };
     std::thread::scope(|scope| {
         let workers = [(); BESIDE].map(|()| scope.spawn(worker));
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|why| resume_unwind(why)))
-    })?;
+        workers.into_iter().for_each(|worker| worker.join().unwrap_or_else(|why| resume_unwind(why)));
+    });
     let (to, mut over) = over.into_inner().unwrap_or_else(PoisonError::into_inner);
     over.sort_by_key(|suite| suite.begun);
-    writeln!(to, "\n from   to  seconds since the first suite began")?;
+    let mut table = String::from("\n from   to  seconds since the first suite began\n");
     for suite in &over {
         let word = if suite.error.is_some() { "  FAILED" } else { "" };
-        writeln!(to, "{:>5} {:>4}  {}{word}", suite.begun.as_secs(), suite.ended.as_secs(), suite.name)?;
+        table.push_str(&format!("{:>5} {:>4}  {}{word}\n", suite.begun.as_secs(), suite.ended.as_secs(), suite.name));
     }
-    verdict(over)
+    note(to.write_all(table.as_bytes()));
+    verdict(over)?;
+    match unshown.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error).context("all suites passed, and not all that they said could be shown"),
+        None => Ok(()),
+    }
 }
 
 /// Tells the failures.
@@ -117,14 +129,64 @@ fn tests(command: &mut Command, log: &Path, said: &mut String) -> Result<()> {
     std::fs::create_dir_all(log.parent().unwrap_or(Path::new("/")))?;
     let file = File::create(log).with_context(|| format!("writing {}", log.display()))?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    let status = command.status().with_context(|| format!("{} cannot start", cargo::shown(command)))?;
-    let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+    let status = cargo::held(command).status().with_context(|| format!("{} cannot start", cargo::shown(command)))?;
+    let text = std::fs::read(log).with_context(|| format!("reading {}", log.display()))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     said.push_str(&text);
-    if status.success() {
-        return Ok(());
+    if !status.success() {
+        bail!("{} ended with {status}\n{}", cargo::shown(command), Failures::of(&text).told());
     }
-    let failures = Failures::of(&text);
-    bail!("{} ended with {status}\n{}", cargo::shown(command), failures.told())
+    all_ran(&text)
+        .with_context(|| format!("{} ended with {status}, but not as tests that passed do", cargo::shown(command)))
+}
+
+/// Whether each program of libtest that spoke here came to its own end, with every test that it began told of: a test that
+/// ends its whole process with status 0 would pass otherwise, and all after it with it.
+///
+/// # Errors
+/// What is missing, or counted otherwise.
+pub fn all_ran(said: &str) -> Result<()> {
+    let (mut programs, mut begun) = (0, None);
+    for line in said.lines() {
+        if let Some(count) = began(line) {
+            if let Some(before) = begun.replace(count) {
+                bail!("a program began {before} tests and gave no result of them");
+            }
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            let counted =
+                passed(result).with_context(|| format!("a result that is none of tests that passed: {line}"))?;
+            match begun.take() {
+                Some(count) if count == counted => programs += 1,
+                Some(count) => bail!("{count} tests began, and the result is of {counted}: {line}"),
+                None => bail!("a result of tests that nobody began: {line}"),
+            }
+        }
+    }
+    match begun {
+        Some(count) => bail!("{count} tests began, and there is no result of them"),
+        None if programs == 0 => bail!("no program said that it runs tests"),
+        None => Ok(()),
+    }
+}
+
+/// How many tests a program says here that it begins.
+fn began(line: &str) -> Option<u64> {
+    let rest = line.strip_prefix("running ")?;
+    rest.strip_suffix(" tests").or_else(|| rest.strip_suffix(" test"))?.parse().ok()
+}
+
+/// The tests in a result without a failure: those that passed, were ignored, or were measured.
+fn passed(result: &str) -> Option<u64> {
+    let mut sum = 0;
+    for part in result.strip_prefix("ok. ")?.split("; ") {
+        let (count, what) = part.split_once(' ')?;
+        match what {
+            "failed" if count != "0" => return None,
+            "passed" | "ignored" | "measured" => sum += count.parse::<u64>().ok()?,
+            _ => {}
+        }
+    }
+    Some(sum)
 }
 
 #[cfg(test)]
@@ -135,18 +197,25 @@ mod tests {
     /// What was shown, and how it ended.
     fn ran(suites: Vec<Suite>) -> (String, Result<()>) {
         let mut shown = Vec::new();
-        let end = shown_on(&mut shown, suites);
+        let end = shown_on(&mut shown, std::io::sink, suites);
         (String::from_utf8(shown).unwrap(), end)
     }
 
     fn says(name: &'static str, script: &str) -> Suite {
         let file = own(name);
-        let script = script.to_owned();
+        let script = format!("cat <<'X'\n{}X\n{script}", whole(1));
         Suite::new(name, move |said| {
             let end = tests(Command::new("sh").args(["-c", &script]), &file, said);
             std::fs::remove_file(file)?;
             end
         })
+    }
+
+    /// What a program of libtest says of `count` tests that passed.
+    fn whole(count: u64) -> String {
+        format!(
+            "running {count} tests\n\ntest result: ok. {count} passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.01s\n"
+        )
     }
 
     fn own(name: &str) -> PathBuf {
@@ -162,6 +231,64 @@ mod tests {
         assert!(error.starts_with("failed: bad\n") && error.contains("101"), "{error}");
         assert!(error.ends_with("---- x stdout ----\nwhy\nmore") && !error.contains("good"), "{error}");
         assert!(shown.contains("why\nmore\n     bad: FAILED\n") && shown.contains("     good: ok\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_program_passes_by_its_count_and_not_by_its_status_alone() {
+        all_ran(&whole(3)).unwrap();
+        all_ran(&format!("{}Doc-tests\n{}", whole(0), whole(2))).unwrap();
+        all_ran("running 4 tests\ntest result: ok. 1 passed; 0 failed; 2 ignored; 1 measured; 0 filtered out").unwrap();
+        // A test may say a word that looks like the beginning of one.
+        all_ran(&whole(1).replace("\n\n", "\nrunning late tests\n")).unwrap();
+        for bad in [
+            "",
+            "running 3 tests\ntest a ... ok\n",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "running 3 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "running 3 tests\ntest result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            "running 3 tests\ntest result: ok. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            &format!("running 2 tests\n{}", whole(1)),
+            &format!("{}running 2 tests\n", whole(1)),
+        ] {
+            assert!(all_ran(bad).is_err(), "{bad}");
+        }
+        let quits = Suite::new("quits", |said| {
+            let file = own("quits");
+            let end = tests(Command::new("sh").args(["-c", "echo running 2 tests; exit 0"]), &file, said);
+            std::fs::remove_file(file)?;
+            end
+        });
+        let error = ran(vec![quits]).1.unwrap_err().to_string();
+        assert!(error.contains("no result"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_shown_keeps_no_suite_from_running_and_no_failure_from_being_told() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let suites = |fails: bool| -> Vec<Suite> {
+            let one = |n: i32| Suite::new(n.to_string(), move |_| if fails && n == 4 { bail!("no") } else { Ok(()) });
+            (0..5).map(one).collect()
+        };
+        let error = shown_on(&mut Closed, std::io::sink, suites(true)).unwrap_err().to_string();
+        assert_eq!(error, "failed: 4\n== 4\nno");
+        let error = shown_on(&mut Closed, std::io::sink, suites(false)).unwrap_err().to_string();
+        assert!(error.contains("could be shown"), "{error}");
+    }
+
+    #[test]
+    fn what_a_suite_started_ends_with_the_thread_that_waits_for_it() {
+        // The kernel's word for a parent is the thread that forked; when this program is killed, all of its threads end.
+        let started = std::thread::spawn(|| cargo::held(Command::new("sleep").arg("1000")).spawn().unwrap());
+        let status = started.join().unwrap().wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! *asked for* from the runner over the Agent Client Protocol.
 //!
 //! Read [`turns`] first: the loop as a pure state machine, whose steps are the record that a run is resumed
-//! and replayed from. Then [`wire`] (two model dialects, built and read), [`door`] (one model call over the
+//! and replayed from. Then [`wire`] (four wire formats of models, built and read), [`door`] (one model call over the
 //! run's listener), [`tools`] (what the model may do), [`drive`] (steps in, effects carried out), and
 //! [`acp`] (what is said on stdin and stdout, and the small JSON-RPC under it).
 

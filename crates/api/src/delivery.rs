@@ -73,11 +73,23 @@ pub enum ToRunner {
         /// One sentence for the agent.
         why: String,
     },
-    /// The lease was taken back, or its time is over: the command is to be ended.
+    /// The command is to be ended.
     Over {
         /// Number of the use.
         id: u64,
+        /// The reason.
+        why: Over,
     },
+}
+
+/// Why the use of a lease is over before its command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Over {
+    /// By a person's word, by that of the platform, or with the run.
+    TakenBack,
+    /// The lease's time has passed.
+    Expired,
 }
 
 #[cfg(test)]

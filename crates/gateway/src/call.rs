@@ -25,7 +25,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-use tokio::sync::Semaphore;
 
 /// Who calls, as its listener says.
 pub(crate) struct Caller {
@@ -34,8 +33,8 @@ pub(crate) struct Caller {
     pub(crate) tally: Tally,
     pub(crate) spares: Arc<Spares>,
     pub(crate) egress: egress::run::Run,
-    /// Its turn to push: one at a time.
-    pub(crate) pushes: Arc<Semaphore>,
+    /// What it may take for git.
+    pub(crate) git: crate::git::Share,
 }
 
 /// What a client gets.
@@ -143,7 +142,7 @@ async fn through(
     // From here on every way out drops the lease, and a dropped lease settles.
     trace.grant = Some(lease.grant().to_string());
     let credential = &upstream.credential.0;
-    let scrubber = gate.recent.note(&upstream.secret, credential, Instant::now());
+    let own = gate.recent.note(&upstream.secret, credential, Instant::now());
     if !upstream.dialect.takes(call.dialect) {
         return Err(Refusal::policy(
             "model.dialect",
@@ -159,6 +158,11 @@ async fn through(
         Some(connection) => connection,
         None => open(gate, &upstream.place, &to, &scripted).await?,
     };
+    // A box that may read this host asks it by its name; and it may have been given another credential by that.
+    let host = to.name();
+    let given =
+        || host.as_ref().map(|host| caller.egress.given.note(host, (&upstream.secret, credential), &gate.recent));
+    drop(given());
     // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
     let request = inject::call(&call, &to, credential)?;
     lease.meter = Some(Meter::new(call.dialect, &call.path, call.body.len()));
@@ -166,7 +170,9 @@ async fn through(
     let (response, connection) = exchange(connection, request, again).await?;
     lease.status = response.status().as_u16();
     relay::passable(&response)?;
-    Ok(relay::relay(response, connection, caller.spares.clone(), lease, &scrubber, clock))
+    let scrubber = given().unwrap_or(own);
+    let kept = (caller.spares.clone(), caller.egress.hints.clone());
+    Ok(relay::relay(response, connection, kept, lease, &scrubber, clock))
 }
 
 /// The body as a model may read it, whatever the agent found in its files. Looked through beside the thread that serves.

@@ -81,6 +81,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The host, as a box's requests name it; none where those cannot.
+    pub(crate) fn name(&self) -> Option<Name> {
+        Name::parse(&self.host.to_string()).ok()
+    }
+}
+
 /// The way out.
 pub(crate) struct Outlet {
     tls: tokio_rustls::TlsConnector,
@@ -187,7 +194,7 @@ async fn outside(reach: &Reach, to: &Target) -> Result<TcpStream, Refusal> {
             "The model's address is not a public one, and no administrator marked it as internal.",
         )
     };
-    let host = Name::parse(&to.host.to_string()).map_err(|_| unreachable_for("its name was not resolved"))?;
+    let host = to.name().ok_or_else(|| unreachable_for("its name was not resolved"))?;
     let judge = |addresses: &[IpAddr]| {
         if !addresses.iter().all(|a| policy::egress::is_public(*a)) {
             return Err(private());

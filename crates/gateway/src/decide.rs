@@ -158,7 +158,10 @@ fn target(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), Refusal> {
         return closed("A connection cannot be turned into another protocol here.");
     }
     let Some((name, path)) = uri.path().strip_prefix("/model/").and_then(|rest| rest.split_once('/')) else {
-        return closed("The only thing to reach from this box is its model, at /model/<name>/….");
+        return closed(
+            "This door has a model at /model/<name>/…, a repository at /git/ID, leases at /lease, proposals at /propose; a host's \
+             pages are asked for through it as a proxy, by their whole address.",
+        );
     };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(plain) {

@@ -35,6 +35,9 @@ use tokio::time::Instant;
 
 /// Connections of one run at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
+/// What the kernel holds for one client that takes nothing, in bytes of data; by itself it would be ten times as much, of
+/// memory that all connections of the host share.
+const SEND_BUFFER: usize = 128 * 1024;
 /// How long a client may take to send a request's head, and to begin the next one.
 pub(crate) const HEAD_SECS: u64 = 30;
 /// Room beside the longest head, in bytes.
@@ -90,6 +93,8 @@ impl Doors {
         if !rustix::net::sockopt::socket_acceptconn(&listener)? {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the descriptor is no listening socket"));
         }
+        // Connections have it from their listener.
+        rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
         let copy = listener.try_clone()?;
         let listener = std::net::TcpListener::from(listener);
         listener.local_addr()?;
@@ -105,7 +110,7 @@ impl Doors {
             tally: Tally::of(run.clone(), gate.server.clone()),
             spares: Arc::default(),
             egress,
-            pushes: Arc::new(Semaphore::new(1)),
+            git: crate::git::Share::default(),
         };
         let server = tokio::spawn(serve(gate.clone(), Arc::new(caller), listener, is_cut));
         let mut open = self.open();

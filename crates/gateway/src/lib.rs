@@ -137,8 +137,8 @@ const LOOKUPS_AT_ONCE: usize = 4;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (said, hears) = tokio::sync::mpsc::unbounded_channel();
     let recent = Arc::new(recent::Recent::new()?);
-    let of_the_log = recent.clone();
-    config.log.is(move || of_the_log.scrubber(Instant::now()));
+    let values = recent.clone();
+    config.log.is(move || values.of_the_log(Instant::now()));
     let server = server::Server::dial(config.server_socket, said, recent.clone());
     let roots = Arc::new(config.roots);
     let gate = Arc::new(Gate {

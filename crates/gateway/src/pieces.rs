@@ -3,17 +3,27 @@
 //! a text in it could still become a credential; one that did is replaced in the events that it lies in. A stream that
 //! holds none goes on to the byte.
 //!
+//! An event that waits tells whoever has its text said that it ends as a credential begins. So a run meets few of them
+//! ([`Hints`]). From then on its events wait whatever they end in: until of each text so much came after them as a credential
+//! is long, or the end of a line, or nothing for [`PATIENCE`] events. See decision 0057.
+//!
 //! Read [`Pieces::push`] (bytes in, whole events out), `take` (an event's texts), then `release` (what goes on).
 
-use scrub::{Scrubber, Stream};
+use crate::egress::run::Hints;
+use scrub::{Scrubber, Span, Spans};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// The end of a text, in bytes, that lets its event go on although it could be the beginning of a credential: so short
 /// that it tells nothing, and honest text ends in it all the time.
-const TELLS_NOTHING: usize = 3;
+const TELLS_NOTHING: u64 = 3;
 /// The longest event that is read, and all that may wait, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;
+/// Events after which a text that no more comes of is taken for whole: its client shows it then at the latest.
+const PATIENCE: usize = 32;
+/// Bytes of a piece that is taken for such a word; a shorter one may well be said twice in a credential.
+const WORD: usize = 4;
 /// Texts that are remembered at once; the one longest unheard of is forgotten for another.
 const MOST_TEXTS: usize = 256;
 /// Fields of an event, or of an entry of a list in it, that say which of several texts it goes on with.
@@ -22,15 +32,18 @@ const NUMBERS: [&str; 4] = ["index", "output_index", "content_index", "summary_i
 /// The events of one answer on their way.
 pub(crate) struct Pieces {
     scrubber: Scrubber,
+    hints: Arc<Hints>,
+    /// Whether events wait whatever they end in.
+    even: bool,
+    /// The last event of which it was met that it waits, by the clock of events.
+    hinted: usize,
     event: Vec<u8>,
     /// Where the line begins that is being read.
     line: usize,
     /// The last byte was a carriage return, which a line feed may belong to.
     returned: bool,
     texts: HashMap<String, Text>,
-    /// The texts whose end could still become a credential.
-    undecided: HashSet<String>,
-    waiting: Vec<Event>,
+    waiting: VecDeque<Event>,
     /// Bytes of them.
     held: usize,
     /// Events so far: the clock of what is longest unheard of.
@@ -39,12 +52,12 @@ pub(crate) struct Pieces {
 
 /// A text as the client puts it together.
 struct Text {
-    stream: Stream,
-    /// What came since the last time that it could go on; before it, what had gone on and was not decided.
-    came: Vec<u8>,
-    carried: usize,
-    /// What the scrubber made of it so far.
-    went: Vec<u8>,
+    spans: Spans,
+    /// Bytes that came, and the last of its pieces.
+    length: u64,
+    last: Vec<u8>,
+    /// Credentials that lie in events which wait, and whether the placeholder was written.
+    found: Vec<(Span, bool)>,
     /// The last event that had a piece of it.
     heard: usize,
 }
@@ -61,8 +74,15 @@ struct Said {
     text: String,
     /// Where it stands in the data, as a JSON pointer; none for what stands beside it.
     place: Option<String>,
-    /// What the scrubber gave out for it.
-    became: Vec<u8>,
+    piece: Vec<u8>,
+    /// Its first byte, from the text's beginning.
+    from: u64,
+}
+
+impl Said {
+    fn to(&self) -> u64 {
+        self.from + self.piece.len() as u64
+    }
 }
 
 /// More waits, or an event is longer, than is held.
@@ -71,15 +91,18 @@ pub(crate) struct TooMuch;
 
 impl Pieces {
     /// The pieces of an answer that has not begun.
-    pub(crate) fn new(scrubber: Scrubber) -> Self {
+    pub(crate) fn new(scrubber: Scrubber, hints: Arc<Hints>) -> Self {
+        let even = !hints.meet(0);
         Self {
             scrubber,
+            hints,
+            even,
+            hinted: 0,
             event: Vec::new(),
             line: 0,
             returned: false,
             texts: HashMap::new(),
-            undecided: HashSet::new(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             held: 0,
             events: 0,
         }
@@ -109,7 +132,7 @@ impl Pieces {
             self.returned = *byte == b'\r';
             if ends {
                 self.take();
-                self.release(false, &mut out);
+                self.release(&mut out);
             }
         }
         if self.event.len() + self.held > LONGEST { Err(TooMuch) } else { Ok(out) }
@@ -121,7 +144,10 @@ impl Pieces {
         if !self.event.is_empty() {
             self.take();
         }
-        self.release(true, &mut out);
+        for text in self.texts.values_mut() {
+            text.finish();
+        }
+        self.release(&mut out);
         out
     }
 
@@ -164,30 +190,27 @@ impl Pieces {
         }
         self.held += raw.len();
         event.raw = raw;
-        self.waiting.push(event);
+        self.waiting.push_back(event);
     }
 
     fn hear(&mut self, text: String, place: Option<String>, piece: &[u8]) -> Said {
         if self.texts.len() >= MOST_TEXTS && !self.texts.contains_key(&text) {
             self.forget();
         }
-        let known = self.texts.entry(text.clone()).or_insert_with(|| Text {
-            stream: self.scrubber.stream(),
-            came: Vec::new(),
-            carried: 0,
-            went: Vec::new(),
-            heard: 0,
-        });
-        known.heard = self.events;
-        known.came.extend_from_slice(piece);
-        let became = known.stream.push(piece);
-        known.went.extend_from_slice(&became);
-        if known.stream.waiting() > TELLS_NOTHING {
-            self.undecided.insert(text.clone());
-        } else {
-            self.undecided.remove(&text);
+        let known = self.texts.entry(text.clone()).or_insert_with(|| Text::new(&self.scrubber));
+        if self.even {
+            known.spans.be_even();
         }
-        Said { text, place, became }
+        known.heard = self.events;
+        let from = known.length;
+        known.length += piece.len() as u64;
+        known.take(|spans| spans.push(piece));
+        if self.even && piece.len() >= WORD && known.last == piece {
+            // The word that each event of its kind has, and no text that goes on.
+            known.finish();
+        }
+        known.last = piece.to_vec();
+        Said { text, place, piece: piece.to_vec(), from }
     }
 
     /// Forgets the text longest unheard of. One that an event waits for stays.
@@ -199,82 +222,92 @@ impl Pieces {
         }
     }
 
-    /// Gives what waits, if nothing in it is undecided, or nothing more comes.
-    fn release(&mut self, last: bool, out: &mut Vec<u8>) {
-        if !last && !self.undecided.is_empty() {
-            return;
-        }
-        let (waiting, mut found) = (std::mem::take(&mut self.waiting), false);
-        self.held = 0;
-        let mut ends: HashMap<String, End> = HashMap::new();
-        for name in waiting.iter().flat_map(|event| &event.said).map(|said| &said.text) {
-            if ends.contains_key(name) {
-                continue;
+    /// Gives the events, in their order, of which everything is decided.
+    fn release(&mut self, out: &mut Vec<u8>) {
+        while let Some(event) = self.waiting.front() {
+            for said in &event.said {
+                let Some(text) = self.texts.get_mut(&said.text) else { continue };
+                let waits = said.to().saturating_sub(text.spans.decided());
+                if waits == 0 || (!self.even && waits <= TELLS_NOTHING) {
+                    continue;
+                }
+                if self.even && self.events - text.heard >= PATIENCE {
+                    text.finish();
+                    continue;
+                }
+                let number = self.events - self.waiting.len() + 1;
+                if !self.even && self.hinted < number {
+                    self.hinted = number;
+                    self.even = !self.hints.meet(1);
+                }
+                return;
             }
-            let Some(text) = self.texts.get_mut(name) else { continue };
-            let mut end = text.came[text.came.len() - text.stream.waiting()..].to_vec();
-            if last {
-                let rest = std::mem::replace(&mut text.stream, self.scrubber.stream()).finish();
-                text.went.extend_from_slice(&rest);
-                end = rest;
-            }
-            let holds = !text.came.starts_with(&text.went);
-            found |= holds;
-            let before = &text.came[..text.carried];
-            let gone = if text.went.starts_with(before) { text.carried } else { 0 };
-            text.carried = if last { 0 } else { end.len() };
-            text.came = if last { Vec::new() } else { end.clone() };
-            text.went = Vec::new();
-            ends.insert(name.clone(), End { holds, gone, rest: Some(end) });
-        }
-        if !found {
-            out.extend(waiting.into_iter().flat_map(|event| event.raw));
-            return;
-        }
-        let mut rewritten = Vec::new();
-        // From the last on: the first piece met of a text is its last, which its end belongs to.
-        for mut event in waiting.into_iter().rev() {
-            for said in event.said.iter_mut().rev() {
-                let rest = ends.get_mut(&said.text).and_then(|end| end.rest.take());
-                said.became.extend(rest.into_iter().flatten());
-            }
-            rewritten.push(event);
-        }
-        for event in rewritten.into_iter().rev() {
-            write(event, &mut ends, out);
+            let Some(event) = self.waiting.pop_front() else { return };
+            self.held -= event.raw.len();
+            write(event, &mut self.texts, out);
         }
     }
 }
 
-/// What is to be known of a text whose events go on.
-struct End {
-    /// Whether a credential was found in it.
-    holds: bool,
-    /// How much of what the scrubber gave out had gone on before.
-    gone: usize,
-    /// The end that it held back.
-    rest: Option<Vec<u8>>,
+impl Text {
+    fn new(scrubber: &Scrubber) -> Self {
+        Self { spans: scrubber.spans(), length: 0, last: Vec::new(), found: Vec::new(), heard: 0 }
+    }
+
+    fn take(&mut self, found: impl FnOnce(&mut Spans) -> Vec<Span>) {
+        self.found.extend(found(&mut self.spans).into_iter().map(|span| (span, false)));
+    }
+
+    /// All that came of it is decided.
+    fn finish(&mut self) {
+        self.take(Spans::finish);
+    }
+
+    /// A piece without the credentials in it, now that it goes on; none where none lies in it. A placeholder stands where its
+    /// credential begins, or where what has not gone on of it does.
+    fn without(&mut self, said: &Said) -> Option<Vec<u8>> {
+        let here = |place: u64| usize::try_from(place.clamp(said.from, said.to()) - said.from).unwrap_or(usize::MAX);
+        let (mut became, mut at, mut any) = (Vec::new(), 0, false);
+        self.found.retain(|(span, _)| span.end > said.from);
+        for (span, written) in self.found.iter_mut().filter(|(span, _)| span.start < said.to()) {
+            any = true;
+            became.extend_from_slice(&said.piece[at..here(span.start)]);
+            if !std::mem::replace(written, true) {
+                became.extend_from_slice(span.placeholder.as_bytes());
+            }
+            at = here(span.end);
+        }
+        became.extend_from_slice(&said.piece[at..]);
+        any.then_some(became)
+    }
 }
 
-/// Writes an event of which some text holds a credential.
-fn write(mut event: Event, ends: &mut HashMap<String, End>, out: &mut Vec<u8>) {
+/// Writes an event, without the credentials in it.
+fn write(mut event: Event, texts: &mut HashMap<String, Text>, out: &mut Vec<u8>) {
     let (mut changed, mut unplaced) = (false, false);
     for said in &event.said {
-        let Some(end) = ends.get_mut(&said.text).filter(|end| end.holds) else { continue };
-        let skip = said.became.len().min(end.gone);
-        end.gone -= skip;
+        let Some(became) = texts.get_mut(&said.text).and_then(|text| text.without(said)) else { continue };
         changed = true;
         match said.place.as_deref().zip(event.data.as_mut()).and_then(|(place, data)| data.pointer_mut(place)) {
-            Some(leaf) => *leaf = String::from_utf8_lossy(&said.became[skip..]).into(),
+            Some(leaf) => *leaf = String::from_utf8_lossy(&became).into(),
             None => unplaced = true,
         }
     }
     match event.data.filter(|_| !unplaced) {
         _ if !changed => out.extend(event.raw),
         Some(data) => {
-            let named = event.raw.split(|byte| matches!(byte, b'\n' | b'\r')).find(|line| line.starts_with(b"event:"));
-            out.extend(named.into_iter().flat_map(|line| line.iter().chain(b"\n")));
-            out.extend(format!("data: {data}\n\n").bytes());
+            // With the ends of lines that it came with: the first may be the rest of the event's before.
+            let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+            let first = event.raw.iter().position(|byte| !is_end(byte)).unwrap_or(0);
+            let last = event.raw.iter().rposition(|byte| !is_end(byte)).map_or(0, |last| last + 1);
+            let (begin, lines, end) = (&event.raw[..first], &event.raw[first..last], &event.raw[last..]);
+            let between = lines.iter().skip_while(|byte| !is_end(byte)).take_while(|byte| is_end(byte));
+            out.extend_from_slice(begin);
+            if let Some(named) = lines.split(is_end).find(|line| line.starts_with(b"event:")) {
+                out.extend(named.iter().chain(between));
+            }
+            out.extend(format!("data: {data}").bytes());
+            out.extend_from_slice(if end.is_empty() { b"\n\n" } else { end });
         }
         // What is no JSON, or stands beside the data, is no text of a model: it stays here.
         None => {}
@@ -324,166 +357,5 @@ fn strings<'a>(value: &'a Value, key: &mut String, place: &mut String, found: &m
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use model::Secret;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    const KEY: &str = "sk-4fQz81LmWv0Ty7RkPb3N";
-
-    fn scrubber() -> Scrubber {
-        Scrubber::new([("model/key".to_owned(), Secret::new(KEY.to_owned()))])
-    }
-
-    fn event(data: &Value) -> String {
-        format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or("x"))
-    }
-
-    fn delta(index: u64, text: &str) -> String {
-        event(&json!({"type": "delta", "index": index, "delta": {"type": "text_delta", "text": text}}))
-    }
-
-    /// What comes out of a stream that arrives in pieces of so many bytes.
-    fn through(stream: &str, piece: usize) -> String {
-        let mut pieces = Pieces::new(scrubber());
-        let mut out: Vec<u8> =
-            stream.as_bytes().chunks(piece).flat_map(|bytes| pieces.push(bytes).expect("not too much")).collect();
-        out.extend(pieces.finish());
-        String::from_utf8(out).expect("text")
-    }
-
-    /// The text of one index, as a client puts it together.
-    fn text(stream: &str, index: u64) -> String {
-        let datas = stream.lines().filter_map(|line| line.strip_prefix("data: "));
-        let events = datas.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-        events
-            .filter(|event| event["index"] == index)
-            .filter_map(|event| event["delta"]["text"].as_str().map(str::to_owned))
-            .collect()
-    }
-
-    #[test]
-    fn a_credential_cut_between_events_is_replaced_wherever_it_is_cut() {
-        let mark = scrubber().scrub_str(KEY).into_owned();
-        for cut in 1..KEY.len() {
-            let (left, right) = KEY.split_at(cut);
-            let stream = [
-                delta(0, "It is "),
-                delta(0, left),
-                event(&json!({"type": "ping"})),
-                delta(0, right),
-                delta(0, ", no?"),
-            ]
-            .concat();
-            for piece in [1, 7, stream.len()] {
-                let out = through(&stream, piece);
-                let told = if cut <= TELLS_NOTHING { left } else { "" };
-                assert_eq!(text(&out, 0), format!("It is {told}{mark}, no?"), "cut at {cut}");
-                assert!(!out.contains(right) || right.len() <= TELLS_NOTHING, "{out}");
-                assert!(out.contains(r#"{"type":"ping"}"#), "{out}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_credential_of_which_every_event_brings_one_byte_is_replaced() {
-        let stream: String = KEY.chars().map(|char| delta(0, &char.to_string())).collect();
-        let said = text(&through(&stream, 9), 0);
-        assert_eq!(said, format!("{}{}", &KEY[..TELLS_NOTHING], scrubber().scrub_str(KEY)));
-    }
-
-    #[test]
-    fn texts_that_run_beside_each_other_are_put_together_each_for_itself() {
-        let (left, right) = KEY.split_at(9);
-        let stream = [delta(0, left), delta(1, "other"), delta(0, right), delta(1, " words")].concat();
-        let out = through(&stream, 5);
-        assert_eq!(text(&out, 0), scrubber().scrub_str(KEY));
-        assert_eq!(text(&out, 1), "other words");
-        let chat = |at: u64, text: &str| {
-            event(
-                &json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": at, "function": {"arguments": text}}]}}]}),
-            )
-        };
-        let out = through(&[chat(3, left), chat(4, "{}"), chat(3, right)].concat(), 11);
-        assert!(!out.contains(left) && !out.contains(right), "{out}");
-        // Two texts, of which neither holds it, although their pieces alternate as its halves.
-        let stream = [delta(0, left), delta(1, right)].concat();
-        assert_eq!(through(&stream, 5), stream);
-    }
-
-    #[test]
-    fn the_beginning_of_a_credential_waits_and_goes_on_to_the_byte_when_it_becomes_none() {
-        let mut pieces = Pieces::new(scrubber());
-        let (held, ping, rest) = (delta(0, &KEY[..12]), event(&json!({"type": "ping"})), delta(0, " only begins so"));
-        assert!(pieces.push(held.as_bytes()).unwrap().is_empty());
-        assert!(pieces.push(ping.as_bytes()).unwrap().is_empty(), "events keep their order");
-        let out = pieces.push(rest.as_bytes()).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), [held.clone(), ping, rest].concat());
-        assert!(pieces.push(held.as_bytes()).unwrap().is_empty());
-        assert_eq!(String::from_utf8(pieces.finish()).unwrap(), held, "the end of the stream decides it too");
-    }
-
-    #[test]
-    fn an_event_goes_on_when_it_is_whole_and_not_before_whatever_ends_its_lines() {
-        for end in ["\n", "\r\n", "\r"] {
-            let stream = format!("event: x{end}data: {{\"a\":1}}{end}{end}: note{end}{end}data: [DONE]{end}{end}");
-            for piece in 1..9 {
-                assert_eq!(through(&stream, piece), stream, "{end:?}");
-            }
-            let mut pieces = Pieces::new(scrubber());
-            assert!(pieces.push(format!("data: 1{end}").as_bytes()).unwrap().is_empty());
-            assert!(!pieces.push(end.as_bytes()).unwrap().is_empty(), "{end:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_json_or_stands_beside_the_data_and_completes_a_credential_stays_here() {
-        let (left, right) = KEY.split_at(10);
-        let out = through(&format!("data: {left}\n\ndata: {right}\n\n: {left}\n\n:{right}\n\ndata: ok\n\n"), 6);
-        assert!(!out.contains(left) && !out.contains(right), "{out}");
-        assert!(out.ends_with("data: ok\n\n"), "{out}");
-    }
-
-    #[test]
-    fn a_stream_that_never_decides_is_cut_at_what_may_wait_and_one_of_many_texts_is_not() {
-        let mut pieces = Pieces::new(scrubber());
-        assert!(pieces.push(delta(0, &KEY[..12]).as_bytes()).unwrap().is_empty());
-        let other = delta(1, &"x".repeat(1 << 20));
-        let fits = LONGEST / other.len();
-        (0..fits).for_each(|_| assert!(pieces.push(other.as_bytes()).unwrap().is_empty()));
-        assert!(pieces.push(other.as_bytes()).is_err());
-        let many: String = (0..2000).map(|index| delta(index, "words")).collect();
-        assert_eq!(through(&many, 4096), many);
-        let mut pieces = Pieces::new(scrubber());
-        pieces.push(many.as_bytes()).unwrap();
-        assert!(pieces.texts.len() <= MOST_TEXTS);
-    }
-
-    proptest! {
-        #[test]
-        fn a_stream_without_a_credential_goes_on_to_the_byte(
-            texts in prop::collection::vec((0u64..3, "[sk4-]{0,3}[a-z\\\\\"\n\u{e9}]{0,6}[sk4-]{0,5}"), 0..20), piece in 1usize..60
-        ) {
-            let stream: String = texts.iter().map(|(index, text)| delta(*index, text)).collect();
-            prop_assert_eq!(through(&stream, piece), stream);
-        }
-
-        #[test]
-        fn no_cut_into_events_and_no_words_around_bring_a_credential_through(
-            before in "[sk4-]{0,6}", after in "[sk4-]{0,6}", cuts in prop::collection::vec(1usize..6, 1..30), piece in 1usize..60
-        ) {
-            let whole = format!("{before}{KEY}{after}");
-            let (mut rest, mut stream) = (whole.as_str(), String::new());
-            for cut in cuts {
-                let (now, then) = rest.split_at(cut.min(rest.len()));
-                stream.push_str(&delta(0, now));
-                rest = then;
-            }
-            stream.push_str(&delta(0, rest));
-            let said = text(&through(&stream, piece), 0);
-            prop_assert!(!said.contains(&KEY[..8]) && !said.contains(&KEY[8..16]) && !said.contains(&KEY[16..]), "{}", said);
-            prop_assert!(said.starts_with(&before) && said.ends_with(&after), "{}", said);
-        }
-    }
-}
+#[path = "pieces_tests.rs"]
+mod tests;

@@ -308,6 +308,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_a_body_of_1_mib_and_16_headers_of_1024_bytes_and_no_more() {
+        let with = |headers: usize, value: usize, body: usize| {
+            let mut call = to("https://h.example/", "h.example", 443, false);
+            call.headers = (0..headers).map(|n| (format!("x-{n}"), "x".repeat(value))).collect();
+            call.body = Some(WireSecret(model::Secret::new("x".repeat(body))));
+            refused(&call)
+        };
+        assert_eq!(with(16, 1024, 1 << 20), None);
+        assert_eq!(with(17, 1, 0).as_deref(), Some("platform.size"));
+        assert_eq!(with(1, 1025, 0).as_deref(), Some("platform.request"));
+        assert_eq!(with(1, 1, (1 << 20) + 1).as_deref(), Some("platform.request"));
+    }
+
+    #[test]
     fn a_header_that_names_a_host_or_carries_a_credential_is_the_calls_own_to_set() {
         for name in RESERVED.into_iter().chain(["Authorization", "x y", "x\r\ny"]) {
             let mut call = to("https://h.example/", "h.example", 443, false);

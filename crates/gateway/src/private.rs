@@ -84,9 +84,12 @@ pub(crate) async fn serve(gate: &Arc<Gate>, caller: &Arc<Caller>, mut stream: Tc
         end = telling => end,
     };
     tracing::debug!(error = %end, %run, "a runner's connection ended");
+    // Its last words may have come with its end: each use hears the one for it, and the others hear that there is none.
+    drop(answers);
+    while uses.join_next().await.is_some() {}
 }
 
-/// One use, from the question to its end. Dropped with the connection, it is broken off.
+/// One use, from the question to its end. One that the runner's last word does not end is broken off with the connection.
 async fn one_use(
     gate: Arc<Gate>,
     id: u64,
@@ -136,9 +139,9 @@ async fn one_use(
     }
     tokio::select! {
         outcome = &mut ended => if let Ok(outcome) = outcome { held.ended(outcome) },
-        () = held.over() => {
+        why = held.over() => {
             // What the runner says of its end then changes nothing: it was broken off. It is over when nothing lives.
-            if answer.send(ToRunner::Over { id }).await.is_ok() {
+            if answer.send(ToRunner::Over { id, why }).await.is_ok() {
                 drop(ended.await);
             }
         }

@@ -8,6 +8,7 @@
 //! The key of the fingerprints is the workspace's, and the server says it ([`Recent::know`]); until it has, nothing is
 //! leased and the cable waits ([`Recent::known`]), so that one secret has one placeholder everywhere.
 
+use http::HeaderMap;
 use model::profile::Sought;
 use model::{Moment, Secret};
 use policy::egress::signs::decoded;
@@ -117,15 +118,13 @@ impl Recent {
 
     /// The scrubber for what is said at `now`.
     pub(crate) fn scrubber(&self, now: Instant) -> Scrubber {
-        let mut kept = self.kept();
-        kept.drop_old(now);
-        if let Some(scrubber) = &kept.all {
-            return scrubber.clone();
-        }
-        let values = kept.each.iter().map(|one| (one.name.as_str(), &one.value));
-        let scrubber = of(kept.key.as_ref(), values).with_formats(self.formats);
-        kept.all = Some(scrubber.clone());
-        scrubber
+        self.kept().all(self.formats, now)
+    }
+
+    /// As [`Recent::scrubber`], for what is logged: none on a thread that panics while somebody changes the credentials, for
+    /// that may be this thread.
+    pub(crate) fn of_the_log(&self, now: Instant) -> Option<Scrubber> {
+        scrub::unlocked(&self.kept).map(|mut kept| kept.all(self.formats, now))
     }
 }
 
@@ -146,13 +145,37 @@ impl Recent {
     /// percent-encoding. Formats are looked for in each part alone: what a parameter is by its name, policy has judged.
     pub(crate) fn is_in_address(&self, address: &str, now: Instant) -> bool {
         let scrubber = self.scrubber(now);
-        let holds = |scrubber: &Scrubber, text: &[u8]| *scrubber.scrub(text) != *text;
         let parts = address.replace(['/', '?', '&', ';', '='], "\n");
         holds(&scrubber, &decoded(parts.as_bytes())) || holds(&scrubber.values_alone(), &decoded(address.as_bytes()))
     }
+
+    /// Whether a host's name, a path and query, or the values of headers hold a value that is kept here.
+    pub(crate) fn is_in_head(&self, host: &str, address: &str, headers: &HeaderMap, now: Instant) -> bool {
+        let scrubber = self.scrubber(now).values_alone();
+        !scrubber.is_empty()
+            && (holds(&scrubber, host.as_bytes())
+                || holds(&scrubber, &decoded(address.as_bytes()))
+                || headers.values().any(|value| holds(&scrubber, value.as_bytes())))
+    }
+}
+
+fn holds(scrubber: &Scrubber, text: &[u8]) -> bool {
+    *scrubber.scrub(text) != *text
 }
 
 impl Kept {
+    /// The scrubber of all of them, made if it is not there.
+    fn all(&mut self, formats: Formats, now: Instant) -> Scrubber {
+        self.drop_old(now);
+        if let Some(scrubber) = &self.all {
+            return scrubber.clone();
+        }
+        let values = self.each.iter().map(|one| (one.name.as_str(), &one.value));
+        let scrubber = of(self.key.as_ref(), values).with_formats(formats);
+        self.all = Some(scrubber.clone());
+        scrubber
+    }
+
     fn drop_old(&mut self, now: Instant) {
         let before = self.each.len();
         self.each.retain(|one| now.saturating_duration_since(one.last) <= KEPT);
@@ -174,6 +197,7 @@ fn of<'a>(key: Option<&Key>, values: impl IntoIterator<Item = (&'a str, &'a Secr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, mpsc};
 
     #[test]
     fn a_credential_is_looked_for_until_an_hour_after_its_last_lease() {
@@ -226,6 +250,36 @@ mod tests {
             assert_eq!(clean["messages"][0]["content"], format!("{shown} [scrubbed:model/m]"));
         }
         assert_eq!(recent.of_a_request(token.as_bytes(), Sought::Values, now), None);
+    }
+
+    #[test]
+    fn a_thread_that_panics_while_it_changes_the_credentials_logs_without_waiting_for_itself() {
+        struct Log(Arc<Recent>, mpsc::Sender<bool>);
+        impl Drop for Log {
+            fn drop(&mut self) {
+                self.1.send(self.0.of_the_log(Instant::now()).is_some()).unwrap();
+            }
+        }
+        let (recent, (to, said)) = (Arc::new(Recent::new().unwrap()), mpsc::channel());
+        let of = recent.clone();
+        let thread = std::thread::spawn(move || {
+            let logged = std::panic::catch_unwind(|| {
+                let _kept = of.kept();
+                let _log = Log(of.clone(), to.clone());
+                std::panic::resume_unwind(Box::new(()));
+            });
+            assert!(logged.is_err());
+            // It has let go of them, and the next one that panics has them.
+            let logged = std::panic::catch_unwind(|| {
+                let _log = Log(of.clone(), to.clone());
+                std::panic::resume_unwind(Box::new(()));
+            });
+            assert!(logged.is_err());
+        });
+        let said = || said.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
+        assert!(!said() && said());
+        thread.join().unwrap();
+        assert!(recent.of_the_log(Instant::now()).is_some());
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 //! Read [`passable`] (what comes back at all), [`relay`] (the head), then [`Relayed`] (the body).
 
 use crate::door::OnTheClock;
+use crate::egress::decode::Encoding;
+use crate::egress::run::Hints;
 use crate::fields;
 use crate::meter::{Meter, is_stream};
 use crate::pieces::{Pieces, TooMuch};
@@ -10,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::server::Lease;
 use crate::spare::{Connection, Spares};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::Frame;
 use hyper::body::Incoming;
 use scrub::Scrubber;
@@ -33,8 +35,7 @@ pub(crate) fn passable<B>(response: &Response<B>) -> Result<(), Refusal> {
     if response.status().is_redirection() || response.status().is_informational() {
         return refuse("upstream.redirect", "The model provider answered with a redirect, and none is followed.");
     }
-    let readable = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !response.headers().get_all(header::CONTENT_ENCODING).iter().all(readable) {
+    if Encoding::of(response.headers()) != Ok(None) {
         return refuse(
             "upstream.encoding",
             "The model provider answered in an encoding that cannot be checked for secrets.",
@@ -56,7 +57,7 @@ fn returned(headers: &HeaderMap, scrubber: &Scrubber) -> HeaderMap {
 pub(crate) fn relay(
     response: Response<Incoming>,
     connection: Connection,
-    spares: Arc<Spares>,
+    (spares, hints): (Arc<Spares>, Arc<Hints>),
     mut lease: Lease,
     scrubber: &Scrubber,
     clock: OnTheClock,
@@ -69,8 +70,8 @@ pub(crate) fn relay(
     let looked_for = !scrubber.is_empty();
     let body = Relayed {
         upstream,
-        scrub: looked_for.then(|| scrubber.stream()),
-        pieces: (looked_for && is_stream(kind)).then(|| Pieces::new(scrubber.clone())),
+        scrub: looked_for.then(|| scrubber.even_stream()),
+        pieces: (looked_for && is_stream(kind)).then(|| Pieces::new(scrubber.clone(), hints)),
         lease: Some(lease),
         cut: false,
         done: false,

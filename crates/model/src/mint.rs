@@ -238,4 +238,15 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_session_policy_of_2048_bytes_is_taken_and_one_of_a_byte_more_is_not() {
+        let role = r#""access-key":"AKIAIOSFODNN7EXAMPLE","role":"arn:aws:iam::1:role/x","region":"eu-central-1""#;
+        let of = |bytes: usize| {
+            let policy = format!("{{{}}}", " ".repeat(bytes - 2));
+            read(&format!(r#"{{"kind":"aws-role",{role},"policy":{}}}"#, serde_json::json!(policy)))
+        };
+        assert!(of(2048).is_ok());
+        assert!(of(2049).unwrap_err().contains("2048 bytes"));
+    }
 }

@@ -154,7 +154,8 @@ pub struct Limits {
     pub cost_micro_dollars: MicroDollars,
     /// Output of one command that is kept, in MiB; the command is ended beyond it.
     pub output_mib: u64,
-    /// What all commands of a box and its agent may say together in a second, in KiB; what is more waits, and nothing is lost.
+    /// What all commands of a box and its agent may say together in a second, in KiB, 256 at least; what is more waits, and
+    /// nothing is lost.
     pub output_kib_per_second: u64,
 }
 

@@ -11,7 +11,7 @@ mod work;
 use crate::boxed::Boxed;
 use crate::cable::Attachment;
 use crate::checkout::Checkout;
-use crate::engine::{Folders, Trouble, Watch};
+use crate::engine::{Gauge, Holds, Trouble, Watch};
 use crate::home::{Homeward, until};
 use crate::input::Input;
 use crate::keeper::Means;
@@ -65,6 +65,9 @@ fn ended(outcome: Outcome, reason: impl Into<String>, exit: Option<Exit>) -> Fin
 fn failed(reason: impl Into<String>) -> Finish {
     ended(Outcome::Failed, reason, None)
 }
+fn cancelled_before() -> Finish {
+    ended(Outcome::Cancelled, "cancelled before its box was made", None)
+}
 fn unrecorded(e: impl std::fmt::Display) -> Finish {
     Finish::Broken(format!("the attempt ended because its record could not be kept: {e}"))
 }
@@ -95,7 +98,8 @@ struct Working {
     /// Tells the runner how the box stands, unasked.
     news: watch::Sender<u64>,
     watch: Watch,
-    folders: Folders,
+    holds: Holds,
+    gauge: Gauge,
     pump: Own<Over>,
     words: Own<String>,
     writer: Own<()>,
@@ -181,7 +185,7 @@ impl Attempt {
         tokio::select! {
             biased;
             () = until(self.cancelled.clone()) => {
-                Err(ended(Outcome::Cancelled, "cancelled before its box was made", None))
+                Err(cancelled_before())
             }
             done = work => Ok(done),
         }
@@ -258,7 +262,10 @@ impl Attempt {
             upper_image: self.run.image(),
         };
         let engine = Arc::clone(&self.means.engine);
-        let made = crate::blocking(move || engine.create(&plan)).await.map_err(|e| self.trouble(e))?;
+        // Waiting for a word on its image ends with the run.
+        let heeded = self.means.vetting.heed(&self.run.id, self.cancelled.clone());
+        let made = crate::blocking(move || engine.create(&plan)).await.map_err(|e| self.unmade(e))?;
+        drop(heeded);
         let (live, uid) = (slot.insert(Boxed::new(made.live)), made.uid);
         self.say(&Event::Attempt { attempt: self.launch.attempt, box_id: made.box_id, uid }).await?;
         let line = self.means.cable.attach(&self.run.id, made.listener).await;
@@ -285,9 +292,9 @@ impl Attempt {
             let in_time = hello.is_ok();
             return Err(self.no_hello(slot.take(), in_time, &line, words).await);
         };
-        let (watch, folders) = {
+        let (watch, holds, own) = {
             let hello = hello.clone();
-            live.with(move |live| (live.watch(&hello), live.folders())).await
+            live.with(move |live| (live.watch(&hello), live.holds(), live.gauge())).await
         };
         self.read_back(live, hello).await?;
         let (left, all) = (self.seconds, self.launch.profile.limits.seconds);
@@ -306,7 +313,7 @@ impl Attempt {
         let variables = variables.map(|variables| ToRunner::Variables { variables });
         let first = trust.into_iter().chain(variables).chain(handle).chain([self.task()]).collect();
         let writer = Own(tokio::spawn(write(stdin, first, input, kept, asked, cancelled)));
-        Ok(Working { line, stood, news, watch, folders, pump, words, writer })
+        Ok(Working { line, stood, news, watch, holds, gauge: own, pump, words, writer })
     }
 
     async fn no_hello(&self, live: Option<Boxed>, in_time: bool, line: &Attachment, words: Own<String>) -> Finish {
@@ -380,6 +387,11 @@ impl Attempt {
             history: launch.history.clone(),
             answered: launch.answered.clone(),
         })
+    }
+
+    /// The end of an attempt whose box was not made.
+    fn unmade(&self, trouble: Trouble) -> Finish {
+        if *self.cancelled.borrow() { cancelled_before() } else { self.trouble(trouble) }
     }
 
     fn trouble(&self, trouble: Trouble) -> Finish {

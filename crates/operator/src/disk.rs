@@ -129,6 +129,7 @@ mod tests {
     fn what_is_promised_to_a_live_run_is_not_promised_twice() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::of(dir.path());
+        assert_eq!(SPARE, 256 << 20);
         let most = (free(dir.path()) - SPARE) >> 20;
         let two_thirds = most / 3 * 2;
         let first = disk.reserve_image(&dir.path().join("a"), two_thirds).unwrap();

@@ -92,8 +92,8 @@ pub type Gauge = Box<dyn Fn() -> Counts + Send + Sync>;
 /// Reads the walls of a box again while it works; none once there is no process 1 to read them of.
 pub type Watch = Arc<dyn Fn() -> Option<Vec<Reading>> + Send + Sync>;
 
-/// Counts the folders that processes of a box hold open, and the bytes of their lists on the disk.
-pub type Folders = Arc<dyn Fn() -> (usize, u64) + Send + Sync>;
+/// Counts what a box has the kernel hold that is counted for nobody: all of it, or, told `false`, what costs little to count.
+pub type Holds = Arc<dyn Fn(bool) -> sandbox::Held + Send + Sync>;
 
 /// A box that exists. Dropping it ends it.
 pub trait Live: Send + 'static {
@@ -106,8 +106,8 @@ pub trait Live: Send + 'static {
     fn read_back(&self, hello: &Hello) -> Vec<Reading>;
     /// What reads its walls again, for as long as it lives.
     fn watch(&self, hello: &Hello) -> Watch;
-    /// What counts the folders that it holds open, for as long as it lives.
-    fn folders(&self) -> Folders;
+    /// What counts what it has the kernel hold that is counted for nobody, for as long as it lives.
+    fn holds(&self) -> Holds;
     /// What tells how often it met which limit, for as long as it lives.
     fn gauge(&self) -> Gauge {
         Box::new(Counts::default)
@@ -203,8 +203,8 @@ impl Live for sandbox::LiveBox {
     fn watch(&self, hello: &Hello) -> Watch {
         Self::watch(self, hello).into()
     }
-    fn folders(&self) -> Folders {
-        Self::folders(self).into()
+    fn holds(&self) -> Holds {
+        Self::holds(self).into()
     }
     fn gauge(&self) -> Gauge {
         Self::gauge(self)

@@ -172,7 +172,12 @@ impl Keeper {
         run.holds(*wishes.still.borrow());
         drop(coming);
         let attempt = launch.attempt;
-        let finish = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, wishes).carry().await;
+        // In a task of its own: a fault of ours in it ends the attempt, and does not leave a run that nobody carries.
+        let carried = Attempt::new(Arc::clone(&self.means), Arc::clone(&run), launch, wishes).carry();
+        let finish = tokio::spawn(carried).await.unwrap_or_else(|fault| {
+            tracing::error!(run = %run.id, %fault, "an attempt ended by a fault of the operator");
+            Finish::Broken("the operator failed while it carried the run; its log says where".to_owned())
+        });
         let (event, broken) = match finish {
             Finish::Ended(event) => (event, false),
             Finish::Broken(reason) => (Event::BrokenOff { attempt, reason }, true),

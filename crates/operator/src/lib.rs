@@ -13,6 +13,7 @@ pub mod cable;
 pub mod checkout;
 pub mod disk;
 pub mod engine;
+mod hoards;
 pub mod home;
 pub mod input;
 pub mod journal;

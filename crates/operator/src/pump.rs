@@ -22,8 +22,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// The kinds of events that come from a box; all others are ours or the server's.
 pub const BOX_KINDS: [&str; 9] =
     ["chunk", "tool-call", "tool-result", "command", "output", "command-end", "file-edit", "loop", "note"];
-/// How long one scrub may take; a gateway that does not answer is as good as gone.
-const SCRUB: Duration = Duration::from_secs(30);
+/// How long one scrub may take while the gateway's connection lives: one that is busy is waited for, and meanwhile the box's
+/// own words wait in its pipe. A gateway that ends is known of at once. One that says nothing for so long is as good as gone:
+/// nothing of a box is passed on unscrubbed.
+const SCRUB: Duration = Duration::from_secs(600);
 /// Events under way at once, and synced together at most.
 const WINDOW: usize = 64;
 /// Bytes of standard error that are kept: last words.
@@ -233,6 +235,27 @@ pub async fn last_words(mut from: impl AsyncRead + Unpin) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_gateway_is_waited_for_and_one_that_ended_or_never_answers_passes_nothing() {
+        let scrub = || oneshot::channel::<Vec<String>>();
+        let (answer, answered) = scrub();
+        let busy = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(500)).await;
+            answer.send(vec![r#"{"kind":"chunk","turn":1,"text":"hi"}"#.to_owned()])
+        });
+        let (events, of_one) = take(Said::Event(answered)).await.unwrap();
+        assert!(busy.await.unwrap().is_ok() && of_one && events.len() == 1 && events[0].get().contains("hi"));
+        // Its end clears what waits, and is not waited out.
+        let (answer, answered) = scrub();
+        let before = tokio::time::Instant::now();
+        drop(answer);
+        assert!(matches!(take(Said::Event(answered)).await, Err(Over::Lost)));
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        let (_silent, answered) = scrub();
+        assert!(matches!(take(Said::Event(answered)).await, Err(Over::Lost)));
+        assert!(before.elapsed() >= SCRUB);
+    }
 
     #[test]
     fn a_box_cannot_say_how_its_run_ended_not_even_beside_a_kind_of_its_own() {

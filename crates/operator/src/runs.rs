@@ -321,9 +321,15 @@ impl Runs {
         std::fs::remove_dir_all(&run.dir)
     }
 
-    /// Has the server told something that no journal holds, in this session of the link or never.
+    /// Has the server told something that no journal holds, in this session of the link or never. A question that waits to be
+    /// told does not wait twice.
     pub fn tell(&self, word: Up) {
-        locked(&self.words).push(word);
+        let mut words = locked(&self.words);
+        if let Up::Image { id: again, .. } = &word {
+            words.retain(|waits| !matches!(waits, Up::Image { id, .. } if id == again));
+        }
+        words.push(word);
+        drop(words);
         self.news.notify_one();
     }
 

@@ -1,21 +1,27 @@
 //! What an image says of itself is judged by the server: it alone knows which values are secrets.
 //!
-//! A question goes by the link, and again every few seconds, because a link that is dialled anew forgets it. Without an
-//! answer no box is made, and the attempt may be made again.
+//! A question goes by the link, and again every few seconds, because a link that is dialled anew forgets it. Whoever wants the
+//! same words judged meanwhile waits for the same answer; nothing is kept of an answer once it is given. Without an answer
+//! no box is made, and the attempt may be made again. A run that is to end stops waiting.
+//!
+//! Read [`Vetting::heed`], then [`Judge::judge`].
 
 use crate::runs::{Runs, locked};
 use api::images::Word;
 use api::link::Up;
+use model::RunId;
 use sandbox::image::said::{Judge, Unfit};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
-/// How long an answer is waited for, and how often it is asked for meanwhile.
+/// How long an attempt waits for answers, all its questions together, and how often one is asked for meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
+/// How soon whoever waits sees that its run is to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Asks the server.
 #[derive(Debug)]
@@ -23,8 +29,54 @@ pub struct Vetting {
     runs: Arc<Runs>,
     patience: Duration,
     again: Duration,
-    next: AtomicU64,
-    waiting: Mutex<HashMap<u64, Sender<Option<String>>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last number that a question, or a seat at one, was given.
+    last: u64,
+    questions: HashMap<u64, Question>,
+    /// Until when an attempt waits, and what says that its run is to end.
+    heeded: HashMap<RunId, (Instant, watch::Receiver<bool>)>,
+}
+
+#[derive(Debug)]
+struct Question {
+    words: Vec<Word>,
+    asked: Instant,
+    /// Who waits, by the number of its seat.
+    waiting: HashMap<u64, Sender<Option<String>>>,
+}
+
+/// While this lives, whatever is judged for the run is given up when the run is to end.
+#[derive(Debug)]
+pub struct Heeded<'a>(&'a Vetting, RunId);
+
+impl Drop for Heeded<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.state).heeded.remove(&self.1);
+    }
+}
+
+/// A place in front of a question; the last one who leaves takes it along.
+struct Seat<'a> {
+    vetting: &'a Vetting,
+    question: u64,
+    number: u64,
+    answer: Receiver<Option<String>>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut state = locked(&self.vetting.state);
+        if let Some(question) = state.questions.get_mut(&self.question) {
+            question.waiting.remove(&self.number);
+            if question.waiting.is_empty() {
+                state.questions.remove(&self.question);
+            }
+        }
+    }
 }
 
 impl Vetting {
@@ -36,32 +88,85 @@ impl Vetting {
 
     /// The same, with another time for an answer, and until it is asked for again.
     fn within(runs: Arc<Runs>, patience: Duration, again: Duration) -> Self {
-        Self { runs, patience, again, next: AtomicU64::default(), waiting: Mutex::default() }
+        Self { runs, patience, again, state: Mutex::default() }
+    }
+
+    /// An attempt of `run` begins to make its box: it waits for [`PATIENCE`] from now on at most, however often an image is
+    /// judged for it, and no longer once `cancelled` says that the run is to end.
+    #[must_use]
+    pub fn heed(&self, run: &RunId, cancelled: watch::Receiver<bool>) -> Heeded<'_> {
+        locked(&self.state).heeded.insert(run.clone(), (Instant::now() + self.patience, cancelled));
+        Heeded(self, run.clone())
     }
 
     /// Takes the server's answer to the question `id`; one that nobody waits for means nothing.
     pub fn answered(&self, id: u64, refused: Option<String>) {
-        if let Some(waits) = locked(&self.waiting).remove(&id)
-            && waits.send(refused).is_err()
+        let question = locked(&self.state).questions.remove(&id);
+        for waits in question.into_iter().flat_map(|question| question.waiting.into_values()) {
+            if waits.send(refused.clone()).is_err() {
+                tracing::debug!(id, "nobody waits for the word on an image any more");
+            }
+        }
+    }
+
+    /// A seat at the question that these words are, which is asked if nobody asked it before.
+    fn seat(&self, words: Vec<Word>) -> Seat<'_> {
+        let (waits, answer) = mpsc::channel();
+        let mut state = locked(&self.state);
+        state.last += 1;
+        let number = state.last;
+        let same = state.questions.iter_mut().find(|(_, question)| is_same(&question.words, &words));
+        let question = if let Some((id, question)) = same {
+            question.waiting.insert(number, waits);
+            *id
+        } else {
+            self.ask(number, &words);
+            let waiting = HashMap::from([(number, waits)]);
+            state.questions.insert(number, Question { words, asked: Instant::now(), waiting });
+            number
+        };
+        Seat { vetting: self, question, number, answer }
+    }
+
+    fn ask(&self, id: u64, words: &[Word]) {
+        self.runs.tell(Up::Image { id, words: words.iter().map(Word::share).collect() });
+    }
+
+    /// Asks a question again that was not answered for long enough, whoever of those that wait sees that first.
+    fn ask_again(&self, id: u64) {
+        if let Some(question) = locked(&self.state).questions.get_mut(&id)
+            && question.asked.elapsed() >= self.again
         {
-            tracing::debug!(id, "nobody waits for the word on an image any more");
+            question.asked = Instant::now();
+            self.ask(id, &question.words);
         }
     }
 }
 
+fn is_same(one: &[Word], other: &[Word]) -> bool {
+    let is_same = |(one, other): (&Word, &Word)| one.of == other.of && one.text.0.expose() == other.text.0.expose();
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
+}
+
 impl Judge for Vetting {
-    fn judge(&self, words: Vec<Word>) -> Result<(), Unfit> {
-        let (id, until) = (self.next.fetch_add(1, Ordering::Relaxed), Instant::now() + self.patience);
-        let (waits, answer) = mpsc::channel();
-        locked(&self.waiting).insert(id, waits);
+    fn judge(&self, run: &RunId, words: Vec<Word>) -> Result<(), Unfit> {
+        let heeded = locked(&self.state).heeded.get(run).cloned();
+        let until = heeded.as_ref().map_or_else(|| Instant::now() + self.patience, |(until, _)| *until);
+        let is_to_end = || heeded.as_ref().is_some_and(|(_, cancelled)| *cancelled.borrow());
+        let ended = || Err(Unfit::Unjudged("its image was not judged: the run is to end".into()));
+        if is_to_end() {
+            return ended();
+        }
+        let seat = self.seat(words);
         loop {
-            self.runs.tell(Up::Image { id, words: words.iter().map(Word::share).collect() });
-            match answer.recv_timeout(self.again.min(until.saturating_duration_since(Instant::now()))) {
+            if is_to_end() {
+                return ended();
+            }
+            match seat.answer.recv_timeout(LOOK.min(until.saturating_duration_since(Instant::now()))) {
                 Ok(None) => return Ok(()),
                 Ok(Some(why)) => return Err(Unfit::Refused(why)),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => self.ask_again(seat.question),
                 Err(_) => {
-                    locked(&self.waiting).remove(&id);
                     let why = format!("the server did not judge its image within {} s", self.patience.as_secs());
                     return Err(Unfit::Unjudged(why));
                 }
@@ -75,23 +180,47 @@ mod tests {
     use super::*;
     use api::grants::WireSecret;
     use model::Secret;
-    use std::thread;
+    use std::thread::{self, JoinHandle};
+
+    const NEVER: Duration = Duration::from_secs(3600);
 
     fn words() -> Vec<Word> {
         vec![Word { of: "a variable of it".into(), text: WireSecret(Secret::new("A=b".into())) }]
     }
 
-    /// What was asked, once something is.
-    fn asked(runs: &Runs) -> (u64, usize) {
+    fn run(id: &str) -> RunId {
+        RunId::parse(id).unwrap()
+    }
+
+    /// The word on an image, waited for on a thread of its own.
+    fn judging(vetting: &Arc<Vetting>, id: &str, words: Vec<Word>) -> JoinHandle<Result<(), Unfit>> {
+        let (vetting, run) = (Arc::clone(vetting), run(id));
+        thread::spawn(move || vetting.judge(&run, words))
+    }
+
+    /// What comes, once it does.
+    fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
         let until = Instant::now() + Duration::from_secs(120);
         while Instant::now() < until {
-            match runs.words().pop() {
-                Some(Up::Image { id, words }) => return (id, words.len()),
-                Some(other) => panic!("{other:?}"),
-                None => thread::sleep(Duration::from_millis(5)),
+            if let Some(found) = look() {
+                return found;
             }
+            thread::sleep(Duration::from_millis(5));
         }
-        panic!("nothing was asked")
+        panic!("{what}")
+    }
+
+    /// What was asked, once something is.
+    fn asked(runs: &Runs) -> (u64, usize) {
+        eventually("nothing was asked", || match runs.words().pop() {
+            Some(Up::Image { id, words }) => Some((id, words.len())),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        })
+    }
+
+    fn waiting(vetting: &Vetting) -> usize {
+        locked(&vetting.state).questions.values().map(|question| question.waiting.len()).sum()
     }
 
     #[test]
@@ -100,8 +229,7 @@ mod tests {
         let runs = Arc::new(Runs::open(dir.path()).unwrap());
         let vetting = Arc::new(Vetting::within(Arc::clone(&runs), PATIENCE, Duration::from_millis(20)));
         for refused in [None, Some("it holds X.".to_owned())] {
-            let asks = Arc::clone(&vetting);
-            let judged = thread::spawn(move || asks.judge(words()));
+            let judged = judging(&vetting, "r1", words());
             // The first is lost with its link; the second is the same question.
             let first = asked(&runs);
             assert_eq!(asked(&runs), first);
@@ -117,8 +245,78 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let runs = Arc::new(Runs::open(dir.path()).unwrap());
         let vetting = Vetting::within(runs, Duration::from_millis(20), AGAIN);
-        assert!(matches!(vetting.judge(words()), Err(Unfit::Unjudged(why)) if why.contains("did not judge its image")));
-        assert!(locked(&vetting.waiting).is_empty());
+        let judge = || vetting.judge(&run("r1"), words());
+        assert!(matches!(judge(), Err(Unfit::Unjudged(why)) if why.contains("did not judge its image")));
+        assert_eq!((waiting(&vetting), locked(&vetting.state).questions.len()), (0, 0));
         vetting.answered(0, None);
+    }
+
+    #[test]
+    fn one_word_on_an_image_serves_all_who_wait_for_it_and_nobody_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Arc::new(Runs::open(dir.path()).unwrap());
+        let vetting = Arc::new(Vetting::within(Arc::clone(&runs), NEVER, NEVER));
+        let same: Vec<_> = ["r1", "r2", "r3"].map(|id| judging(&vetting, id, words())).into();
+        let other = judging(&vetting, "r4", Vec::new());
+        eventually("not all of them wait", || (waiting(&vetting) == 4).then_some(()));
+        let mut questions: Vec<(u64, usize)> = runs.words().iter().map(of_image).collect();
+        questions.sort_by_key(|(_, words)| *words);
+        let [(of_other, 0), (of_same, 1)] = questions[..] else { panic!("{questions:?}") };
+        vetting.answered(of_same, Some("it holds X.".into()));
+        for judged in same {
+            assert_eq!(judged.join().unwrap(), Err(Unfit::Refused("it holds X.".into())));
+        }
+        vetting.answered(of_other, None);
+        assert_eq!(other.join().unwrap(), Ok(()));
+        // Another value may be a secret by now.
+        let later = judging(&vetting, "r5", words());
+        let (again, _) = asked(&runs);
+        assert_ne!(again, of_same);
+        vetting.answered(again, None);
+        assert_eq!(later.join().unwrap(), Ok(()));
+    }
+
+    fn of_image(word: &Up) -> (u64, usize) {
+        let Up::Image { id, words } = word else { panic!("{word:?}") };
+        (*id, words.len())
+    }
+
+    #[test]
+    fn a_run_that_is_to_end_waits_for_no_word_and_the_others_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Arc::new(Runs::open(dir.path()).unwrap());
+        let vetting = Arc::new(Vetting::within(Arc::clone(&runs), NEVER, NEVER));
+        let (cancel, cancelled) = watch::channel(false);
+        let heeded = vetting.heed(&run("r1"), cancelled);
+        let (ends, stays) = (judging(&vetting, "r1", words()), judging(&vetting, "r2", words()));
+        eventually("not both of them wait", || (waiting(&vetting) == 2).then_some(()));
+        cancel.send_replace(true);
+        assert!(matches!(ends.join().unwrap(), Err(Unfit::Unjudged(why)) if why.contains("is to end")));
+        // Nor does it ask anything more.
+        assert!(matches!(vetting.judge(&run("r1"), Vec::new()), Err(Unfit::Unjudged(_))));
+        let (id, _) = asked(&runs);
+        vetting.answered(id, None);
+        vetting.answered(id + 1, None);
+        assert_eq!(stays.join().unwrap(), Ok(()));
+        drop(heeded);
+        assert_eq!(locked(&vetting.state).heeded.len(), 0);
+    }
+
+    #[test]
+    fn an_attempt_has_one_patience_for_all_its_questions_and_a_question_stands_once_in_the_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Arc::new(Runs::open(dir.path()).unwrap());
+        let vetting = Vetting::within(Arc::clone(&runs), Duration::from_millis(200), Duration::ZERO);
+        let (_cancel, cancelled) = watch::channel(false);
+        let begun = Instant::now();
+        let heeded = vetting.heed(&run("r1"), cancelled);
+        assert!(vetting.judge(&run("r1"), words()).is_err());
+        assert!(begun.elapsed() >= Duration::from_millis(200));
+        // Asked again and again, with nobody to take it.
+        assert_eq!(runs.words().len(), 1);
+        let (until, _) = locked(&vetting.state).heeded[&run("r1")].clone();
+        assert!(until <= Instant::now(), "it has more time for the next");
+        assert!(vetting.judge(&run("r1"), words()).is_err());
+        drop(heeded);
     }
 }

@@ -1,7 +1,7 @@
 //! The warm pool over an engine that the test plays. Real boxes are in `crates/volary/tests/warm.rs`.
 
 use model::{BoxId, Profile, RunId};
-use operator::engine::{Engine, Folders, Live, Made, Trouble, Waits, Watch};
+use operator::engine::{Engine, Holds, Live, Made, Trouble, Waits, Watch};
 use operator::pool::{MOST, Pool, SPARE_MIB};
 use sandbox::BoxPlan;
 use std::net::TcpListener;
@@ -49,8 +49,8 @@ impl Live for Nothing {
     fn watch(&self, _: &api::inbox::Hello) -> Watch {
         Arc::new(|| None)
     }
-    fn folders(&self) -> Folders {
-        Arc::new(|| (0, 0))
+    fn holds(&self) -> Holds {
+        Arc::new(|_| sandbox::Held::default())
     }
     fn kill(&mut self) -> Result<(), String> {
         Ok(())

@@ -19,6 +19,7 @@ use crate::declared::{self, Declared};
 use crate::line::{Given, Use};
 use crate::walls::{self, ChildWalls};
 use crate::{process, trust};
+use api::delivery::Over;
 use api::inbox::{BEARERS, WORKSPACE};
 use api::leases::{LeaseEnd, LeaseUser};
 use model::capability::Delivery;
@@ -257,9 +258,9 @@ fn answer(value: &str) -> Secret<String> {
 }
 
 impl Bearer {
-    /// Comes when the command is to be ended.
-    pub async fn over(&self) {
-        self.used.over().await;
+    /// Comes when the command is to be ended, with the reason; none when there is no gateway any more.
+    pub async fn over(&self) -> Option<Over> {
+        self.used.over().await
     }
 
     /// Nothing of the command lives: what it left is removed, and the use of its lease is over.

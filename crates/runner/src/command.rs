@@ -7,11 +7,11 @@
 use crate::Context;
 use crate::bearer::{self, Bearer};
 use crate::bound::{self, OUTPUT_PIECE};
-use crate::met::Explained;
+use crate::met::{self, Before, Explained};
 use crate::process::{self, Start};
 use crate::reaper::Role;
 use crate::tail::Tail;
-use api::inbox::Counts;
+use api::delivery::Over;
 use api::leases::LeaseEnd;
 use base64::Engine;
 use model::event::{Exit, Stream};
@@ -57,6 +57,8 @@ pub struct Request {
 pub struct Running {
     /// The end of its output.
     pub tail: RefCell<Tail>,
+    /// The end of its standard error alone: what it says of its end is not driven out by what it gives.
+    errors: RefCell<Tail>,
     why: RefCell<Option<String>>,
     killed: Notify,
     over: watch::Sender<Option<Exit>>,
@@ -144,6 +146,7 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
     let began = Instant::now();
     let running = Rc::new(Running {
         tail: RefCell::new(Tail::new(request.keep)),
+        errors: RefCell::new(Tail::new(met::WORDS)),
         why: RefCell::default(),
         killed: Notify::new(),
         over: watch::Sender::new(None),
@@ -151,10 +154,9 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
         bytes: Cell::new(0),
         most_bytes: limits.output_mib << 20,
     });
-    let met = (context.met.known(), limits.clone());
-    // An exec's box ends with its one command.
-    let (id, lives_on) = (request.id.clone(), request.kept_first);
-    let life = Life { context: Rc::clone(context), id, began, met, lives_on, running: Rc::clone(&running) };
+    let met = (context.met.before(limits), limits.clone());
+    let id = request.id.clone();
+    let life = Life { context: Rc::clone(context), id, began, met, running: Rc::clone(&running) };
     let bearer = match &request.lease {
         None => None,
         Some(lease) => match bearer::prepare(context, lease, &request.argv, &request.id).await {
@@ -197,10 +199,8 @@ struct Life {
     context: Rc<Context>,
     id: String,
     began: Instant,
-    /// The limits that it may meet, and how often they were met before.
-    met: (Counts, Limits),
-    /// Whether more may come after it in its box.
-    lives_on: bool,
+    /// The limits that it may meet, and what was met of them before.
+    met: (Before, Limits),
     running: Rc<Running>,
 }
 
@@ -214,7 +214,7 @@ impl Life {
         bearer: Option<Bearer>,
     ) {
         let (over, pumped) = watch::channel(false);
-        let scrub = || bearer.as_ref().map(|bearer| bearer.scrubber.stream());
+        let scrub = || bearer.as_ref().map(|bearer| bearer.scrubber.even_stream());
         let one = tokio::task::spawn_local(self.pump(stdout, Stream::Stdout, pumped.clone(), scrub()));
         let two = tokio::task::spawn_local(self.pump(stderr, Stream::Stderr, pumped, scrub()));
         let exit = self.until_ended(pid, &mut ended, time, bearer.as_ref()).await;
@@ -249,21 +249,25 @@ impl Life {
         let met = Rc::clone(&self.context.met);
         let late = met.passed(time);
         tokio::pin!(late);
-        let taken_back = async {
+        let lease_over = async {
             match bearer {
                 Some(bearer) => bearer.over().await,
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(taken_back);
+        tokio::pin!(lease_over);
         let (mut warned, mut is_held) = (false, true);
         loop {
             tokio::select! {
                 exit = &mut *ended => break exit.unwrap_or(Exit::Unknown),
                 () = self.running.killed.notified() => self.context.reaper.kill(pid),
-                () = &mut taken_back, if is_held => {
+                over = &mut lease_over, if is_held => {
                     is_held = false;
-                    self.running.kill("killed: its lease was taken back, or its time is over");
+                    self.running.kill(match over {
+                        Some(Over::TakenBack) => "killed: its lease was taken back",
+                        Some(Over::Expired) => "killed: the time of its lease is over",
+                        None => "killed: the gateway, through which it held its lease, is gone",
+                    });
                 }
                 () = &mut late, if !warned => {
                     warned = true;
@@ -331,9 +335,8 @@ impl Life {
     async fn end(self, exit: Exit) {
         let took = self.began.elapsed();
         let (before, limits) = &self.met;
-        let words = || self.running.tail.borrow().text().0;
-        let Explained { exit, beside, took } =
-            self.context.met.explain(exit, took, *before, limits, self.lives_on, words).await;
+        let words = || self.running.tail.borrow().text().0 + "\n" + &self.running.errors.borrow().text().0;
+        let Explained { exit, beside, took } = self.context.met.explain(exit, took, before, limits, words).await;
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if !beside.is_empty() {
             self.context.outbox.note(format!("command {}: {}", self.id, beside.join("; "))).await;
@@ -349,6 +352,9 @@ async fn show(context: &Context, running: &Running, id: &str, stream: Stream, ou
     // What replaces a value may be longer than it was.
     for piece in output.chunks(OUTPUT_PIECE) {
         running.tail.borrow_mut().push(piece);
+        if stream == Stream::Stderr {
+            running.errors.borrow_mut().push(piece);
+        }
         let data_b64 = base64::engine::general_purpose::STANDARD.encode(piece);
         context.outbox.event(Event::Output { id: id.to_owned(), stream, data_b64 }).await;
     }

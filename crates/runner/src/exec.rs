@@ -41,7 +41,7 @@ pub async fn run(
         kept_first: false,
         lease: lease.map(|lease| lease.to_string()),
         stdin: true,
-        keep: 0,
+        keep: met::WORDS,
     };
     if request.argv.is_empty() || !command::is_recordable(&request) {
         let reason = "the command is empty, or longer than the record takes (128 KiB)".to_owned();

@@ -7,7 +7,7 @@
 //!
 //! Read [`connect`], [`Line::ask`], then [`Use`].
 
-use api::delivery::{FromRunner, RUNNER, ToRunner};
+use api::delivery::{FromRunner, Over, RUNNER, ToRunner};
 use api::frame;
 use api::inbox::DOOR;
 use api::leases::{LeaseEnd, LeaseUser};
@@ -49,7 +49,7 @@ pub struct Line {
     last: Cell<u64>,
     asked: RefCell<HashMap<u64, oneshot::Sender<Result<Given, String>>>>,
     /// Uses under way, and who is told that one is over. None once the connection is gone.
-    used: RefCell<Option<HashMap<u64, watch::Sender<bool>>>>,
+    used: RefCell<Option<HashMap<u64, watch::Sender<Option<Over>>>>>,
 }
 
 /// What a command may be given.
@@ -136,7 +136,7 @@ impl Line {
         while let Ok(message) = frame::read::<ToRunner>(&mut from).await {
             match message {
                 ToRunner::Value { id, value, secret, delivery, variables, destination, parts } => {
-                    let (tell, over) = watch::channel(false);
+                    let (tell, over) = watch::channel(None);
                     if let Some(used) = &mut *self.used.borrow_mut() {
                         used.insert(id, tell);
                     }
@@ -146,9 +146,9 @@ impl Line {
                     self.answer(id, Ok(given));
                 }
                 ToRunner::Denied { id, rule, why } => self.answer(id, Err(format!("{why} ({rule})"))),
-                ToRunner::Over { id } => {
+                ToRunner::Over { id, why } => {
                     if let Some(used) = self.used.borrow().as_ref().and_then(|used| used.get(&id)) {
-                        used.send_replace(true);
+                        used.send_replace(Some(why));
                     }
                 }
             }
@@ -176,16 +176,16 @@ impl Line {
 pub struct Use {
     line: Rc<Line>,
     id: u64,
-    over: watch::Receiver<bool>,
+    over: watch::Receiver<Option<Over>>,
     outcome: Cell<LeaseEnd>,
 }
 
 impl Use {
-    /// Comes when the command is to be ended: its lease was taken back, its time is over, or there is no gateway.
-    pub async fn over(&self) {
+    /// Comes when the command is to be ended, with the reason; none when there is no gateway any more, which is no reason to
+    /// go on either.
+    pub async fn over(&self) -> Option<Over> {
         let mut over = self.over.clone();
-        // An error: whoever would say so is gone, which is no reason to go on either.
-        drop(over.wait_for(|over| *over).await);
+        over.wait_for(Option::is_some).await.ok().and_then(|over| *over)
     }
 
     /// How it ended. Until that is said it counts as broken off.

@@ -1,8 +1,9 @@
 //! Which limit of its box a command met, in words for the agent and for people.
 //!
-//! Process 1 cannot see its control group, so it asks the operator, after a command, how often the box met which limit
-//! so far. It asks while the box lives: some engines forget a box together with its last process. What is full it sees
-//! itself. Of descriptors the kernel tells the command alone; what the command then says, it says with the limit beside.
+//! Process 1 cannot see its control group, so it asks the operator, after each command, how often the box met which limit
+//! so far: also after one that ended well, for a shell says 0 whatever became of what it started. It asks while the box
+//! lives: some engines forget a box together with its last process. What is full it sees itself. Of descriptors the kernel
+//! tells the command alone; what the command then says, it says with the limit beside.
 
 use crate::outbox::Outbox;
 use api::inbox::{Counts, WORKSPACE};
@@ -23,6 +24,14 @@ const SLOW_FROM: Duration = Duration::from_secs(1);
 const SLOW_PART: u64 = 5;
 /// What the system's libraries say of a process that has as many open files as it may.
 const NO_DESCRIPTORS: &str = "Too many open files";
+/// Bytes of the end of a command's output, and of its standard error, in which that is looked for at least.
+pub const WORDS: usize = 4096;
+
+/// What stood when a command began; what it met itself is what was added by its end.
+pub struct Before {
+    counts: Counts,
+    full: Vec<String>,
+}
 
 /// What the operator said last, and the way to ask it.
 pub struct Met {
@@ -55,10 +64,14 @@ impl Met {
         self.said.send_replace((asked, counts));
     }
 
-    /// What is known; a command's own is what is said at its end beyond what was known at its beginning.
-    #[must_use]
-    pub fn known(&self) -> Counts {
+    fn known(&self) -> Counts {
         self.said.borrow().1
+    }
+
+    /// To be taken when a command under these limits begins.
+    #[must_use]
+    pub fn before(&self, limits: &Limits) -> Before {
+        Before { counts: self.known(), full: full(limits) }
     }
 
     /// Returns once `time` has passed, without the time for which the box stood still meanwhile. Only the operator knows how
@@ -77,39 +90,34 @@ impl Met {
         }
     }
 
-    /// The end of a command that ran for `took`, before which `before` was known; `words` are the end of its output, and
-    /// its box may live on after it.
+    /// The end of a command that ran for `took`; `words` are the end of its output.
     pub async fn explain(
         &self,
         exit: Exit,
         took: Duration,
-        before: Counts,
+        before: &Before,
         limits: &Limits,
-        lives_on: bool,
         words: impl FnOnce() -> String,
     ) -> Explained {
-        let nothing = |exit, took| Explained { exit, beside: Vec::new(), took };
+        let counts = before.counts;
         let at_its_time = matches!(&exit, Exit::Killed { why } if why.contains("time limit"));
         if matches!(exit, Exit::Killed { .. } | Exit::Unknown) && !at_its_time {
-            return nothing(exit, lived(took, before, self.known()));
+            return Explained { exit, beside: Vec::new(), took: lived(took, counts, self.known()) };
         }
         let is_well = matches!(exit, Exit::Code { code: 0 });
-        if is_well && took < SLOW_FROM {
-            if lives_on {
-                // The answer is what is known when the next command begins; nobody waits for it.
-                self.asked.send_modify(|asked| *asked += 1);
-                self.outbox.ask().await;
-            }
-            return nothing(exit, took);
-        }
-        let now = self.ask().await.unwrap_or(before);
-        let took = lived(took, before, now);
-        let mut explained =
-            if is_well || at_its_time { nothing(exit, took) } else { explain(exit, took, before, now, limits) };
-        explained.beside.extend(slowed(took, before, now, limits));
-        explained.beside.extend(held_up(took, before, now, limits));
-        if !is_well && !at_its_time {
-            explained.beside.extend(full(limits));
+        let now = self.ask().await.unwrap_or(counts);
+        let took = lived(took, counts, now);
+        let mut explained = if at_its_time {
+            Explained { exit, beside: Vec::new(), took }
+        } else {
+            explain(exit, took, counts, now, limits)
+        };
+        explained.beside.extend(slowed(took, counts, now, limits));
+        explained.beside.extend(held_up(took, counts, now, limits));
+        if !at_its_time {
+            // What an earlier command filled is nothing to one that ended well.
+            let told = full(limits).into_iter().filter(|place| !is_well || !before.full.contains(place));
+            explained.beside.extend(told);
             explained.beside.extend(without_descriptors(&words(), limits));
         }
         explained
@@ -335,6 +343,13 @@ mod tests {
     fn a_command_that_met_a_limit_and_ended_by_itself_keeps_its_status() {
         let said = explain(Exit::Code { code: 2 }, TOOK, counts(3, 0), counts(4, 9), &limits());
         assert_eq!(said.exit, Exit::Code { code: 2 });
+        assert_eq!(said.beside, ["met the limit of 32 processes", "a process of it was killed: memory limit 512 MiB"]);
+    }
+
+    #[test]
+    fn a_command_of_which_a_process_was_killed_or_refused_is_told_so_though_it_ended_with_0() {
+        let said = explain(Exit::Code { code: 0 }, TOOK, counts(3, 8), counts(4, 9), &limits());
+        assert_eq!(said.exit, Exit::Code { code: 0 });
         assert_eq!(said.beside, ["met the limit of 32 processes", "a process of it was killed: memory limit 512 MiB"]);
     }
 

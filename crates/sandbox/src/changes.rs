@@ -24,6 +24,11 @@ const MAX_DEPTH: usize = 256;
 const MOST_IN_FOLDER: u64 = 20_000;
 /// Most changed entries that are carried in all.
 const MOST: u64 = 200_000;
+/// Most bytes that the names of the folders on the way take in memory, each with [`NAME`] beside it. Without it whoever
+/// makes millions of links to one file takes the memory of this process, which no limit of the box's counts.
+const MOST_NAMES: usize = 128 << 20;
+/// Bytes that a name takes beside its own.
+const NAME: usize = 64;
 /// Most lines of what was left out.
 const MOST_LINES: usize = 50;
 
@@ -38,7 +43,13 @@ struct Reader<'a, W: Write> {
     way: Vec<Folder>,
     /// Lines of what was left out beyond [`MOST_LINES`].
     unsaid: u64,
+    /// Bytes that names may still take.
+    names: usize,
 }
+
+/// The names in a folder, and the bytes that they take.
+#[derive(Default)]
+struct Names(BTreeSet<CString>, usize);
 
 /// What is carried of a folder that is being read.
 #[derive(Default)]
@@ -54,18 +65,18 @@ struct Folder {
 /// # Errors
 /// The worktree's or the stream's own. A file beyond the budget is left out and said, not an error.
 pub fn stream(paths: &Paths, budget: u64, out: &mut impl Write) -> io::Result<ChangeCount> {
-    stream_most(paths, budget, (MOST, MOST_IN_FOLDER), out)
+    stream_most(paths, budget, (MOST, MOST_IN_FOLDER, MOST_NAMES), out)
 }
 
 fn stream_most(
     paths: &Paths,
     budget: u64,
-    (room, most_in_folder): (u64, u64),
+    (room, most_in_folder, names): (u64, u64, usize),
     out: &mut impl Write,
 ) -> io::Result<ChangeCount> {
     let out = BufWriter::with_capacity(1 << 16, out);
     let (count, way) = (ChangeCount::default(), Vec::new());
-    let mut reader = Reader { out, count, budget, room, most_in_folder, way, unsaid: 0 };
+    let mut reader = Reader { out, count, budget, room, most_in_folder, way, unsaid: 0, names };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |path| openat(CWD, path, flags, Mode::empty());
     let (upper, merged) = (open(&paths.upper)?, open(&paths.merged)?);
@@ -79,17 +90,6 @@ fn stream_most(
     reader.out.flush()?;
     drop(reader.out);
     Ok(reader.count)
-}
-
-fn names(folder: &OwnedFd) -> io::Result<BTreeSet<CString>> {
-    let mut all = BTreeSet::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_owned();
-        if name.as_bytes() != b"." && name.as_bytes() != b".." {
-            all.insert(name);
-        }
-    }
-    Ok(all)
 }
 
 fn stat(folder: &OwnedFd, name: &CStr) -> io::Result<Option<Stat>> {
@@ -129,6 +129,32 @@ impl<W: Write> Reader<'_, W> {
         } else {
             self.unsaid += 1;
         }
+    }
+
+    /// The names in a folder; none, and the folder left out, where they are more than there is room for. They are given back
+    /// to [`Reader::forget`].
+    fn names(&mut self, folder: &OwnedFd, path: &[u8]) -> io::Result<Option<Names>> {
+        let mut all = Names::default();
+        for entry in Dir::read_from(folder)? {
+            let name = entry?.file_name().to_owned();
+            if name.as_bytes() == b"." || name.as_bytes() == b".." {
+                continue;
+            }
+            all.1 += name.count_bytes() + NAME;
+            if all.1 > self.names {
+                let path = if path.is_empty() { b"." } else { path };
+                self.leave_out(path, "more names than are read of folders at once; nothing of it is carried");
+                return Ok(None);
+            }
+            all.0.insert(name);
+        }
+        self.names -= all.1;
+        Ok(Some(all))
+    }
+
+    /// Names that are no longer needed.
+    fn forget(&mut self, bytes: usize) {
+        self.names += bytes;
     }
 
     /// Whether one more changed entry of the folder that is being read is carried; if not, it is counted.
@@ -173,8 +199,9 @@ impl<W: Write> Reader<'_, W> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
+        let Some(Names(names, bytes)) = self.names(upper, path)? else { return Ok(()) };
         self.way.push(Folder::default());
-        for name in names(upper)? {
+        for name in names {
             let Some(above) = stat(upper, &name)? else { continue };
             let below = match lower {
                 Some(lower) => stat(lower, &name)?,
@@ -205,6 +232,7 @@ impl<W: Write> Reader<'_, W> {
             }
             path.truncate(length);
         }
+        self.forget(bytes);
         self.leave(path);
         Ok(())
     }
@@ -217,17 +245,25 @@ impl<W: Write> Reader<'_, W> {
         path: &mut Vec<u8>,
         depth: usize,
     ) -> io::Result<()> {
+        let Some(Names(seen, bytes)) = self.names(merged, path)? else { return Ok(()) };
+        let below = match lower {
+            Some(lower) => self.names(lower, path)?,
+            None => Some(Names::default()),
+        };
+        let Some(Names(below, bytes_below)) = below else {
+            self.forget(bytes);
+            return Ok(());
+        };
         self.way.push(Folder::default());
-        let seen = names(merged)?;
-        if let Some(lower) = lower {
-            for name in names(lower)?.difference(&seen) {
-                let length = push(path, name);
-                if path_is_plain(path) && self.carries() {
-                    self.record(&Change::Gone { path: path.clone() })?;
-                }
-                path.truncate(length);
+        for name in below.difference(&seen) {
+            let length = push(path, name);
+            if path_is_plain(path) && self.carries() {
+                self.record(&Change::Gone { path: path.clone() })?;
             }
+            path.truncate(length);
         }
+        drop(below);
+        self.forget(bytes_below);
         for name in seen {
             let length = push(path, &name);
             if path_is_plain(path) {
@@ -237,6 +273,7 @@ impl<W: Write> Reader<'_, W> {
             }
             path.truncate(length);
         }
+        self.forget(bytes);
         self.leave(path);
         Ok(())
     }
@@ -377,7 +414,11 @@ mod tests {
     use std::path::Path;
 
     /// What is carried of an upper half made by `fill`, over an empty lower one; by path.
-    fn carried(most: (u64, u64), fill: impl Fn(&Path)) -> (Vec<String>, Vec<String>) {
+    fn carried((room, in_folder): (u64, u64), fill: impl Fn(&Path)) -> (Vec<String>, Vec<String>) {
+        carried_most((room, in_folder, MOST_NAMES), fill)
+    }
+
+    fn carried_most(most: (u64, u64, usize), fill: impl Fn(&Path)) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let [lower, upper, merged] = ["lower", "upper", "merged"].map(|name| dir.path().join(name));
         fs::create_dir(&lower).unwrap();
@@ -428,6 +469,27 @@ mod tests {
         });
         assert_eq!(paths, ["top/d0/f0", "top/d0/f1", "top/d1/f0", "top/d1/f1", "top/d2/f0", "top/d2/f1"]);
         assert_eq!(left_out, ["top: 4 changed entries, beyond the 3 in one folder that are carried"]);
+    }
+
+    #[test]
+    fn of_a_folder_with_more_names_than_there_is_room_for_nothing_is_carried_and_that_is_said() {
+        // Three names of two bytes in each, and those of the folders on the way count as well.
+        let three = 3 * (2 + NAME);
+        let fill = |half: &Path| {
+            files(&half.join("a"), 3);
+            files(&half.join("b"), 4);
+            files(&half.join("c"), 3);
+        };
+        let said = "b: more names than are read of folders at once; nothing of it is carried";
+        let top = 3 * (1 + NAME);
+        let (paths, left_out) = carried_most((100, 100, top + three), fill);
+        assert_eq!(paths, ["a/f0", "a/f1", "a/f2", "c/f0", "c/f1", "c/f2"]);
+        assert_eq!(left_out, [said]);
+        // What was read of one is given back for the next: nothing is left out at one name more.
+        let (paths, left_out) = carried_most((100, 100, top + three + 2 + NAME), fill);
+        assert_eq!((paths.len(), left_out.len()), (10, 0));
+        let (paths, left_out) = carried_most((100, 100, top - 1), fill);
+        assert_eq!((paths.len(), left_out[0].as_str()), (0, said.replace("b:", ".:").as_str()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::image::said::{Judge, Unfit};
 use crate::process::Process;
 use crate::strays::{Held, Strays};
 use crate::{group, packet, uids};
+use model::RunId;
 use model::event::Reading;
 use model::profile::Engine;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,8 @@ pub struct LiveBox {
     group: String,
     /// What the engine itself said of it.
     readings: Vec<Reading>,
+    /// The checkout below its worktree, once it has one.
+    lower: Option<PathBuf>,
     helper: Child,
     control: Option<OwnedFd>,
     /// Its standard input, until process 1 was let go on.
@@ -200,9 +203,12 @@ impl Host {
 
     /// The box of a plan, without its checkout, and so without a worktree.
     pub(crate) fn make(&self, plan: &BoxPlan) -> Result<Created, BoxError> {
-        let spec = self.harden(plan)?;
+        let spec = self.harden(plan, &plan.run)?;
         let blanks = self.facts.dir.join("bin");
         crate::worktree::reserve(&plan.upper_image, &blanks, spec.limits.worktree_mib, self.facts.root)?;
+        if spec.engine == Engine::Embedded {
+            group::make_parent(&self.facts.cgroup_parent).map_err(host("make the control group of the boxes"))?;
+        }
 
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
@@ -244,6 +250,7 @@ impl Host {
             first: None,
             group: String::new(),
             readings: Vec::new(),
+            lower: None,
             helper,
             control: Some(ours),
             go: Some(go),
@@ -280,8 +287,8 @@ impl Host {
     }
 
     /// What a box of the plan is promised to be on this host. What its image says of itself was judged then, of the very
-    /// image that the box is made of.
-    pub(crate) fn harden(&self, plan: &BoxPlan) -> Result<HardenedSpec, BoxError> {
+    /// image that the box is made of, for the run that wants it.
+    pub(crate) fn harden(&self, plan: &BoxPlan, run: &RunId) -> Result<HardenedSpec, BoxError> {
         let uid = self.uid_of(&plan.upper_image)?;
         let (mut spec, mut said) = harden(plan, uid, &self.facts, &self.runner, &self.agent)?;
         let Some(image) = &spec.image else { return Ok(spec) };
@@ -294,7 +301,7 @@ impl Host {
             BoxError::Harden(HardenError::Engine { what: "image", why })
         };
         let judge = self.judge.as_ref().ok_or_else(|| refused("nobody is here who judges what it says".into()))?;
-        match judge.judge(said) {
+        match judge.judge(run, said) {
             Ok(()) => Ok(spec),
             Err(Unfit::Refused(why)) => Err(refused(why)),
             Err(Unfit::Unjudged(why)) => Err(BoxError::Lost(why)),

@@ -62,6 +62,17 @@ pub(crate) fn forbid_swap(group: &str) -> io::Result<()> {
     if cgroups() == Cgroups::V2 && file.exists() { fs::write(file, "0") } else { Ok(()) }
 }
 
+/// What the buffers of a box's sockets may take together on v1, in bytes, beside its memory; v2 counts them as its memory.
+pub(crate) const SOCKET_BUFFERS: u64 = 64 << 20;
+
+/// Bounds what is sent and not read in a box's sockets, where the kernel counts that apart from memory (v1). For sockets
+/// that are made from now on.
+pub(crate) fn bound_sockets(group: &str) -> io::Result<()> {
+    let file = cgroup_path(group, "memory").join("memory.kmem.tcp.limit_in_bytes");
+    let counts_apart = cgroups() == Cgroups::V1 && file.exists();
+    if counts_apart { fs::write(file, SOCKET_BUFFERS.to_string()) } else { Ok(()) }
+}
+
 /// The file that tells of processes which were refused; whoever polls it is woken.
 pub(crate) fn process_events(group: &str) -> PathBuf {
     cgroup_path(group, if cgroups() == Cgroups::V2 { "" } else { "pids" }).join("pids.events")
@@ -131,49 +142,6 @@ pub(crate) fn kill_members(parent: &str, group: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Descriptors of a box that are looked at in one look, at most. A box that has more is taken to hide something.
-const LOOKED_AT: usize = 1 << 16;
-
-/// The folders on the file system with this number that the processes of a box hold open: how many, each descriptor counted
-/// for each process, and the bytes of their lists on the disk together. A descriptor that is on its way from one process to
-/// another may be of any, so that one is too many. None of processes that may not be looked at.
-pub(crate) fn open_folders(group: &str, device: u64) -> (usize, u64) {
-    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-    let members = match cgroups() {
-        Cgroups::V2 => cgroup_path(group, ""),
-        _ => cgroup_path(group, "pids"),
-    };
-    let (mut count, mut bytes, mut looked_at) = (0, 0, 0);
-    let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
-    for pid in listed(&members) {
-        // Its threads have one table; the first of them may have ended before the others.
-        let tables = all(format!("/proc/{pid}/task")).map(|thread| thread.path());
-        let Some(table) = tables.into_iter().find(|thread| all(format!("{}/fd", thread.display())).next().is_some())
-        else {
-            continue;
-        };
-        for one in all(format!("{}/fd", table.display())) {
-            looked_at += 1;
-            if looked_at > LOOKED_AT {
-                return (usize::MAX, bytes);
-            }
-            let Ok(there) = fs::metadata(one.path()) else { continue };
-            if there.is_dir() && there.dev() == device {
-                count += 1;
-                bytes += there.len();
-            } else if there.file_type().is_socket() {
-                let info = table.join("fdinfo").join(one.file_name());
-                let info = fs::read_to_string(info).unwrap_or_default();
-                let on_its_way = info.lines().filter_map(|line| line.strip_prefix("scm_fds:"));
-                if on_its_way.filter_map(|number| number.trim().parse::<u64>().ok()).any(|number| number > 0) {
-                    return (usize::MAX, bytes);
-                }
-            }
-        }
-    }
-    (count, bytes)
-}
-
 /// Stops every process of a box where it stands, or lets all go on; returns when the kernel says so.
 pub(crate) fn freeze(group: &str, still: bool) -> io::Result<()> {
     let (file, word, told, said) = match cgroups() {
@@ -228,7 +196,7 @@ fn members(group: &Path) -> Vec<u32> {
 }
 
 /// The processes of one group; none of one that ended meanwhile.
-fn listed(group: &Path) -> Vec<u32> {
+pub(crate) fn listed(group: &Path) -> Vec<u32> {
     let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     list.lines().filter_map(|line| line.parse().ok()).collect()
 }
@@ -339,6 +307,23 @@ pub(crate) fn reap_one(parent: &str, name: &str) -> io::Result<()> {
             }
             done => return done,
         }
+    }
+}
+
+/// Makes the installation's own group, if it is not there.
+///
+/// The runtime makes it too, and takes it for a failure when another box's helper made it between its look and its act: of
+/// the first boxes that were made at the same time all but one failed. On v1 it does not.
+///
+/// # Errors
+/// The system's own.
+pub(crate) fn make_parent(parent: &str) -> io::Result<()> {
+    if cgroups() != Cgroups::V2 {
+        return Ok(());
+    }
+    match fs::create_dir(cgroup_path(parent, "")) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -168,7 +168,8 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
         ("scratch-mib", limits.scratch_mib, 1, 1 << 20, "1 to 1048576"),
         ("seconds", limits.seconds, 1, 604_800, "1 to 604800"),
         ("output-mib", limits.output_mib, 1, 4096, "1 to 4096"),
-        ("output-kib-per-second", limits.output_kib_per_second, 16, 1 << 22, "16 to 4194304"),
+        // Slower, why a box ended would wait behind what it said before for longer than it is waited for.
+        ("output-kib-per-second", limits.output_kib_per_second, 256, 1 << 22, "256 to 4194304"),
     ];
     for (name, value, low, high, range) in bounds {
         if !(low..=high).contains(&value) {
@@ -292,6 +293,19 @@ mod tests {
         profile.limits.processes = 0;
         let made = harden(&plan(profile), 7, &facts(home.path()), Path::new("/r"), Path::new("/a"));
         assert!(matches!(made, Err(HardenError::Limit { name: "processes", .. })));
+    }
+
+    #[test]
+    fn a_rate_of_output_below_256_kib_a_second_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let made = |rate| {
+            let mut profile = Profile::default();
+            profile.limits.output_kib_per_second = rate;
+            harden(&plan(profile), 7, &facts(home.path()), Path::new("/r"), Path::new("/a")).map(drop)
+        };
+        let refused = made(255).unwrap_err().to_string();
+        assert!(refused.contains("output-kib-per-second") && refused.contains("256 to 4194304"), "{refused}");
+        made(256).unwrap();
     }
 
     #[test]

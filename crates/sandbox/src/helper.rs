@@ -331,6 +331,7 @@ fn make(spec: HardenedSpec) -> Result<(Made, OwnedFd), Box<dyn std::error::Error
         let pid = container.pid().map_or(0, nix_raw);
         let waiting = (|| {
             group::forbid_swap(&spec.cgroup()).map_err(act("forbid swap"))?;
+            group::bound_sockets(&spec.cgroup()).map_err(act("bound what its sockets hold"))?;
             // Here and not by the runtime, which would set this helper's own.
             std::fs::write(format!("/proc/{pid}/oom_score_adj"), oci::OUT_OF_MEMORY_SCORE.to_string())
                 .map_err(act("put the box first where the host's memory runs out"))?;

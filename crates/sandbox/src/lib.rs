@@ -8,7 +8,7 @@
 //! `uids` (whose number is whose),
 //! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
 //! [`read_back`] (what is believed), `group` (what is ended and stopped together), `slice` (where Docker's boxes are
-//! under systemd), then [`warm`] (boxes that wait for a run).
+//! under systemd), `held` (what no group bounds), then [`warm`] (boxes that wait for a run).
 
 pub mod cable;
 pub mod changes;
@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod embedded;
 mod group;
 pub mod harden;
+mod held;
 pub mod helper;
 pub mod image;
 mod layers;
@@ -35,4 +36,5 @@ pub mod worktree;
 
 pub use embedded::{BoxError, Created, Ended, Host, LiveBox};
 pub use harden::{BoxPlan, HardenedSpec};
+pub use held::{Held, page_kib};
 pub use warm::{ClaimError, Warm};

@@ -39,14 +39,18 @@ const ETC: [&str; 15] = [
     "ssl/certs",
 ];
 /// Parts of `/proc` that tell of the host or steer it: shown empty, where the kernel has them.
-pub const MASKED: [&str; 24] = [
+pub const MASKED: [&str; 27] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/config.gz",
     // Which disks, other boxes' worktrees among them, are there and how busy each is.
     "/proc/diskstats",
+    "/proc/mdstat",
     "/proc/partitions",
     "/proc/fs",
+    // How many control groups the host has, and so how many boxes; which users of it have keys, and so who is signed in.
+    "/proc/cgroups",
+    "/proc/key-users",
     // What the whole host reads, writes, pages and is interrupted by.
     "/proc/buddyinfo",
     "/proc/interrupts",

@@ -61,6 +61,11 @@ impl Warm {
     pub fn pid(&self) -> u32 {
         self.made.as_ref().map_or(0, |made| made.live.pid())
     }
+    /// Its helper, as the host counts.
+    #[must_use]
+    pub fn helper_pid(&self) -> u32 {
+        self.made.as_ref().map_or(0, |made| made.live.helper_pid())
+    }
 }
 
 impl Drop for Warm {
@@ -97,7 +102,7 @@ impl Host {
         let nobody = RunId::parse("nobody").map_err(|e| BoxError::Helper(e.to_string()))?;
         let plan =
             BoxPlan { run: nobody, box_id: box_id.clone(), profile: profile.clone(), lower: None, upper_image: image };
-        let spec = self.harden(&plan)?;
+        let spec = self.harden(&plan, &plan.run)?;
         let sources = sources(&spec);
         // From here on it is taken away again, whatever is there of it.
         let mut warm = Warm { made: None, plan, spec, sources };
@@ -117,7 +122,7 @@ impl Host {
         if fs::symlink_metadata(&plan.upper_image).is_ok() {
             return drift("the run has a worktree already");
         }
-        if self.harden(&warm.plan)? != warm.spec || sources(&warm.spec) != warm.sources {
+        if self.harden(&warm.plan, &plan.run)? != warm.spec || sources(&warm.spec) != warm.sources {
             return drift("what the host shows to boxes changed since it was made");
         }
         let Some(mut made) = warm.made.take() else { return drift("it is claimed already") };

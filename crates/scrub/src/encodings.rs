@@ -62,6 +62,10 @@ pub(crate) fn of(value: &str) -> BTreeSet<Form> {
             add(each.join(between.as_bytes()));
         }
     }
+    // Every character by its number: a JSON string that is all escapes, and markup.
+    add(value.encode_utf16().flat_map(|unit| format!("\\u{unit:04x}").into_bytes()).collect());
+    add(value.encode_utf16().flat_map(|unit| format!("\\u{unit:04X}").into_bytes()).collect());
+    add(value.chars().flat_map(|char| format!("&#{};", u32::from(char)).into_bytes()).collect());
     let json: BTreeSet<Form> = JSON_STYLES.iter().map(|style| Form(json(value, *style).into_bytes())).collect();
     for once in &json {
         // Tool calls carry JSON in a JSON string, and whoever wrote the one need not have written the other.

@@ -30,13 +30,13 @@ mod text;
 mod values;
 mod words;
 
-pub use current::Current;
+pub use current::{Current, Now, unlocked};
 pub use key::Key;
 pub use matcher::{MAX_PLACEHOLDER, MIN_BYTES, Scrubber};
 pub use placeholders::{Found, Shown, brought_in};
 pub use rules::{Formats, FormatsError};
 pub use said::Said;
-pub use stream::Stream;
+pub use stream::{Span, Spans, Stream};
 pub use text::Text;
 pub use words::{MOST_BYTES, MOST_WORDS, words};
 

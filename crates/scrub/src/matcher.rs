@@ -1,7 +1,7 @@
 //! The scrubber itself: values first, then formats.
 
 use crate::{
-    Formats, Key, Stream,
+    Formats, Key, Spans, Stream,
     encodings::{self, Form},
     search::{self, Next, Search as _},
     values::Values,
@@ -143,10 +143,22 @@ impl Scrubber {
         }
     }
 
-    /// Scrubs a text that arrives in pieces.
+    /// Scrubs a text that arrives in pieces, for people.
     #[must_use]
     pub fn stream(&self) -> Stream {
-        Stream::new(self.clone())
+        Stream::new(self.clone(), false)
+    }
+
+    /// Scrubs a text that arrives in pieces, for a box: how it is cut says nothing of a value.
+    #[must_use]
+    pub fn even_stream(&self) -> Stream {
+        Stream::new(self.clone(), true)
+    }
+
+    /// Says where values stand in a text that arrives in pieces.
+    #[must_use]
+    pub fn spans(&self) -> Spans {
+        Spans::new(self.clone())
     }
 
     /// The values.

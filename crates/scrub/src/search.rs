@@ -66,24 +66,30 @@ impl Held {
         self.text.is_empty()
     }
 
-    /// Appends what is decided of `text` to `out`; of the last text, that is everything. `text` is what
-    /// [`Held::open`] gave and the next piece.
-    pub(crate) fn decide<S: Search>(&mut self, search: &S, text: &[u8], last: bool, out: &mut Vec<u8>) {
+    /// Appends what is decided of `text` to `out`, of what begins before `until`; of the last text, that is everything.
+    /// `text` is what [`Held::open`] gave and the next piece.
+    pub(crate) fn decide<S: Search>(&mut self, search: &S, text: &[u8], until: usize, last: bool, out: &mut Vec<u8>) {
         let mut at = self.given;
         let held = loop {
             match search.next(text, at, last) {
+                Next::Found { start, .. } if start >= until => break until.max(at),
                 Next::Found { start, end, placeholder } => {
                     out.extend_from_slice(&text[at..start]);
                     out.extend_from_slice(placeholder.as_bytes());
                     at = end;
                 }
-                Next::None(held) => break held.max(at),
+                Next::None(held) => break held.min(until).max(at),
             }
         };
         out.extend_from_slice(&text[at..held]);
         let behind = held.saturating_sub(S::BEHIND);
         self.text = text[behind..].to_vec();
         self.given = held - behind;
+    }
+
+    /// Holds this end back, of which nothing was given out.
+    pub(crate) fn keep(&mut self, end: &[u8]) {
+        (self.text, self.given) = (end.to_vec(), 0);
     }
 
     /// How many bytes are held back.

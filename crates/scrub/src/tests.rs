@@ -74,6 +74,9 @@ fn every_encoding_in_the_list_is_found() {
         json(KEY).replace('/', "\\/"),
         json(KEY).replace('é', "\\u00e9"),
         json(KEY).replace('é', "\\u00E9"),
+        KEY.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect(),
+        KEY.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect(),
+        KEY.chars().map(|char| format!("&#{};", u32::from(char))).collect(),
         KEY.chars().rev().collect::<String>(),
     ] {
         assert_eq!(scrubbed(&format!("<{encoded}>")), "<[scrubbed:model/anthropic]>", "{encoded}");
@@ -221,7 +224,7 @@ fn nothing_of_a_value_is_printed() {
     stream.push(b"hunter2-hunt");
     assert_eq!(
         format!("{scrubber:?} {stream:?}"),
-        "Scrubber Stream { scrubber: Scrubber, values: [12 bytes held], formats: [0 bytes held] }"
+        "Scrubber Stream { scrubber: Scrubber, even: false, values: [12 bytes held], formats: [0 bytes held] }"
     );
 }
 
@@ -235,6 +238,21 @@ fn a_stream_lets_text_through_as_it_arrives() {
     assert_eq!(stream.push(b"2"), b"[scrubbed:k]", "a whole value is not waited on");
     assert_eq!(stream.push(b"hunter2"), b"");
     assert_eq!(stream.finish(), b"hunter2");
+}
+
+#[test]
+fn a_text_for_a_box_goes_on_by_whole_lines_and_a_guess_waits_as_any_end_does() {
+    let mut stream = scrubber(&[("k", "hunter2-hunter2")]).even_stream();
+    assert_eq!(stream.push(b"one\ntwo"), b"one\n");
+    assert_eq!(stream.push(b" three hunter2-"), b"");
+    assert_eq!(stream.push(b"\nfour"), b"two three hunter2-\n");
+    assert_eq!(stream.push(b" hunter2-hunter2 \n"), b"four [scrubbed:k] \n");
+    assert_eq!(stream.finish(), b"");
+    // Lines of a value of several are no places to cut at.
+    let mut stream = scrubber(&[("k", "first line of it\nsecond line of it")]).even_stream();
+    assert_eq!(stream.push(b"a line\n"), b"");
+    assert_eq!(stream.push(b"first line of it\nsecond line of it\n"), b"");
+    assert_eq!(stream.finish(), b"a line\n[scrubbed:k]\n");
 }
 
 #[test]
@@ -329,15 +347,65 @@ proptest! {
     #[test]
     fn a_stream_cut_anywhere_is_the_whole((values, text) in plants(), cuts in prop::collection::vec(1usize..30, 1..40)) {
         let scrubber = scrubber(&kinds(&values));
-        let (mut stream, mut out, mut rest) = (scrubber.stream(), Vec::new(), &text[..]);
-        for cut in cuts.iter().cycle() {
-            let (piece, after) = rest.split_at((*cut).min(rest.len()));
-            out.extend(stream.push(piece));
-            rest = after;
-            if rest.is_empty() { break; }
+        let whole = scrubber.scrub(&text).into_owned();
+        for mut stream in [scrubber.stream(), scrubber.even_stream()] {
+            let (mut out, mut rest) = (Vec::new(), &text[..]);
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                out.extend(stream.push(piece));
+                rest = after;
+                if rest.is_empty() { break; }
+            }
+            out.extend(stream.finish());
+            prop_assert_eq!(&out, &whole);
         }
-        out.extend(stream.finish());
-        prop_assert_eq!(out, scrubber.scrub(&text).into_owned());
+        for even in [false, true] {
+            let (mut spans, mut found) = (scrubber.spans(), Vec::new());
+            if even { spans.be_even(); }
+            for piece in text.chunks(cuts[0]) {
+                found.extend(spans.push(piece));
+            }
+            found.extend(spans.finish());
+            let (mut out, mut at) = (Vec::new(), 0);
+            for span in found {
+                out.extend_from_slice(&text[at..usize::try_from(span.start).unwrap()]);
+                out.extend_from_slice(span.placeholder.as_bytes());
+                at = usize::try_from(span.end).unwrap();
+            }
+            out.extend_from_slice(&text[at..]);
+            prop_assert_eq!(&out, &whole);
+            prop_assert_eq!(spans.decided(), text.len() as u64);
+        }
+    }
+
+    #[test]
+    fn how_a_text_for_a_box_is_cut_says_nothing_of_a_value_that_is_not_whole_in_it(
+        parts in prop::collection::vec(("[a-z\n ]{0,12}", 0usize..23, any::<bool>(), any::<bool>()), 1..12), piece in 1usize..40
+    ) {
+        let value = "tok-4fQz81LmWv0Ty7RkPb3N";
+        let scrubber = scrubber(&[("k", value)]);
+        let mut text = String::new();
+        for (before, length, encoded, line) in parts {
+            let guess = if encoded { b64::STANDARD.encode(value) } else { value.to_owned() };
+            text += &before;
+            text += &guess[..length];
+            text += if line { "\n" } else { "." };
+        }
+        prop_assume!(*scrubber.scrub(text.as_bytes()) == *text.as_bytes());
+        let other: Vec<u8> = text.bytes().map(|byte| if byte == b'\n' { byte } else { b'.' }).collect();
+        let cuts = |text: &[u8]| -> Vec<usize> {
+            let mut stream = scrubber.even_stream();
+            let mut cuts: Vec<usize> = text.chunks(piece).map(|piece| stream.push(piece).len()).collect();
+            cuts.push(stream.finish().len());
+            cuts
+        };
+        prop_assert_eq!(cuts(text.as_bytes()), cuts(&other));
+        let marks = |text: &[u8]| -> Vec<u64> {
+            let mut spans = scrubber.spans();
+            spans.be_even();
+            text.chunks(piece).map(|piece| { spans.push(piece); spans.decided() }).collect()
+        };
+        prop_assert_eq!(marks(text.as_bytes()), marks(&other));
     }
 
     #[test]

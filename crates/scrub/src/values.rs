@@ -35,6 +35,8 @@ pub(crate) struct Values {
     /// Whether any form starts with four bytes of this hash.
     heads: Vec<bool>,
     longest: usize,
+    /// Whether no form goes on after the end of a line.
+    in_lines: bool,
     /// By the hash of a block: how far the window can be moved.
     moves: Vec<u8>,
     table_bits: u32,
@@ -78,7 +80,8 @@ impl Values {
             open.push(at);
         }
         let longest = forms.iter().map(|form| form.len()).max().unwrap_or(0);
-        Self { forms, kinds, shorter, placeholders, first, heads, longest, moves, table_bits }
+        let in_lines = forms.iter().all(|form| !form[..form.len() - 1].contains(&b'\n'));
+        Self { forms, kinds, shorter, placeholders, first, heads, longest, in_lines, moves, table_bits }
     }
 
     /// The same values in lower case, for texts that are. What would take their place is not kept.
@@ -89,6 +92,14 @@ impl Values {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.forms.is_empty()
+    }
+
+    /// Up to where a text of which more may come can be given out so that where that is says nothing of a value: all but the
+    /// longest form's length, and whole lines where no form goes on after the end of one. Nothing before it is undecided.
+    pub(crate) fn even(&self, text: &[u8]) -> usize {
+        let lines = || text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let by_length = (text.len() + 1).saturating_sub(self.longest.max(1));
+        if self.in_lines { by_length.max(lines()) } else { by_length }
     }
 
     /// The first place from `at` on where the first bytes of a form may stand, if eight bytes stand there.

@@ -9,7 +9,7 @@ use model::{PersonId, WorkspaceId};
 use scrub::{Formats, FormatsError, Key, Scrubber};
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use store::Store;
 
 /// The server's state. Cheap to clone.
@@ -68,7 +68,7 @@ pub struct Inner {
     operator: Mutex<Option<LinkHandle>>,
     gateway: Mutex<Option<GatewayHandle>>,
     formats: Formats,
-    scrubber: Arc<RwLock<Scrubber>>,
+    scrubber: Arc<Mutex<Scrubber>>,
 }
 
 impl Deref for App {
@@ -113,7 +113,7 @@ impl App {
             operator: Mutex::new(None),
             gateway: Mutex::new(None),
             formats,
-            scrubber: Arc::new(RwLock::new(Scrubber::new([]).with_formats(formats))),
+            scrubber: Arc::new(Mutex::new(Scrubber::new([]).with_formats(formats))),
         })))
     }
 
@@ -143,13 +143,13 @@ impl App {
     /// shown or told. What comes from a box passed the gateway's before; this one knows all values.
     #[must_use]
     pub fn scrubber(&self) -> Scrubber {
-        self.scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.scrubber.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives [`App::scrubber`] for as long as anybody asks, and keeps nothing else of this.
-    pub fn scrubbers(&self) -> impl Fn() -> Scrubber + Send + Sync + 'static {
+    /// Gives [`App::scrubber`] for as long as anybody asks, as [`scrub::Current`] wants it, and keeps nothing else of this.
+    pub fn scrubbers(&self) -> impl Fn() -> Option<Scrubber> + Send + Sync + 'static {
         let scrubber = self.scrubber.clone();
-        move || scrubber.read().unwrap_or_else(PoisonError::into_inner).clone()
+        move || scrub::unlocked(&scrubber).map(|scrubber| scrubber.clone())
     }
 
     /// Builds the scrubber anew; to be called after each change of a secret.
@@ -168,8 +168,8 @@ impl App {
         values.extend(crate::connections::values(self).await?);
         values.extend(crate::mint::values(self).await?);
         let values = scrub::with_parts(values);
-        *self.scrubber.write().unwrap_or_else(PoisonError::into_inner) =
-            Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
+        let scrubber = Scrubber::keyed(&Key::new(self.keys.fingerprints().share()), values).with_formats(self.formats);
+        *self.scrubber.lock().unwrap_or_else(PoisonError::into_inner) = scrubber;
         Ok(())
     }
 }

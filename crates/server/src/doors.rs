@@ -106,6 +106,18 @@ pub fn foreign(method: &Method, headers: &HeaderMap, port: u16) -> Result<(), Fa
     Err(Fault::new(StatusCode::FORBIDDEN, "origin.other", "Another site asked for this change; it was refused."))
 }
 
+/// Refuses what a browser does not say that a page of ours asked for: of a read that has an effect, which no `Origin` comes with.
+///
+/// # Errors
+/// 403 for whatever else asks.
+pub fn of_our_own_page(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    match (sites.next(), sites.next()) {
+        (Some(site), None) if site == "same-origin" => Ok(()),
+        _ => Err(Fault::new(StatusCode::FORBIDDEN, "origin.other", "No page of ours asked for this; it was refused.")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

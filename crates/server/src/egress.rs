@@ -22,7 +22,6 @@ use model::{Egress, LeaseId, Moment, RunId};
 use policy::Refusal;
 use policy::egress::{Name, target};
 pub use propose::propose;
-pub(crate) use propose::whole;
 use serde_json::{Map, json};
 pub use settle::{Told, reads, settle, settle_in};
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use store::{StoreError, Tx};
 use table::Table;
 
 /// Longest target that a verdict holds whole, in characters; the gateway cuts there.
-pub(crate) const TARGET_CHARS: usize = 256;
+pub(crate) const TARGET_CHARS: usize = policy::egress::MAX_TARGET;
 
 /// By which table a run is judged.
 ///

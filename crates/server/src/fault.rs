@@ -52,13 +52,20 @@ impl Fault {
             format!("The server could not {what}; see its log."),
         )
     }
+    /// Whether the same act fails the same way however often it is done: what was asked is wrong, a row cannot be read, a
+    /// value cannot be sealed. Another failure of the store (a full disk, another server's act in between) may pass.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        self.status.is_client_error() || matches!(self.problem.code.as_str(), "store.corrupt" | "server.failed")
+    }
 }
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         let cause = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
         tracing::error!("{error}{cause}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store.failed", format!("{error}; see the server's log."))
+        let code = if matches!(error, StoreError::Corrupt { .. }) { "store.corrupt" } else { "store.failed" };
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, format!("{error}; see the server's log."))
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
@@ -285,15 +286,6 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     for lease in taken_back {
         out.send(ToGateway::RevokeLease { lease }).await?;
     }
-    // One after the other, as they were said: what is told of an allowance counts by its place in it.
-    let (reads, mut told) = mpsc::channel(AT_ONCE);
-    let teller = (app.clone(), out.clone(), asked.clone());
-    tasks.spawn(async move {
-        let (app, out, asked) = teller;
-        while let Some(message) = told.recv().await {
-            answer(&app, message, &out, &asked).await;
-        }
-    });
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let message = tokio::select! {
@@ -311,16 +303,19 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
             answer(app, message, &out, &asked).await;
             continue;
         }
-        if matches!(message, FromGateway::Reads { .. }) {
-            reads.send(message).await?;
-            continue;
-        }
+        let in_order = matches!(message, FromGateway::Reads { .. });
         let permit = at_once.clone().acquire_owned().await?;
         let (app, out, asked) = (app.clone(), out.clone(), asked.clone());
-        tasks.spawn(async move {
+        let mut answering = Box::pin(async move {
             answer(&app, message, &out, &asked).await;
             drop(permit);
         });
+        // What is told of an allowance counts by its place in it. From its first step on it has its place in the store's row;
+        // were each waited for until it is kept, what is asked after it would wait too.
+        if in_order && std::future::poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx))).await.is_ready() {
+            continue;
+        }
+        tasks.spawn(answering);
     }
 }
 

@@ -64,8 +64,8 @@ pub async fn choose(app: &App, named: Option<String>, profile: &Profile) -> Resu
             match (all.pop(), all.is_empty()) {
                 (Some(only), true) => only,
                 (None, _) => {
-                    let message = "No model is set up yet. Add one with `volary model add`, and its key with \
-                                   `volary secret set model/NAME`.";
+                    let message = "No model is set up yet. Add one, and its provider's key: `volary secret set \
+                                   model/anthropic`, then `volary model add claude --provider anthropic --id MODEL`.";
                     return Err(Fault::bad("model.none", message));
                 }
                 _ => {
@@ -122,9 +122,11 @@ fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
         let price = prices::of(&wish.id).ok_or_else(|| {
             let message = format!(
                 "The price of {:?} is not in the table of {}; give it with the model (`--price IN,OUT` in dollars per \
-                 million tokens; 0,0 for a model of your own), since a budget without a price holds nothing.",
+                 million tokens; 0,0 for a model of your own), since a budget without a price holds nothing. In the table: \
+                 {}.",
                 wish.id,
-                prices::date()
+                prices::date(),
+                prices::ids().join(", ")
             );
             Fault::bad("model.price", message)
         })?;

@@ -43,6 +43,12 @@ pub fn of(id: &str) -> Option<Price> {
     })
 }
 
+/// The ids of vendors' models that are in the table, in its order.
+#[must_use]
+pub fn ids() -> Vec<&'static str> {
+    TABLE.model.iter().map(|row| row.id.as_str()).filter(|id| *id != "scripted").collect()
+}
+
 /// The day the table was made.
 #[must_use]
 pub fn date() -> &'static str {

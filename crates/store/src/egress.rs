@@ -3,9 +3,10 @@
 
 use crate::grants::GrantRow;
 use crate::script::Statement;
-use crate::{StoreError, Tx};
+use crate::{Store, StoreError, Tx};
 use model::provider::Price;
 use model::{GrantId, MicroDollars, Moment, RunId};
+use sqlx::Row;
 
 impl GrantRow {
     /// An open grant of a request to the outside.
@@ -34,6 +35,22 @@ impl GrantRow {
     #[must_use]
     pub fn is_passage(&self) -> bool {
         self.model.is_empty()
+    }
+}
+
+impl Store {
+    /// What came of a request to the outside: the status of its answer, and whether it was broken off. None while it is
+    /// under way, and for what was no such request.
+    ///
+    /// # Errors
+    /// The engine's; [`StoreError::Corrupt`] for a status that is none.
+    pub async fn passed(&self, grant: &str) -> Result<Option<(u16, bool)>, StoreError> {
+        const PASSED: &str =
+            "SELECT status, interrupted FROM grants WHERE id = $1 AND model = '' AND reads = 0 AND state = 'settled'";
+        let row = sqlx::query(PASSED).bind(grant).fetch_optional(&self.read).await;
+        let Some(row) = row.map_err(StoreError::sql("read a grant"))? else { return Ok(None) };
+        let status = u16::try_from(row.get::<i64, _>(0)).map_err(StoreError::corrupt("status"))?;
+        Ok(Some((status, row.get::<i64, _>(1) != 0)))
     }
 }
 

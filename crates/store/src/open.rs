@@ -13,13 +13,14 @@ use tokio::sync::{mpsc, watch};
 /// The schema this program writes; one more for each file in `migrations/`.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
     include_str!("../migrations/0006.sql"),
+    include_str!("../migrations/0007.sql"),
 ];
 
 /// Connections that read at the same time.

@@ -1,5 +1,7 @@
 //! Runs and their transcripts.
 
+mod kinds;
+
 use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, to_row};
 use model::event::Source;
@@ -262,31 +264,6 @@ impl Store {
         const AFTER: &str =
             "SELECT n, at, source, source_seq, event FROM events WHERE run = $1 AND n > $2 ORDER BY n LIMIT $3";
         let rows = sqlx::query(AFTER).bind(run.as_str()).bind(to_row(after)).bind(i64::from(limit));
-        let rows = rows.fetch_all(&self.read).await.map_err(StoreError::sql("read a transcript"))?;
-        rows.iter().map(|row| entry(run.clone(), row)).collect()
-    }
-
-    /// All events of one kind (`loop`, say) of a transcript, in order, as JSON.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn events_of_kind(&self, run: &RunId, kind: &str) -> Result<Vec<RawEntry>, StoreError> {
-        const OF_KIND: &str =
-            "SELECT n, at, source, source_seq, event FROM events WHERE run = $1 AND kind = $2 ORDER BY n";
-        let rows = sqlx::query(OF_KIND).bind(run.as_str()).bind(kind).fetch_all(&self.read).await;
-        let rows = rows.map_err(StoreError::sql("read a transcript"))?;
-        rows.iter().map(|row| entry(run.clone(), row)).collect()
-    }
-
-    /// The verdicts of a transcript by which something was refused, in order, at most `limit`: those of the server's own
-    /// hand, for a host writes none.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn refusals(&self, run: &RunId, limit: u32) -> Result<Vec<RawEntry>, StoreError> {
-        const REFUSED: &str = "SELECT n, at, source, source_seq, event FROM events WHERE run = $1 AND kind = 'verdict' \
-            AND source = $2 AND event LIKE '{\"kind\":\"verdict\",\"allowed\":false,%' ORDER BY n LIMIT $3";
-        let rows = sqlx::query(REFUSED).bind(run.as_str()).bind(word(Source::Server)).bind(i64::from(limit));
         let rows = rows.fetch_all(&self.read).await.map_err(StoreError::sql("read a transcript"))?;
         rows.iter().map(|row| entry(run.clone(), row)).collect()
     }

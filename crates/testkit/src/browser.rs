@@ -1,6 +1,6 @@
 //! A real browser: Debian's Chromium, driven over WebDriver, without a window.
 
-use crate::{PATIENCE_SECS, eventually};
+use crate::{PATIENCE_SECS, eventually, held};
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -67,16 +67,16 @@ impl Browser {
     fn start_with(more: &Value) -> Self {
         let profile = tempfile::Builder::new().prefix("volary-b-").tempdir_in("/tmp").expect("/tmp can be written");
         let port = free_port();
-        let driver = Command::new("chromedriver")
+        let mut driver = Command::new("chromedriver");
+        driver
             .arg(format!("--port={port}"))
             .env("HOME", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // The browser's processes are of this group: one signal ends them all.
-            .process_group(0)
-            .spawn()
-            .expect("chromedriver starts (`cargo xtask test` installs it)");
+            .process_group(0);
+        let driver = held(&mut driver).spawn().expect("chromedriver starts (`cargo xtask test` installs it)");
         // From here on a panic ends the driver.
         let mut browser = Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),

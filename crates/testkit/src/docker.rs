@@ -1,6 +1,6 @@
 //! A Docker engine of a test's own: its own folder, socket and containers; no bridge and no firewall rules.
 
-use crate::{PATIENCE_SECS, eventually};
+use crate::{PATIENCE_SECS, eventually, held};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -30,7 +30,8 @@ impl Docker {
         fs::write(at("daemon.json"), "{}").expect("the folder can be written");
         let log = fs::File::create(at("log")).expect("the folder can be written");
         let name = dir.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let daemon = Command::new("dockerd")
+        let mut daemon = Command::new("dockerd");
+        daemon
             .args(["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
             // Where the machine has a containerd, what we do in it is not mixed with what others do.
             .args(["--containerd-namespace", &name, "--containerd-plugins-namespace", &format!("{name}-plugins")])
@@ -47,7 +48,8 @@ impl Docker {
             .arg(format!("unix://{}", at("d.sock").display()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
-            .stderr(log)
+            .stderr(log);
+        let daemon = held(&mut daemon)
             .spawn()
             .expect("dockerd starts (as root: apt-get install docker.io, or cargo xtask test)");
         let mut docker = Self { dir, daemon };

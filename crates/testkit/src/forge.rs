@@ -31,6 +31,8 @@ struct Held {
     path: PathBuf,
     user: String,
     password: String,
+    /// The one token that its API takes, where it is another than the password.
+    proposer: Mutex<Option<String>>,
     /// Whose tokens open it too, each its own repository.
     vendors: Mutex<Option<Vendors>>,
     /// What was asked of its API beside reads: target and body.
@@ -76,6 +78,7 @@ impl Forge {
             user,
             password,
             vendors,
+            proposer: Mutex::default(),
             proposals: Mutex::default(),
             calls: Mutex::default(),
             echoes: AtomicBool::new(false),
@@ -94,6 +97,11 @@ impl Forge {
     /// From here on the tokens of these vendors open it, each the repository that it is for, and nothing else does.
     pub fn opened_by(&self, vendors: &Vendors) {
         *self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner) = Some(vendors.clone());
+    }
+
+    /// From here on its API takes this token, and no longer the password.
+    pub fn proposed_by(&self, token: &str) {
+        *self.held.proposer.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.to_owned());
     }
 
     /// From here on its API refuses whatever it is asked to make, with a message that holds what it was shown in many forms.
@@ -237,7 +245,9 @@ impl Forge {
             (status.to_owned(), vec![kind], body.to_string().into_bytes())
         };
         let shown = asked.header("authorization");
-        let own = shown == format!("token {}", self.held.password) || shown == format!("Bearer {}", self.held.password);
+        let proposer = self.held.proposer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let password = proposer.as_ref().unwrap_or(&self.held.password);
+        let own = shown == format!("token {password}") || shown == format!("Bearer {password}");
         let named = asked.target.split_once("/repos/").map_or("", |(_, rest)| rest);
         let named = named.split('/').take(2).collect::<Vec<_>>().join("/");
         let token = shown.strip_prefix("Bearer ").unwrap_or_default();

@@ -35,11 +35,29 @@ pub use temporary::Temporary;
 pub use tls_front::TlsFront;
 pub use vendors::{INSTALLATION, Minted, Vendors};
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Longest that anything in a test is waited for, in seconds. Far above what is ever needed: it ends a test that
 /// hangs, and decides none.
 pub const PATIENCE_SECS: u64 = 120;
+
+/// Has what a test starts be told to end when the thread of the test does, also when its whole program is killed: drop glue
+/// does not run then.
+fn held(command: &mut Command) -> &mut Command {
+    let parent = rustix::process::getpid();
+    // SAFETY: plain system calls, which allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+            if rustix::process::getppid() == Some(parent) {
+                return Ok(());
+            }
+            Err(std::io::Error::other("the test that this is for is gone"))
+        })
+    }
+}
 
 /// Asks `look` again and again until it gives something.
 ///

@@ -1,6 +1,6 @@
 //! A platform of its own for one test.
 
-use crate::{Docker, PATIENCE_SECS, eventually, leftovers::leftovers};
+use crate::{Docker, PATIENCE_SECS, eventually, held, leftovers::leftovers};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -126,8 +126,8 @@ impl Platform {
         assert!(self.up.is_none(), "the platform is up already");
         // Most tests look for the boxes of their runs, and count them.
         let cold: &[&str] = if args.contains(&"--warm") { &[] } else { &["--warm", "0"] };
-        let mut child = Command::new(&self.program)
-            .args(["up", "--port", "0", "--json", "--home"])
+        let mut up = Command::new(&self.program);
+        up.args(["up", "--port", "0", "--json", "--home"])
             .arg(self.home())
             .args(cold)
             .args(args)
@@ -135,9 +135,8 @@ impl Platform {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("volary starts");
+            .stderr(Stdio::piped());
+        let mut child = held(&mut up).spawn().expect("volary starts");
         let (to, lines) = mpsc::channel();
         let out = child.stdout.take().expect("a pipe");
         // Reads on after the first line: a full pipe would stop the child.

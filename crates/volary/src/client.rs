@@ -1,6 +1,7 @@
 //! The command line's client: HTTP over the home's own socket. Whoever may open that socket is the administrator.
 
 use crate::home::Home;
+use crate::logs;
 use anyhow::{Context as _, bail};
 use api::git::OpenProposal;
 use api::http::{CreateRun, Health, Input, Problem, RunView, SignInLink};
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
@@ -23,7 +25,13 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// The server's log, for people to look at.
+    log: PathBuf,
 }
+
+/// How long the server of a platform that is up may take for its first answer, in seconds. One that died is started again at
+/// once, and answers within a second, in an emulated machine within ten; one that cannot start never does.
+const FIRST_ANSWER_SECS: u64 = 60;
 
 /// The server said no, in its own words.
 #[derive(Debug)]
@@ -42,12 +50,31 @@ impl std::error::Error for Refused {}
 impl Client {
     /// A client of `home`'s server; nothing is opened yet.
     pub fn new(home: &Home) -> Self {
-        Self { socket: home.run("api.sock") }
+        Self { socket: home.run("api.sock"), log: home.path().join("log").join("server") }
     }
 
     /// Whether a platform is up there.
     pub async fn is_up(&self) -> bool {
         UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    /// Waits for a server that answers, whatever it answers: the socket is `up`'s, and takes what nobody answers. Gives its
+    /// health, if it said so much.
+    ///
+    /// # Errors
+    /// When none answers for [`FIRST_ANSWER_SECS`], with what hinders it.
+    pub async fn answers(&self) -> anyhow::Result<Option<Health>> {
+        let longest = Duration::from_secs(FIRST_ANSWER_SECS);
+        tokio::time::timeout(longest, self.health()).await.map_err(|_| self.silent())
+    }
+
+    fn silent(&self) -> anyhow::Error {
+        let last = logs::last_line(&self.log).map_or_else(String::new, |line| format!(" Its last words: {line}."));
+        let log = self.log.display();
+        anyhow::anyhow!(
+            "the platform is up, but its server has not answered for {FIRST_ANSWER_SECS} s.{last} More is in {log}; `volary \
+             doctor` says whether the vault's key is in order"
+        )
     }
 
     /// The server's health, if it answers.
@@ -290,7 +317,7 @@ impl Follow {
     /// The next entry; `None` when the run is over and all is told. Cancel-safe.
     ///
     /// # Errors
-    /// When the server stays away for about ten seconds, or refuses.
+    /// When the server stays away for about ten seconds, does not answer for [`FIRST_ANSWER_SECS`], or refuses.
     pub async fn next(&mut self) -> anyhow::Result<Option<Entry>> {
         loop {
             if let Some(entry) = self.take_held()? {
@@ -331,7 +358,11 @@ impl Follow {
         let path = format!("/api/runs/{}/events?after={}&follow=true{hold}", self.run, self.after);
         self.held.clear();
         self.searched = 0;
-        match self.client.send(Method::GET, &path, Vec::new()).await {
+        let longest = Duration::from_secs(FIRST_ANSWER_SECS);
+        let Ok(answer) = tokio::time::timeout(longest, self.client.send(Method::GET, &path, Vec::new())).await else {
+            return Err(self.client.silent());
+        };
+        match answer {
             Ok(response) => {
                 self.body = Some(response.into_body());
                 Ok(())
@@ -339,7 +370,7 @@ impl Follow {
             Err(e) if e.is::<Refused>() || self.failures > 100 => Err(e),
             Err(_) => {
                 self.failures += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 Ok(())
             }
         }
@@ -367,6 +398,33 @@ impl Follow {
                 bail!("the server sent an entry of another run");
             }
             return Ok(Some(entry));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_platform_whose_server_never_answers_is_given_up_with_the_last_words_of_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(folder.path())).unwrap();
+        for name in ["run", "log"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
+        let client = Client::new(&home);
+        // As `up` holds it while no server lives.
+        let _socket = std::os::unix::net::UnixListener::bind(home.run("api.sock")).unwrap();
+        assert!(client.is_up().await);
+        std::fs::write(home.path().join("log/server"), "begun\nthe key file may be read by others\n").unwrap();
+        for said in [
+            client.answers().await.unwrap_err(),
+            client.hold(&RunId::parse("run1").unwrap()).await.next().await.unwrap_err(),
+        ] {
+            let said = said.to_string();
+            assert!(said.contains("for 60 s. Its last words: the key file may be read by others. More"), "{said}");
+            assert!(said.contains("log/server") && said.contains("volary doctor"), "{said}");
         }
     }
 }

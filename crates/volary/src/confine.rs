@@ -1,4 +1,4 @@
-//! Each process in its own row of the table of DESIGN §3, before its runtime starts: a uid of its own (as root),
+//! Each process takes its walls before its runtime starts, by a table of what each may: a uid of its own (as root),
 //! non-dumpable, no core, no new privileges, a Landlock layer and a seccomp filter.
 //!
 //! `setuid`, Landlock and seccomp are per thread: all of this happens while there is one. What is started from it

@@ -6,12 +6,16 @@
 //! (the server every secret that is set, the gateway what it was given in the last hour), and by format. The operator and
 //! `up` hold no value: their lines are scrubbed by format alone.
 //!
+//! A thread that panics waits for no lock: it may be the one that has it. What it says while it changes the values cannot be
+//! scrubbed, and is withheld; where in the program it was is said.
+//!
 //! What a peer can make a library say is not logged, but for errors; and `up` bounds each file ([`bound`]).
 
-use scrub::{Current, Formats, FormatsError, Scrubber};
+use crate::commands::show;
+use scrub::{Current, Formats, FormatsError, Now, Scrubber};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -45,6 +49,22 @@ pub fn bound(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of a log's end in which its last line is looked for.
+const END: u64 = 4096;
+
+/// The last line of a log, in one line of at most 500 characters; none where there is none, or it cannot be read.
+pub fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    file.seek(SeekFrom::End(0)).ok()?;
+    let length = file.stream_position().ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
+    let mut end = Vec::new();
+    file.take(END).read_to_end(&mut end).ok()?;
+    let end = String::from_utf8_lossy(&end);
+    let line = end.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(show::short(line.trim_end_matches('.'), 500))
+}
+
 /// From here on this process's log goes to its standard error, what it says when it panics too; scrubbed by `current` where
 /// there is one.
 ///
@@ -56,9 +76,17 @@ pub fn begin(current: &Current) -> Result<(), FormatsError> {
         .with_ansi(false)
         .with_env_filter(EnvFilter::new(LEVELS))
         .init();
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    let current = current.clone();
+    std::panic::set_hook(Box::new(move |panic| match (current.get(), panic.location()) {
+        // A place in the program holds no value.
+        (Now::Locked, Some(place)) => drop(writeln!(io::stderr(), "a panic at {place}. {WITHHELD}")),
+        _ => tracing::error!("{panic}"),
+    }));
     Ok(())
 }
+
+/// In the place of what cannot be scrubbed.
+pub const WITHHELD: &str = "What it says is not shown: its thread panics while it changes what is scrubbed.";
 
 /// Lines on their way to where `to` says.
 struct Lines<F> {
@@ -75,20 +103,29 @@ impl<W: Write, F: Fn() -> W> Lines<F> {
 
 /// One line, or several; a line comes in one piece.
 struct Line<W> {
-    scrubber: Scrubber,
+    /// None: it is withheld.
+    scrubber: Option<Scrubber>,
     to: W,
 }
 
 impl<'a, W: Write, F: Fn() -> W + 'a> MakeWriter<'a> for Lines<F> {
     type Writer = Line<W>;
     fn make_writer(&'a self) -> Self::Writer {
-        Line { scrubber: self.current.get().unwrap_or_else(|| self.formats.clone()), to: (self.to)() }
+        let scrubber = match self.current.get() {
+            Now::NoValues => Some(self.formats.clone()),
+            Now::Scrubber(scrubber) => Some(scrubber),
+            Now::Locked => None,
+        };
+        Line { scrubber, to: (self.to)() }
     }
 }
 
 impl<W: Write> Write for Line<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.to.write_all(&self.scrubber.scrub(line))?;
+        match &self.scrubber {
+            Some(scrubber) => self.to.write_all(&scrubber.scrub(line))?,
+            None => self.to.write_all(format!("a line. {WITHHELD}\n").as_bytes())?,
+        }
         Ok(line.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -176,19 +213,78 @@ mod tests {
         assert!(!log.contains(&token), "{log}");
         assert_eq!(log.matches("[redacted: npm-token]").count(), 3, "{log}");
     }
+
+    /// What the test below is, begun anew as a process of its own.
+    const PANICS: &str = "VOLARY_TEST_PANICS";
+
+    #[test]
+    fn a_panic_of_the_thread_that_changes_the_values_is_told_without_them_and_ends() {
+        const NAME: &str = "logs::tests::a_panic_of_the_thread_that_changes_the_values_is_told_without_them_and_ends";
+        if std::env::var_os(PANICS).is_some() {
+            return panics();
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(PANICS, "1")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut err = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || io::read_to_string(&mut err).unwrap());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        while child.try_wait().unwrap().is_none() {
+            if std::time::Instant::now() > until {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("it waits for itself: {}", said.join().unwrap());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let said = said.join().unwrap();
+        assert!(!said.contains("4711"), "{said}");
+        assert_eq!(said.matches("a panic at crates/volary/src/logs.rs:").count(), 1, "{said}");
+        assert_eq!(said.matches("a line. What it says is not shown").count(), 1, "{said}");
+        // The values are there still, also behind a lock that a panic has poisoned.
+        assert!(said.contains("and again: [scrubbed:capability/live]") && said.contains("the end"), "{said}");
+    }
+
+    /// Panics with the lock in its hands, logs on the way out, and panics again without it.
+    fn panics() {
+        struct OnTheWayOut;
+        impl Drop for OnTheWayOut {
+            fn drop(&mut self) {
+                tracing::error!("on the way out: plain-words-4711");
+            }
+        }
+        let values = Arc::new(Mutex::new(vec!["plain-words-4711".to_owned()]));
+        let (current, held) = (Current::default(), values.clone());
+        current.is(move || {
+            let held = scrub::unlocked(&held)?;
+            let named = |value: &String| ("capability/live".to_owned(), model::Secret::new(value.clone()));
+            Some(Scrubber::new(held.iter().map(named)))
+        });
+        begin(&current).unwrap();
+        let panicked = std::thread::spawn(move || {
+            let _held = values.lock();
+            let _out = OnTheWayOut;
+            panic!("with the lock: plain-words-4711");
+        });
+        assert!(panicked.join().is_err());
+        assert!(std::thread::spawn(|| panic!("and again: plain-words-4711")).join().is_err());
+        tracing::error!("the end");
+    }
+
     #[test]
     fn a_line_is_scrubbed_by_the_values_that_the_process_holds_when_it_is_logged() {
         let (kept, current, held) = (Kept::default(), Current::default(), Arc::new(Mutex::new(Vec::new())));
         let (to, values) = (kept.clone(), held.clone());
         let lines = Lines::to(&current, move || to.clone()).unwrap();
         let scrubber = move || {
-            Scrubber::new(
-                values
-                    .lock()
-                    .unwrap()
-                    .iter()
-                    .map(|value: &String| ("capability/live".to_owned(), model::Secret::new(value.clone()))),
-            )
+            let values = scrub::unlocked(&values)?;
+            let named = |value: &String| ("capability/live".to_owned(), model::Secret::new(value.clone()));
+            Some(Scrubber::new(values.iter().map(named)))
         };
         current.is(scrubber);
         let logger = tracing_subscriber::fmt().with_writer(lines).with_ansi(false).finish();

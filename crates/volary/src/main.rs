@@ -12,6 +12,7 @@ mod keys;
 mod logs;
 mod outside;
 mod process;
+mod terminal;
 mod up;
 mod usage;
 mod walls;
@@ -242,7 +243,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(e) => {
-            eprintln!("volary: {e:#}");
+            eprintln!("volary: {}", commands::show::plain(&format!("{e:#}")));
             ExitCode::FAILURE
         }
     }
@@ -296,7 +297,9 @@ async fn person(home: &Home, command: Command) -> anyhow::Result<i32> {
         Command::Profile { act } => commands::profile::main(home, &act).await,
         Command::Reach { profile, json } => commands::reach::main(home, &profile, json).await,
         Command::SignIn { json } => {
-            let link = client::Client::new(home).sign_in().await?;
+            let client = client::Client::new(home);
+            client.answers().await?;
+            let link = client.sign_in().await?;
             println!("{}", if json { serde_json::to_string_pretty(&link)? } else { link.url });
             Ok(0)
         }

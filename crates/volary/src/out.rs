@@ -3,8 +3,10 @@
 //! An output that cannot be written (a full disk) is an error that says so, and no panic. A reader that went away ends
 //! most commands by its signal, before this ([`crate::main`]).
 
+use crate::commands::show;
+use std::borrow::Cow;
 use std::fmt::Arguments;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// As std's, through [`line()`].
 macro_rules! println {
@@ -22,10 +24,17 @@ pub fn line(said: Arguments<'_>) {
     text(format_args!("{said}\n"));
 }
 
+/// A text as standard output gets it: for a program every byte, for a person's terminal nothing that steers it, whoever wrote
+/// that (a name in a run's JSON, say).
+pub fn fit(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { Cow::Owned(show::plain(text)) } else { Cow::Borrowed(text) }
+}
+
 /// Prints a text, of which all is out afterwards; else this process ends, and says why.
 pub fn text(said: Arguments<'_>) {
+    let said = said.to_string();
     let mut to = io::stdout().lock();
-    if let Err(e) = to.write_fmt(said).and_then(|()| to.flush()) {
+    if let Err(e) = to.write_all(fit(&said).as_bytes()).and_then(|()| to.flush()) {
         // Unlike a panic it runs nothing on its way: a command that has something to take back writes by itself.
         fail(&e);
     }

@@ -117,7 +117,9 @@ fn name_server(said: &str) -> anyhow::Result<SocketAddr> {
     })
 }
 
-fn proxy(said: &str, resolves: bool) -> anyhow::Result<gateway::OutwardProxy> {
+fn proxy(whole: &str, resolves: bool) -> anyhow::Result<gateway::OutwardProxy> {
+    // Whatever stands before the last '@' may be a password, and is not repeated.
+    let said = &whole.rsplit_once('@').map_or_else(|| whole.to_owned(), |(_, host)| format!("…@{host}"));
     let plain = said.strip_prefix("http://").unwrap_or(said).trim_end_matches('/');
     let parts = plain.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && *port != 0) else {
@@ -226,6 +228,17 @@ mod tests {
         for server in ["", "name.example", "192.0.2.1:", "192.0.2.1:x"] {
             let said = read(&[server], None).unwrap_err().to_string();
             assert!(said.contains("--name-server"), "{said}");
+        }
+        let pair = "joe:secret";
+        for proxy in [
+            format!("http://{pair}@proxy.example:3128"),
+            "joe:se@cret@proxy.example".to_owned(),
+            format!("http://{pair}@:1"),
+            format!("{pair}@h:0"),
+        ] {
+            let said = read(&[], Some(&proxy)).unwrap_err().to_string();
+            assert!(said.contains("--upstream-proxy") && said.contains("…@"), "{said}");
+            assert!(!said.contains("joe") && !said.contains("cret"), "{said}");
         }
         for proxy in [
             "",

@@ -85,8 +85,9 @@ fn served(name: &str, config: Option<&OsString>) -> anyhow::Result<()> {
     };
     // Its last word stands in its log, too.
     ended.map_err(|e| match log.get() {
-        Some(scrubber) => anyhow::anyhow!(scrubber.scrub_str(&format!("{e:#}")).into_owned()),
-        None => e,
+        scrub::Now::Scrubber(scrubber) => anyhow::anyhow!(scrubber.scrub_str(&format!("{e:#}")).into_owned()),
+        scrub::Now::NoValues => e,
+        scrub::Now::Locked => anyhow::anyhow!("{}", crate::logs::WITHHELD),
     })
 }
 

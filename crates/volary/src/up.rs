@@ -294,7 +294,7 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
         if let Err(e) = logs::bound(&home.path().join("log")) {
             eprintln!("volary: a log is too long, and was not begun anew: {e}");
         }
-        let mut changed = collect(parts, options.quiet)?;
+        let mut changed = collect(parts, options)?;
         for part in parts.iter_mut() {
             if part.pid.is_none() && Instant::now() >= part.next_start {
                 part.start(config, home)?;
@@ -304,11 +304,14 @@ async fn supervise(options: &Options, config: &str, state: &State, parts: &mut [
         if changed {
             write_state(home, state, parts)?;
         }
-        // Whoever ends meanwhile is collected at once: how young it was decides whether it is hopeless.
+        // Whoever ends meanwhile is collected at once: how young it was decides whether it is hopeless. And whoever is to be started
+        // again is, for while there is no server nobody answers.
+        let next = parts.iter().filter(|part| part.pid.is_none()).map(|part| part.next_start).min();
         let is_ready = !told
             && tokio::select! {
                 is_ready = ready(&client) => is_ready,
                 _ = child.recv() => false,
+                () = at(next) => false,
             };
         if is_ready {
             told = true;
@@ -344,6 +347,14 @@ async fn settle(home: &Home, client: &Client) {
     }
 }
 
+/// Waits until then; for good where there is no such moment.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether all three answer. The socket is ours and takes connections while no server lives, so the wait has an end.
 async fn ready(client: &Client) -> bool {
     let health = tokio::time::timeout(Duration::from_secs(5), client.health()).await;
@@ -375,7 +386,7 @@ fn last_words(home: &Home, name: &str) -> String {
 }
 
 /// Collects everything that died; says whether one of the parts did.
-fn collect(parts: &mut [Part; 3], quiet: bool) -> anyhow::Result<bool> {
+fn collect(parts: &mut [Part; 3], options: &Options) -> anyhow::Result<bool> {
     let mut changed = false;
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
@@ -383,8 +394,9 @@ fn collect(parts: &mut [Part; 3], quiet: bool) -> anyhow::Result<bool> {
                 if let Some(part) = parts.iter_mut().find(|part| part.pid == Some(pid)) {
                     part.died();
                     changed = true;
-                    if !quiet {
-                        eprintln!("volary: the {} ended ({}); starting it again", part.name, how(&status));
+                    if !options.quiet {
+                        let why = why(&status, &options.home.path().join("log").join(part.name));
+                        eprintln!("volary: the {} ended ({}{why}); starting it again", part.name, how(&status));
                     }
                 }
             }
@@ -401,6 +413,13 @@ fn how(status: &rustix::process::WaitStatus) -> String {
         (_, Some(signal)) => format!("signal {signal}"),
         _ => "for no known reason".into(),
     }
+}
+
+/// What a process that ended by itself said last: why. One that was killed said nothing of it.
+fn why(status: &rustix::process::WaitStatus, log: &std::path::Path) -> String {
+    let failed = status.exit_status().is_some_and(|code| code != 0);
+    let last = if failed { logs::last_line(log) } else { None };
+    last.map_or_else(String::new, |line| format!(": {}", line.trim_start_matches("volary: ")))
 }
 
 /// What `status`, `reach` and a second `up` read: where, which processes, and by which way the gateway goes outside.

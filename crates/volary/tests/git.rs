@@ -93,10 +93,17 @@ fn a_proposal_is_opened_by_the_server_under_the_persons_own_identity_or_not_at_a
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     let no = stage.propose();
     assert!(no.all().contains("own identity") && stage.forge.proposals().is_empty(), "{no:?}");
-    stage.own_secret();
+    // The person's own token, which is another than the one that everybody's runs push with.
+    const OWN: &str = "canary-of-the-person-77c0ffee";
+    stage.own_secret(OWN);
+    stage.forge.proposed_by(OWN);
     let opened = stage.propose();
     assert_eq!(opened.out.trim(), "https://forge.example/proposals/1", "{opened:?}");
     assert_eq!(stage.propose().out, opened.out, "once");
+    // The server read what it needed and opened it; nothing on the way was merged, approved or changed.
+    let calls = stage.forge.calls();
+    let written: Vec<_> = calls.iter().filter(|(method, _)| method != "GET").collect();
+    assert_eq!(written, [&("POST".into(), "/api/v4/projects/forge%2Fapp/merge_requests".into())], "{calls:?}");
     let proposals = stage.forge.proposals();
     let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
     assert_eq!(target, "/api/v4/projects/forge%2Fapp/merge_requests");
@@ -104,6 +111,8 @@ fn a_proposal_is_opened_by_the_server_under_the_persons_own_identity_or_not_at_a
     assert!(body["source_branch"].as_str().is_some_and(|branch| branch.starts_with("pr/")), "{body}");
     let linked = stage.transcript().into_iter().find(|event| event["kind"] == "pull-request").expect("it is linked");
     assert_eq!((&linked["url"], &linked["as_app"]), (&"https://forge.example/proposals/1".into(), &false.into()));
+    assert_eq!(linked["person"], stage.person());
+    assert!(!opened.all().contains(OWN) && !stage.transcript().iter().any(|event| event.to_string().contains(OWN)));
 }
 
 #[test]
@@ -117,6 +126,8 @@ fn a_proposal_is_opened_as_an_app_where_the_row_allows_it_and_says_so() {
     let [(target, body)] = &proposals[..] else { panic!("{proposals:?}") };
     assert_eq!(target, "/api/v1/repos/forge/app/pulls");
     assert!(body["body"].as_str().is_some_and(|text| text.contains("Opened by an app for")), "{body}");
+    let linked = stage.transcript().into_iter().find(|event| event["kind"] == "pull-request").expect("it is linked");
+    assert_eq!(linked["as_app"], true, "{linked}");
 }
 
 #[test]

@@ -109,12 +109,11 @@ fn what_a_box_may_not_ask_is_refused_with_a_reason_that_a_program_can_read() {
     }
 }
 
-#[test]
-fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_command_with_it() {
+fn an_open_connection_ends_with_the_gateway(start: fn(&str, &[&str]) -> Platform) {
     let outside = Outside::enter();
     let host = TcpListener::bind("0.0.0.0:8088").expect("a port of our own");
-    let platform = Platform::start_with(VOLARY, &outside.options());
-    let profile = "[[egress.read]]\nhost = \"a.example\"\nport = 8088\n";
+    let platform = start(VOLARY, &outside.options());
+    let profile = format!("{}[[egress.read]]\nhost = \"a.example\"\nport = 8088\n", platform.engine());
     std::fs::write(platform.home().join("profiles/port.toml"), profile).unwrap();
     let mut exec = platform
         .command()
@@ -144,4 +143,15 @@ fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_com
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(125), "{said}");
     assert!(said.contains("the platform was interrupted") && said.contains("the gateway ended"), "{said}");
+    platform.stop();
+}
+
+#[test]
+fn when_the_gateway_is_killed_an_open_connection_to_the_outside_ends_and_its_command_with_it() {
+    an_open_connection_ends_with_the_gateway(Platform::start_with);
+}
+
+#[test]
+fn when_the_gateway_is_killed_an_open_connection_of_a_box_of_dockers_ends_and_its_command_with_it() {
+    an_open_connection_ends_with_the_gateway(Platform::start_on_docker_with);
 }

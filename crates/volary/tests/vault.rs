@@ -13,6 +13,8 @@ use testkit::{Platform, TlsFront, eventually};
 
 #[path = "vault/backup.rs"]
 mod backup;
+#[path = "vault/look.rs"]
+mod look;
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 

@@ -12,7 +12,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use testkit::{Platform, Repo, eventually};
 
@@ -53,7 +54,10 @@ fn the_one(platform: &Platform) -> Waiting {
         let below = fs::read_to_string(format!("/proc/{}/cgroup", one.pid)).ok()?;
         let below =
             below.lines().any(|line| line.rsplit('/').next() != Some(one.name.as_str()) && line.contains(&one.name));
-        (below == platform.docker().is_some()).then(|| one.clone())
+        // Made to the end: its process 1 is ours, and its door is bound, which is what comes last.
+        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", one.pid)).ok();
+        let made = of("cmdline")? == "/run/volary/runner\0" && of("net/tcp")?.contains(":1F90 00000000:0000 0A ");
+        (made && below == platform.docker().is_some()).then(|| one.clone())
     })
 }
 
@@ -78,6 +82,19 @@ fn events<'a>(entries: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a V
 /// The boxes of the last run.
 fn boxes(entries: &[Value]) -> Vec<String> {
     events(entries, "attempt").map(|event| event["box"].as_str().unwrap().to_owned()).collect()
+}
+
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The folder of a box's control group.
+fn group(box_: &Waiting, controller: &str) -> PathBuf {
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", box_.pid)).unwrap();
+    let mut lines = table.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let is_it = |names: &str| if is_v2() { names.is_empty() } else { names.split(',').any(|name| name == controller) };
+    let group = lines.find(|(names, _)| is_it(names)).unwrap().1;
+    Path::new("/sys/fs/cgroup").join(if is_v2() { "" } else { controller }).join(group.trim_start_matches('/'))
 }
 
 fn kill(pid: u32) {
@@ -121,6 +138,49 @@ fn a_box_that_waited_becomes_one_runs_own_with_every_wall_read_back_and_is_never
             used.push(box_.name);
         }
         assert_ne!(used[0], used[1]);
+        platform.stop();
+    });
+}
+
+/// What is done to a box that waits, and what is said of it then.
+type Break = (fn(&Waiting), &'static str);
+
+/// What somebody with root on the host does to a box that waits, and what is read of its walls then.
+const BROKEN: [Break; 3] = [
+    (|box_| fs::write(group(box_, "pids").join("pids.max"), "7777").unwrap(), "processes (promised 256, read 7777)"),
+    (
+        |box_| fs::write(format!("/proc/{}/oom_score_adj", box_.pid), "0").unwrap(),
+        "ended first when memory runs out (promised 1000, read 0)",
+    ),
+    (
+        |box_| {
+            let mounts = format!("--mount=/proc/{}/ns/mnt", box_.pid);
+            let remount = ["mount", "-o", "remount,bind,rw", "/usr"];
+            assert!(Command::new("nsenter").arg(mounts).args(remount).status().unwrap().success());
+        },
+        "mounts (promised ",
+    ),
+];
+
+#[test]
+fn a_real_box_of_either_engine_with_a_wall_that_does_not_hold_is_ended_before_its_task() {
+    on_each_engine(|platform| {
+        for (broken, why) in BROKEN {
+            let box_ = the_one(&platform);
+            broken(&box_);
+            let out = platform.cli(&["exec", "--", "echo", "it was begun"]);
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(!out.status.success() && out.stdout.is_empty(), "{why}: {out:?}");
+            assert!(said.contains("a wall of the box does not hold: ") && said.contains(why), "{why}: {said}");
+            let entries = last(&platform);
+            assert_eq!(boxes(&entries), [box_.name.as_str()], "{why}");
+            let walls: Vec<&Value> =
+                events(&entries, "walls").flat_map(|e| e["readings"].as_array().unwrap()).collect();
+            assert_eq!(walls.iter().filter(|reading| reading["holds"] == false).count(), 1, "{why}: {walls:#?}");
+            assert_eq!(events(&entries, "command").count(), 0, "{why}: its task was sent");
+            gone(&box_);
+        }
+        drop(platform.ok(&["exec", "--", "true"]));
         platform.stop();
     });
 }
@@ -290,17 +350,9 @@ fn changed_from_outside(platform: Platform) {
     eventually("its command", || events(&entries(), "command").next().map(drop));
     // Somebody with root on the host is generous: the box may have more processes than its profile says, and its share of
     // the processor five times as often.
-    let table = fs::read_to_string(format!("/proc/{}/cgroup", first.pid)).unwrap();
-    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let group = |controller: &str| {
-        let mut lines = table.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-        let is_it = |names: &str| if v2 { names.is_empty() } else { names.split(',').any(|name| name == controller) };
-        let group = lines.find(|(names, _)| is_it(names)).unwrap().1;
-        Path::new("/sys/fs/cgroup").join(if v2 { "" } else { controller }).join(group.trim_start_matches('/'))
-    };
-    fs::write(group("pids").join("pids.max"), "7777").unwrap();
-    let (file, text) = if v2 { ("cpu.max", "200000 20000") } else { ("cpu.cfs_period_us", "20000") };
-    fs::write(group("cpu").join(file), text).unwrap();
+    fs::write(group(&first, "pids").join("pids.max"), "7777").unwrap();
+    let (file, text) = if is_v2() { ("cpu.max", "200000 20000") } else { ("cpu.cfs_period_us", "20000") };
+    fs::write(group(&first, "cpu").join(file), text).unwrap();
     let entries = eventually("its end", || {
         let entries = entries();
         let is_over = events(&entries, "ended").next().is_some();

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use policy::egress::signs;
+use policy::egress::signs::{self, Handle, Signs};
 use scrub::Scrubber;
 use std::io;
 use std::pin::Pin;
@@ -148,11 +148,17 @@ impl Body for Outgoing {
                 return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
             }
         }
-        if let Some(trailers) = frame.trailers_ref()
-            && trailers.values().any(|value| signs::hides_handle(value.as_bytes()))
-        {
-            let why = "A handle stands in a trailer of the request.";
-            return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
+        if let Some(trailers) = frame.trailers_ref() {
+            let signs = Signs::of(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+            if !matches!(signs.handle, Handle::None) {
+                let why = "A handle stands in a trailer of the request.";
+                return Poll::Ready(Some(Err(this.stopped.by("handle.misplaced", why))));
+            }
+            // Servers that put trailers to the head would take them as said there, where they were judged.
+            if signs.credential || signs.cookie || signs.overrides || signs.upgrade || signs.body {
+                let why = "A trailer of the request says what only its head may.";
+                return Poll::Ready(Some(Err(this.stopped.by("request.malformed", why))));
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -207,7 +213,7 @@ impl Carried {
             host: host.body,
             decoder: host.decoder,
             first: None,
-            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| (s.stream(), s)),
+            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| (s.even_stream(), s)),
             trailers: None,
             leave,
             spent,

@@ -5,15 +5,17 @@
 //! answer. So frames are counted by their heads, between TLS and the library, both ways: what the peer sends without carrying
 //! something is spent, what this side sends to it (an answer to a box, a request to a host) is earned again, and time earns
 //! a little. A client that acknowledges each frame of a download twice stays far below it, however long the download is.
+//! One that answers each of many tiny messages by a WINDOW_UPDATE and a PING, as grpc-go does to measure its way, does not:
+//! for it a run has a purse that its connections share.
 //!
-//! Read [`Guarded`], then [`Budget`].
+//! Read [`Guarded`], then [`Budget`] and [`Purse`].
 
 use crate::pace::INTERIM_ANSWERS;
 use crate::refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -22,6 +24,8 @@ use tokio::time::Instant;
 const FRAMES: u32 = 2048;
 /// How many of them each second earns.
 const FRAMES_PER_SECOND: u32 = 200;
+/// The same over all connections of one run, each of which has spent its own: as many at once, and more with each second.
+const RUN_FRAMES_PER_SECOND: u32 = 2000;
 /// How many the head of a message earns that is sent to the peer.
 const FRAMES_PER_HEAD: u32 = 4;
 /// How many bytes of a body that is sent to the peer earn one.
@@ -86,17 +90,74 @@ impl Heads {
     }
 }
 
-/// What a peer may still send that carries nothing.
-struct Budget {
+/// What may be spent, and what time earns.
+struct Purse {
     /// Frames, times [`BYTES_PER_FRAME`].
     left: u32,
     since: Instant,
+    /// Frames that a second earns.
+    per_second: u32,
+}
+
+impl Purse {
+    const MOST: u32 = FRAMES * BYTES_PER_FRAME;
+
+    fn new(per_second: u32) -> Self {
+        Self { left: Self::MOST, since: Instant::now(), per_second }
+    }
+
+    /// What was earned until `now`.
+    fn pass(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.since).as_millis();
+        let earned = passed * u128::from(self.per_second * BYTES_PER_FRAME) / 1000;
+        if earned > 0 {
+            self.since = now;
+            self.earn(u32::try_from(earned).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn earn(&mut self, earned: u32) {
+        self.left = self.left.saturating_add(earned).min(Self::MOST);
+    }
+
+    /// False, and nothing is spent, where there is not so much left.
+    fn spend(&mut self, cost: u32) -> bool {
+        let less = self.left.checked_sub(cost);
+        self.left = less.unwrap_or(self.left);
+        less.is_some()
+    }
+}
+
+/// What the connections of one run may spend beside their own, one with the other.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Purse>>);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Purse::new(RUN_FRAMES_PER_SECOND))))
+    }
+}
+
+impl Shared {
+    fn spend(&self, cost: u32, now: Instant) -> bool {
+        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        purse.pass(now);
+        purse.spend(cost)
+    }
+}
+
+/// What a peer may still send that carries nothing.
+struct Budget {
+    own: Purse,
+    of_run: Shared,
     /// Heads of answers, interim ones among them; none where requests are read.
     heads: Option<u32>,
 }
 
 impl Budget {
-    const MOST: u32 = FRAMES * BYTES_PER_FRAME;
+    fn new(of_run: Shared, heads: Option<u32>) -> Self {
+        Self { own: Purse::new(FRAMES_PER_SECOND), of_run, heads }
+    }
 
     /// What a frame costs. The library itself bounds bodies in small pieces, and how long a head is.
     fn cost(frame: &Head) -> u32 {
@@ -107,17 +168,16 @@ impl Budget {
         }
     }
 
-    /// Takes a frame of the peer. False when there is no room for it.
-    fn spend(&mut self, frame: &Head) -> bool {
+    /// Takes a frame of the peer, which came at `now`. False when there is no room for it.
+    fn spend(&mut self, frame: &Head, now: Instant) -> bool {
         if let (Some(heads), HEADERS) = (&mut self.heads, frame.kind)
             && frame.flags & END_STREAM == 0
         {
             let Some(less) = heads.checked_sub(1) else { return false };
             *heads = less;
         }
-        let less = self.left.checked_sub(Self::cost(frame));
-        self.left = less.unwrap_or(0);
-        less.is_some()
+        let cost = Self::cost(frame);
+        self.own.spend(cost) || self.of_run.spend(cost, now)
     }
 
     /// Takes a frame of this side.
@@ -127,19 +187,9 @@ impl Budget {
             HEADERS => FRAMES_PER_HEAD * BYTES_PER_FRAME,
             _ => 0,
         };
-        self.left = (self.left + earned).min(Self::MOST);
+        self.own.earn(earned);
         if let (Some(heads), HEADERS) = (&mut self.heads, frame.kind) {
             *heads = heads.saturating_add(1 + INTERIM_ANSWERS);
-        }
-    }
-
-    fn pass(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since).as_millis();
-        let earned = passed * u128::from(FRAMES_PER_SECOND * BYTES_PER_FRAME) / 1000;
-        if earned > 0 {
-            self.since = now;
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(earned).min(Self::MOST);
         }
     }
 }
@@ -169,21 +219,21 @@ pub(crate) struct Guarded<T> {
 
 impl<T> Guarded<T> {
     /// One on which a box asks.
-    pub(crate) fn of_box(inner: T) -> Self {
-        Self::new(inner, (PREFACE, 0), None)
+    pub(crate) fn of_box(inner: T, of_run: Shared) -> Self {
+        Self::new(inner, (PREFACE, 0), Budget::new(of_run, None))
     }
 
     /// One on which a host answers.
-    pub(crate) fn of_host(inner: T) -> Self {
-        Self::new(inner, (0, PREFACE), Some(0))
+    pub(crate) fn of_host(inner: T, of_run: Shared) -> Self {
+        Self::new(inner, (0, PREFACE), Budget::new(of_run, Some(0)))
     }
 
-    fn new(inner: T, (reads, writes): (usize, usize), heads: Option<u32>) -> Self {
+    fn new(inner: T, (reads, writes): (usize, usize), budget: Budget) -> Self {
         Self {
             inner,
             reads: Heads::after(reads),
             writes: Heads::after(writes),
-            budget: Budget { left: Budget::MOST, since: Instant::now(), heads },
+            budget,
             turn: 0,
             flooded: Flooded::default(),
         }
@@ -212,11 +262,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             this.turn = 0;
         }
         ready!(done)?;
-        let mut within = true;
-        this.budget.pass(Instant::now());
+        let (mut within, now) = (true, Instant::now());
+        this.budget.own.pass(now);
         this.reads.take(space.filled(), |frame| {
             this.turn += 1;
-            within &= this.budget.spend(&frame);
+            within &= this.budget.spend(&frame, now);
         });
         if !within {
             this.flooded.0.store(true, Ordering::Relaxed);
@@ -274,13 +324,17 @@ mod tests {
     const WINDOW_UPDATE: Head = Head { length: 4, kind: 8, flags: 0 };
     const PIECE: Head = Head { length: 16 * 1024, kind: DATA, flags: 0 };
 
+    /// One of a run that has spent what its connections share.
     fn budget(heads: Option<u32>) -> Budget {
-        Budget { left: Budget::MOST, since: Instant::now(), heads }
+        let of_run = Shared::default();
+        of_run.0.lock().unwrap().left = 0;
+        Budget::new(of_run, heads)
     }
 
-    /// How many of this frame a budget takes one after the other, up to a million.
+    /// How many of this frame a budget takes one after the other, up to a million, at the moment of its own making.
     fn taken(budget: &mut Budget, frame: &Head) -> u32 {
-        (0..1_000_000).find(|_| !budget.spend(frame)).unwrap_or(1_000_000)
+        let now = budget.of_run.0.lock().unwrap().since;
+        (0..1_000_000).find(|_| !budget.spend(frame, now)).unwrap_or(1_000_000)
     }
 
     #[test]
@@ -288,11 +342,11 @@ mod tests {
         let mut budget = budget(None);
         let empty = Head { length: 0, kind: DATA, flags: 0 };
         assert_eq!(taken(&mut budget, &WINDOW_UPDATE), 2048);
-        budget.pass(budget.since + Duration::from_secs(1));
+        budget.own.pass(budget.own.since + Duration::from_secs(1));
         assert_eq!(taken(&mut budget, &empty), 200);
-        budget.pass(budget.since + Duration::from_secs(3600));
+        budget.own.pass(budget.own.since + Duration::from_secs(3600));
         assert_eq!(taken(&mut budget, &empty), 2048, "an hour of silence is worth no more");
-        budget.pass(budget.since + Duration::from_secs(3600));
+        budget.own.pass(budget.own.since + Duration::from_secs(3600));
         assert_eq!(
             taken(&mut budget, &Head { length: 16 * 1024, kind: 4, flags: 0 }),
             2048 / 257,
@@ -303,7 +357,7 @@ mod tests {
     #[test]
     fn a_connection_of_small_frames_gives_way_after_128_of_them_and_a_piece() {
         let frames = [vec![b'P'; PREFACE], vec![0; 2000 * HEAD]].concat();
-        let mut guarded = Guarded::of_box(&frames[..]);
+        let mut guarded = Guarded::of_box(&frames[..], Shared::default());
         let (mut into, mut turns) = (vec![0; frames.len()], 0);
         let mut into = ReadBuf::new(&mut into);
         while into.remaining() > 0 {
@@ -318,10 +372,38 @@ mod tests {
 
     #[test]
     fn a_download_whose_every_frame_is_acknowledged_twice_never_ends_by_its_budget() {
-        let mut budget = budget(None);
+        let (mut budget, now) = (budget(None), Instant::now());
         for _ in 0..1_000_000 {
             budget.earn(&PIECE);
-            assert!(budget.spend(&WINDOW_UPDATE) && budget.spend(&WINDOW_UPDATE));
+            assert!(budget.spend(&WINDOW_UPDATE, now) && budget.spend(&WINDOW_UPDATE, now));
+        }
+    }
+
+    #[test]
+    fn the_connections_of_a_run_share_2048_frames_and_2000_more_after_each_second() {
+        let (of_run, start) = (Shared::default(), Instant::now());
+        let mut two = [Budget::new(of_run.clone(), None), Budget::new(of_run.clone(), None)];
+        let mut spent = |now| {
+            two.iter_mut().map(|one| (0..100_000).find(|_| !one.spend(&WINDOW_UPDATE, now)).unwrap()).sum::<u32>()
+        };
+        of_run.0.lock().unwrap().since = start;
+        assert_eq!(spent(start), 2 * 2048 + 2048);
+        assert_eq!(spent(start + Duration::from_secs(1)), 2000);
+        assert_eq!(spent(start + Duration::from_secs(3600)), 2048, "an hour of silence is worth no more");
+        assert_eq!(taken(&mut Budget::new(Shared::default(), None), &WINDOW_UPDATE), 4096, "another run has its own");
+    }
+
+    #[test]
+    fn who_measures_its_way_by_two_frames_for_each_of_a_thousand_tiny_messages_a_second_is_not_ended() {
+        // grpc-go: a WINDOW_UPDATE and a PING for each piece that comes while no PING is unanswered.
+        let (ping, message) = (Head { length: 8, kind: 6, flags: 0 }, Head { length: 5 + 10, kind: DATA, flags: 0 });
+        let mut budget = Budget::new(Shared::default(), None);
+        let start = budget.own.since;
+        for message_at in 0..600_000 {
+            let now = start + Duration::from_millis(message_at);
+            budget.own.pass(now);
+            budget.earn(&message);
+            assert!(budget.spend(&WINDOW_UPDATE, now) && budget.spend(&ping, now), "at {message_at} ms");
         }
     }
 
@@ -329,9 +411,10 @@ mod tests {
     fn a_body_costs_nothing_and_bytes_taken_one_by_one_do() {
         let mut budget = budget(None);
         assert_eq!(taken(&mut budget, &PIECE), 1_000_000);
+        let now = budget.own.since;
         let taken = (0..1_000_000).find(|_| {
             budget.earn(&Head { length: 1, kind: DATA, flags: 0 });
-            !budget.spend(&WINDOW_UPDATE)
+            !budget.spend(&WINDOW_UPDATE, now)
         });
         assert!(taken.is_some_and(|taken| taken < 2100));
     }
@@ -341,7 +424,7 @@ mod tests {
         let (asked, interim) =
             (Head { length: 50, kind: HEADERS, flags: 5 }, Head { length: 5, kind: HEADERS, flags: 4 });
         let mut budget = budget(Some(0));
-        assert!(!budget.spend(&interim), "nothing was asked");
+        assert_eq!(taken(&mut budget, &interim), 0, "nothing was asked");
         for _ in 0..3 {
             budget.earn(&asked);
             assert_eq!(taken(&mut budget, &interim), 9, "the last of them is the answer");

@@ -23,7 +23,7 @@ pub(crate) enum Fault {
     Host,
     /// The host says the credential.
     Credential,
-    /// A message of the host ended as the credential begins, and nothing followed in time.
+    /// A message of the host ended as the credential begins, and nothing followed in time; or too many of a run did.
     Held,
 }
 
@@ -52,8 +52,8 @@ impl Fault {
             }
             Self::Held => {
                 "A message of the host over the WebSocket ends as the credential begins, and nothing came after it for ten \
-                 seconds that shows that it is another word; the WebSocket was ended before that end was passed on. Ask the host \
-                 for an answer that ends otherwise."
+                 seconds that shows that it is another word, or the fourth message of this run ends so; the WebSocket was ended \
+                 before that end was passed on. Ask the host for an answer that ends otherwise."
             }
         }
     }

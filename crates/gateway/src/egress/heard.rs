@@ -4,13 +4,17 @@
 //! A message does not survive a change of its length, so nothing is replaced: the WebSocket is cut before the credential
 //! would be said. Until it is known that a text's end does not begin to say it, that end waits; it may be the beginning
 //! of an ordinary word as well, so of what waits at the end of a message less than [`SHORT`] bytes go on. A message, or a
-//! ping, of which more waits is held, and so is all that follows it: for [`super::limits::HELD_MESSAGE`] at most.
+//! ping, of which more waits is held, and so is all that follows it: for [`super::limits::HELD_MESSAGE`] at most, counted for
+//! each from the moment at which its own end came.
+//!
+//! Nothing here reads a clock: callers pass `now`.
 //!
 //! Read [`Heard::push`], then [`Text`].
 
 use super::frames::{Fault, Heads};
 use scrub::Scrubber;
 use std::collections::VecDeque;
+use tokio::time::Instant;
 
 /// So many bytes of what may become the credential are not passed at the end of a message, but wait for the next one. Less
 /// is the beginning of many words, and a message that nobody goes on from must arrive whole.
@@ -59,11 +63,11 @@ impl Heard {
         }
     }
 
-    /// Takes the next piece, and gives what may be passed on by now.
+    /// Takes the next piece, which came at `now`, and gives what may be passed on by then.
     ///
     /// # Errors
     /// [`Fault`]; then nothing more may be passed on.
-    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn push(&mut self, mut piece: &[u8], now: Instant) -> Result<Vec<u8>, Fault> {
         while !piece.is_empty() {
             if self.left == 0 {
                 self.wait(Part::Head, &piece[..1]);
@@ -73,7 +77,7 @@ impl Heard {
                 if let Some(head) = head {
                     self.begun = 0;
                     (self.left, self.control, self.last) = (head.length, head.control, head.last);
-                    self.end_of_frame();
+                    self.end_of_frame(now);
                 }
                 continue;
             }
@@ -83,7 +87,7 @@ impl Heard {
             self.text(part).push(&piece[..bytes])?;
             self.left -= bytes as u64;
             piece = &piece[bytes..];
-            self.end_of_frame();
+            self.end_of_frame(now);
         }
         let passed = self.passed();
         if self.waits.len() > WAITS {
@@ -92,10 +96,17 @@ impl Heard {
         Ok(passed)
     }
 
-    /// Whether a message or a control frame came to its end of which not all may be passed on. Whoever waits for it waits in
-    /// vain until more comes.
-    pub(crate) fn holds_a_message(&self) -> bool {
-        self.said.ends.is_some() || self.beside.ends.is_some()
+    /// Since when a message or a control frame waits that came to its end then and of which not all may be passed on, the
+    /// one that has waited longest; none where none does. Whoever waits for it waits in vain until more comes.
+    pub(crate) fn held_since(&self) -> Option<Instant> {
+        let since = |text: &Text| text.ends.front().map(|(_, since)| *since);
+        since(&self.said).into_iter().chain(since(&self.beside)).min()
+    }
+
+    /// How many messages and control frames were held since this was asked last. Each tells whoever had it said that it ends as a
+    /// value begins.
+    pub(crate) fn newly_held(&mut self) -> u32 {
+        std::mem::take(&mut self.said.held) + std::mem::take(&mut self.beside.held)
     }
 
     /// Says that no more comes, and gives what waits.
@@ -112,10 +123,10 @@ impl Heard {
         if part == Part::Beside { &mut self.beside } else { &mut self.said }
     }
 
-    fn end_of_frame(&mut self) {
+    fn end_of_frame(&mut self, now: Instant) {
         if self.left == 0 && self.last {
             let part = if self.control { Part::Beside } else { Part::Said };
-            self.text(part).end_of_message();
+            self.text(part).end_of_message(now);
         }
     }
 
@@ -149,19 +160,32 @@ impl Heard {
 /// One text, and how much of it may be passed on.
 struct Text {
     stream: scrub::Stream,
-    /// What the scrubber has not decided.
+    /// Bytes that the scrubber has decided, from its beginning.
+    decided: u64,
+    /// What it has not.
     undecided: Vec<u8>,
     /// How much of that may be passed on all the same.
     ahead: usize,
     /// What may be passed on and was not, in bytes.
     free: usize,
-    /// Where in `undecided` the first message ends of which not all may be passed on.
-    ends: Option<usize>,
+    /// Where messages end of which not all may be passed on, in bytes from its beginning, and when those ends came: in their
+    /// order, and of those that came at one moment the last.
+    ends: VecDeque<(u64, Instant)>,
+    /// How many messages were held.
+    held: u32,
 }
 
 impl Text {
     fn new(scrubber: &Scrubber) -> Self {
-        Self { stream: scrubber.stream(), undecided: Vec::new(), ahead: 0, free: 0, ends: None }
+        Self {
+            stream: scrubber.stream(),
+            decided: 0,
+            undecided: Vec::new(),
+            ahead: 0,
+            free: 0,
+            ends: VecDeque::new(),
+            held: 0,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -171,18 +195,28 @@ impl Text {
             return Err(Fault::Credential);
         }
         self.undecided.drain(..decided.len());
+        self.decided += decided.len() as u64;
         self.free += decided.len().saturating_sub(self.ahead);
         self.ahead = self.ahead.saturating_sub(decided.len());
-        self.ends = self.ends.and_then(|end| end.checked_sub(decided.len())).filter(|end| *end > self.ahead);
+        let passed = self.decided + self.ahead as u64;
+        while self.ends.front().is_some_and(|(end, _)| *end <= passed) {
+            self.ends.pop_front();
+        }
         Ok(())
     }
 
-    fn end_of_message(&mut self) {
+    fn end_of_message(&mut self, now: Instant) {
         if self.undecided.len() < SHORT {
             self.free += self.undecided.len() - self.ahead;
             self.ahead = self.undecided.len();
-        } else {
-            self.ends.get_or_insert(self.undecided.len());
+            self.ends.clear();
+            return;
+        }
+        self.held += 1;
+        let end = self.decided + self.undecided.len() as u64;
+        match self.ends.back_mut().filter(|(_, since)| *since == now) {
+            Some((last, _)) => *last = end,
+            None => self.ends.push_back((end, now)),
         }
     }
 
@@ -206,6 +240,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use model::Secret;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     const KEY: &str = "tok-canary-83b1f5d2c7a9e046";
 
@@ -230,7 +265,7 @@ mod tests {
     fn passed(bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Fault>) {
         let (mut heard, mut passed) = (heard(), Vec::new());
         for piece in bytes.chunks(piece) {
-            match heard.push(piece) {
+            match heard.push(piece, Instant::now()) {
                 Ok(more) => passed.extend(more),
                 Err(fault) => return (passed, Err(fault)),
             }
@@ -279,19 +314,19 @@ mod tests {
 
     #[test]
     fn a_message_that_ends_as_the_credential_begins_arrives_at_once_and_a_longer_beginning_with_the_next() {
-        let mut heard = heard();
+        let (mut heard, now) = (heard(), Instant::now());
         let short = frame(0x81, b"it is a tok");
-        assert_eq!(heard.push(&short).unwrap(), short);
+        assert_eq!(heard.push(&short, now).unwrap(), short);
         let ping = frame(0x89, b"");
-        assert_eq!(heard.push(&ping).unwrap(), ping);
+        assert_eq!(heard.push(&ping, now).unwrap(), ping);
         let next = frame(0x81, b"en, and to");
-        assert_eq!(heard.push(&next).unwrap(), next);
+        assert_eq!(heard.push(&next, now).unwrap(), next);
         let long = frame(0x81, b"it is tok-can");
-        let begun = heard.push(&long).unwrap();
+        let begun = heard.push(&long, now).unwrap();
         assert_eq!(begun, long[..long.len() - 7]);
-        assert_eq!(heard.push(&ping).unwrap(), b"", "nothing overtakes it");
+        assert_eq!(heard.push(&ping, now).unwrap(), b"", "nothing overtakes it");
         let next = frame(0x81, b"celled");
-        assert_eq!(heard.push(&next).unwrap(), [&long[long.len() - 7..], &ping, &next].concat());
+        assert_eq!(heard.push(&next, now).unwrap(), [&long[long.len() - 7..], &ping, &next].concat());
     }
 
     #[test]
@@ -299,8 +334,8 @@ mod tests {
         for first in [0x81, 0x89, 0x8a] {
             let mut heard = heard();
             let mut push = |bytes: &[u8]| {
-                heard.push(bytes).unwrap();
-                heard.holds_a_message()
+                heard.push(bytes, Instant::now()).unwrap();
+                heard.held_since().is_some()
             };
             assert!(!push(&frame(first, b"it is a tok")), "less than {SHORT} bytes go on");
             assert!(!push(&frame(first, b"en")));
@@ -316,6 +351,36 @@ mod tests {
     }
 
     #[test]
+    fn each_message_and_each_ping_that_is_held_is_so_since_its_own_end_and_since_no_earlier_ones() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (first, other) in [(0x81, 0x89), (0x89, 0x81)] {
+            let mut heard = heard();
+            let mut push = |bytes: &[u8], seconds| {
+                heard.push(bytes, at(seconds)).unwrap();
+                heard.held_since()
+            };
+            assert_eq!(push(&frame(first, b"it is tok-can"), 0), Some(at(0)));
+            assert_eq!(push(&frame(first, b"ary-"), 3), Some(at(0)), "the first of them waits still");
+            // What shows that the first ones are other words ends so itself.
+            assert_eq!(push(&frame(first, b"?, no, tok-can"), 9), Some(at(9)));
+            assert_eq!(push(&frame(other, b"tok-can"), 12), Some(at(9)));
+            assert_eq!(push(&frame(first, b", no"), 18), Some(at(12)));
+            assert_eq!(push(&frame(other, b", no"), 20), None);
+        }
+        // Of a text that begins twice over as the credential does, the end of the later message is known as well.
+        let twice = Secret::new("tok-tok-tok-canary".to_owned());
+        let mut heard = Heard::new(&Scrubber::new([("capability/api".to_owned(), twice)]));
+        for (seconds, since) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 2)] {
+            heard.push(&frame(0x81, b"tok-"), at(seconds)).unwrap();
+            assert_eq!(heard.held_since(), Some(at(since)), "at {seconds}");
+        }
+        // Less than what is held of a message may stand before the end of the next: then neither is.
+        heard.push(&frame(0x81, b" and to"), at(5)).unwrap();
+        assert_eq!(heard.held_since(), None);
+    }
+
+    #[test]
     fn what_is_no_hosts_frame_is_not_passed_and_what_waits_is_bounded() {
         let masked = [0x81, 0x85, 1, 2, 3, 4, 0, 0, 0, 0, 0];
         for bad in
@@ -323,10 +388,10 @@ mod tests {
         {
             assert_eq!(passed(bad, 1).1, Err(Fault::Host), "{bad:?}");
         }
-        let mut heard = heard();
-        heard.push(&frame(0x81, b"tok-can")).unwrap();
+        let (mut heard, now) = (heard(), Instant::now());
+        heard.push(&frame(0x81, b"tok-can"), now).unwrap();
         let pings = frame(0x89, &[b'.'; 125]).repeat(100);
-        let ended = (0..WAITS / pings.len() + 2).find_map(|_| heard.push(&pings).err());
+        let ended = (0..WAITS / pings.len() + 2).find_map(|_| heard.push(&pings, now).err());
         assert_eq!(ended, Some(Fault::Host));
     }
 

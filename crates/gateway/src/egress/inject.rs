@@ -77,12 +77,21 @@ pub(crate) fn outgoing(
     *request.uri_mut() = uri.parse::<Uri>().map_err(|_| bad())?;
     if two {
         *request.version_mut() = Version::HTTP_2;
+        // It says that trailers arrive, as they do from here; some hosts of gRPC answer nobody else.
+        if takes_trailers(headers) {
+            kept.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
     } else {
         kept.insert(header::HOST, HeaderValue::from_str(&way.authority()).map_err(|_| bad())?);
         join_cookies(&mut kept)?;
     }
     *request.headers_mut() = kept;
     Ok(request)
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let words = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.split(',').any(|w| w.trim() == "trailers"));
+    headers.get_all(header::TE).iter().any(words)
 }
 
 /// HTTP/2 cuts cookies into pieces; HTTP/1.1 knows one header.

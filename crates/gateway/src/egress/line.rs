@@ -8,6 +8,7 @@
 use super::body::Outgoing;
 use super::ending::Ending;
 use super::fault::Fault;
+use super::flood::{Guarded, Shared};
 use super::limits::{ANSWER_HEAD, CONNECTION_WINDOW, KEPT, KEPT_LINES, LINES, STREAM_WINDOW};
 use super::reach::{Reach, Way};
 use crate::pace::Interim;
@@ -72,27 +73,32 @@ pub(crate) enum Unanswered {
 }
 
 impl Line {
-    async fn open(reach: &Reach, key: Key, law: &Law, room: OwnedSemaphorePermit) -> Result<Self, Refusal> {
+    async fn open(
+        reach: &Reach,
+        key: Key,
+        law: &Law,
+        (room, frames): (OwnedSemaphorePermit, Shared),
+    ) -> Result<Self, Refusal> {
         let reached = reach.open(&key.way, law).await?;
         let cut = |error: hyper::Error| {
             tracing::debug!(%error, "a host broke off as it was reached");
             Fault::Cut
         };
-        let io = TokioIo::new(Ending::with(&key.under, reached.wire));
+        let wire = Ending::with(&key.under, reached.wire);
         let (sender, task) = if reached.two {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(u32::try_from(ANSWER_HEAD).unwrap_or(u32::MAX))
-                .handshake(io)
+                .handshake(TokioIo::new(Guarded::of_host(wire, frames)))
                 .await
                 .map_err(cut)?;
             // Its error is the head's or the body's error too, and is told there.
             (Sender::Two(sender), tokio::spawn(async move { drop(connection.await) }))
         } else {
             let (sender, connection) =
-                http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(io).await.map_err(cut)?;
+                http1::Builder::new().max_buf_size(ANSWER_HEAD).handshake(TokioIo::new(wire)).await.map_err(cut)?;
             (Sender::One(sender), tokio::spawn(async move { drop(connection.with_upgrades().await) }))
         };
         let carrier = Arc::new(Carrier { task, _room: room });
@@ -182,15 +188,15 @@ fn is_too_long<B>(response: &Response<B>) -> bool {
 pub(crate) struct Lines {
     kept: Mutex<Vec<(Line, Instant)>>,
     room: Arc<Semaphore>,
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        Self { kept: Mutex::default(), room: Arc::new(Semaphore::new(LINES)) }
-    }
+    frames: Shared,
 }
 
 impl Lines {
+    /// None yet; those over HTTP/2 share these frames with all of the run.
+    pub(crate) fn of(frames: Shared) -> Self {
+        Self { kept: Mutex::default(), room: Arc::new(Semaphore::new(LINES)), frames }
+    }
+
     /// A kept connection by this key that can take a request now.
     pub(crate) fn take(&self, key: &Key) -> Option<Line> {
         let now = Instant::now();
@@ -216,7 +222,7 @@ impl Lines {
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let room = self.room.clone().acquire_owned().await.map_err(|_| Fault::Cut)?;
-        let line = Line::open(reach, key, law, room).await?;
+        let line = Line::open(reach, key, law, (room, self.frames.clone())).await?;
         if let Some(part) = line.part() {
             self.keep(part);
         }

@@ -27,14 +27,14 @@
 pub(crate) mod allowances;
 pub(crate) mod authority;
 pub(crate) mod body;
-mod decode;
+pub(crate) mod decode;
 mod ending;
 mod fault;
 pub(crate) mod flood;
 mod frames;
 #[cfg(test)]
 mod fuzz;
-mod given;
+pub(crate) mod given;
 mod heard;
 mod hello;
 mod inject;
@@ -127,7 +127,7 @@ async fn through(
         trace.target = asked.target().chars().take(TARGET_CHARS).collect();
     }
     body::may_be_so_long(request.body())?;
-    let granted = grant(gate, caller, &asked, request.method()).await?;
+    let granted = grant(gate, caller, &asked, request.method(), request.headers()).await?;
     let way = Way {
         host: asked.host.clone(),
         port: asked.port,
@@ -159,7 +159,7 @@ async fn through(
     if let Some(credential) = &credential {
         // Before it leaves: what comes back of it, by this request or another one, is to be known.
         gate.recent.note_minted(&credential.secret, &credential.value.0, credential.until, Instant::now());
-        run.given.note(&asked.host, credential, &gate.recent);
+        run.given.note(&asked.host, (&credential.secret, &credential.value.0), &gate.recent);
     }
     let under = credential.as_deref().map(|credential| gate.server.under(credential)).unwrap_or_default();
     let was_given = run.given.scrubber(&asked.host).is_some();
@@ -197,7 +197,7 @@ async fn through(
     leave.answered(response.status().as_u16());
     if let Some(credential) = &credential {
         // Others may have been given since: this very one is looked for in its own answer.
-        run.given.note(&asked.host, credential, &gate.recent);
+        run.given.note(&asked.host, (&credential.secret, &credential.value.0), &gate.recent);
     }
     let scrubber = run.given.scrubber(&asked.host);
     let looked_at = is_write || scrubber.is_some();
@@ -251,7 +251,13 @@ struct Granted {
 }
 
 /// Decides, and has the server grant and record it.
-async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> Result<Granted, Refusal> {
+async fn grant(
+    gate: &Gate,
+    caller: &Caller,
+    asked: &Asked,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Granted, Refusal> {
     let run = &caller.egress;
     let mut known = run.law(&gate.server, &caller.run).await?;
     let mut looked = known.is_fresh();
@@ -290,6 +296,10 @@ async fn grant(gate: &Gate, caller: &Caller, asked: &Asked, method: &Method) -> 
             let why =
                 "The address holds a credential, by its value or its format; only a handle in a header is taken here.";
             return Err(Refusal::policy("write.credential", why));
+        }
+        if gate.recent.is_in_head(asked.host.as_str(), &asked.path, headers, Instant::now()) {
+            let why = "The request holds the value of a live secret. A value leaves in a handle's place alone.";
+            return Err(Refusal::policy("value.misplaced", why));
         }
         caller.tally.may_ask()?;
         let question = question(gate, caller, asked, method, allowed, &known);

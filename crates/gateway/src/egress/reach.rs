@@ -8,7 +8,6 @@
 //! Read [`Outward`] (what an administrator sets), then [`Reach::open`].
 
 use super::fault::Fault;
-use super::flood::Guarded;
 use super::limits::{ADDRESSES_TRIED, STEP};
 use super::near::Near;
 use super::resolve::Resolver;
@@ -137,7 +136,6 @@ impl Reach {
     /// A policy refusal for an address; a fault when the host is not reached.
     pub(crate) async fn open(&self, way: &Way, law: &Law) -> Result<Reached, Refusal> {
         let (stream, address) = self.dial(way, law).await?;
-        let stream = Paced::new(stream);
         let interim = stream.interim();
         if !way.tls {
             return Ok(Reached { wire: Box::new(stream), two: false, address, interim });
@@ -147,8 +145,7 @@ impl Reach {
         match within(STEP, tls.connect(name, stream)).await {
             Ok(stream) => {
                 let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let wire: Box<dyn Wire> = if two { Box::new(Guarded::of_host(stream)) } else { Box::new(stream) };
-                Ok(Reached { wire, two, address, interim })
+                Ok(Reached { wire: Box::new(stream), two, address, interim })
             }
             Err(error) => {
                 tracing::debug!(%error, host = %way.host, "TLS with a host failed");
@@ -157,15 +154,17 @@ impl Reach {
         }
     }
 
-    /// A connection to the host without TLS of ours: for [`Reach::open`], and for a blind tunnel.
+    /// A connection to the host without TLS of ours: for [`Reach::open`], and for a blind tunnel. However much the host sends,
+    /// whoever reads it gives way.
     ///
     /// # Errors
     /// Those of [`Reach::open`].
-    pub(crate) async fn dial(&self, way: &Way, law: &Law) -> Result<(TcpStream, Option<IpAddr>), Refusal> {
+    pub(crate) async fn dial(&self, way: &Way, law: &Law) -> Result<(Paced<TcpStream>, Option<IpAddr>), Refusal> {
         let judge = |addresses: &[IpAddr]| {
             law.check_addresses(addresses, way.internal).map_err(|no| Refusal::policy(no.rule, no.why))
         };
-        self.stream(&way.host, way.port, way.internal.is_some(), judge).await
+        let (stream, address) = self.stream(&way.host, way.port, way.internal.is_some(), judge).await?;
+        Ok((Paced::new(stream), address))
     }
 
     /// Whether a proxy resolves this host's name, and the check of its addresses is the proxy's.

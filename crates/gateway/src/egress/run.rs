@@ -2,6 +2,7 @@
 
 use super::allowances::Allowances;
 use super::authority::Authority;
+use super::flood::Shared;
 use super::given::Given;
 use super::limits::{LAW_FRESH, RUN_BYTES, RUN_STREAMS};
 use super::line::Lines;
@@ -21,10 +22,30 @@ pub(crate) struct Run {
     pub(crate) lines: Arc<Lines>,
     pub(crate) spent: Arc<Spent>,
     pub(crate) allowances: Arc<Allowances>,
-    pub(crate) given: Given,
+    pub(crate) given: Arc<Given>,
+    /// Of its WebSockets.
+    pub(crate) hints: Arc<Hints>,
+    /// What its connections over HTTP/2 may spend, one with the other.
+    pub(crate) frames: Shared,
     /// One for each request over HTTP/2 that may be in progress.
     pub(crate) streams: Arc<Semaphore>,
     law: Mutex<Option<Known>>,
+}
+
+/// Messages of WebSockets that a run may have held because they end as a value begins: each tells a letter of it to whoever had
+/// it said.
+const HELD_MESSAGES: u64 = 3;
+
+/// Messages that were held.
+#[derive(Default)]
+pub(crate) struct Hints(AtomicU64);
+
+impl Hints {
+    /// Counts so many more. False when they are more than a run may meet.
+    pub(crate) fn meet(&self, held: u32) -> bool {
+        let held = u64::from(held);
+        self.0.fetch_add(held, Ordering::Relaxed).saturating_add(held) <= HELD_MESSAGES
+    }
 }
 
 /// What a run has moved, both ways, in bytes.
@@ -60,12 +81,15 @@ impl Run {
     /// # Errors
     /// When no authority can be made.
     pub(crate) fn new(run: &RunId) -> anyhow::Result<Self> {
+        let frames = Shared::default();
         Ok(Self {
             authority: Authority::new(run)?,
-            lines: Arc::default(),
+            lines: Arc::new(Lines::of(frames.clone())),
+            frames,
             spent: Arc::default(),
             allowances: Arc::default(),
-            given: Given::default(),
+            given: Arc::default(),
+            hints: Arc::default(),
             streams: Arc::new(Semaphore::new(RUN_STREAMS)),
             law: Mutex::default(),
         })

@@ -14,13 +14,14 @@ use super::limits::{
 use super::line::Line;
 use super::request::{Came, Inside};
 use super::resets::{Resets, Watched};
-use super::run::Spent;
+use super::run::{Hints, Spent};
 use super::shape;
 use super::streams::{self, EndsWith, Streams};
 use super::wire::{self, Strict};
 use crate::Gate;
 use crate::call::{self, Caller};
 use crate::door::{self, Leaves};
+use crate::pace::Paced;
 use crate::refusal::{Refusal, Trace};
 use crate::server::egress::Leave;
 use http::StatusCode;
@@ -50,7 +51,7 @@ pub(crate) enum After {
     /// TLS, opened with the run's authority.
     Intercept { on: OnUpgrade, host: Name, port: u16 },
     /// Bytes that are not looked into, but for the first message.
-    Tunnel { on: OnUpgrade, host: Name, stream: TcpStream, budget: Budget, leave: Leave },
+    Tunnel { on: OnUpgrade, host: Name, stream: Paced<TcpStream>, budget: Budget, leave: Leave },
     /// A WebSocket.
     Socket { on: OnUpgrade, host: OnUpgrade, line: Box<Line>, leave: Leave, scrubber: Option<Scrubber>, trace: Trace },
 }
@@ -93,7 +94,8 @@ pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After)
         After::Socket { on, host, line, leave, scrubber, trace } => {
             let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
             let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
-            let looks = Looks { frames: Some(Frames::default()), heard: scrubber.as_ref().map(Heard::new) };
+            let heard = scrubber.as_ref().map(|scrubber| (Heard::new(scrubber), &*caller.egress.hints));
+            let looks = Looks { frames: Some(Frames::default()), heard };
             let piped = pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, looks);
             match piped.await {
                 Ok(()) => leave.is_whole(),
@@ -245,7 +247,7 @@ async fn serve_two(
         })
     };
     let resets = Arc::new(Resets::default());
-    let tls = Guarded::of_box(tls);
+    let tls = Guarded::of_box(tls, caller.egress.frames.clone());
     let flooded = tls.flooded();
     let streams = Streams::default();
     let _ends = EndsWith(streams.clone());
@@ -303,7 +305,7 @@ async fn reset(caller: &Caller, times: u64) {
 async fn tunnel(
     mut client: impl AsyncRead + AsyncWrite + Send + Unpin,
     host: &Name,
-    mut stream: TcpStream,
+    mut stream: Paced<TcpStream>,
     budget: Budget,
     leave: &Leave,
     spent: &Spent,
@@ -350,11 +352,11 @@ async fn tunnel(
 
 /// What is looked at on the way, each direction: nothing, unless said.
 #[derive(Default)]
-struct Looks {
+struct Looks<'r> {
     /// What the box says, before it is passed on.
     frames: Option<Frames>,
-    /// What comes back, before it is passed on.
-    heard: Option<Heard>,
+    /// What comes back, before it is passed on, and what the run has learnt of that.
+    heard: Option<(Heard, &'r Hints)>,
 }
 
 /// How much, and how long.
@@ -373,7 +375,7 @@ async fn pipe(
     bounds: Bounds,
     leave: &Leave,
     spent: &Spent,
-    looks: Looks,
+    looks: Looks<'_>,
 ) -> io::Result<()> {
     let Looks { mut frames, mut heard } = looks;
     let cut = |fault: frames::Fault| io::Error::new(io::ErrorKind::InvalidData, fault);
@@ -401,16 +403,14 @@ async fn pipe(
     };
     let back = async {
         let mut piece = vec![0; PIECE];
-        // Until when a message that is held may wait for what follows it.
-        let mut held: Option<Instant> = None;
         loop {
             let read = idle(from_host.read(&mut piece));
-            let bytes = match held {
-                Some(end) => timeout_at(end, read).await.map_err(|_| cut(frames::Fault::Held))??,
+            let bytes = match heard.as_ref().and_then(|(heard, _)| heard.held_since()) {
+                Some(since) => timeout_at(since + HELD_MESSAGE, read).await.map_err(|_| cut(frames::Fault::Held))??,
                 None => read.await?,
             };
             if bytes == 0 {
-                if let Some(heard) = heard {
+                if let Some((heard, _)) = heard {
                     idle(to_client.write_all(&heard.finish().map_err(cut)?)).await?;
                 }
                 return to_client.shutdown().await;
@@ -419,11 +419,12 @@ async fn pipe(
             leave.received(bytes);
             match &mut heard {
                 None => idle(to_client.write_all(&piece[..bytes])).await?,
-                Some(heard) => {
-                    let passed = heard.push(&piece[..bytes]).map_err(cut)?;
+                Some((heard, hints)) => {
+                    let passed = heard.push(&piece[..bytes], Instant::now()).map_err(cut)?;
+                    if !hints.meet(heard.newly_held()) {
+                        return Err(cut(frames::Fault::Held));
+                    }
                     idle(to_client.write_all(&passed)).await?;
-                    let until = || held.unwrap_or_else(|| Instant::now() + HELD_MESSAGE);
-                    held = heard.holds_a_message().then(until);
                 }
             }
         }
@@ -438,5 +439,55 @@ async fn idle<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(IDLE, step).await {
         Ok(done) => done,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+    use model::GrantId;
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll, Waker};
+
+    /// A client that says nothing and takes all.
+    struct Takes<'a>(&'a AtomicUsize);
+
+    impl AsyncRead for Takes<'_> {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Takes<'_> {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_tunnel_whose_host_sends_without_end_gives_way_after_every_16_kib() {
+        let (taken, spent) = (AtomicUsize::new(0), Spent::default());
+        let leave = Leave::new(Server::unconnected(), GrantId::parse("g").unwrap());
+        // As a tunnel's host is read: `After::Tunnel` holds no other.
+        let host = Paced::new(tokio::io::join(tokio::io::repeat(b'x'), tokio::io::sink()));
+        let bounds = Bounds { bytes: 1 << 20, time: REQUEST };
+        let mut piped = Box::pin(pipe(Takes(&taken), host, bounds, &leave, &spent, Looks::default()));
+        for turn in 1..=4 {
+            assert!(piped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(taken.load(Ordering::Relaxed), turn * crate::pace::TURN);
+        }
     }
 }

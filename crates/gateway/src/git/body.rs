@@ -1,7 +1,7 @@
 //! What a box shows and sends: its handle, and a body, whole, bounded and out of gzip.
 
-use super::pkt::Lines;
-use super::{INLINE, beside};
+use super::Share;
+use super::asks::asks_of;
 use crate::decide::sha256_hex;
 use crate::egress::wire;
 use crate::refusal::Refusal;
@@ -10,12 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use policy::egress::signs;
 use std::io::Read as _;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// Longest body of a fetch, unpacked, in bytes.
@@ -26,8 +26,12 @@ const BODY: Duration = Duration::from_secs(120);
 const STILL: Duration = Duration::from_secs(30);
 /// Longest body that is taken out of gzip by the thread that serves, in bytes as it comes.
 const GZIP_INLINE: usize = 8 << 10;
-/// Bodies of all runs that are held at once, in MiB.
-static HELD: Semaphore = Semaphore::const_new(512);
+/// Of a push, what a run has the room for by itself, in bytes: such a push waits for no other run's.
+pub(super) const OWN_PUSH: usize = 8 << 20;
+/// What is longer of all runs' pushes and held at once, in MiB; more wait.
+pub(super) static HELD: Semaphore = Semaphore::const_new(512);
+/// How long one waits for that.
+const FULL: Duration = Duration::from_secs(300);
 
 /// The SHA-256 of the handle that a request shows, as a bearer or as either part of basic auth; no other credential beside it.
 pub(super) fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
@@ -63,12 +67,36 @@ pub(super) fn handle(headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(sha256_hex(shown.expose().as_bytes()))
 }
 
-/// Reads a body whole and takes gzip off it.
-pub(super) async fn read(
+/// How long a body is at most, in bytes: as long as its headers say, and `most` where they do not.
+pub(super) fn declared(headers: &HeaderMap, most: usize) -> usize {
+    let said = headers.get(header::CONTENT_LENGTH).filter(|_| !headers.contains_key(header::CONTENT_ENCODING));
+    said.and_then(|said| said.to_str().ok()?.parse().ok()).map_or(most, |said: usize| said.min(most))
+}
+
+/// Room for `bytes` bytes that one run may not have by itself. Asked for once for a body: two that each had a part would wait
+/// for each other.
+async fn room(bytes: usize) -> Result<SemaphorePermit<'static>, Refusal> {
+    let full = || {
+        Refusal::fault("git.full", "The gateway holds all the pushes that it can.")
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
+    };
+    let mib = u32::try_from(bytes.div_ceil(1 << 20)).map_err(|_| full())?;
+    tokio::time::timeout(FULL, HELD.acquire_many(mib)).await.ok().and_then(Result::ok).ok_or_else(full)
+}
+
+/// Reads a body whole and takes gzip off it. `lengths`: of how many bytes the run has the room by itself, and how many it may
+/// have at most. What is longer than the first has its room from what is for all, and gives it back with the permit.
+pub(super) async fn read<B>(
+    share: &Share,
     headers: &HeaderMap,
-    mut body: Incoming,
-    most: usize,
-) -> Result<(Bytes, tokio::sync::SemaphorePermit<'static>), Refusal> {
+    mut body: B,
+    lengths: (usize, usize),
+) -> Result<(Bytes, Option<SemaphorePermit<'static>>), Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (own, most) = lengths;
     let too_long = || {
         let why = format!("This is longer than {} MiB, which is the most that git may send at once.", most >> 20);
         Refusal::policy("git.too-long", why).with_status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -78,19 +106,16 @@ pub(super) async fn read(
         let why = "The request's body stood still for 30 seconds, or took longer than two minutes.";
         Refusal::policy("body.slow", why).with_status(StatusCode::REQUEST_TIMEOUT)
     };
-    let full = || {
-        Refusal::fault("git.full", "The gateway holds all the pushes that it can.")
-            .with_status(StatusCode::SERVICE_UNAVAILABLE)
-    };
-    let mut held = HELD.try_acquire().map_err(|_| full())?;
-    let (mut out, ends) = (Vec::new(), Instant::now() + BODY);
+    let more = declared(headers, most).saturating_sub(own);
+    let (mut held, mut out, mut ends) = (None, Vec::new(), Instant::now() + BODY);
     loop {
         let next = tokio::time::timeout(STILL.min(ends.saturating_duration_since(Instant::now())), body.frame());
         let frame = match next.await {
             Err(_) => return Err(slow()),
             Ok(None) => break,
             Ok(Some(Err(error))) => {
-                return Err(match wire::broken(&error) {
+                let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+                return Err(match wire::broken(&*error) {
                     Some(fault) => bad(fault.why()),
                     None => bad("The request's body broke off."),
                 });
@@ -101,20 +126,25 @@ pub(super) async fn read(
         if out.len() + data.len() > most {
             return Err(too_long());
         }
-        out.extend_from_slice(&data);
-        while held.num_permits() <= out.len() >> 20 {
-            held.merge(HELD.try_acquire().map_err(|_| full())?);
+        if held.is_none() && out.len() + data.len() > own {
+            let since = Instant::now();
+            held = Some(room(more).await?);
+            ends += since.elapsed();
         }
+        out.extend_from_slice(&data);
     }
     let encodings: Vec<_> = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
     match encodings[..] {
         [] | [b"identity"] => {}
         [b"gzip" | b"x-gzip"] => {
+            if held.is_none() && more > 0 {
+                held = Some(room(more).await?);
+            }
             let plain = if out.len() > GZIP_INLINE {
                 // The room goes along: the work goes on also when its box has hung up.
                 let work = move || (gunzipped(&out, most), held);
                 let gone = || Refusal::fault("git.body", "The request's body could not be read.");
-                let (plain, room) = beside((), work).await.ok_or_else(gone)?;
+                let (plain, room) = share.beside((), work).await.ok_or_else(gone)?;
                 held = room;
                 plain
             } else {
@@ -151,29 +181,17 @@ fn gunzipped(body: &[u8], most: usize) -> Result<Vec<u8>, NoGzip> {
     Ok(plain)
 }
 
-/// The body of a fetch: git's lines and nothing else.
-pub(super) async fn fetch_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
-    let (body, held) = read(headers, body, MAX_FETCH).await?;
+/// The body of a fetch: git's lines, such as may be asked, and nothing else. The run has room for it.
+pub(super) async fn fetch_body<B>(share: &Share, headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (body, _) = read(share, headers, body, (MAX_FETCH, MAX_FETCH)).await?;
     let looked = body.clone();
-    let look = move || asks_of(&looked);
     let gone = || Refusal::fault("git.body", "The request's body could not be read.");
-    if body.len() > INLINE { beside(held, look).await.ok_or_else(gone)? } else { look() }?;
+    share.weighed(body.len(), move || asks_of(&looked)).await.ok_or_else(gone)??;
     Ok(body)
-}
-
-/// Whether these are lines of git's, and none holds a handle.
-fn asks_of(body: &[u8]) -> Result<(), Refusal> {
-    if signs::hides_handle(body) {
-        return Err(Refusal::policy("handle.misplaced", "A handle stands in what git asks for."));
-    }
-    let mut lines = Lines::of(body);
-    loop {
-        match lines.next() {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(wrong) => return Err(Refusal::policy("git.form", format!("This is not what git asks: {wrong}."))),
-        }
-    }
 }
 
 #[cfg(test)]

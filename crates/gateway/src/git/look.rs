@@ -3,11 +3,11 @@
 //!
 //! Read [`look`].
 
+use super::Turn;
 use super::pack::{self, Packed};
 use super::pkt::{self, Line, Lines, Oid};
 use super::push::Update;
 use super::upstream::{Upstream, Wanted};
-use super::{Turn, beside, weighed};
 use crate::Gate;
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -140,7 +140,9 @@ async fn features(gate: &Gate, upstream: &mut Upstream) -> Result<bool, Refusal>
     };
     let response = upstream.ask(gate, wanted).await?;
     let said = upstream.whole(response, 16 * MAX_LIST).await?;
-    weighed(said.len(), move || features_in(&said))
+    let share = &upstream.share;
+    share
+        .weighed(said.len(), move || features_in(&said))
         .await
         .ok_or_else(|| unlisted("what the upstream can do could not be read"))?
 }
@@ -239,7 +241,7 @@ async fn known(
     }
     pkt::flush(&mut body);
     let said = post(gate, upstream, body, MAX_TREES + MAX_LIST).await?;
-    let read = weighed(said.len(), move || acknowledged(&said)).await;
+    let read = upstream.share.weighed(said.len(), move || acknowledged(&said)).await;
     read.ok_or_else(|| unlisted("what the upstream has could not be read"))?
 }
 
@@ -292,7 +294,7 @@ async fn fetched(
         "git.too-long" => unlisted("the upstream's folders are too many"),
         _ => no,
     })?;
-    let read = beside(turn.clone(), move || packed(&said).map(|pack| pack::read(&pack))).await;
+    let read = upstream.share.beside(turn.clone(), move || packed(&said).map(|pack| pack::read(&pack))).await;
     match read.transpose()? {
         Some(Ok(packed)) => Ok(packed),
         Some(Err(wrong)) => {

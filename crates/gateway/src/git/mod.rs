@@ -7,7 +7,9 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `share` | what one run may take of this gateway |
 //! | `body` | the handle, and what comes with a request |
+//! | `asks` | what a fetch may say |
 //! | `pkt` | git's lines |
 //! | `pushing` | a push, from its body to the report on it |
 //! | `push` | updates, and the reports on them |
@@ -21,6 +23,7 @@
 //!
 //! Read [`answer`], then `fetch` and `pushing`.
 
+mod asks;
 mod body;
 mod changes;
 mod delta;
@@ -32,9 +35,11 @@ pub(crate) mod propose;
 mod push;
 mod pushing;
 mod reply;
+mod share;
 mod upstream;
 
 pub(crate) use reply::Reply;
+pub(crate) use share::Share;
 
 use crate::Gate;
 use crate::call::{Answer, Caller, Words};
@@ -42,9 +47,9 @@ use crate::refusal::{Kind, Refusal, Trace};
 use crate::server::Lost;
 use crate::server::git::{Granted, Said};
 use api::git::{GitAct, GitAsk};
-use body::{fetch_body, handle, read};
+use body::{OWN_PUSH, fetch_body, handle, read};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pushing::push_held;
@@ -66,26 +71,9 @@ static READERS: Semaphore = Semaphore::const_new(READING);
 
 /// What a push takes of this gateway: its run's turn, and the room of its body. Held by whatever works for the push.
 #[derive(Debug, Clone)]
-struct Turn(#[expect(dead_code, reason = "held, not looked at")] Arc<(OwnedSemaphorePermit, SemaphorePermit<'static>)>);
-
-/// Does `work` beside the thread that serves, in one of the seats for that.
-///
-/// The seat and `held` go along and end with the work: a box that hangs up ends its request, but not what was begun for
-/// it, and would otherwise have a free seat for the next.
-async fn beside<T: Send + 'static>(held: impl Send + 'static, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let seat = READERS.acquire().await.ok()?;
-    let work = move || {
-        let done = work();
-        drop((seat, held));
-        done
-    };
-    tokio::task::spawn_blocking(work).await.ok()
-}
-
-/// As [`beside`], for what is long enough to hold up the thread that serves; else at once. `length` is in bytes.
-async fn weighed<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    if length > INLINE { beside((), work).await } else { Some(work()) }
-}
+struct Turn(
+    #[expect(dead_code, reason = "held, not looked at")] Arc<(OwnedSemaphorePermit, Option<SemaphorePermit<'static>>)>,
+);
 
 /// Whether a request is for a repository.
 pub(crate) fn is_for<B>(request: &Request<B>) -> bool {
@@ -204,21 +192,14 @@ async fn through(
     let handle_sha256 = handle(&head.headers)?;
     let asking = Asking { gate, caller, id, handle_sha256 };
     match what {
-        What::FetchList | What::Fetch => {
-            let body = match what {
-                What::Fetch => fetch_body(&head.headers, body).await?,
-                _ => Bytes::new(),
-            };
-            let two = head.headers.get("git-protocol").is_some_and(|v| v.as_bytes() == b"version=2");
-            fetch(&asking, what, two, body).await
-        }
+        What::FetchList | What::Fetch => fetch(&asking, what, &head.headers, body).await,
         What::PushList => offer(&asking).await,
         What::Push => {
-            let Ok(turn) = caller.pushes.clone().try_acquire_owned() else {
+            let Some(turn) = caller.git.push() else {
                 return Err(Refusal::fault("git.busy", "This run is pushing already; one push at a time.")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE));
             };
-            let (body, held) = read(&head.headers, body, MAX_PUSH).await?;
+            let (body, held) = read(&caller.git, &head.headers, body, (OWN_PUSH, MAX_PUSH)).await?;
             push_held(&asking, body, &Turn(Arc::new((turn, held)))).await
         }
     }
@@ -265,8 +246,20 @@ impl Asking<'_> {
 }
 
 /// References or objects, streamed back.
-async fn fetch(asking: &Asking<'_>, what: What, two: bool, body: Bytes) -> Result<Answer, Refusal> {
+async fn fetch(asking: &Asking<'_>, what: What, headers: &HeaderMap, body: Incoming) -> Result<Answer, Refusal> {
+    let share = &asking.caller.git;
+    // Until the upstream has the body.
+    let _room = match what {
+        What::Fetch => share.ask(headers).await,
+        _ => None,
+    };
+    // Before a byte of the body is held: who has no repository has none held.
     let granted = asking.grant(GitAct::Fetch).await?;
+    let body = match what {
+        What::Fetch => fetch_body(share, headers, body).await?,
+        _ => Bytes::new(),
+    };
+    let two = headers.get("git-protocol").is_some_and(|v| v.as_bytes() == b"version=2");
     // By version 2 git gives any commit whose name is known; of the host's repository a box gets those that references lead to.
     let two = two && !policy::git::is_local(&granted.repository);
     let mut upstream = asking.upstream(granted).await?;
@@ -312,7 +305,7 @@ async fn offer(asking: &Asking<'_>) -> Result<Answer, Refusal> {
     let list = upstream.whole(response, MAX_OFFER).await?;
     upstream.leave.is_whole();
     let gone = || Refusal::fault("git.offer", "The upstream's references could not be read.");
-    let offered = weighed(list.len(), move || push::offered(&list)).await.ok_or_else(gone)?;
+    let offered = asking.caller.git.weighed(list.len(), move || push::offered(&list)).await.ok_or_else(gone)?;
     let offered = offered.map_err(|wrong| {
         Refusal::policy("git.offer", format!("The upstream's references cannot be pushed to from here: {}.", wrong.0))
     })?;
@@ -355,15 +348,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_begun_for_a_push_keeps_its_seat_and_its_turn_when_the_box_hangs_up() {
+        let _alone = share::tests::SEATS.lock().await;
         let (turns, room) = (Arc::new(Semaphore::new(1)), Box::leak(Box::new(Semaphore::new(1))));
         let room: &'static Semaphore = room;
-        let turn = Turn(Arc::new((turns.clone().acquire_owned().await.unwrap(), room.acquire().await.unwrap())));
+        let turn = Turn(Arc::new((turns.clone().acquire_owned().await.unwrap(), Some(room.acquire().await.unwrap()))));
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let (end, may_end) = std::sync::mpsc::channel::<()>();
-        let request = tokio::spawn(beside(turn, move || {
-            begun.send(()).unwrap();
-            may_end.recv().unwrap();
-        }));
+        let request = tokio::spawn(async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                may_end.recv().unwrap();
+            };
+            Share::default().beside(turn, work).await
+        });
         has_begun.await.unwrap();
         request.abort();
         assert!(request.await.unwrap_err().is_cancelled());

@@ -46,8 +46,14 @@ where
         return Err(Refusal::policy("propose.form", why));
     }
     let handle_sha256 = decide::handle(&head.headers, Dialect::Openai)?;
+    let Some(_turn) = caller.git.propose() else {
+        return Err(Refusal::fault("propose.busy", "This run is proposing already; one proposal at a time.")
+            .with_status(StatusCode::SERVICE_UNAVAILABLE));
+    };
     let proposal = read(body).await?;
     caller.tally.may_ask()?;
+    // Until it is kept it counts as denied: what is not answered in time, and whose box has hung up, was asked all the same.
+    caller.tally.denied();
     let ask =
         GitAsk { run: caller.run.clone(), handle_sha256, repository: String::new(), act: GitAct::Propose(proposal) };
     match gate.server.ask_git(ask).await {
@@ -55,13 +61,7 @@ where
             caller.tally.granted();
             Ok(Proposed { said })
         }
-        Ok(Said::Denied { rule, why }) => {
-            // What the server could not record is no record.
-            if rule != "server.failed" {
-                caller.tally.denied();
-            }
-            Err(Refusal::denied(rule, why))
-        }
+        Ok(Said::Denied { rule, why }) => Err(Refusal::denied(rule, why)),
         Ok(Said::Granted(_)) | Err(Lost) => Err(Refusal::record_lost()),
     }
 }

@@ -8,7 +8,7 @@ use super::pack::{self, Packed};
 use super::pkt::Oid;
 use super::push::{self, Asked, Update};
 use super::upstream::Wanted;
-use super::{Asking, MAX_REPORT, Turn, What, beside, own, weighed};
+use super::{Asking, MAX_REPORT, Turn, What, own};
 use crate::call::Answer;
 use crate::decide::sha256_hex;
 use crate::refusal::{Kind, Refusal, Trace};
@@ -27,7 +27,7 @@ pub(super) async fn push_held(asking: &Asking<'_>, body: Bytes, turn: &Turn) -> 
         |wrong: push::Wrong| Refusal::policy("git.form", format!("This is no push that can be taken: {}.", wrong.0));
     let looked = body.clone();
     let gone = || Refusal::fault("git.push", "The push could not be read.");
-    let asked = weighed(body.len(), move || Asked::read(&looked)).await.ok_or_else(gone)?;
+    let asked = asking.caller.git.weighed(body.len(), move || Asked::read(&looked)).await.ok_or_else(gone)?;
     let Some(asked) = asked.map_err(wrong)? else {
         // By this git finds out whether it may ask.
         return Ok(own(What::Push.kind(), Vec::new()));
@@ -89,14 +89,14 @@ async fn leased(
     let reference = update.shown();
     let base = look.base.as_deref().and_then(|base| Oid::parse(base.as_bytes()));
     let length = body.len() - asked.pack_at;
-    let (packed, objects) = read_pack(body, length, turn).await?;
+    let (packed, objects) = read_pack(asking, body, length, turn).await?;
     let told = {
         let mut upstream = asking.upstream(look).await?;
         let about = Pushed { update, reference: &reference, base, author: &push.author };
         let looked = look::look(asking.gate, &mut upstream, packed, about, turn).await?;
         upstream.leave.is_whole();
         let (lease, update) = (push.lease.clone(), update.clone());
-        list(looked, turn, move |changed, commits| {
+        list(asking, looked, turn, move |changed, commits| {
             listed(lease, &reference, &update, length, objects, changed, commits)
         })
         .await?
@@ -105,7 +105,7 @@ async fn leased(
     let mut upstream = asking.upstream(granted).await?;
     let (whole, again, of) = (body.clone(), asked.clone(), update.clone());
     let gone = || Refusal::fault("git.push", "The push could not be written.");
-    let written = weighed(body.len(), move || again.written(&of, &whole)).await.ok_or_else(gone)?;
+    let written = asking.caller.git.weighed(body.len(), move || again.written(&of, &whole)).await.ok_or_else(gone)?;
     let wanted = Wanted {
         method: Method::POST,
         path: "/git-receive-pack",
@@ -126,13 +126,13 @@ async fn leased(
 }
 
 /// Reads the pack at the end of a push, beside the thread that serves. None of a push that needs none.
-async fn read_pack(body: &Bytes, length: usize, turn: &Turn) -> Result<(Packed, u32), Refusal> {
+async fn read_pack(asking: &Asking<'_>, body: &Bytes, length: usize, turn: &Turn) -> Result<(Packed, u32), Refusal> {
     if length == 0 {
         return Ok((Packed::default(), 0));
     }
     let pack = body.slice(body.len() - length..);
     let gone = || Refusal::fault("git.pack", "The push's pack could not be read.");
-    let read = beside(turn.clone(), move || pack::read(&pack)).await.ok_or_else(gone)?;
+    let read = asking.caller.git.beside(turn.clone(), move || pack::read(&pack)).await.ok_or_else(gone)?;
     let packed =
         read.map_err(|wrong| Refusal::policy("git.pack", format!("The push's pack is not taken: {}.", wrong.0)))?;
     let objects = packed.objects;
@@ -141,6 +141,7 @@ async fn read_pack(body: &Bytes, length: usize, turn: &Turn) -> Result<(Packed, 
 
 /// What a push changes, as `told` tells it.
 async fn list(
+    asking: &Asking<'_>,
     looked: look::Looked,
     turn: &Turn,
     told: impl FnOnce(&BTreeSet<Vec<u8>>, &Commits) -> GitPush + Send + 'static,
@@ -149,7 +150,7 @@ async fn list(
         let changed = changes::between(&looked.trees, looked.tip, &looked.bases)?;
         Ok(told(&changed, &looked.commits))
     };
-    let why = match beside(turn.clone(), listing).await {
+    let why = match asking.caller.git.beside(turn.clone(), listing).await {
         Some(Ok(push)) => return Ok(push),
         Some(Err(Unlisted::Wrong(why))) => why.to_owned(),
         Some(Err(Unlisted::Unknown(tree))) => format!(

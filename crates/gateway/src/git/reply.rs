@@ -30,7 +30,7 @@ impl Reply {
         let (carrier, scrubber, leave) = from.into_parts();
         Self {
             host,
-            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| s.stream()),
+            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| s.even_stream()),
             leave,
             spent,
             idle: Box::pin(tokio::time::sleep(IDLE)),

@@ -6,15 +6,18 @@
 //!
 //! Read [`Upstream::open`], then [`Upstream::ask`].
 
-use super::{INLINE, beside};
+use super::{INLINE, Share};
 use crate::Gate;
 use crate::call::Caller;
+use crate::egress::decode::Encoding;
+use crate::egress::given::Given;
 use crate::egress::limits::{ANSWER_HEAD, FIRST_BYTE, IDLE, REQUEST};
 use crate::egress::reach::Way;
 use crate::pace::{Interim, Paced};
 use crate::refusal::Refusal;
 use crate::server::egress::Leave;
 use crate::server::git::Granted;
+use api::git::GitCredential;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -38,10 +41,21 @@ pub(crate) struct Upstream {
     line: Option<(http1::SendRequest<Full<Bytes>>, Carrier)>,
     place: Place,
     authority: String,
-    /// `Authorization`, with the credential in it.
-    credential: Option<HeaderValue>,
+    credential: Option<Shown>,
+    given: Arc<Given>,
+    /// By what its answers are scrubbed.
     scrubber: Option<Scrubber>,
+    /// Of the run that asks.
+    pub(super) share: Share,
     pub(crate) leave: Leave,
+}
+
+/// The credential that opens it.
+struct Shown {
+    /// The secret's name, and the value.
+    secret: (String, Secret<String>),
+    /// `Authorization`, with the value in it.
+    header: HeaderValue,
 }
 
 /// Where it is.
@@ -86,10 +100,13 @@ impl Upstream {
     /// A policy refusal for an address, or for a credential that may not go there; a fault when the host is not reached.
     pub(crate) async fn open(gate: &Gate, caller: &Caller, granted: Granted) -> Result<Self, Refusal> {
         let Granted { leave, repository, credential, .. } = granted;
+        let share = caller.git.clone();
         if policy::git::is_local(&repository) {
             let place = Place { host: LOCAL.into(), port: 80, path: String::new() };
             let (to, authority) = (To::Local(caller.run.clone()), LOCAL.to_owned());
-            let mut upstream = Self { to, line: None, place, authority, credential: None, scrubber: None, leave };
+            let given = Arc::default();
+            let mut upstream =
+                Self { to, line: None, place, authority, credential: None, given, scrubber: None, share, leave };
             upstream.line = Some(upstream.dial(gate).await?);
             return Ok(upstream);
         }
@@ -100,11 +117,17 @@ impl Upstream {
         let internal = known.law.exception(&host, place.port);
         let way = Way { host, port: place.port, tls: true, internal, one: true };
         let authority = way.authority();
-        let scrubber =
-            credential.as_ref().map(|c| gate.recent.note_minted(&c.secret, &c.value.0, c.until, Instant::now()));
-        let credential = credential.map(|c| basic(&c.user, &c.value.0)).transpose()?;
+        if let Some(credential) = &credential {
+            gate.recent.note_minted(&credential.secret, &credential.value.0, credential.until, Instant::now());
+        }
+        let shown = |c: GitCredential| {
+            let header = basic(&c.user, &c.value.0)?;
+            Ok::<_, Refusal>(Shown { secret: (c.secret, c.value.0), header })
+        };
+        let credential = credential.map(shown).transpose()?;
         let to = To::Host(Box::new(way), known.law);
-        let mut upstream = Self { to, line: None, place, authority, credential, scrubber, leave };
+        let given = caller.egress.given.clone();
+        let mut upstream = Self { to, line: None, place, authority, credential, given, scrubber: None, share, leave };
         upstream.line = Some(upstream.dial(gate).await?);
         Ok(upstream)
     }
@@ -160,9 +183,11 @@ impl Upstream {
         }
         // Inject last: whatever changed the request or its destination after this line would carry the key elsewhere.
         if let Some(credential) = &self.credential {
-            headers.insert(header::AUTHORIZATION, credential.clone());
+            headers.insert(header::AUTHORIZATION, credential.header.clone());
         }
         self.ready(gate).await?;
+        // Before it leaves: what comes back of it, by this request or one without any credential, is to be known.
+        self.look_for_what_was_given(gate);
         let Some((sender, Carrier(_, interim))) = &mut self.line else { return Err(cut()) };
         interim.watch(&mut request);
         self.leave.sent(bytes);
@@ -173,12 +198,23 @@ impl Upstream {
             Ok(Ok(response)) => response,
         };
         self.leave.answered(response.status().as_u16());
+        // Others may have been given since.
+        self.look_for_what_was_given(gate);
         // The operator's own process says why it serves nothing; a host's words are not passed on.
         if let (To::Local(_), Some(why)) = (&self.to, response.headers().get(api::git::WHY)) {
             return Err(Refusal::fault("git.local", String::from_utf8_lossy(why.as_bytes())));
         }
         is_gits(&response, wanted.answer)?;
         Ok(response)
+    }
+
+    /// The host is given this credential, if it is, and is scrubbed of all that it was given in the run's name.
+    fn look_for_what_was_given(&mut self, gate: &Gate) {
+        let To::Host(way, _) = &self.to else { return };
+        self.scrubber = match &self.credential {
+            Some(Shown { secret: (name, value), .. }) => Some(self.given.note(&way.host, (name, value), &gate.recent)),
+            None => self.given.scrubber(&way.host),
+        };
     }
 
     /// The whole of an answer, scrubbed, at most `most` bytes.
@@ -190,7 +226,7 @@ impl Upstream {
         match self.scrubber.clone() {
             Some(scrubber) if out.len() > INLINE => {
                 let gone = || Refusal::fault("git.scrub", "The repository's host's answer could not be scrubbed.");
-                beside((), move || scrubber.scrub(&out).into_owned()).await.ok_or_else(gone)
+                self.share.beside((), move || scrubber.scrub(&out).into_owned()).await.ok_or_else(gone)
             }
             Some(scrubber) => Ok(scrubber.scrub(&out).into_owned()),
             None => Ok(out),
@@ -276,7 +312,7 @@ fn is_gits(response: &Response<Incoming>, kind: &str) -> Result<(), Refusal> {
     let is = |name: header::HeaderName, want: &str| {
         response.headers().get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case(want))
     };
-    if response.headers().contains_key(header::CONTENT_ENCODING) && !is(header::CONTENT_ENCODING, "identity") {
+    if Encoding::of(response.headers()) != Ok(None) {
         return no("git.encoding", "The repository's host answered in an encoding that cannot be checked for secrets.");
     }
     if !is(header::CONTENT_TYPE, kind) {

@@ -110,7 +110,7 @@ enum By {
 }
 
 impl Leave {
-    pub(super) fn new(server: Arc<Server>, grant: GrantId) -> Self {
+    pub(crate) fn new(server: Arc<Server>, grant: GrantId) -> Self {
         Self::by(By::Grant { server, grant })
     }
 

@@ -4,6 +4,7 @@
 //! whatever goes on by a lease is to end).
 
 use super::{Lost, Server, in_time};
+use api::delivery::Over;
 use api::grants::{EgressCredential, FromGateway, WireSecret};
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
@@ -48,6 +49,14 @@ pub(crate) struct Term {
 impl Term {
     /// Comes when it is over.
     pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let ends = self.ends();
+        async move {
+            ends.await;
+        }
+    }
+
+    /// The same, and says why it is over.
+    fn ends(&self) -> impl Future<Output = Over> + Send + use<> {
         let Self { expires, mut over } = self.clone();
         async move {
             let time = async {
@@ -57,8 +66,8 @@ impl Term {
             };
             tokio::select! {
                 // An error is the end of the use, or of what could take it back, which is no reason to go on either.
-                _ = over.wait_for(|over| *over) => {}
-                () = time => {}
+                _ = over.wait_for(|over| *over) => Over::TakenBack,
+                () = time => Over::Expired,
             }
         }
     }
@@ -185,8 +194,8 @@ impl Held {
     }
 
     /// Comes when it may no longer be used: it was taken back, or its time is over. Whoever uses it is to end then.
-    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.term.over()
+    pub(crate) fn over(&self) -> impl Future<Output = Over> + Send + use<> {
+        self.term.ends()
     }
 }
 

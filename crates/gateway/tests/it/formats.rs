@@ -156,9 +156,10 @@ async fn a_gemini_call_goes_out_byte_for_byte_with_the_key_in_the_handles_place_
     for sent in [geminis, head(path, GENERATE.len())] {
         let mut stream = tokio::net::TcpStream::connect(house.door).await.unwrap();
         stream.write_all((sent + GENERATE).as_bytes()).await.unwrap();
-        let mut got = String::new();
-        crate::house::soon("the answer", stream.read_to_string(&mut got)).await.unwrap();
-        assert!(got.starts_with("HTTP/1.1 200") && got.contains(GENERATED), "{got}");
+        let mut got = Vec::new();
+        crate::house::soon("the answer", stream.read_to_end(&mut got)).await.unwrap();
+        let got = crate::house::parse(&got, true);
+        assert_eq!((got.status, got.text()), (200, GENERATED));
         let seen = provider.seen().await;
         assert_eq!(seen.body, GENERATE.as_bytes());
         assert!(seen.head.starts_with("POST /v1beta/models/gemini-x:generateContent HTTP/1.1\r\n"), "{}", seen.head);

@@ -86,7 +86,15 @@ async fn what_is_no_wish_is_refused_here_and_recorded_without_its_body() {
         ("POST", "/lease", bearer(), b"not json".to_vec(), 400, "lease.form"),
         ("POST", "/lease", bearer(), field, 400, "lease.form"),
         ("POST", "/lease", bearer(), long, 413, "lease.form"),
+        // An agent has one word for leases: it holds, renews and takes back none.
         ("POST", "/lease/x", bearer(), wish(), 403, "door.closed"),
+        ("POST", "/lease/x/renew", bearer(), wish(), 403, "door.closed"),
+        ("POST", "/lease/x/revoke", bearer(), Vec::new(), 403, "door.closed"),
+        ("GET", "/lease/x", bearer(), Vec::new(), 403, "door.closed"),
+        ("DELETE", "/lease/x", bearer(), Vec::new(), 403, "door.closed"),
+        ("DELETE", "/lease", bearer(), Vec::new(), 403, "lease.form"),
+        ("PUT", "/lease", bearer(), wish(), 403, "lease.form"),
+        ("PATCH", "/lease", bearer(), wish(), 403, "lease.form"),
     ] {
         let got = ask(house.door, &head(method, path, &more, body.len()), &body).await;
         assert_eq!((got.status, error(&got)["rule"].as_str()), (status, Some(rule)), "{method} {path}");

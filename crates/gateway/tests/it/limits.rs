@@ -92,7 +92,7 @@ async fn in_two_halves() -> (Provider, Arc<Notify>) {
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let steps = vec![
         Step::Send(head.to_vec()),
-        chunk(br#"{"usage":"#),
+        chunk(b"{\"usage\":\n"),
         Step::Wait(word.clone()),
         chunk(br#"{"input_tokens":1,"output_tokens":1}}"#),
         Step::Send(b"0\r\n\r\n".to_vec()),

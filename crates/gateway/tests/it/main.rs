@@ -10,6 +10,7 @@ mod house;
 mod leases;
 mod limits;
 mod private;
+mod proposals;
 mod provider;
 mod refusals;
 mod scripted;

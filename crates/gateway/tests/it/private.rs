@@ -1,7 +1,7 @@
 //! The runner's own connection: the first on a door's listener, and nobody else's.
 
 use crate::house::{House, pass, soon};
-use api::delivery::{FromRunner, RUNNER, ToRunner};
+use api::delivery::{FromRunner, Over, RUNNER, ToRunner};
 use api::frame;
 use api::grants::{FromGateway, ToGateway, WireSecret};
 use api::leases::{LeaseEnd, LeaseUse, LeaseUser, ValueWord};
@@ -151,7 +151,8 @@ async fn a_use_whose_lease_is_taken_back_or_whose_time_is_over_is_ended_and_coun
         if letter == 'a' {
             house.say.send(ToGateway::RevokeLease { lease: lease('a') }).expect("the server lives");
         }
-        assert!(matches!(told(&mut line).await, ToRunner::Over { id } if id == number));
+        let because = if letter == 'a' { Over::TakenBack } else { Over::Expired };
+        assert!(matches!(told(&mut line).await, ToRunner::Over { id, why } if (id, why) == (number, because)));
         let end = FromRunner::End { id: number, outcome: LeaseEnd::Completed };
         frame::write(&mut line, &end).await.expect("it reads");
         assert_eq!(ended(&mut house, letter).await, LeaseEnd::Broken, "{letter}");
@@ -197,6 +198,28 @@ async fn a_box_whose_uses_are_denied_again_and_again_asks_the_server_no_more() {
     assert!(matches!(told(&mut line).await, ToRunner::Denied { id: 1001, rule, .. } if rule == "door.flood"));
     let FromGateway::Refused { verdict, .. } = house.hear().await else { panic!("it is not recorded") };
     assert_eq!(verdict.rule, "door.flood");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_word_that_comes_together_with_the_runners_end_is_heard() {
+    let mut house = house().await;
+    let (door, _) = house.another_run("run3").await;
+    let mut line = runner(door).await;
+    for (number, letter) in [(1, 'a'), (2, 'b')] {
+        wants(&mut line, number, letter).await;
+        let id = asked(&mut house, "run3", letter).await;
+        give(&house, id, 600);
+        assert!(matches!(told(&mut line).await, ToRunner::Value { .. }));
+    }
+    frame::write(&mut line, &FromRunner::End { id: 1, outcome: LeaseEnd::Completed }).await.expect("it reads");
+    drop(line);
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        let FromGateway::EndLease { lease, outcome } = house.hear().await else { continue };
+        ends.push((lease, outcome));
+    }
+    ends.sort_by_key(|(lease, _)| lease.clone());
+    assert_eq!(ends, [(lease('a'), LeaseEnd::Completed), (lease('b'), LeaseEnd::Broken)]);
 }
 
 #[tokio::test(flavor = "current_thread")]

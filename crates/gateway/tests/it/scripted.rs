@@ -69,7 +69,7 @@ async fn an_anthropic_stream_has_its_events_in_order_and_its_tools_in_pieces() {
     let mut house = house(vec![tools()]).await;
     let asked = body(0, true);
     let got = call(house.door, "/v1/messages", &asked).await;
-    assert!(got.whole);
+    assert!(got.whole, "{got:?}");
     let events = events(got.text());
     let kinds: Vec<_> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
     assert_eq!((kinds[0], kinds[1], kinds[2]), ("message_start", "content_block_start", "content_block_delta"));
@@ -106,7 +106,7 @@ async fn openai_answers_whole_and_in_chunks() {
 
     let asked = chat(0, true);
     let got = call(house.door, "/v1/chat/completions", &asked).await;
-    assert!(got.whole && got.text().ends_with("data: [DONE]\n\n"));
+    assert!(got.whole && got.text().ends_with("data: [DONE]\n\n"), "{got:?}");
     let chunks = events(got.text());
     let text: String = chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(text, "I look at both files now.");
@@ -138,7 +138,7 @@ async fn openai_responses_come_whole_and_in_events_and_a_row_of_items_is_one_ans
 
     let body = asked(json!([{ "role": "user", "content": "go" }]), true);
     let got = call(house.door, "/v1/responses", &body).await;
-    assert!(got.whole);
+    assert!(got.whole, "{got:?}");
     let events = events(got.text());
     assert_eq!(events.last().unwrap()["response"]["output"], whole["output"]);
     let joined = |at: u64, kind: &str| -> String {
@@ -174,7 +174,7 @@ async fn gemini_answers_whole_and_in_events_and_its_turn_is_told_by_the_models_c
     let first = settled(&mut house).await;
 
     let got = call(house.door, "/v1beta/models/script-1:streamGenerateContent?alt=sse", &asked).await;
-    assert!(got.whole && !got.text().contains("[DONE]"));
+    assert!(got.whole && !got.text().contains("[DONE]"), "{got:?}");
     let events = events(got.text());
     let parts = || events.iter().map(|event| &event["candidates"][0]["content"]["parts"][0]);
     assert_eq!(parts().filter_map(|part| part["text"].as_str()).collect::<String>(), "I look at both files now.");
@@ -209,7 +209,8 @@ async fn a_turn_that_is_cut_breaks_off_in_its_middle() {
     for stream in [true, false] {
         let got = call(house.door, "/v1/messages", &body(0, stream)).await;
         assert_eq!(got.status, 200);
-        assert!(!got.whole && !got.body.is_empty());
+        // Of what is no lines, so short a beginning waits, and is cut with the rest.
+        assert!(!got.whole && (!stream || !got.body.is_empty()));
         assert!(!got.text().contains("message_stop"));
         assert!(settled(&mut house).await.interrupted);
     }

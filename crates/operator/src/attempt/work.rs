@@ -3,11 +3,12 @@
 use super::{Attempt, Finish, Own, Working, ended, failed, unrecorded};
 use crate::boxed::Boxed;
 use crate::cable::Attachment;
+use crate::hoards::{hoards, storms};
 use crate::home::until;
 use crate::journal::JournalError;
 use crate::pump::Over;
 use crate::stood::wished;
-use crate::walls::{drift, hoards};
+use crate::walls::drift;
 use api::inbox::Done;
 use model::event::Exit;
 use model::run::RunKind;
@@ -35,6 +36,8 @@ enum Stop {
     Overflow,
     /// Somebody changed the box from outside; in words.
     Drift(String),
+    /// It goes on and on at a limit; in words.
+    Storm(String),
 }
 
 impl Attempt {
@@ -89,7 +92,8 @@ impl Attempt {
             tokio::time::sleep(GRACE).await;
         });
         let mut drift = pin!(drift(&working.watch));
-        let mut hoards = pin!(hoards(&working.folders));
+        let mut hoards = pin!(hoards(&working.holds));
+        let mut storms = pin!(storms(&working.gauge, self.launch.profile.limits.memory_mib));
         let (mut wish, mut again) = (self.still.clone(), None);
         loop {
             let stands = working.stood.stands();
@@ -104,6 +108,7 @@ impl Attempt {
                 () = self.input.overflow() => return Stop::Overflow,
                 why = &mut drift => return Stop::Drift(why),
                 why = &mut hoards => return Stop::Over(Over::Breach(why)),
+                why = &mut storms => return Stop::Storm(why),
                 () = wished(&mut wish, stands, again) => match self.hold(working, live, !stands).await {
                     Ok(()) => again = None,
                     Err(Some(why)) => return Stop::Over(Over::Journal(why)),
@@ -166,6 +171,7 @@ impl Attempt {
             Stop::CancelledStill => ended(Outcome::Cancelled, "cancelled while it was paused", None),
             Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
             Stop::Time => self.out_of_time(),
+            Stop::Storm(why) => ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why })),
             // What it is now is not what its profile says: another is made that is.
             Stop::Drift(why) => {
                 let why = format!("the box was changed from outside while it worked: {why}");

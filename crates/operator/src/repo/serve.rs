@@ -8,6 +8,13 @@
 //! What is not served: a repository that borrows from elsewhere (it would be a way to read there; [`super::whole`]), references that are
 //! no branches or tags (a stash is nobody's to see), and any update but one of BRANCH.
 //!
+//! | module | what |
+//! |---|---|
+//! | `shown` | what a box may know of the repository |
+//! | `asked` | a fetch, before git has it |
+//! | `pushed` | a push, before git has it |
+//! | `lines` | git's lines |
+//!
 //! Read [`serve_main`] (the process), [`Request::read`], then [`Served`] (the operator's side).
 
 use super::git::{Git, missing, taken};
@@ -15,8 +22,9 @@ use super::owner::become_owner;
 use super::rein::{self, Rein};
 use super::whole::is_whole;
 use super::{Problem, close};
-use crate::disk::Disk;
+use pushed::{Pushed, has_room, update_of};
 use rustix::process::{Resource, Rlimit};
+use shown::Shown;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -29,10 +37,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+mod asked;
+mod lines;
+mod pushed;
+mod shown;
+
 /// Longest head of a request, in bytes.
 const MAX_HEAD: u64 = 8 * 1024;
 /// Longest body, in bytes: what the gateway takes from a box, and its own words around it.
 const MAX_BODY: u64 = (64 << 20) + (1 << 20);
+/// Longest body of a box's fetch, in bytes: what the gateway takes of one.
+const MAX_ASKED: u64 = 8 << 20;
 /// Longest file that a push may leave in the repository, in bytes.
 const MAX_FILE: u64 = 128 << 20;
 /// What a run's box may send in pushes, in bytes; what several send at once may pass it by as much as each is long.
@@ -81,7 +96,8 @@ fn served(path: &Path, branch: &str, room: u64, socket: UnixStream) -> Result<()
         && !matches!(problem.code.as_str(), "repo.cut")
     {
         let why = match problem.code.as_str() {
-            "repo.borrows" | "repo.elsewhere" | "repo.branch" | "repo.room" | "repo.form" => problem.message.as_str(),
+            "repo.borrows" | "repo.elsewhere" | "repo.branch" | "repo.room" | "repo.form" | "repo.unshown"
+            | "repo.unsent" => problem.message.as_str(),
             _ => "The run's repository on its host cannot be served; the log there says why.",
         };
         let head = format!("HTTP/1.1 409 Conflict\r\n{WHY}: {why}\r\nContent-Length: 0\r\n\r\n", WHY = api::git::WHY);
@@ -97,24 +113,43 @@ fn answer(path: &Path, branch: &str, room: u64, socket: UnixStream, out: &mut Un
     let request = Request::read(&mut from)?;
     let git = Git::open(&path)?;
     is_whole(&git, &path)?;
-    let mut head = Vec::new();
+    let shown =
+        || Shown::of(command(&git, &Request { service: Service::Upload, is_post: false, two: false, length: 0 })?);
+    let (mut head, mut rest): (Vec<u8>, Box<dyn Read + Send>) = (Vec::new(), Box::new(io::empty()));
+    // Held until the answer is given.
+    let mut _apart = None;
     if request.is_post && request.service == Service::Receive {
-        head = update_of(&mut from, branch)?;
+        let (updates, new) = update_of(&mut from, branch)?;
         if git.run(&["symbolic-ref", "--quiet", &format!("refs/heads/{branch}")])?.status.success() {
             return Err(Problem::new("repo.branch", "The branch stands for another one here, and is not pushed to."));
         }
         has_room(&git, request.length, room)?;
         // Also of what is refused later: what it leaves behind then is not looked for.
         writeln!(io::stdout(), "{}", request.length).map_err(Problem::io("say how long the push is"))?;
+        let length = request.length.saturating_sub(updates.len() as u64);
+        let pushed = Pushed::set_apart(&git, &shown()?, &new, from.take(length))?;
+        (head, rest) = (updates, Box::new(pushed.read()?));
+        _apart = Some(pushed);
+    } else if request.is_post && request.two {
+        // The gateway's own question: whether a push stands on what is shown is looked at when it comes.
+        rest = Box::new(from.take(request.length));
+    } else if request.is_post {
+        if request.length > MAX_ASKED {
+            return Err(Problem::new("repo.form", "This is more than git asks for at once."));
+        }
+        let mut body = Vec::new();
+        from.take(request.length)
+            .read_to_end(&mut body)
+            .map_err(|_| Problem::new("repo.form", "The fetch broke off."))?;
+        head = asked::judged(&git, shown, &body)?;
     }
     let mut command = command(&git, &request)?;
     command.stdin(if request.is_post { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().map_err(missing)?;
     let feeder = child.stdin.take().map(|mut stdin| {
-        let rest = request.length.saturating_sub(head.len() as u64);
         std::thread::spawn(move || {
             // A git that ended meanwhile reads no more, and its end says enough.
-            drop(stdin.write_all(&head).and_then(|()| io::copy(&mut from.take(rest), &mut stdin)));
+            drop(stdin.write_all(&head).and_then(|()| io::copy(&mut rest, &mut stdin)));
         })
     });
     let mut said = taken(child.stdout.take())?;
@@ -133,17 +168,6 @@ fn answer(path: &Path, branch: &str, room: u64, socket: UnixStream, out: &mut Un
         "git.failed",
         format!("git said nothing, and ended with {status}: {}", super::git::last_words(&words)),
     ))
-}
-
-/// Whether the run may send this much more, and the disk keeps what it must.
-fn has_room(git: &Git, bytes: u64, room: u64) -> Result<(), Problem> {
-    if bytes > room {
-        let most = OF_ITS_PUSHES >> 20;
-        let message = format!("The run has pushed what a run may push to its host in all, {most} MiB.");
-        return Err(Problem::new("repo.room", message));
-    }
-    let disk = Disk::of(&git.inside("objects")?);
-    disk.reserve(bytes, "a push").map(drop).map_err(|why| Problem::new("repo.disk", why))
 }
 
 /// What this process, and what it starts, may use. Below everything that a person does on this host.
@@ -229,41 +253,6 @@ impl Request {
     }
 }
 
-/// The lines with which a push begins, when they ask for one update, of this branch. The rest stays in `from`.
-fn update_of(from: &mut impl Read, branch: &str) -> Result<Vec<u8>, Problem> {
-    let no = || Problem::new("repo.branch", "The run's own branch alone is pushed here, and never taken away.");
-    let form = |_| Problem::new("repo.form", "The push broke off.");
-    let (mut head, mut updates) = (Vec::new(), 0);
-    loop {
-        let mut digits = [0; 4];
-        from.read_exact(&mut digits).map_err(form)?;
-        head.extend_from_slice(&digits);
-        let length = std::str::from_utf8(&digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        let length = match length.ok_or_else(no)? {
-            0 => break,
-            length => length.checked_sub(4).filter(|length| *length > 0).ok_or_else(no)?,
-        };
-        let at = head.len();
-        head.resize(at + length, 0);
-        from.read_exact(&mut head[at..]).map_err(form)?;
-        let line = &head[at..];
-        if updates == 0 && line.starts_with(b"shallow ") && head.len() < (1 << 20) {
-            continue;
-        }
-        updates += 1;
-        let command = line.split(|b| *b == 0).next().unwrap_or_default();
-        let command = command.strip_suffix(b"\n").unwrap_or(command);
-        let mut words = command.split(|b| *b == b' ');
-        let (old, new, reference) = (words.next(), words.next(), words.next());
-        let is_gone = new.is_none_or(|new| new.iter().all(|b| *b == b'0'));
-        let own = format!("refs/heads/{branch}");
-        if updates > 1 || old.is_none() || is_gone || reference != Some(own.as_bytes()) || words.next().is_some() {
-            return Err(no());
-        }
-    }
-    if updates == 1 { Ok(head) } else { Err(no()) }
-}
-
 /// git, with what could run a program, reach elsewhere, or touch what is checked out overruled.
 fn command(git: &Git, request: &Request) -> Result<Command, Problem> {
     let mut settings: Vec<String> = [
@@ -271,9 +260,15 @@ fn command(git: &Git, request: &Request) -> Result<Command, Problem> {
         "core.alternateRefsCommand=true",
         "transfer.advertiseSID=false",
         "transfer.unpackLimit=1",
-        "uploadpack.allowFilter=true",
-        // Commits that a branch or tag leads to, and none else whose name a box knows. Version 2 of the protocol asks none of these:
-        // the gateway alone is answered in it, which reads for itself what a push stands on.
+        // A filter may be an expression that git looks up in all the repository, and what a filter leaves out is asked for by names
+        // of files, which no box is given. The gateway's own questions leave files out, and use no other filter.
+        if request.two { "uploadpack.allowFilter=true" } else { "uploadpack.allowFilter=false" },
+        "uploadpackfilter.allow=false",
+        "uploadpackfilter.sparse:oid.allow=false",
+        "uploadpackfilter.combine.allow=false",
+        "uploadpackfilter.blob:none.allow=true",
+        // Commits that a branch or tag leads to, and none else whose name a box knows ([`shown`], which git is asked beside: of files and
+        // folders it does not look). Version 2 of the protocol asks none of these: the gateway alone is answered in it.
         "uploadpack.allowAnySHA1InWant=false",
         "uploadpack.allowTipSHA1InWant=false",
         // A client asks only for what it is told that it may. Where it asks, this would count hidden references too, and what

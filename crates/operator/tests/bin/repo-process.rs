@@ -1,4 +1,5 @@
-//! The repository processes alone, for the tests of this crate: `repo-process read …`, `repo-process import …`; and
+//! The repository processes alone, for the tests of this crate: `repo-process read …`, `repo-process import …`,
+//! `repo-process serve …`; and
 //! `repo-process leave PATH BASE`, an operator that dies: it starts an import, whose input another process keeps open;
 //! `repo-process bounded clone|serve FILE BYTES`, which writes a file so long as one of those may, and a byte more; and
 //! `repo-process process repo-clone …`, a clone that never comes to its door.
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("read") => operator::repo::read_main(args),
         Some("import") => operator::repo::import_main(args),
+        Some("serve") => operator::repo::serve_main(args),
         Some("leave") => leave(&args.collect::<Vec<_>>()),
         Some("bounded") => bounded(&args.collect::<Vec<_>>()),
         Some("process") => loop {

@@ -10,7 +10,7 @@ use model::{BoxId, Profile, RunId};
 use operator::cable::Cable;
 use operator::checkout::Checkouts;
 use operator::disk::Disk;
-use operator::engine::{Engine, Folders, Live, Made, Trouble, Watch};
+use operator::engine::{Engine, Holds, Live, Made, Trouble, Watch};
 use operator::journal::{MAX_JOURNAL, Tail};
 use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
@@ -192,8 +192,8 @@ impl Live for FakeBox {
         let wall_off = self.wall_off;
         Arc::new(move || Some(read(wall_off)))
     }
-    fn folders(&self) -> Folders {
-        Arc::new(|| (0, 0))
+    fn holds(&self) -> Holds {
+        Arc::new(|_| sandbox::Held::default())
     }
     fn is_dead(&self) -> bool {
         self.dead

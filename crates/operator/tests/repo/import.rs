@@ -235,8 +235,24 @@ fn a_long_diff_is_cut_at_a_line() {
     let long = "a line of text\n".repeat(100_000);
     let imported = import(&place.work, &[file(b"long", &long)]).unwrap();
     assert!(imported.diff_cut);
-    assert!(imported.diff.len() <= operator::repo::MAX_DIFF && imported.diff.ends_with("a line of text\n"));
+    let most = operator::repo::MAX_DIFF;
+    assert!(imported.diff.len() <= most && imported.diff.ends_with("a line of text\n"));
+    assert!(most == 1 << 20 && imported.diff.len() + "+a line of text\n".len() > most, "{}", imported.diff.len());
     assert_eq!(show(&place.work, "long").len(), long.len() - 1);
+}
+
+#[test]
+fn a_file_too_long_to_be_compared_line_by_line_is_told_as_one_that_differs_and_is_imported_whole() {
+    let place = simple();
+    let lines = |count: usize| "\n".repeat(count);
+    let (most, more) = (lines(2 << 20), lines((2 << 20) + 1));
+    let imported = import(&place.work, &[file(b"longer", &more)]).unwrap();
+    assert!(imported.diff.contains("Binary files /dev/null and b/longer differ\n"), "{:.300}", imported.diff);
+    assert!(!imported.diff_cut);
+    assert_eq!(git(&place.work, &["cat-file", "-s", "volary/r1:longer"]), more.len().to_string());
+    let place = simple();
+    let imported = import(&place.work, &[file(b"long", &most)]).unwrap();
+    assert!(imported.diff_cut && imported.diff.contains("+\n+\n"), "{:.300}", imported.diff);
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod bounds;
 mod end;
 mod import;
 mod read;
+mod serve;
 mod support;

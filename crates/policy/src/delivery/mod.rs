@@ -189,6 +189,8 @@ pub fn custody(name: &str, provider: &str) -> Custody {
 pub struct Cell {
     /// Whether it may.
     pub may: bool,
+    /// What carries it; empty where it may not, and `nothing yet` where it would be let through once something did.
+    pub by: &'static str,
     /// Why, or why not.
     pub why: &'static str,
 }
@@ -298,6 +300,22 @@ mod tests {
 
     fn deliveries() -> [Delivery; 4] {
         [Delivery::Variable("X".into()), Delivery::File("X".into()), Delivery::Stdin, Delivery::GitHelper]
+    }
+
+    #[test]
+    fn whatever_may_travel_is_carried_by_something_that_is_there_and_what_nothing_carries_may_not() {
+        let forms = Channel::ALL.into_iter().flat_map(|channel| crate::minters::MINTERS.map(|of| form(channel, &of)));
+        let cells = Phase::ALL.into_iter().flat_map(|phase| Channel::ALL.map(|channel| (phase, channel)));
+        let cells = cells.flat_map(|(phase, channel)| Custody::ALL.map(|custody| cell(phase, channel, custody)));
+        for cell in cells.chain(forms) {
+            assert_eq!(cell.may, !cell.by.is_empty() && cell.by != "nothing yet", "{cell:?}");
+        }
+        // Every way in which a profile can have a key delivered is one of them: to a command, and by the gateway.
+        let ways = deliveries().into_iter().chain([Delivery::Proxy]).map(|way| Channel::of(&way));
+        for channel in Channel::ALL {
+            let carried = cell(Phase::Command, channel, Custody::Custom).may;
+            assert_eq!(carried, channel == Channel::None || ways.clone().any(|way| way == channel), "{channel:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The table as a reviewer reads it.
 
-use super::{Channel, Custody, Phase, cell, form};
+use super::{Cell, Channel, Custody, Phase, cell, form};
 use crate::minters::MINTERS;
 use std::fmt::Write as _;
 
@@ -10,19 +10,21 @@ pub fn page() -> String {
     let mut out = String::from(
         "# How a credential may travel\n\nBy the phase of a run, the channel, and whose key it is: *managed* (of a known provider), \
          *derived* (made of a managed one by its vendor for one lease), *custom* (any other). A handle is no \
-         credential and is not spoken of here.\n",
+         credential and is not spoken of here. A row that may names what carries it; `not yet` is what would be let through, and \
+         nothing carries: a profile has no word for it.\n",
     );
     for phase in Phase::ALL {
         // Writing to a String does not fail.
-        let _ = writeln!(out, "\n## {}\n\n| channel | whose key | may | why |\n|---|---|---|---|", phase.word());
+        let _ =
+            writeln!(out, "\n## {}\n\n| channel | whose key | may | by | why |\n|---|---|---|---|---|", phase.word());
         for channel in Channel::ALL {
             let cells = Custody::ALL.map(|custody| (custody.word(), cell(phase, channel, custody)));
             let [(_, first), rest @ ..] = cells;
             if rest.iter().all(|(_, cell)| *cell == first) {
-                line(&mut out, channel, "any", first.may, first.why);
+                line(&mut out, channel, "any", first);
             } else {
                 for (whose, cell) in cells {
-                    line(&mut out, channel, whose, cell.may, cell.why);
+                    line(&mut out, channel, whose, cell);
                 }
             }
         }
@@ -33,20 +35,23 @@ pub fn page() -> String {
     );
     out.push_str(
         "\n## what is minted\n\nOf a derived value, beside the above: whether it has a form for the channel.\n\n\
-         | channel | kind | has a form | why |\n|---|---|---|---|\n",
+         | channel | kind | has a form | by | why |\n|---|---|---|---|---|\n",
     );
     for channel in Channel::ALL {
         for minter in &MINTERS {
-            let cell = form(channel, minter);
-            line(&mut out, channel, &format!("`{}`", minter.id), cell.may, cell.why);
+            line(&mut out, channel, &format!("`{}`", minter.id), form(channel, minter));
         }
     }
     out
 }
 
-fn line(out: &mut String, channel: Channel, whose: &str, may: bool, why: &str) {
-    let may = if may { "yes" } else { "no" };
-    let _ = writeln!(out, "| {} | {whose} | {may} | {why} |", channel.word());
+fn line(out: &mut String, channel: Channel, whose: &str, Cell { may, by, why }: Cell) {
+    let may = match (may, by) {
+        (true, _) => "yes",
+        (false, "") => "no",
+        (false, _) => "not yet",
+    };
+    let _ = writeln!(out, "| {} | {whose} | {may} | {by} | {why} |", channel.word());
 }
 
 #[cfg(test)]

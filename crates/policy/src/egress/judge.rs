@@ -96,7 +96,8 @@ pub struct Denial {
     /// What the agent does itself to be let through: where a row allows it, or where the request is to be sent otherwise;
     /// one or two sentences.
     pub next: Option<String>,
-    /// A row could allow it and none is offered: what runs on the platform's own machine is opened by who thought of it.
+    /// A row could allow it and none is offered: what runs on the platform's own machine is opened by who thought of it, and of
+    /// a path that is too long a shorter one would open more.
     pub by_hand: bool,
 }
 
@@ -114,8 +115,8 @@ impl Denial {
             "This is policy and not a fault: trying again or another way gives the same answer. The people who own this \
              run see the rule that would allow it and may add it; say in your answer what you need it for."
         } else if self.by_hand {
-            "This is policy and not a fault: trying again or another way gives the same answer. No rule is offered for the \
-             platform's own machine, and an administrator may write one; say in your answer what you need it for."
+            "This is policy and not a fault: trying again or another way gives the same answer. No rule is offered for \
+             this, and an administrator may write one; say in your answer what you need it for."
         } else {
             "This is policy and not a fault: trying again or another way gives the same answer, and no rule can be \
              added that would allow it."
@@ -138,8 +139,9 @@ fn deny<T>(rule: &'static str, why: impl Into<String>) -> Result<T, Box<Denial>>
     Err(Box::new(Denial::new(rule, why)))
 }
 
-fn offer<T>(rule: &'static str, why: impl Into<String>, proposal: Proposal) -> Result<T, Box<Denial>> {
-    Err(Box::new(Denial { proposal: Some(proposal), ..Denial::new(rule, why) }))
+fn offer<T>(rule: &'static str, why: impl Into<String>, proposal: Option<Proposal>) -> Result<T, Box<Denial>> {
+    let by_hand = proposal.is_none();
+    Err(Box::new(Denial { proposal, by_hand, ..Denial::new(rule, why) }))
 }
 
 fn word(law: &Law, ask: &Ask) -> Word {
@@ -280,6 +282,10 @@ fn write_word(law: &Law, ask: &Ask, scheme: Scheme, read: bool, internal: Option
     }
     if scheme != Scheme::Https {
         return deny("write.plain", "A request with a credential goes over https only.");
+    }
+    // Hosts that look for none take it for the next request.
+    if read && ask.signs.body {
+        return deny("read.body", "A GET or HEAD carries no body here; leave it out.");
     }
     let no = |rule, why: &str| {
         let next = law.write(row).map(handle_first);

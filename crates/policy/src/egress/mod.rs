@@ -36,5 +36,5 @@ pub use address::is_public;
 pub use host::Name;
 pub use judge::{Allowed, Ask, Budget, Denial, Form, Kind, Verdict, judge};
 pub use law::{Law, Wrong};
-pub use proposal::{Proposal, why_none};
+pub use proposal::{MAX_TARGET, Proposal, why_none};
 pub use signs::{Handle, Signs};

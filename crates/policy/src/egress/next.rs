@@ -40,6 +40,9 @@ pub fn of(rule: &str) -> Option<&'static str> {
             "Send it again with the handle in one header alone, such as `Authorization: Bearer $VOLARY_HANDLE`, or as the \
              user of basic auth without a password."
         }
+        "value.misplaced" => {
+            "Send it again without the value, and with a handle in one header where the profile has a row for it."
+        }
         "connect.credential" => {
             "Send the CONNECT without it; a handle goes into the request inside, where the profile has a row for it."
         }

@@ -69,14 +69,21 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Whether a parameter of the query asks some servers to take another method than the request's.
+///
+/// Names are compared by their letters: PHP takes `.`, a space and `[` for `_`, leaves spaces before a name out, and ends it at a
+/// zero byte. `method` alone is an everyday parameter.
 pub(super) fn overrides_method(target: &str) -> bool {
     let Some((_, query)) = target.split_once('?') else { return false };
-    query.split(['&', ';']).any(|pair| {
+    query.split(['&', ';', '?']).any(|pair| {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-        let name = decoded(name).to_ascii_lowercase().replace('-', "_");
-        // `method=` alone is an everyday parameter.
-        let known = ["_method", "$method", "$httpmethod", "$http_method", "httpmethod", "http_method", "x_http_method"];
-        known.contains(&name.as_str()) || name.replace('_', "").contains("methodoverride")
+        let name = decoded(name).to_ascii_lowercase();
+        let name = name.split('\0').next().unwrap_or_default();
+        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        match letters.as_str() {
+            "method" => !name.starts_with('m'),
+            "httpmethod" | "xhttpmethod" => true,
+            _ => letters.contains("methodoverride"),
+        }
     })
 }
 

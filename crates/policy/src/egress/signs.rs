@@ -75,6 +75,8 @@ impl Signs {
 
     fn take(&mut self, name: &str, value: &[u8]) {
         match shown(name, value) {
+            // A name goes to the host as a value does.
+            _ if holds_handle(name.as_bytes()) => self.handle = Handle::Misplaced,
             Handle::None => self.credential |= credentials::is_header(name),
             one @ Handle::Shown { .. } if matches!(self.handle, Handle::None) => self.handle = one,
             _ => self.handle = Handle::Misplaced,
@@ -216,29 +218,21 @@ fn basic_user(encoded: &str) -> Option<Result<String, ()>> {
     Some(if is_handle(user) && empty { Ok(user.to_owned()) } else { Err(()) })
 }
 
-/// Headers in which a handle can stand for a credential: those that carry one, but the proxy's and cookies.
+/// Headers in which a handle can stand for a credential: those that carry one, but the proxy's and cookies, and what is kept beside
+/// an object to be read again (`x-amz-meta-token`).
 fn is_place(name: &str) -> bool {
-    credentials::is_header(name) && !name.starts_with("proxy-")
+    credentials::is_header(name) && !name.starts_with("proxy-") && !name.contains("-meta-")
 }
 
-/// Headers by which some servers take another method, host or path than the request's.
+/// How headers begin by which proxies say what was asked of them, which some servers take for the request's own.
+const SAID: [&str; 4] = ["xforwarded", "xoriginal", "xrewrite", "xenvoyoriginal"];
+/// What they say so.
+const PARTS: [&str; 7] = ["method", "host", "server", "url", "uri", "path", "prefix"];
+
+/// Headers by which some servers take another method, host or path than the request's, by their letters and digits.
 fn is_override(name: &str) -> bool {
     let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-    letters.contains("methodoverride")
-        || matches!(
-            letters.as_str(),
-            "xhttpmethod"
-                | "xmethod"
-                | "httpmethod"
-                | "xoriginalurl"
-                | "xoriginaluri"
-                | "xrewriteurl"
-                | "xoriginalhost"
-                | "xforwardedhost"
-                | "xforwardedserver"
-                | "xforwardedpath"
-                | "xforwardedprefix"
-                | "xhost"
-                | "forwarded"
-        )
+    let said = SAID.into_iter().filter_map(|said| letters.strip_prefix(said)).any(|part| PARTS.contains(&part));
+    said || letters.contains("override")
+        || matches!(letters.as_str(), "xhttpmethod" | "xmethod" | "httpmethod" | "xhost" | "forwarded")
 }

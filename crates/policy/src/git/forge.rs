@@ -18,15 +18,30 @@ use table::{Api, NEVER};
 #[must_use]
 pub fn never(method: &str, target: &str) -> Option<&'static str> {
     let parts = parts(target);
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let mut parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let reads = reads(method);
-    let bare = without_format(&parts).filter(|bare| !reads || bare.len() <= MOST_BEFORE_GRAPHQL);
-    row(&parts, reads).or_else(|| row(&bare?, reads))
+    if parts.len() > MOST_PARTS {
+        if !reads {
+            return Some("no path of a forge's API has so many parts");
+        }
+        // Of a read only the end counts.
+        parts.drain(..parts.len() - MOST_PARTS);
+    }
+    row(&parts, reads).or_else(|| row(&without_format(&parts).filter(|bare| !is_a_file(bare))?, reads))
 }
 
-/// Parts of the path of a forge's GraphQL, itself among them: a path longer than that whose last part is `graphql.md` is a
-/// file that is read.
+/// Whether a path that ends in `graphql` and a format is that of a file or a package of this name (`graphql.md`,
+/// `graphql.tar.gz`), and none of a forge's GraphQL: that lies at the root, or in `api`, below whatever the forge is.
+fn is_a_file(bare: &[&str]) -> bool {
+    bare.len() > MOST_BEFORE_GRAPHQL && !bare.ends_with(&["api", "graphql"]) && bare.ends_with(&["graphql"])
+}
+
+/// Parts of the path of a forge's GraphQL, itself among them, that is not in `api`.
 const MOST_BEFORE_GRAPHQL: usize = 3;
+
+/// Parts of a path that are held against the table, each against every row: the longest of it have a dozen, and a host's own
+/// prefix a few.
+const MOST_PARTS: usize = 64;
 
 fn reads(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
@@ -209,6 +224,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_with_more_parts_than_any_api_has_is_no_write_and_costs_no_more_than_a_short_one() {
+        let long = "/a".repeat(MOST_PARTS + 1);
+        assert!(never("POST", &long).is_some_and(|why| why.contains("so many parts")));
+        assert!(never("GET", &long).is_none());
+        assert!(never("POST", &"/a".repeat(MOST_PARTS)).is_none());
+        assert!(never("GET", &format!("{long}/graphql")).is_some());
+        assert!(refused("github.com", "POST", &format!("{long}/repos/acme/app/pulls/3/merge")).is_some());
+        // Each of these parts would begin a list of all behind it.
+        assert!(never("GET", &"/repositories".repeat(100_000)).is_none());
+    }
+
+    #[test]
     fn a_push_is_known_by_its_path_in_every_spelling_and_a_page_about_it_may_be_read() {
         let rule = |method: &str, target: &str| refused("git.corp.example", method, target).map(|(rule, _)| rule);
         for end in ["", "/", ".x", ";a=b", "%2ex", ".x;a"] {
@@ -220,14 +247,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_name_begins_as_graphql_does_may_be_read_and_graphql_may_not() {
+    fn a_file_whose_name_begins_as_graphql_does_is_one_and_graphql_is_not_wherever_its_forge_lies() {
         for target in ["/repos/acme/app/contents/graphql.md", "/api/v4/projects/7/repository/files/graphql.js"] {
             assert_eq!(never("GET", target), None, "{target}");
         }
-        for target in
-            ["/graphql.md", "/api/graphql.x", "/gitlab/api/graphql.json", "/api/graphql;x", "/api/graphql%2ex"]
-        {
-            assert!(never("GET", target).is_some(), "{target}");
+        for method in ["GET", "PUT"] {
+            let package = "/api/v4/projects/7/packages/generic/client/1.0/graphql.tar.gz";
+            assert_eq!(never(method, package), None, "{method}");
+        }
+        for target in [
+            "/graphql.md",
+            "/api/graphql.x",
+            "/gitlab/api/graphql.json",
+            "/forges/of/acme/api/graphql.json",
+            "/forges/of/acme/api/graphql",
+            "/api/graphql;x",
+            "/api/graphql%2ex",
+        ] {
+            for method in ["GET", "POST"] {
+                assert!(never(method, target).is_some(), "{method} {target}");
+            }
         }
     }
 
@@ -282,6 +321,11 @@ mod tests {
             ("DELETE", "/api/v4/projects/7/deploy_tokens/5"),
             ("POST", "/repos/acme/app/pulls"),
             ("PATCH", "/repos/acme/app/pulls/3"),
+            ("PATCH", "/repos/acme/app/issues/3"),
+            ("PATCH", "/repos/acme/app/bypass-requests/push-rules/3"),
+            ("POST", "/orgs/acme/personal-access-token-requests"),
+            ("POST", "/orgs/acme/personal-access-token-requests/3"),
+            ("POST", "/repos/acme/app/pages/builds"),
             ("POST", "/repos/acme/app/pulls/3/requested_reviewers"),
             ("POST", "/repos/acme/app/deployments"),
             ("PUT", "/repos/acme/app/environments/production"),
@@ -301,6 +345,7 @@ mod tests {
             ("PUT", "/api/v4/projects/7"),
             ("POST", "/api/v1/repos/acme/app/pulls"),
             ("PATCH", "/api/v1/repos/acme/app/pulls/3"),
+            ("PATCH", "/api/v1/repos/acme/app/issues/3"),
             ("POST", "/api/v1/repos/acme/app/sync_fork/main"),
             ("POST", "/api/v1/repos/acme/app/push_mirrors"),
             ("POST", "/2.0/repositories/acme/app/pullrequests"),

@@ -382,6 +382,16 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_names_64_repositories_at_most_and_a_reference_has_250_bytes() {
+        let rows = |count: usize| -> Vec<Repository> {
+            (0..count).map(|n| Repository { id: format!("app{n}"), ..row("") }).collect()
+        };
+        assert_eq!(check(&rows(64)), Ok(()));
+        assert!(check(&rows(65)).unwrap_err().contains("more than 64"));
+        assert!(is_reference(&"a".repeat(250)) && !is_reference(&"a".repeat(251)));
+    }
+
+    #[test]
     fn the_names_of_a_repository_are_those_that_people_write() {
         let names = Place::of("https://github.com/acme/app.git").unwrap().names();
         for name in [

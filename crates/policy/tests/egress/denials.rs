@@ -101,6 +101,68 @@ fn a_refusal_without_a_row_says_what_to_send_instead_or_who_may_write_one_or_tha
 }
 
 #[test]
+fn of_a_path_that_is_too_long_or_was_cut_on_record_nothing_wider_is_offered() {
+    let offered = |rule: &str, method: &str, target: &str| Proposal::of(&law("reads = 'listed'"), rule, method, target);
+    for (rule, method, headers) in [
+        ("read.unlisted", "GET", ""),
+        ("write.no-row", "POST", ""),
+        ("handle.no-row", "GET", "x-api-key: $H"),
+        ("upgrade.no-row", "GET", "upgrade: websocket"),
+    ] {
+        let url = |pad: usize| format!("https://api.example.org/v1/issues;pad={}", "a".repeat(pad));
+        let refused = |pad: usize| match word(&law("reads = 'listed'"), &format!("{method} {}", url(pad)), headers) {
+            Verdict::Deny(denial) => denial,
+            Verdict::Allow(allowed) => panic!("{allowed:?}"),
+        };
+        // Of one that is just short enough the record is whole, and the offer is its very path.
+        let longest = 240 - "api.example.org/v1/issues;pad=".len();
+        let denial = refused(longest);
+        assert_eq!(denial.rule, rule);
+        assert!(denial.proposal.as_ref().unwrap().toml.contains("/v1/issues;pad=aaa"), "{denial:?}");
+        assert_eq!(offered(rule, method, &url(longest)), denial.proposal);
+        // Of a longer one, and of what a record holds of it, none; not the folder, not the root.
+        for pad in [longest + 1, 260, 2000] {
+            let denial = refused(pad);
+            assert!(denial.proposal.is_none() && denial.ask().contains("an administrator may write one"), "{denial:?}");
+            let recorded: String = url(pad).chars().take(256).collect();
+            assert_eq!(offered(rule, method, &recorded), None, "{recorded}");
+            assert!(why_none(rule, &recorded).contains("too long to offer"), "{}", why_none(rule, &recorded));
+        }
+    }
+    // A host and a port that were cut are others.
+    let host = format!("{}.example.org", ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(58)].join("."));
+    for (rule, method, target) in
+        [("read.unlisted", "CONNECT", format!("{host}:44")), ("port.closed", "GET", format!("https://{host}:8443/"))]
+    {
+        let recorded: String = target.chars().take(256).collect();
+        assert!(recorded.len() == 256 && offered(rule, method, &recorded).is_none(), "{recorded}");
+    }
+    // It is no reason where nothing would be offered of a short one either.
+    let long = "a".repeat(300);
+    for (rule, target) in
+        [("forge.never", format!("https://github.com/{long}")), ("write.no-row", format!("http://a.example/{long}"))]
+    {
+        assert!(!why_none(rule, &target).contains("too long"), "{rule}");
+    }
+}
+
+#[test]
+fn of_a_refused_lease_or_push_a_person_is_told_what_of_the_profile_would_allow_it() {
+    for (rule, part) in [
+        ("lease.capability", "[[capability]] of this name"),
+        ("lease.destination", "add the destination"),
+        ("lease.executable", "add the program"),
+        ("lease.per-run", "other bounds"),
+        ("git.branch", "[[repository]]"),
+        ("git.repository", "[[repository]]"),
+        ("git.delete", "No row of a profile can be added"),
+        ("forge.never", "No row of a profile can be added"),
+    ] {
+        assert!(why_none(rule, "").contains(part), "{rule}: {}", why_none(rule, ""));
+    }
+}
+
+#[test]
 fn no_refusal_repeats_what_was_sent() {
     for request in
         ["GET https://secret-host.example:77/secret-path?secret-query", "POST https://secret-host.example/secret-path"]

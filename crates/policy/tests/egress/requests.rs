@@ -52,6 +52,7 @@ const NEVER: &str = r"
     GET https://docs.example.org/?x=$H | handle.misplaced
     GET https://docs.example.org/$H | handle.misplaced
     GET https://docs.example.org/ | x-note: $H | handle.misplaced
+    GET https://docs.example.org/ | x-$H: 1 | handle.misplaced
     GET https://docs.example.org/ | cookie: a=$H | handle.misplaced
     GET https://docs.example.org/ | referer: https://a.example/?$H | handle.misplaced
     GET https://docs.example.org/ | x-api-key: $H ; authorization: Bearer $H | handle.misplaced
@@ -67,11 +68,30 @@ const NEVER: &str = r"
     GET https://docs.example.org/ | x-original-url: /admin | method.override
     GET https://docs.example.org/ | x-rewrite-url: /admin | method.override
     GET https://docs.example.org/ | x-forwarded-host: b.example | method.override
+    GET https://docs.example.org/ | X-HTTP-Host-Override: b.example | method.override
+    GET https://docs.example.org/ | x-forwarded-uri: /admin | method.override
+    GET https://docs.example.org/ | x-forwarded-method: POST | method.override
+    GET https://docs.example.org/ | x-original-method: POST | method.override
+    GET https://docs.example.org/ | x-override-url: /admin | method.override
+    GET https://docs.example.org/ | x-forwarded-url: /admin | method.override
+    GET https://docs.example.org/ | x-rewrite-uri: /admin | method.override
+    GET https://docs.example.org/ | x-original-path: /admin | method.override
+    GET https://docs.example.org/ | x-envoy-original-path: /admin | method.override
     GET https://docs.example.org/?_method=DELETE | method.override
     GET https://docs.example.org/?a=b&_METHOD=put | method.override
     GET https://docs.example.org/?%5Fmethod=put | method.override
     GET https://docs.example.org/?a;_method=put | method.override
     GET https://docs.example.org/?$httpMethod=POST | method.override
+    GET https://docs.example.org/?_HttpMethod=PATCH | method.override
+    GET https://docs.example.org/?.method=DELETE | method.override
+    GET https://docs.example.org/?%2emethod=DELETE | method.override
+    GET https://docs.example.org/?+_method=DELETE | method.override
+    GET https://docs.example.org/?%20_method=DELETE | method.override
+    GET https://docs.example.org/?%5Bmethod=DELETE | method.override
+    GET https://docs.example.org/?__method=DELETE | method.override
+    GET https://docs.example.org/?_method[]=DELETE | method.override
+    GET https://docs.example.org/?_method%00x=DELETE | method.override
+    GET https://docs.example.org/?a=b?_method=DELETE | method.override
     GET https://docs.example.org/?x-http-method-override=POST | method.override
     GET https://docs.example.org/ | content-length: 5 | read.body
     GET https://docs.example.org/ | content-length: 00 | read.body
@@ -130,6 +150,8 @@ const READS_ANY: &str = r"
     GET https://bücher.example/ | read.any
     GET https://docs.example.org/?q=data-that-leaves | read.any
     GET https://docs.example.org/?method=DELETE | read.any
+    GET https://docs.example.org/?methods=delete&payment_method=put | read.any
+    GET https://docs.example.org/ | x-forwarded-proto: https ; x-forwarded-for: 192.0.2.1 | read.any
     GET https://docs.example.org/a/../b//c/%2e%2e/d | read.any
     GET https://docs.example.org/ | content-length: 0 | read.any
     GET https://docs.example.org/ | cookie: a=b | read.any

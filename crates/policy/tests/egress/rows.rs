@@ -24,6 +24,10 @@ fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
         POST https://api.example.org/v1/issues/7?x=y | private-token: $H | write.row
         POST https://api.example.org/v1/issues | x-api-key: $H ; transfer-encoding: chunked | write.row
         GET https://api.example.org/v1/me | authorization: Bearer $H | write.row
+        GET https://api.example.org/v1/me | authorization: Bearer $H ; content-length: 0 | write.row
+        GET https://api.example.org/v1/me | authorization: Bearer $H ; content-length: 40 | read.body
+        GET https://api.example.org/v1/me | authorization: Bearer $H ; transfer-encoding: chunked | read.body
+        POST https://api.example.org/v1/issues | x-amz-meta-token: $H | handle.misplaced
         CONNECT api.example.org:443 | connect.intercept
         CONNECT api.example.org:8443 | read.none
         CONNECT odd.example.org:8443 | connect.intercept

@@ -2,7 +2,7 @@
 //!
 //! [`everyone`]'s program is taken by process 1 and so by all; [`child`]'s by every command on top of it, and
 //! [`agent`]'s by the agent; [`fn@unimplemented`]'s answers as a kernel that lacks the call. A call of another
-//! architecture kills the caller; an x32 call does not exist.
+//! architecture kills the caller; an x32 call does not exist, nor does one that is newer than this file.
 
 use super::refused::{self, Answer, Refusal, Test, When, Who};
 use seccompiler::{
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// # Errors
 /// A sentence; only a mistake in the table makes one.
 pub fn everyone() -> Result<BpfProgram, String> {
-    let mut program = x32_does_not_exist();
+    let mut program = what_nobody_looked_at_does_not_exist();
     program.extend(compile(rows_of(Who::Everyone, Answer::Forbidden), Answer::Forbidden)?);
     Ok(program)
 }
@@ -141,19 +141,19 @@ fn rule(tests: &[(u8, Test)]) -> Result<SeccompRule, String> {
     SeccompRule::new(all).map_err(|e| e.to_string())
 }
 
-/// Two instructions before a program's own: numbers from 0x40000000 on (x32) are answered with `ENOSYS`.
-///
-/// Their numbers are not those of the table, so the table would let them through.
-fn x32_does_not_exist() -> BpfProgram {
-    if !cfg!(target_arch = "x86_64") {
-        return Vec::new();
-    }
+/// The last call that was looked at: `file_setattr`, of Linux 6.17. A newer kernel's calls get their rows, or none, and then
+/// this is a higher number.
+const LAST: u32 = 469;
+
+/// Three instructions before a program's own: numbers above [`LAST`] are answered with `ENOSYS`, those of a newer kernel as
+/// those of x32, which begin at 0x40000000. None of them is in the table, so the table would let them through.
+fn what_nobody_looked_at_does_not_exist() -> BpfProgram {
     const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS, offset 0
-    const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
     vec![
         sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: AT_LEAST, jt: 0, jf: 1, k: 0x4000_0000 },
+        sock_filter { code: ABOVE, jt: 0, jf: 1, k: LAST },
         sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs() },
     ]
 }
@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn every_condition_of_a_row_is_needed_where_it_does_not_hold_the_call_passes() {
-        const SOME: [u64; 15] = [0, 1, 2, 4, 5, 6, 10, 17, 22, 26, 50, 51, 52, 0x1_0000, 0xffff_ffff];
+        const SOME: [u64; 20] =
+            [0, 1, 2, 4, 5, 6, 10, 14, 17, 22, 26, 31, 32, 38, 50, 51, 52, 100, 0x1_0000, 0xffff_ffff];
         // The one row that looks at a fourth argument looks at no other.
         let every = || {
             let three = SOME.iter().flat_map(|a| SOME.iter().flat_map(move |b| SOME.iter().map(move |c| [*a, *b, *c])));
@@ -405,6 +406,18 @@ mod tests {
             verdict(&program, 0x4000_0000 | libc::SYS_getpid, [0; 6]),
             libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
         );
+    }
+
+    #[test]
+    fn a_call_that_nobody_looked_at_does_not_exist_and_the_last_one_that_somebody_did_does() {
+        let program = everyone().unwrap();
+        let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        let last = i64::from(LAST);
+        assert_eq!(verdict(&program, last, [0; 6]), ALLOW);
+        for number in [last + 1, last + 2, 511, 547, 4711, i64::from(u32::MAX)] {
+            assert_eq!(verdict(&program, number, [0; 6]), missing, "{number}");
+        }
+        assert!(refused::rows().chain(refused::rows_of_bearers()).all(|row| row.number <= last), "a row for nothing");
     }
 
     #[test]

@@ -226,6 +226,23 @@ const SECCOMP: i64 = libc::PR_SET_SECCOMP as i64;
 const FILTER: i64 = libc::SECCOMP_SET_MODE_FILTER as i64;
 const PROGRAMS: &str = "the memory of translated programs (net.core.bpf_jit_limit) is one stock for the host: without it no box takes its own filter";
 
+/// `F_OFD_GETLK`, `F_OFD_SETLK` and `F_OFD_SETLKW` of `linux/fcntl.h`.
+const ASK_LOCK: i64 = 36;
+const SET_LOCK: i64 = 37;
+const AWAIT_LOCK: i64 = 38;
+const KEPT_LOCK: &str = "locks are counted for nobody, and those of an open file stay, unseen, where it is mapped and its descriptor closed; libraries use the older ones";
+/// `PR_SCHED_CORE` of `linux/prctl.h`.
+const SCHED_CORE: i64 = 62;
+/// `TCP_ULP` of `linux/tcp.h`, and `UDP_ENCAP` of `linux/udp.h`, each at the level of its protocol.
+const TCP_ULP: i64 = 31;
+const UDP_ENCAP: i64 = 100;
+/// `TCP_MD5SIG`, `TCP_MD5SIG_EXT` and `TCP_AO_ADD_KEY` of `linux/tcp.h`.
+const MD5_KEY: i64 = 14;
+const MD5_KEY_OF_NET: i64 = 32;
+const AO_KEY: i64 = 38;
+const KEYS_OF_TCP: &str =
+    "keys of routers for their TCP: a socket holds a thousand of them, which are counted for nobody";
+
 const UNSHARE: i64 = libc::CLOSE_RANGE_UNSHARE as i64;
 const THREAD: i64 = libc::CLONE_THREAD as i64;
 const THREAD_WITH_FILES: i64 = (libc::CLONE_THREAD | libc::CLONE_FILES) as i64;
@@ -305,6 +322,17 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_CBPF))]), PROGRAMS;
     SYS_setsockopt All(&[(1, Is(SOCKET)), (2, Is(ATTACH_REUSEPORT_EBPF))]), PROGRAMS;
     SYS_fadvise64 All(&[(3, Is(DONTNEED))]), "has the host forget a file of the system that it keeps in memory, after which a box sees that somebody reads it";
+    SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(TCP_ULP))]), "TLS in the kernel: more kernel to attack, and libraries have their own";
+    SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY))]), KEYS_OF_TCP;
+    SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY_OF_NET))]), KEYS_OF_TCP;
+    SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(AO_KEY))]), KEYS_OF_TCP;
+    SYS_setsockopt All(&[(1, Is(UDP)), (2, Is(UDP_ENCAP))]), "IPsec's ways through UDP: more kernel to attack";
+    SYS_fcntl All(&[(1, Is(ASK_LOCK))]), KEPT_LOCK;
+    SYS_fcntl All(&[(1, Is(SET_LOCK))]), KEPT_LOCK;
+    SYS_fcntl All(&[(1, Is(AWAIT_LOCK))]), KEPT_LOCK;
+    SYS_mbind Always, "the kernel keeps a policy for each part of shared memory, mapped or not, and counts it for nobody";
+    SYS_sync Always, "has the host write out everything of everybody, and wait; who syncs its own files has fsync";
+    SYS_prctl All(&[(0, Is(SCHED_CORE))]), "keeps other boxes and the host from the other half of a processor's core";
     SYS_unshare flag!(CLONE_FILES), OWN_TABLE;
     SYS_close_range All(&[(2, Bits(UNSHARE, UNSHARE))]), OWN_TABLE;
     SYS_clone All(&[(0, Bits(THREAD_WITH_FILES, THREAD))]), OWN_TABLE;
@@ -463,8 +491,8 @@ pub fn page() -> String {
         "# System calls that a box refuses\n\nPrinted from the table that the filters are made of, as it is on x86-64. Each row is attacked in a live box by a call that it \
          alone refuses\n(`every_row_of_the_table_of_refused_calls_is_met_in_a_box`; those of a *bearer*, a command that holds a value, by\n\
          `a_command_that_holds_a_value_has_no_file_connection_or_memory_that_another_can_open`, and those of the agent by\n\
-         `the_agents_own_tcp_leads_to_the_door_alone_and_it_takes_no_port`). A call of another architecture ends its caller; an x32 call does\nnot \
-         exist. *child*: the agent and every command; *command*: every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
+         `the_agents_own_tcp_leads_to_the_door_alone_and_it_takes_no_port`). A call of another architecture ends its caller; an x32 call, and \
+         one that\nLinux knows since 6.19, does not exist. *child*: the agent and every command; *command*: every command. Beside them the agent is refused `execveat`, and `execve` without a word that\nonly process 1 knows: \
          once it is begun it executes nothing (`an_agent_finds_no_way_to_execute_anything_its_own_file_too`).\n\n| call | when | who | told | why |\n|---|---|---|---|---|\n",
     );
     for row in rows().chain(rows_of_bearers()) {

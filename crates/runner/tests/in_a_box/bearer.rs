@@ -3,6 +3,7 @@
 use crate::agent::{answers, request, task, wait};
 use crate::gateway::{Told, lease, serve};
 use crate::support::{Box, Story, code};
+use api::delivery::Over;
 use api::inbox::ToRunner;
 use api::leases::{LeaseEnd, LeaseUser};
 use model::capability::Delivery;
@@ -13,19 +14,19 @@ use serde_json::{Value, json};
 pub const VALUE: &str = "tok-Ab3dE5gH1jK2mN4p";
 
 /// One command after the other, each with its lease, in a box whose gateway knows these ways.
-pub async fn play(ways: &[Delivery], take_back: bool, commands: &[(Option<String>, &[&str])]) -> (Story, Told) {
-    play_with(VALUE, ways, take_back, commands).await
+pub async fn play(ways: &[Delivery], over: Option<Over>, commands: &[(Option<String>, &[&str])]) -> (Story, Told) {
+    play_with(VALUE, ways, over, commands).await
 }
 
 /// As [`play`], with another value.
 async fn play_with(
     value: &str,
     ways: &[Delivery],
-    take_back: bool,
+    over: Option<Over>,
     commands: &[(Option<String>, &[&str])],
 ) -> (Story, Told) {
     let mut made = Box::start_with_agent().await;
-    let told = serve(&mut made, value, ways.to_vec(), take_back).await;
+    let told = serve(&mut made, value, ways.to_vec(), over).await;
     // As the server gives them: a literal of the profile, and where git goes with the run's own handle for that.
     let header = "http.http://127.0.0.1:8080/git/.extraHeader";
     let variables = [
@@ -77,7 +78,7 @@ async fn each_way_of_delivery_reaches_the_command_and_what_it_says_of_it_is_scru
                ask git.example; ask other.example | grep -c password=tok";
     let (story, told) = play(
         &ways,
-        false,
+        None,
         &[
             (
                 Some(lease(0)),
@@ -111,9 +112,9 @@ async fn each_way_of_delivery_reaches_the_command_and_what_it_says_of_it_is_scru
 async fn of_a_user_and_a_password_for_git_the_password_alone_is_scrubbed_and_a_short_one_is_not_given() {
     let ask = "printf 'protocol=https\\nhost=git.example\\n\\n' | git credential fill | tail -2; echo ended";
     let (story, _) =
-        play_with("robot:tok-0123456789\n", &[Delivery::GitHelper], false, &[(Some(lease(0)), &sh(ask))]).await;
+        play_with("robot:tok-0123456789\n", &[Delivery::GitHelper], None, &[(Some(lease(0)), &sh(ask))]).await;
     assert_eq!(shown(&story, 0).0, "username=robot\npassword=[scrubbed:custom/shop]\nended\n");
-    let (story, told) = play_with("robot:tok-123", &[Delivery::GitHelper], false, &[(Some(lease(0)), &sh(ask))]).await;
+    let (story, told) = play_with("robot:tok-123", &[Delivery::GitHelper], None, &[(Some(lease(0)), &sh(ask))]).await;
     let (said, _) = shown(&story, 0);
     assert!(said.contains("is shorter than 8 bytes") && !said.contains("tok-123"), "{said}");
     assert_eq!(told.ends(), [LeaseEnd::Broken]);
@@ -121,7 +122,7 @@ async fn of_a_user_and_a_password_for_git_the_password_alone_is_scrubbed_and_a_s
 
 #[tokio::test(flavor = "current_thread")]
 async fn the_server_is_asked_by_the_executables_own_bytes_and_arguments_before_it_runs() {
-    let (_, told) = play(&[Delivery::Stdin], false, &[(Some(lease(0)), &["cat", "-u"])]).await;
+    let (_, told) = play(&[Delivery::Stdin], None, &[(Some(lease(0)), &["cat", "-u"])]).await;
     let LeaseUser::Command { executable, executable_sha256, argv_sha256 } = &told.users()[0] else {
         panic!("{:?}", told.users())
     };
@@ -142,7 +143,7 @@ async fn a_command_that_is_denied_or_could_be_written_by_the_run_is_not_started(
     let way = Delivery::Variable("TOKEN".into());
     let (story, told) = play(
         &[way],
-        false,
+        None,
         &[
             (None, &sh(write)),
             (Some(lease(7)), &["cat"]),
@@ -175,7 +176,7 @@ async fn a_command_with_a_value_begins_with_an_environment_of_ours_alone_and_lea
     let after =
         "ls -A /run/bearer | wc -l; for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done | grep -c 'sleep 10[0]0'";
     let (story, told) =
-        play(&[Delivery::Variable("TOKEN".into())], false, &[(Some(lease(0)), &sh(look)), (None, &sh(after))]).await;
+        play(&[Delivery::Variable("TOKEN".into())], None, &[(Some(lease(0)), &sh(look)), (None, &sh(after))]).await;
     let (said, exit) = shown(&story, 0);
     let mut lines = said.lines();
     let names: Vec<&str> = lines.next().unwrap().split(' ').filter(|name| !name.is_empty()).collect();
@@ -209,16 +210,21 @@ async fn a_command_with_a_value_begins_with_an_environment_of_ours_alone_and_lea
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_command_whose_lease_is_taken_back_is_ended_with_all_that_it_started() {
+async fn a_command_whose_lease_is_over_is_ended_with_all_that_it_started_and_says_whether_it_was_taken_back() {
     let hold = "sleep 1000 & sleep 1000";
     let after = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done | grep -c 'sleep 10[0]0'";
-    let (story, told) =
-        play(&[Delivery::Variable("TOKEN".into())], true, &[(Some(lease(0)), &sh(hold)), (None, &sh(after))]).await;
-    let (_, exit) = shown(&story, 0);
-    let why = exit["_meta"]["volary.why"].as_str().unwrap();
-    assert!(why.starts_with("killed: its lease was taken back"), "{why}");
-    assert_eq!(told.ends(), [LeaseEnd::Broken]);
-    assert_eq!(shown(&story, 1).0, "0\n");
-    let ended = |event: &Event| matches!(event, Event::CommandEnd { id, exit, .. } if id == "t2" && *exit == code(1));
-    assert!(story.events.iter().any(ended));
+    let ways = [Delivery::Variable("TOKEN".into())];
+    for (over, must) in [
+        (Over::TakenBack, "killed: its lease was taken back"),
+        (Over::Expired, "killed: the time of its lease is over"),
+    ] {
+        let (story, told) = play(&ways, Some(over), &[(Some(lease(0)), &sh(hold)), (None, &sh(after))]).await;
+        let (_, exit) = shown(&story, 0);
+        assert_eq!(exit["_meta"]["volary.why"], must);
+        assert_eq!(told.ends(), [LeaseEnd::Broken]);
+        assert_eq!(shown(&story, 1).0, "0\n");
+        let ended =
+            |event: &Event| matches!(event, Event::CommandEnd { id, exit, .. } if id == "t2" && *exit == code(1));
+        assert!(story.events.iter().any(ended));
+    }
 }

@@ -53,7 +53,7 @@ async fn no_other_process_of_the_box_reads_a_value_or_a_handle_while_a_command_h
     ] {
         let mut made = Box::start_with_agent().await;
         let signals = made.hello.landlock_abi >= 6;
-        serve(&mut made, VALUE, vec![way.clone()], false).await;
+        serve(&mut made, VALUE, vec![way.clone()], None).await;
         let hold = json!({ "command": "sh", "args": ["-c", HOLD], "_meta": { "volary.lease": lease(0) } });
         let go = json!({ "command": "sh", "args": ["-c", GO] });
         let mut acts = vec![request(1, "terminal/create", hold), wait()];
@@ -132,7 +132,7 @@ async fn a_command_that_holds_a_value_has_no_file_connection_or_memory_that_anot
          perl -e 'syscall(188, $ARGV[0], $ARGV[1], $ARGV[1], 1, 0) == 0 || die; chmod(0755, $ARGV[0]) || die; utime(1, 2, $ARGV[0]) || die' /workspace/there user.there; echo marked $?";
     let (story, _) = play(
         &[Delivery::Variable("TOKEN".into())],
-        false,
+        None,
         &[(None, &["sh", "-c", before]), (Some(lease(0)), &["perl", "-e", HAND_ON])],
     )
     .await;
@@ -159,7 +159,7 @@ async fn what_an_earlier_command_left_running_finds_nothing_of_a_later_ones_valu
     // It outlives its command for as long as another one runs, and looks at every process that comes.
     let spy = "i=0; until [ -e /workspace/done ]; do cat /proc/[0-9]*/environ /proc/[0-9]*/fd/[3-9]* 2>&-; cat /run/bearer/*/* 2>&-; done";
     let mut made = Box::start_with_agent().await;
-    serve(&mut made, VALUE, vec![Delivery::Variable("TOKEN".into())], false).await;
+    serve(&mut made, VALUE, vec![Delivery::Variable("TOKEN".into())], None).await;
     let create = |id: u64, argv: &[&str], lease: Option<String>| {
         let mut create = json!({ "command": argv[0], "args": argv[1..] });
         if let Some(lease) = lease {

@@ -81,7 +81,7 @@ async fn nothing_that_a_run_configured_for_git_or_curl_runs_or_leads_elsewhere_u
     let mut commands = vec![(None, sh(&plant)), (None, sh(&walk))];
     commands.extend((0..4).map(|n| (Some(lease(n)), sh(&walk))));
     let commands: Vec<(Option<String>, &[&str])> = commands.iter().map(|(l, argv)| (l.clone(), &argv[..])).collect();
-    let (story, _) = play(&ways, false, &commands).await;
+    let (story, _) = play(&ways, None, &commands).await;
     said(&story, 0);
     // Without a lease every trap is sprung: they are where git and curl look.
     let free = said(&story, 1);

@@ -1,7 +1,7 @@
 //! A gateway's end of the runner's own connection: gives what a test says, and keeps what it is told.
 
 use crate::support::Box;
-use api::delivery::{FromRunner, RUNNER, ToRunner};
+use api::delivery::{FromRunner, Over, RUNNER, ToRunner};
 use api::frame;
 use api::grants::WireSecret;
 use api::leases::{LeaseEnd, LeaseUser};
@@ -37,9 +37,9 @@ pub fn lease(n: u8) -> String {
     char::from(b'a' + n).to_string().repeat(26)
 }
 
-/// Serves a box's door: each lease of [`lease`] gives `value` in its way, once the command's `is_over` says so it is taken
-/// back. Every other one is denied.
-pub async fn serve(made: &mut Box, value: &str, ways: Vec<Delivery>, take_back: bool) -> Told {
+/// Serves a box's door: each lease of [`lease`] gives `value` in its way, and is `over` at once where that is given. Every
+/// other one is denied.
+pub async fn serve(made: &mut Box, value: &str, ways: Vec<Delivery>, over: Option<Over>) -> Told {
     let door = made.door.take().expect("it is served once");
     door.set_nonblocking(true).unwrap();
     let door = TcpListener::from_std(door).unwrap();
@@ -70,9 +70,7 @@ pub async fn serve(made: &mut Box, value: &str, ways: Vec<Delivery>, take_back: 
                         ToRunner::Denied { id, rule: "lease.unknown".into(), why: "There is no such lease.".into() }
                     }
                 });
-                if take_back {
-                    answers.push(ToRunner::Over { id });
-                }
+                answers.extend(over.map(|why| ToRunner::Over { id, why }));
             }
             keeps.0.lock().unwrap().push(said);
             for answer in answers {

@@ -1,7 +1,7 @@
 //! Limits that an agent's command met, told to the agent and to people.
 
 use crate::agent::{answers, play, request, task, wait};
-use crate::support::{Box, code};
+use crate::support::{Box, code, sh};
 use api::inbox::Counts;
 use model::event::Exit;
 use model::{Event, Limits};
@@ -53,8 +53,9 @@ async fn a_command_that_was_slowed_or_had_no_descriptors_is_told_the_limit_also_
             wait(),
         ]
     };
+    let says = "echo x: Too many open files >&2";
     let acts =
-        [run(1, "t1", "sleep 1.1"), run(3, "t2", "true"), run(5, "t3", "echo x: Too many open files >&2; exit 3")];
+        [run(1, "t1", "sleep 1.1"), run(3, "t2", "true"), run(5, "t3", &format!("{says}; exit 3")), run(7, "t4", says)];
     let limits = Limits { cpu_millis: 250, open_files: 64, ..Limits::default() };
     made.send(&task(&acts.concat().join("\n"), limits)).await;
     let story = made.story().await;
@@ -67,8 +68,49 @@ async fn a_command_that_was_slowed_or_had_no_descriptors_is_told_the_limit_also_
     assert_eq!(answers[1]["result"]["exitCode"], 0);
     assert_eq!(why(1), "");
     assert_eq!(why(2), "exit status 3; it says \"Too many open files\": the limit is 64 for one process");
+    assert_eq!(why(3), "exit status 0; it says \"Too many open files\": the limit is 64 for one process");
     let is_note = |event: &&Event| matches!(event, Event::Note { text } if text.starts_with("command t1: slowed"));
     assert_eq!(story.events.iter().filter(is_note).count(), 1, "{:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_process_that_was_killed_or_refused_and_a_place_that_is_full_are_told_also_when_the_command_ended_with_0() {
+    let mut made = Box::start_with_agent().await;
+    made.met(Counts { memory_kills: 1, process_refusals: 1, ..Counts::default() });
+    let run = |n: u64, script: &str| {
+        [
+            request(2 * n, "terminal/create", json!({ "command": "sh", "args": ["-c", script] })),
+            wait(),
+            request(2 * n + 1, "terminal/wait_for_exit", json!({ "terminalId": format!("t{n}") })),
+            wait(),
+        ]
+    };
+    let scripts = ["true", "true", "cat /dev/zero > /dev/shm/fill; true", "true", "false"];
+    let acts: Vec<String> = (1..).zip(scripts).flat_map(|(n, script)| run(n, script)).collect();
+    made.send(&task(&acts.join("\n"), Limits { memory_mib: 512, processes: 32, ..Limits::default() })).await;
+    let story = made.story().await;
+    let answers = answers(&story);
+    let why: Vec<&str> = (0..scripts.len())
+        .map(|n| answers[2 * n + 1]["result"]["_meta"]["volary.why"].as_str().unwrap_or_default())
+        .collect();
+    let met = "exit status 0; met the limit of 32 processes; a process of it was killed: memory limit 512 MiB";
+    // What was full when a command began is nothing to one that ended well.
+    assert_eq!(why, [met, "", "exit status 0; /dev/shm is full", "", "exit status 1; /dev/shm is full"]);
+    let ends = story.events.iter().filter(|event| matches!(event, Event::CommandEnd { exit, .. } if *exit == code(0)));
+    assert_eq!(ends.count(), 4, "each keeps its status: {:?}", story.events);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_persons_command_that_has_no_descriptors_is_told_how_many_it_may_have_however_it_ends_and_how_much_it_says() {
+    for status in [0, 3] {
+        let mut made = Box::start().await;
+        let much = "head -c 100000 /dev/zero | tr '\\0' a";
+        let script = format!("{much}; echo x: Too many open files >&2; exit {status}");
+        made.send(&sh(&script, Limits { open_files: 64, ..Limits::default() })).await;
+        let done = made.story().await.done;
+        let said = "it says \"Too many open files\": the limit is 64 for one process";
+        assert_eq!((done.exit, done.reason), (code(status), format!("exit status {status}; {said}")));
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

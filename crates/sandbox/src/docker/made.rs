@@ -157,6 +157,7 @@ impl Made {
             slice::forbid_swap(&self.group).map_err(act("have systemd forbid swap"))?;
         }
         group::forbid_swap(&self.group).map_err(act("forbid swap"))?;
+        group::bound_sockets(&self.group).map_err(act("bound what its sockets hold"))?;
         places::tighten(&first.file("ns/mnt"), mounts)?;
         cable::bind(&first.file("ns/net")).map_err(act("bind the box's door"))
     }

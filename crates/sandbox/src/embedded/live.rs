@@ -1,6 +1,7 @@
 //! A box that exists: its orders to the helper, its readings, its end.
 
 use super::{BoxError, ChangeCount, Ended, LiveBox, host};
+use crate::held::{self, Held};
 use crate::helper::{Answer, Order};
 use crate::{group, packet, read_back};
 use api::inbox::{Counts, Hello};
@@ -34,7 +35,8 @@ impl LiveBox {
 
     /// Puts a run's worktree into the box; once.
     pub(crate) fn claim(&mut self, lower: Option<&Path>) -> Result<(), BoxError> {
-        self.done(&Order::Claim { lower: lower.map(Path::to_path_buf) }, &[])
+        self.lower = lower.map(Path::to_path_buf);
+        self.done(&Order::Claim { lower: self.lower.clone() }, &[])
     }
 
     /// Lets process 1 go on: it takes its walls, says hello and waits for its task.
@@ -77,15 +79,13 @@ impl LiveBox {
         Box::new(move || group::counts(&group))
     }
 
-    /// Counts the folders of the worktree that processes of the box hold open, and the bytes of their lists, on any thread and for
-    /// as long as it lives.
+    /// Counts what the box has the kernel hold that is counted for nobody, on any thread and for as long as it lives: all of it,
+    /// or, where it is told `false`, connections and datagrams alone.
     #[must_use]
-    pub fn folders(&self) -> Box<dyn Fn() -> (usize, u64) + Send + Sync> {
-        use std::os::unix::fs::MetadataExt as _;
-        let (group, first) = (self.group.clone(), self.first.clone());
-        Box::new(move || {
-            let worktree = first.as_ref().and_then(|first| std::fs::metadata(first.file("root/workspace")).ok());
-            worktree.map_or((0, 0), |worktree| group::open_folders(&group, worktree.dev()))
+    pub fn holds(&self) -> Box<dyn Fn(bool) -> Held + Send + Sync> {
+        let (group, first, lower) = (self.group.clone(), self.first.clone(), self.lower.clone());
+        Box::new(move |whole| {
+            first.as_ref().map_or_else(Held::default, |first| held::look(&group, first, lower.as_deref(), whole))
         })
     }
 

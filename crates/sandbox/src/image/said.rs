@@ -8,16 +8,16 @@
 
 use api::grants::WireSecret;
 use api::images::{MAX_SAID, WORD, Word};
-use model::Secret;
+use model::{RunId, Secret};
 use serde_json::Value;
 
 /// Who says whether a box may be made of an image that says this of itself.
 pub trait Judge: Send + Sync + std::fmt::Debug {
-    /// Judges all that one image says. Blocks.
+    /// Judges all that one image says, for a run, or for `nobody` where its box is made ahead. Blocks.
     ///
     /// # Errors
     /// [`Unfit`].
-    fn judge(&self, words: Vec<Word>) -> Result<(), Unfit>;
+    fn judge(&self, run: &RunId, words: Vec<Word>) -> Result<(), Unfit>;
 }
 
 /// Why no box is made of an image.

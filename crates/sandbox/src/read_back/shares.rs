@@ -4,7 +4,7 @@
 
 use super::reading;
 use crate::doctor::Cgroups;
-use crate::group::cgroup_path;
+use crate::group::{SOCKET_BUFFERS, cgroup_path};
 use crate::process::Process;
 use model::Limits;
 use model::event::Reading;
@@ -72,6 +72,12 @@ fn limits(limits: &Limits, group: &impl Group) -> Vec<Reading> {
     match group.text("cpu", if v2 { "cpu.max.burst" } else { "cpu.cfs_burst_us" }) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         kept => lines.push(line("processor kept for later", "0".into(), said(kept))),
+    }
+    // On v2 they are memory; and a kernel without v1's own count of them has nothing that could be set.
+    match group.text("memory", "memory.kmem.tcp.limit_in_bytes") {
+        _ if v2 => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        read => lines.push(line("socket buffers", SOCKET_BUFFERS.to_string(), said(read))),
     }
     lines
 }
@@ -142,6 +148,7 @@ mod tests {
             ("cpu.cfs_burst_us", "0"),
             ("pids.max", "256"),
             ("cgroup.procs", "17\n4711"),
+            ("memory.kmem.tcp.limit_in_bytes", "67108864"),
         ];
         let v2 = [
             ("memory.max", "2147483648"),
@@ -183,7 +190,8 @@ mod tests {
     #[test]
     fn a_limit_whose_file_is_not_there_or_says_something_else_does_not_hold() {
         for group in as_promised() {
-            for file in group.1.keys().copied().filter(|file| !file.contains("sw") && !file.contains("burst")) {
+            let not_everywhere = |file: &str| ["sw", "burst", "tcp"].iter().any(|part| file.contains(part));
+            for file in group.1.keys().copied().filter(|file| !not_everywhere(file)) {
                 let mut without = group.clone();
                 without.1.remove(file);
                 assert!(!broken(&without).is_empty(), "{file} is missing");
@@ -192,6 +200,18 @@ mod tests {
                 assert!(!broken(&other).is_empty(), "{file} is another");
             }
         }
+    }
+
+    #[test]
+    fn what_sockets_hold_is_bounded_where_the_kernel_counts_it_apart() {
+        let [mut v1, mut v2] = as_promised();
+        for text in ["9223372036854771712", "67108865", ""] {
+            v1.1.insert("memory.kmem.tcp.limit_in_bytes", text);
+            assert_eq!(broken(&v1), ["socket buffers"], "{text}");
+        }
+        v1.1.remove("memory.kmem.tcp.limit_in_bytes");
+        v2.1.insert("memory.kmem.tcp.limit_in_bytes", "7777");
+        assert_eq!((broken(&v1), broken(&v2)), (vec![], vec![]));
     }
 
     #[test]

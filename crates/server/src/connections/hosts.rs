@@ -23,7 +23,13 @@ fn of(settings: &ConnectionSettings) -> Vec<String> {
     // One that keeps its tokens elsewhere is another: a forge of one's own in the style of a known one.
     let known = known.filter(|known| tokens.as_deref().is_some_and(|host| known.holds(host)));
     let known = known.into_iter().flat_map(|known| known.hosts.iter().map(|host| (*host).to_owned()));
-    settings.hosts.iter().cloned().chain(tokens).chain(known).collect()
+    let mut all: Vec<String> = Vec::new();
+    for host in settings.hosts.iter().cloned().chain(tokens).chain(known) {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
+    all
 }
 
 /// Whether what this connection has may go to `host`, a name in lower case without a dot at its end.
@@ -128,6 +134,8 @@ mod tests {
         for host in ["gitlab.com", "evil.example", "github.com.evil.example", "notgithub.com"] {
             assert_eq!(may(&github, host), Err("connection.other-host"), "{host}");
         }
+        // Each is named once, also where the tokens come from there.
+        assert_eq!(of(&settings("gitlab", "https://gitlab.com/oauth/token", &["gitlab.com"])), ["gitlab.com"]);
         // In the style of a known one, elsewhere.
         let own = settings("gitlab", "https://git.corp.example/oauth/token", &[]);
         assert_eq!(may(&own, "git.corp.example"), Ok(()));

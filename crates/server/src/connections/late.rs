@@ -7,7 +7,9 @@
 //!
 //! Read [`Kept::still`], [`note`], then [`ended`].
 
-use super::refresh::{KEEPS, pause, tell};
+use super::again::until_kept;
+use super::ending::When;
+use super::refresh::tell;
 use super::wire::{self, Said, Unkept};
 use super::{Kept, client_name, ending};
 use crate::app::App;
@@ -18,14 +20,10 @@ use api::connections::ConnectionSettings;
 use model::Moment;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
-use store::Tx;
 use store::chain::By;
 use store::connections::ConnectionRow;
+use store::{StoreError, Tx};
 use vault::refresh::{Life, Standing};
-
-/// How long is waited between tries to note tokens that could not be noted at once.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// The connection of whose tokens this row is what is left, if it is such a row.
 pub(super) fn of(row: &str) -> Option<&str> {
@@ -56,13 +54,11 @@ impl Kept {
 
     /// As [`Kept::note_ending`], of what nobody keeps. Gives how the connection stands then.
     pub(super) fn late(&mut self, app: &App, version: u64, tokens: &Unkept) -> Result<Standing, Fault> {
-        self.note_ending(app, version, tokens)?;
+        self.note_ending(app, version, tokens, When::SignedOut)?;
         if self.standing.life != Life::Revoked || self.ending.is_over() {
             return Ok(self.standing.clone());
         }
-        let standing = self.standing.revoke();
-        self.since = standing.fence;
-        Ok(standing)
+        Ok(self.standing.revoke())
     }
 
     /// A row for what is left of it.
@@ -91,7 +87,7 @@ impl Kept {
             signed_in_by: String::new(),
             refreshed: None,
         };
-        Ok(Self { row, settings, standing, ending: ending::Ending::default(), since: version + 1, ended: 0 })
+        Ok(Self { row, settings, standing, ending: ending::Ending::default(), ended: 0 })
     }
 }
 
@@ -155,27 +151,43 @@ async fn noted(
     Ok(Some(name))
 }
 
-/// Notes them in an act of its own, and has them ended. What cannot be noted is tried again for as long as the server lives.
+/// Notes them in an act of its own, and has them ended. What cannot be noted is tried again for as long as the server lives,
+/// unless it never can be.
 pub(super) fn ended(app: &App, was: &Arc<Kept>, tokens: Unkept) {
     let (app, was, tokens) = (app.clone(), was.clone(), Arc::new(tokens));
     tokio::spawn(async move {
-        let mut n = 1;
-        let noted = loop {
+        let name = &was.row.name;
+        let act = || {
             let (ours, of, what) = (app.clone(), was.clone(), tokens.clone());
-            let act = app.store.write(move |tx| Box::pin(async move { note(tx, &ours, &of, &what, now()).await }));
-            match act.await {
-                Ok(noted) => break noted,
-                Err(_) if n < KEEPS => pause(n).await,
-                Err(fault) => {
-                    let (name, why) = (&was.row.name, fault.problem.message);
-                    tracing::error!("tokens of {name} that nobody has are not noted to be ended yet: {why}");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-            n = n.saturating_add(1);
+            app.store.write(move |tx| Box::pin(async move { note(tx, &ours, &of, &what, now()).await }))
         };
-        go_on(&app, noted).await;
+        match until_kept(&format!("what is to be ended of {name}"), act).await {
+            Ok(noted) => go_on(&app, noted).await,
+            Err(fault) => given_up(&app, name, tokens.count(), &fault).await,
+        }
     });
+}
+
+/// Has it on record that tokens were given up that can never be kept, nor noted to be ended.
+pub(super) async fn given_up(app: &App, name: &str, tokens: usize, fault: &Fault) {
+    let why = &fault.problem.message;
+    tracing::error!("{tokens} tokens of {name} are given up: {why}");
+    let act = || {
+        let (name, why) = (name.to_owned(), why.clone());
+        app.store.write(move |tx| Box::pin(async move { Ok(unended(tx, &name, tokens, &why).await?) }))
+    };
+    if let Err(fault) = until_kept(&format!("that tokens of {name} are given up"), act).await {
+        tracing::error!("that tokens of {name} are given up is not on record: {}", fault.problem.message);
+    }
+}
+
+/// Records that nobody ends these tokens of a connection: they may be good at its provider still.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn unended(tx: &mut Tx, name: &str, tokens: usize, why: &str) -> Result<(), StoreError> {
+    let more = record::fields(json!({ "connection": name, "tokens": tokens, "why": why }));
+    tx.record(By::Server, now(), "connection.unended", "server", more).await
 }
 
 /// Has tokens ended that the answer to a sign-in's question brings when it is waited for no more.

@@ -8,6 +8,7 @@
 //! Read [`put`], then [`sign_in`] and [`device`] (how tokens come), [`refresh`] (how they stay), [`revoke`] and [`ending`] (how
 //! they end), [`late`] (those that nobody keeps), [`restored`] (a copy of them that is not theirs to use).
 
+mod again;
 pub mod device;
 mod ending;
 mod hosts;
@@ -40,7 +41,7 @@ use store::secrets::SecretRow;
 use store::{StoreError, Tx};
 use tokio::sync::{Notify, Semaphore};
 use vault::refresh::{Lapse, Life, Standing};
-use wire::{Client, Tokens};
+use wire::{Client, Tokens, Unkept};
 
 pub use hosts::{current_at, fits, stands};
 pub use set::{put, remove};
@@ -132,8 +133,6 @@ struct Kept {
     settings: ConnectionSettings,
     standing: Standing,
     ending: Ending,
-    /// The fence with which the last sign-in, or its end, was kept: an answer to an older question is of another sign-in.
-    since: u64,
     /// The fence with which a person last ended it: a sign-in that was under way then is given up.
     ended: u64,
 }
@@ -146,8 +145,6 @@ struct Written {
     #[serde(default)]
     ending: Ending,
     #[serde(default)]
-    since: u64,
-    #[serde(default)]
     ended: u64,
 }
 
@@ -155,14 +152,14 @@ impl Kept {
     fn of(row: ConnectionRow) -> Result<Self, StoreError> {
         let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "connection", why: e.to_string() };
         let settings = serde_json::from_str(&row.body).map_err(corrupt)?;
-        let Written { standing, ending, since, ended } = serde_json::from_str(&row.standing).map_err(corrupt)?;
-        Ok(Self { row, settings, standing, ending, since, ended })
+        let Written { standing, ending, ended } = serde_json::from_str(&row.standing).map_err(corrupt)?;
+        Ok(Self { row, settings, standing, ending, ended })
     }
 
     /// Puts into its row how it stands.
     fn write_down(&mut self) -> Result<(), StoreError> {
         let (standing, ending) = (self.standing.clone(), self.ending.clone());
-        let written = Written { standing, ending, since: self.since, ended: self.ended };
+        let written = Written { standing, ending, ended: self.ended };
         self.row.standing = serde_json::to_string(&written)
             .map_err(|e| StoreError::Corrupt { what: "standing", why: e.to_string() })?;
         self.row.fence = self.standing.fence;
@@ -173,6 +170,11 @@ impl Kept {
     async fn keep(&mut self, tx: &mut Tx, standing: Standing) -> Result<(), StoreError> {
         let was = self.row.fence;
         self.standing = standing;
+        let gave_way = std::mem::take(&mut self.ending.gave_way);
+        if gave_way > 0 {
+            let why = "More tokens of this connection than are kept are to be ended.";
+            late::unended(tx, &self.row.name, gave_way, why).await?;
+        }
         self.write_down()?;
         if tx.keep_connection(&self.row, was).await? {
             return Ok(());
@@ -196,6 +198,20 @@ impl Kept {
         }
         let opened = app.keys.open_sealed(&refresh_name(&self.row.name), self.row.refresh_version, &self.row.refresh);
         opened.map(Some).map_err(|e| Fault::ours("open the refresh token", &e))
+    }
+
+    /// Its tokens, as far as they are there and open: one that does not is nobody's to end, and keeps nobody from anything.
+    async fn tokens(&self, tx: &mut Tx, app: &App) -> Result<Unkept, StoreError> {
+        let name = &self.row.name;
+        let access = match tx.secret_of(&access_name(name), "").await? {
+            Some(row) => app.keys.open_secret(&row).ok(),
+            None => None,
+        };
+        let refresh = self.refresh_token(app).unwrap_or_else(|fault| {
+            tracing::error!("the refresh token of the connection {name} does not open: {}", fault.problem.message);
+            None
+        });
+        Ok(Unkept { refresh, access })
     }
 
     /// A form to an address of its provider's; to no other, whatever stands in the row.

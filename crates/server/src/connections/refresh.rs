@@ -8,6 +8,8 @@
 
 mod wait;
 
+use super::again::until_kept;
+use super::ending::When;
 use super::wire::{self, Said};
 use super::{Kept, closed, ending, late, locked, unknown_here};
 use crate::app::App;
@@ -26,9 +28,6 @@ use vault::refresh::{Act, CALL_SECS, Lapse, Life, Outcome, SEND_MS, Standing};
 
 /// How often all connections are looked at.
 const ROUND: Duration = Duration::from_secs(5);
-
-/// How often keeping an answer is tried.
-pub(super) const KEEPS: u32 = 8;
 
 /// What one look has led to.
 enum Looked {
@@ -153,37 +152,27 @@ async fn lapse(
     Ok(leases)
 }
 
-/// Keeps what came of a refresh, if the lock is still ours. That it cannot be kept is tried a few times: with a provider
-/// that changes its tokens, nobody else has the new ones.
+/// Keeps what came of a refresh, if the lock is still ours. It is tried until it is kept: with a provider that changes its
+/// tokens, nobody else has the new ones.
 async fn finish(app: &App, of: &Arc<Of>, word: &CallWord) {
     let said = Arc::new(wire::said(word));
     let mut late = None;
-    for n in 1..=KEEPS {
-        match keep_answer(app, of, &said).await {
-            Ok((leases, noted)) => {
-                leases::withdraw(app, &leases);
-                late = noted;
-                break;
-            }
-            Err(fault) if n == KEEPS => {
-                tracing::error!("what came of a refresh of {} is lost: {}", of.was.row.name, fault.problem.message);
-            }
-            Err(_) => pause(n).await,
+    let name = &of.was.row.name;
+    match until_kept(&format!("what came of a refresh of {name}"), || keep_answer(app, of, &said)).await {
+        Ok((leases, noted)) => {
+            leases::withdraw(app, &leases);
+            late = noted;
         }
+        Err(fault) => late::given_up(app, name, said.tokens(), &fault).await,
     }
     tell(app).await;
     // What came too late to be kept is ended at once.
-    let name = late.unwrap_or_else(|| of.was.row.name.clone());
+    let name = late.unwrap_or_else(|| name.clone());
     match app.store.connection(&name).await.map(|row| row.map(Kept::of)) {
         Ok(Some(Ok(kept))) => ending::go_on(app, &kept),
         Ok(None) => {}
         Ok(Some(Err(e))) | Err(e) => tracing::warn!("the connection {name} could not be looked at: {e}"),
     }
-}
-
-/// The wait after the `n`th time that something could not be kept.
-pub(super) async fn pause(n: u32) {
-    tokio::time::sleep(Duration::from_millis(20 * u64::from(n))).await;
 }
 
 /// Gives the leases that ended with a connection which this answer closes, and the row at which tokens of it stand that are
@@ -227,6 +216,10 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
                     "connection": name, "fence": fence, "came": came, "why": why,
                     "kept": standing.is_some(), "generation": standing.as_ref().map(|s| s.generation),
                 });
+                // Nobody uses them, and they are of the family of those that may be good still.
+                if let (Said::Unusable(tokens), true) = (&*said, standing.is_some()) {
+                    kept.note_ending(&ours, fence, tokens, When::SignedOut)?;
+                }
                 // A lock that was lost: another one decides, by what is written down.
                 let Some(standing) = standing else {
                     tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
@@ -247,14 +240,11 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
         .await
 }
 
-/// An answer that came when its lock was lost. Tokens of a sign-in that is over, or of a connection that is closed, are
-/// ended at the provider: here nobody has them. Those of a live one are of its own family, and ending them could end all of it.
+/// An answer that came when its lock was lost: it is waited for no more, and its tokens, which nobody has, are to be ended at
+/// the provider. While somebody is signed in that waits: they may be of the very family that is used.
 async fn over(tx: &mut Tx, app: &App, mut kept: Kept, said: &Said, fence: u64) -> Result<(), Fault> {
     let mut standing = kept.standing.clone();
-    if fence >= kept.since && standing.life == Life::Live {
-        return Ok(());
-    }
-    kept.ending.waits = false;
+    kept.ending.came(fence);
     match said {
         Said::Tokens(tokens) => standing = kept.late(app, fence, &tokens.unkept())?,
         Said::Unusable(tokens) => standing = kept.late(app, fence, tokens)?,

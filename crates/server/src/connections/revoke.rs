@@ -2,10 +2,9 @@
 //!
 //! Read [`revoke`], then [`super::ending`] (what is left to be ended, which a kill in the middle leads to as well).
 
-use super::ending::{Ending, told};
+use super::ending::{Ending, When, told};
 use super::refresh::tell;
-use super::wire::Unkept;
-use super::{Kept, access_name, locked, sign_in, unknown};
+use super::{Kept, locked, sign_in, unknown};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
@@ -29,21 +28,16 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                 if matches!(kept.standing.life, Life::New | Life::Revoked) {
                     return Err(Fault::conflict("connection.over", format!("The connection {of:?} is not signed in.")));
                 }
-                let access = match tx.secret_of(&access_name(&of), "").await? {
-                    Some(row) => ours.keys.open_secret(&row).ok(),
-                    None => None,
-                };
+                let tokens = kept.tokens(tx, &ours).await?;
                 let standing = kept.standing.revoke();
-                // One that does not open is nobody's to end, and keeps nobody from ending the connection here.
-                let refresh = kept.refresh_token(&ours).unwrap_or_else(|fault| {
-                    tracing::error!("the connection {of} ends without its refresh token: {}", fault.problem.message);
-                    None
-                });
-                kept.note_ending(&ours, standing.fence, &Unkept { refresh, access })?;
+                kept.note_ending(&ours, standing.fence, &tokens, When::Now)?;
+                kept.ending.all_now();
                 // Both sealed anew with what is to be ended.
                 kept.row.refresh = Vec::new();
-                kept.ending.waits |= kept.standing.locked && kept.ends_at().is_some();
-                (kept.since, kept.ended) = (standing.fence, standing.fence);
+                if kept.standing.locked && kept.ends_at().is_some() {
+                    kept.ending.waits_for(kept.standing.fence);
+                }
+                kept.ended = standing.fence;
                 let over = kept.close(tx, standing, (&who, at)).await?;
                 let more = record::fields(json!({ "connection": of, "leases": over.len() }));
                 tx.record(By::Server, at, "connection.revoked", &who, more).await?;

@@ -2,7 +2,7 @@
 //!
 //! Read [`put`], [`remove`].
 
-use super::ending::Ending;
+use super::ending::{Ending, When};
 use super::wire::Unkept;
 use super::{Kept, client_name, hosts, late, providers, unknown};
 use crate::app::App;
@@ -139,7 +139,7 @@ pub async fn put(app: &App, caller: &Caller, name: &str, mut wish: SetConnection
                 };
                 let standing = Standing { fence, ..Standing::default() };
                 let settings = wish.settings.clone();
-                let mut kept = Kept { row, settings, standing, ending: Ending::default(), since: 0, ended: 0 };
+                let mut kept = Kept { row, settings, standing, ending: Ending::default(), ended: 0 };
                 let noted = match &before {
                     Some(before) => leave(tx, &ours, before, &mut kept, at).await?,
                     None => None,
@@ -180,7 +180,7 @@ async fn leave(tx: &mut Tx, app: &App, before: &Kept, then: &mut Kept, at: Momen
         [Some(&settings.client_id), Some(&settings.token_url), settings.revoke_url.as_ref()].map(|text| text.cloned())
     };
     if client(before) == client(then) {
-        then.note_ending(app, then.standing.fence, &tokens)?;
+        then.note_ending(app, then.standing.fence, &tokens, When::SignedOut)?;
         Ok(Some(then.row.name.clone()))
     } else {
         late::note_apart(tx, app, before, &tokens, at).await

@@ -5,7 +5,9 @@
 //!
 //! Read [`begin`], then [`finish`].
 
-use super::refresh::{KEEPS, pause, tell};
+use super::again::{TRIES, pause};
+use super::ending::When;
+use super::refresh::tell;
 use super::wire::{self, Said, Tokens};
 use super::{Kept, late, locked, providers, unknown};
 use crate::app::App;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use store::StoreError;
 use store::chain::By;
 use url::Url;
-use vault::refresh::Token;
+use vault::refresh::{Lapse, Life, Token};
 
 /// How long a sign-in may take, in milliseconds: ten minutes.
 const BEGUN_MS: i64 = 600_000;
@@ -179,7 +181,7 @@ pub(super) async fn signed_in(app: &App, sign_in: SignIn) -> Result<(), Fault> {
     let mut n = 1;
     let done = loop {
         match keep(app, &sign_in).await {
-            Err(fault) if fault.status.is_server_error() && n < KEEPS => pause(n).await,
+            Err(fault) if !fault.is_lasting() && n < TRIES => pause(n).await,
             done => break done,
         }
         n += 1;
@@ -224,12 +226,15 @@ async fn keep(app: &App, sign_in: &Arc<SignIn>) -> Result<Result<(), NotKept>, F
                     Ok(kept) => kept,
                     Err(fault) => return Ok(Err((fault, late::note(tx, &ours, was, &tokens.unkept(), at).await?))),
                 };
+                // Those that these take the place of are nobody's then.
+                if matches!(kept.standing.life, Life::Live | Life::Lapsed(Lapse::Unknown)) {
+                    let before = kept.tokens(tx, &ours).await?;
+                    kept.note_ending(&ours, kept.standing.fence, &before, When::SignedOut)?;
+                }
                 let token = Token::of(*asked, tokens.lives, tokens.refresh.is_some());
                 let standing = kept.standing.signed_in(token);
                 let generation = standing.generation;
                 kept.row.signed_in_by.clone_from(who);
-                // What is to be ended of a sign-in of before stays so.
-                kept.since = standing.fence;
                 kept.keep_tokens(tx, &ours, tokens, standing, (who, at)).await?;
                 let more = json!({
                     "connection": name, "by": by, "generation": generation, "refreshable": tokens.refresh.is_some(),

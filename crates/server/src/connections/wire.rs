@@ -36,6 +36,13 @@ pub(super) struct Unkept {
     pub(super) access: Option<Secret<String>>,
 }
 
+impl Unkept {
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.refresh.is_some()) + usize::from(self.access.is_some())
+    }
+}
+
 impl Tokens {
     pub(super) fn unkept(&self) -> Unkept {
         Unkept { refresh: self.refresh.as_ref().map(Secret::share), access: Some(self.access.share()) }
@@ -57,6 +64,17 @@ pub(super) enum Said {
     Refused(String),
     /// It may have acted.
     Unknown(String),
+}
+
+impl Said {
+    /// How many tokens it brought.
+    pub(super) fn tokens(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.unkept().count(),
+            Self::Unusable(tokens) => tokens.count(),
+            _ => 0,
+        }
+    }
 }
 
 /// A device's code.

@@ -117,7 +117,6 @@ async fn show(
 }
 
 fn one(caller: &Caller, run: &RunId, denial: &DenialView, said: &Markup, terms: &Terms, wrong: &Wrong) -> Markup {
-    let times = if denial.times == 1 { "once".to_owned() } else { format!("{} times", number(denial.times)) };
     let body = html! {
         h1 { "Refusal " (denial.n) " of " a href={ "/runs/" (run) } { code { (run) } } }
         (said)
@@ -127,7 +126,10 @@ fn one(caller: &Caller, run: &RunId, denial: &DenialView, said: &Markup, terms: 
             div { dt { "Rule" } dd { code.rule { (line(&denial.rule, 80)) } } }
             div { dt { "Why" } dd { (shown(&denial.why)) } }
             div { dt { "Wall" } dd { (denial.wall) } }
-            div { dt { "Came" } dd { (times) ", first at " (moment(denial.first)) ", last at " (moment(denial.last)) } }
+            div { dt { "Came" } dd {
+                @if denial.times == 1 { "once, at " (moment(denial.first)) }
+                @else { (number(denial.times)) " times, first at " (moment(denial.first)) ", last at " (moment(denial.last)) }
+            } }
             div { dt { "Profile" } dd { (line(&denial.profile, 64)) } }
         }
         p.faint { "This is policy and not a fault. The agent read why, and that another way gives the same answer." }

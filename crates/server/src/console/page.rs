@@ -42,7 +42,8 @@ pub fn page(caller: &Caller, place: Place, title: &str, body: &Markup) -> Markup
                 }
             }
             form.out method="post" action="/sign-out" {
-                span.who { (caller.name) }
+                // As what is recorded names them, too.
+                span.who { (caller.name) @if caller.name != caller.person.as_str() { " (" (caller.person) ")" } }
                 button.quiet { "Sign out" }
             }
         }

@@ -89,7 +89,8 @@ async fn form(app: &App, caller: &Caller, wish: &Wish, wrong: &Wrong) -> Result<
                     aria-describedby=(ties.described) aria-invalid=[ties.invalid] { "\n" (plain(&wish.task)) }
             }))
             (field("repo", "Repository", html! {
-                "An absolute path on this machine. The run starts at its last commit; leave it empty for a run without one."
+                "An absolute path on this machine, or the address of a repository that the profile names. The run starts at its last "
+                "commit; leave it empty for a run without one."
             }).with(|ties| html! {
                 input #repo name="repo" value=(plain(&wish.repo)) maxlength="4096" placeholder="/home/ada/project"
                     spellcheck="false" autocapitalize="none" autofocus[ties.focus] aria-describedby=(ties.described) aria-invalid=[ties.invalid];

@@ -9,6 +9,9 @@ pub fn of(rule: &str) -> &'static str {
         "handle" => {
             "The run's handle: it works for this run alone, where a credential stands, on a row that names its capability."
         }
+        "value" => {
+            "Values of secrets leave in a handle's place alone, put in by the gateway for the host that they are for."
+        }
         "host" | "address" => {
             "Public hosts only: a name is resolved once, every address of it is judged, and the connection goes to one \
              of those; a service inside takes an exception of the profile."
@@ -26,6 +29,22 @@ pub fn of(rule: &str) -> &'static str {
         "model" => "The run's one model: listed paths and fields, within the run's budget.",
         "budget" | "tokens" | "cost" => "The run's budget, as its profile sets it.",
         "door" => "The box's one door: beside the model and the forward proxy nothing answers there.",
+        "lease" => {
+            "Leases: a capability of the profile, for its destinations, by its programs, so often and so long; each is \
+             recorded before it is granted."
+        }
+        "git" => {
+            "The run's own git address: what is fetched and pushed is read, listed and bounded by the profile's repository."
+        }
+        "forge" => {
+            "What no handle does at a forge: merging, approving, opening proposals and all that stands in docs/generated/forges.md."
+        }
+        "propose" => "A proposal is opened by the server, for what this run pushed and nothing else.",
+        "delivery" | "capability" | "secret" => {
+            "Secret policy: where a credential may travel in which phase, by docs/generated/delivery.md."
+        }
+        "mint" => "A vendor's narrower value: it is given only as narrow and as short as it was asked for.",
+        "image" => "Images: they come by their digest, from the profile's registry, and hold no secret.",
         "record" | "server" | "law" => "Nothing leaves that could not be judged and recorded.",
         _ => "The gateway: what no rule allows is refused.",
     }

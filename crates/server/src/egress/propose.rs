@@ -1,6 +1,5 @@
 //! What an administrator would add to a profile to allow what was refused, written down for each run once.
 
-use super::TARGET_CHARS;
 use super::table::Table;
 use model::event::Verdict;
 use model::{Event, Moment, RunId};
@@ -15,15 +14,6 @@ const REMEMBERED: usize = 4096;
 
 /// What was made of late, and what is being made.
 static MADE: LazyLock<Mutex<HashSet<(RunId, String)>>> = LazyLock::new(Mutex::default);
-
-/// A target as far as it is known: of one that was cut when it was recorded, up to its last whole segment. A row for
-/// half a segment would allow nothing.
-pub(crate) fn whole(target: &str) -> &str {
-    if target.chars().count() < TARGET_CHARS {
-        return target;
-    }
-    target.rfind('/').map_or(target, |at| &target[..=at])
-}
 
 /// A proposal that is being written down. One that is dropped before that is done was not made, and is made again.
 pub struct Made {
@@ -70,7 +60,7 @@ pub fn propose(
     refused: &Verdict,
 ) -> Result<Option<(u64, Made)>, StoreError> {
     let Ok(law) = Law::of(&Table::of(&run.profile)?.egress) else { return Ok(None) };
-    let proposal = Proposal::of(&law, &refused.rule, &refused.method, whole(&refused.target));
+    let proposal = Proposal::of(&law, &refused.rule, &refused.method, &refused.target);
     let Some(Proposal { toml, opens }) = proposal else { return Ok(None) };
     let Some(made) = Made::begin(&run.run, &toml) else { return Ok(None) };
     let event = Event::Proposed { rule: refused.rule.clone(), profile: run.profile_name.clone(), toml, opens };

@@ -11,6 +11,8 @@ use store::StoreError;
 
 /// The object name that stands for none.
 const ZERO: &str = "0000000000000000000000000000000000000000";
+/// Pushes that are read at a time: each may name 200 paths.
+const PAGE: u32 = 64;
 /// Pipeline files that a refusal names.
 const NAMED: usize = 5;
 
@@ -26,31 +28,25 @@ pub async fn pushed(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
 
 /// The pushes of a run that were let through, whatever came of them.
 pub(super) async fn let_through(app: &App, run: &RunId) -> Result<Vec<Pushed>, StoreError> {
-    let mut all = Vec::new();
-    for entry in app.store.events_of_kind(run, "push").await? {
-        if let Event::Push { grant, repository, reference, new, fresh, .. } = entry.event() {
-            all.push(Pushed { grant, repository, reference, new, fresh, end: End::Unknown });
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let page = app.store.events_of_kind_after(run, "push", after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(all) };
+        after = last.n;
+        for entry in page {
+            if let Event::Push { grant, repository, reference, new, fresh, .. } = entry.event() {
+                // Of all that passed, what is kept with the push's own grant.
+                let passed = app.store.passed(&grant).await?;
+                let end = passed.map_or(End::Unknown, |(status, interrupted)| End::of(status, interrupted));
+                all.push(Pushed { repository, reference, new, fresh, end });
+            }
         }
     }
-    if all.is_empty() {
-        return Ok(all);
-    }
-    let mut ends = std::collections::HashMap::new();
-    for entry in app.store.events_of_kind(run, "passed").await? {
-        if let Event::Passed { grant, status, interrupted, .. } = entry.event() {
-            ends.insert(grant, End::of(status, interrupted));
-        }
-    }
-    for push in &mut all {
-        push.end = ends.get(&push.grant).copied().unwrap_or(End::Unknown);
-    }
-    Ok(all)
 }
 
 /// A push that was let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
-    grant: String,
     /// The repository's id.
     pub repository: String,
     /// The reference, whole.
@@ -176,7 +172,6 @@ mod tests {
     fn a_branch_of_the_runs_name_that_the_run_did_not_make_is_not_moved() {
         let mine = "refs/heads/pr/tess/t";
         let before = |repository: &str| Pushed {
-            grant: "g".into(),
             repository: repository.into(),
             reference: mine.into(),
             new: A.into(),
@@ -194,8 +189,8 @@ mod tests {
         let mine = "refs/heads/pr/tess/t";
         let of = |status, interrupted, new: &str, fresh| {
             let end = End::of(status, interrupted);
-            let (grant, repository, reference) = ("g".into(), "app".into(), mine.into());
-            let before = Pushed { grant, repository, reference, new: new.into(), fresh, end };
+            let (repository, reference) = ("app".into(), mine.into());
+            let before = Pushed { repository, reference, new: new.into(), fresh, end };
             rule("", mine, A, &["a"], &[before])
         };
         let after = |status, interrupted, new: &str| of(status, interrupted, new, true);

@@ -2,8 +2,10 @@
 
 use super::{Body, By, RunIn, RunsCancel, RunsCreate, RunsPause, RunsPropose, RunsRead};
 use crate::app::App;
+use crate::doors;
 use crate::fault::Fault;
 use crate::forge::{self, Part, Words};
+use crate::guard::{Caller, Door};
 use crate::routes::Routes;
 use crate::{live, pause, runs};
 use api::git::{OpenProposal, PullRequestView};
@@ -15,6 +17,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode, header};
+use policy::access::Scope;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ pub fn routes() -> Routes {
         .add(
             Method::GET,
             "/api/runs/{run}/events",
-            "Its transcript after `after`, as JSON lines; with `follow=true` as server-sent events until it is over; with `hold=true`, too, the run ends when the connection does.",
+            "Its transcript after `after`, as JSON lines; with `follow=true` as server-sent events until it is over; with `hold=true`, too, the run ends when the connection does, which takes the scope runs.cancel and, over the port, a page of our own.",
             events,
         )
         .add(Method::POST, "/api/runs/{run}/cancel", "End it.", cancel)
@@ -109,6 +112,23 @@ struct From {
     hold: bool,
 }
 
+/// Whether who follows a run may hold it: it ends with who does, so that this takes what ending it takes. And it is no mere
+/// read: no page but our own makes a browser do it.
+fn may_hold(caller: &Caller, view: &RunView, headers: &HeaderMap) -> Result<(), Fault> {
+    if view.person != caller.person.to_string() {
+        let message = format!("Only {}, who is behind the run {}, can hold it.", view.person, view.run);
+        return Err(Fault::conflict("run.hold", message));
+    }
+    if !caller.scopes.holds(Scope::RunsCancel) {
+        let message = format!("To hold a run takes the scope {}, which you do not have.", Scope::RunsCancel);
+        return Err(Fault::forbidden(&message));
+    }
+    match caller.door {
+        Door::Home => Ok(()),
+        Door::Tcp => doors::of_our_own_page(headers),
+    }
+}
+
 async fn events(
     by: By<RunsRead>,
     State(app): State<App>,
@@ -120,10 +140,8 @@ async fn events(
     let Query(from) = query.map_err(|_| Fault::bad("query.wrong", wrong))?;
     let view = runs::get(&app, &run).await?;
     if from.follow {
-        // Who may not start a run holds none: it ends with who holds it.
-        if from.hold && view.person != by.caller.person.to_string() {
-            let message = format!("Only {}, who is behind the run {run}, can hold it.", view.person);
-            return Err(Fault::conflict("run.hold", message));
+        if from.hold {
+            may_hold(&by.caller, &view, &headers)?;
         }
         let hold = from.hold.then(|| live::hold(&app, &run, view.person));
         // A browser that lost the connection says where it was; that goes before the first wish.

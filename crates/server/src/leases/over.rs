@@ -56,7 +56,8 @@ pub(super) async fn end_in(
     Ok(effect)
 }
 
-/// Records how the use of a lease ended. One that is over stays as it ended.
+/// Records how the use of a lease ended. One that is over stays as it ended; what broke off when its time was over was ended by
+/// that, and the gateway's word of it may come before [`sweep`].
 ///
 /// # Errors
 /// The store's.
@@ -74,6 +75,9 @@ pub async fn ended(app: &App, lease: &LeaseId, outcome: LeaseEnd) -> Result<(), 
                     // Nobody used it, and nobody will: what it was for ended before.
                     Some(mut lease) if lease.used.is_none() => {
                         end_in(tx, &mut lease, Happening::TakeBack, at, ("given up", "gateway")).await.map(drop)
+                    }
+                    Some(mut lease) if outcome == LeaseEnd::Broken && at >= lease.expires => {
+                        end_in(tx, &mut lease, Happening::Time, at, ("time", "gateway")).await.map(drop)
                     }
                     Some(mut lease) => end_in(tx, &mut lease, Happening::End, at, (by, "gateway")).await.map(drop),
                     None => Ok(()),

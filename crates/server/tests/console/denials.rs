@@ -58,6 +58,7 @@ async fn a_refusal_is_accepted_from_its_page_after_a_question_that_shows_the_cha
     assert!(page.contains(&format!("href=\"{at}\"")) && page.contains("a row would allow it"), "{page}");
     let page = get(&stage, &cookie, &at).await.text();
     assert!(page.contains("It would newly open") && page.contains("name=\"capability\""), "{page}");
+    assert!(page.contains("once, at ") && !page.contains("first at"), "what came once has one moment: {page}");
 
     // A blank that is left, and a secret that is not set, are told at their field.
     for (terms, says) in [("capability=", "takes the name"), ("capability=tracker", "is not set")] {

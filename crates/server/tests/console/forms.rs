@@ -245,10 +245,10 @@ async fn a_browser_that_takes_a_wrong_turn_is_shown_a_page_with_the_way_back_and
 }
 
 #[tokio::test]
-async fn who_is_signed_in_is_called_by_the_account_s_name() {
+async fn who_is_signed_in_is_called_by_the_account_s_name_and_as_the_record_calls_them() {
     let stage = Stage::start();
     let cookie = sign_in(&stage).await;
-    assert!(get(&stage, &cookie, "/").await.contains("<span class=\"who\">ada</span>"));
+    assert!(get(&stage, &cookie, "/").await.contains("<span class=\"who\">ada (administrator)</span>"));
 }
 
 #[tokio::test]

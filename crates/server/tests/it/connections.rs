@@ -1,6 +1,7 @@
 //! OAuth connections over the server's sockets, with a gateway and a provider that the tests play.
 
 mod ends;
+mod held;
 mod late;
 mod uses;
 

@@ -116,6 +116,25 @@ async fn refusals_of_one_request_are_one_and_each_says_its_wall_and_what_would_a
 }
 
 #[tokio::test]
+async fn of_a_run_500_different_refusals_are_listed_and_no_more() {
+    let stage = Stage::start();
+    stage.model("m", "id").await;
+    std::fs::write(profile(&stage, "p"), NONE).unwrap();
+    let mut operator = stage.operator(vec![]).await;
+    let run = running(&stage, &mut operator, "p").await.run;
+    let mut gateway = stage.gateway().await;
+    let target = |n: u32| format!("https://h{n}.example.org/");
+    for n in (1..=501).chain([1]) {
+        refuse(&mut gateway, &run, "read.none", "GET", &target(n)).await;
+    }
+    // The last is the first once more: when it is told, all of them are on record.
+    let all = denials(&stage, &run, 501).await;
+    assert_eq!((all.len(), all[0].times), (500, 2));
+    let last = all.iter().map(|one| one.target.clone()).max_by_key(|target| (target.len(), target.clone()));
+    assert_eq!(last, Some(target(500)));
+}
+
+#[tokio::test]
 async fn a_yes_holds_for_the_live_run_stands_in_the_file_is_recorded_and_a_second_one_changes_nothing() {
     let stage = Stage::start();
     stage.model("m", "id").await;

@@ -99,6 +99,28 @@ async fn another_sites_page_gets_nothing_changed_and_a_rebound_name_gets_nothing
 }
 
 #[tokio::test]
+async fn no_page_but_our_own_holds_a_run_which_would_end_with_it() {
+    let stage = Stage::start();
+    let cookie = stage.signed_in().await;
+    let run = stage.create(&exec(&["true"])).await.run;
+    let path = format!("/api/runs/{run}/events?follow=true&hold=true");
+    for site in [None, Some("same-site"), Some("cross-site"), Some("none")] {
+        let mut headers = vec![("cookie", cookie.as_str())];
+        headers.extend(site.map(|site| ("sec-fetch-site", site)));
+        let answer = stage.tcp(Method::GET, &path, &headers, "").await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::FORBIDDEN, "origin.other".into()), "{site:?}");
+    }
+    // Of one that is over the stream ends.
+    let ended = stage.home(Method::POST, &format!("/api/runs/{run}/cancel"), None).await;
+    assert!(ended.status.is_success(), "{}", ended.text());
+    let ours = [("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")];
+    assert_eq!(stage.tcp(Method::GET, &path, &ours, "").await.status, StatusCode::OK);
+    assert_eq!(stage.home(Method::GET, &path, None).await.status, StatusCode::OK);
+    let read = path.replace("&hold=true", "");
+    assert_eq!(stage.tcp(Method::GET, &read, &ours[..1], "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn every_answer_forbids_what_a_page_of_ours_never_needs() {
     let stage = Stage::start();
     for answer in [

@@ -1,5 +1,7 @@
 //! Leases, with a gateway that the tests play.
 
+mod bounds;
+
 use crate::stage::{Answer, Gateway, Operator, Stage, exec, handle_sha256, sha256};
 use api::grants::{EgressAsk, EgressKind, EgressWord, FromGateway, ToGateway};
 use api::leases::{Given, LeaseAsk, LeaseEnd, LeaseUse, LeaseUser, LeaseView, LeaseWord, ValueWord};
@@ -28,6 +30,14 @@ secret = "capability/tracker"
 kind = "tool"
 destinations = ["api.example.org"]
 executables = ["/usr/bin/curl"]
+
+[[capability]]
+name = "stock"
+secret = "capability/shop"
+kind = "command"
+destinations = ["stock.example.org"]
+executables = ["/usr/bin/curl"]
+per-run = 2
 
 [variables]
 TRACKER = { capability = "tracker" }
@@ -259,19 +269,6 @@ async fn what_a_run_was_not_bound_to_at_its_launch_it_gets_no_lease_of() {
     assert!(said.contains("scrubbed:capability/"), "{said}");
     assert!(!said.contains(&VALUE[..12]), "{said}");
     told_nowhere(&stage, &launch).await;
-}
-
-#[tokio::test]
-async fn leases_are_capped_by_the_minute_and_by_the_run() {
-    let stage = Stage::start();
-    let (_operator, launch, mut gateway) = running(&stage).await;
-    for _ in 0..3 {
-        granted(&mut gateway, wish(&launch)).await;
-    }
-    assert_eq!(denied(ask(&mut gateway, wish(&launch)).await), "lease.per-minute");
-    // Of another capability there are others.
-    let other = LeaseAsk { capability: "tracker".into(), destination: "api.example.org".into(), ..wish(&launch) };
-    granted(&mut gateway, other).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod link;
 mod mint;
 mod models;
 mod pause;
+mod proposals;
 mod record;
 mod rows;
 mod runs;

@@ -62,7 +62,11 @@ async fn a_known_model_gets_its_price_from_the_table_and_an_unknown_one_needs_it
     };
     let known = put("gpt-5-mini", "https://api.openai.com", false, json!(null)).await.json::<ModelView>();
     assert_eq!(known.price.unwrap().output, MicroDollars(2_000_000));
-    assert_eq!(put("mine", "https://h.example", false, json!(null)).await.code(), "model.price");
+    let no_price = put("mine", "https://h.example", false, json!(null)).await;
+    assert_eq!(no_price.code(), "model.price");
+    // Whoever does not know an id finds those that need no price.
+    let said = no_price.text();
+    assert!(said.contains("claude-sonnet-4-5, ") && !said.contains("scripted"), "{said}");
     assert_eq!(
         put("mine", "http://127.0.0.1:11434", false, json!({ "input": 0, "output": 0 })).await.code(),
         "model.base"

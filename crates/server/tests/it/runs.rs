@@ -69,6 +69,7 @@ async fn a_wish_that_cannot_be_a_run_is_refused_with_what_to_do() {
         (json!({ "kind": "agent", "task": "x", "profile": "none" }), "profile.unknown"),
         (json!({ "kind": "exec" }), "run.argv"),
         (json!({ "kind": "exec", "argv": ["a\u{0}b"] }), "run.argv"),
+        (json!({ "kind": "exec", "argv": ["x", "x".repeat(131_070)] }), "run.argv"),
         (json!({ "kind": "agent", "task": "x", "color": "red" }), "body.wrong"),
     ] {
         let answer = ask(body.clone()).await;
@@ -77,6 +78,8 @@ async fn a_wish_that_cannot_be_a_run_is_refused_with_what_to_do() {
     }
     let task = ask(json!({ "kind": "agent", "task": "x".repeat(65_536) })).await;
     assert_eq!(task.status, StatusCode::CREATED);
+    let command = ask(json!({ "kind": "exec", "argv": ["x", "x".repeat(131_069)] })).await;
+    assert_eq!(command.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

@@ -170,6 +170,78 @@ async fn a_value_is_replaced_where_one_is_set_and_all_else_of_it_stays() {
 }
 
 #[tokio::test]
+async fn what_is_shown_of_a_secret_says_who_set_it_when_and_nothing_of_its_value_or_length() {
+    let stage = Stage::start();
+    let long = "v".repeat(4_000);
+    let from = model::Moment::from(std::time::SystemTime::now());
+    for (name, value) in [("capability/a", "12345678"), ("capability/b", &long)] {
+        assert_eq!(put(&stage, name, json!({ "value": value })).await.status, StatusCode::OK);
+        let set = stage.home(Method::POST, &format!("/api/secrets/{name}"), Some(json!({ "value": value }))).await;
+        assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    }
+    let until = model::Moment::from(std::time::SystemTime::now());
+    let [a, b] = <[SecretView; 2]>::try_from(list(&stage).await).unwrap();
+    for view in [&a, &b] {
+        assert_eq!((view.set_by.as_str(), view.version, view.last_used), ("administrator", 2, None));
+        assert!(from <= view.set_at && view.set_at <= until, "{view:?}");
+    }
+    assert_eq!(SecretView { name: b.name.clone(), set_at: b.set_at, ..a }, b);
+    // Nor does the record of one say more than that of the other.
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    let records = |name: &str| -> Vec<Value> {
+        let of = evidence.lines().filter(|line| line.contains(name));
+        of.map(|line| {
+            let mut record: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+            record.as_object_mut().unwrap().retain(|key, _| !["at", "n", "source_seq"].contains(&key.as_str()));
+            serde_json::from_str(&record.to_string().replace(name, "capability/x")).unwrap()
+        })
+        .collect()
+    };
+    assert_eq!(records("capability/a").len(), 2, "{evidence}");
+    assert_eq!(records("capability/a"), records("capability/b"));
+    // There is no way to ask for the value.
+    for path in ["", "/value", "?value=true", "?mine=true"] {
+        for method in [Method::GET, Method::HEAD, Method::PATCH] {
+            let answer = stage.home(method.clone(), &format!("/api/secrets/capability/a{path}"), None).await;
+            assert!(answer.status.is_client_error(), "{method} {path}: {}", answer.status);
+            assert!(!answer.text().contains("12345678"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_vaults_key_is_exchanged_every_call_is_granted_and_every_secret_is_set() {
+    const TIMES: usize = 8;
+    let stage = Stage::start();
+    let (_operator, launch) = stage.running("").await;
+    let mut gateway = stage.gateway().await;
+    let exchanges = async {
+        for n in 1..=TIMES {
+            let ticket: RotationTicket = stage.home(Method::POST, "/api/vault/rotation", Some(json!({}))).await.json();
+            let body = json!({ "ticket": ticket.ticket, "source": "a test", "key": format!("{n:064x}") });
+            let answer = stage.home(Method::PUT, "/api/vault/rotation", Some(body)).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        }
+    };
+    let calls = async {
+        for _ in 0..4 * TIMES {
+            assert_eq!(carried(&mut gateway, grants::call(&launch)).await, KEY);
+        }
+    };
+    let sets = async {
+        for n in 0..4 * TIMES {
+            let name = format!("capability/n{n}");
+            assert_eq!(put(&stage, &name, json!({ "value": OWN })).await.status, StatusCode::OK);
+        }
+    };
+    tokio::join!(exchanges, calls, sets);
+    // What was set before, meanwhile and after opens.
+    let said = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert_eq!(said.matches("vault.rotated").count(), TIMES);
+    assert_eq!(carried(&mut gateway, grants::call(&launch)).await, KEY);
+}
+
+#[tokio::test]
 async fn the_key_is_exchanged_once_by_the_last_who_asked_for_a_ticket_and_over_the_homes_socket_alone() {
     let stage = Stage::start();
     let view = async || stage.home(Method::GET, "/api/vault", None).await.json::<VaultView>();

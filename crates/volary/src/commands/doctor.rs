@@ -62,7 +62,7 @@ fn name_servers(count: usize) -> Check {
     Check { name: "name servers", found, ok: count > 0, fix, only_for, packages: "" }
 }
 
-/// Where the home's vault gets its key, and whether a start would find it there. The key itself is not looked at.
+/// Where the home's vault gets its key, and whether a start would take it from there. The key itself is not looked at.
 fn vault_key(home: &Home) -> Check {
     let looked = Config::read(home).and_then(|config| {
         config.key.source.look(home)?;
@@ -72,7 +72,8 @@ fn vault_key(home: &Home) -> Check {
         Ok(words) => (true, format!("from {words}")),
         Err(e) => (false, format!("{e:#}")),
     };
-    let fix = "bring the key back to where vault.toml of the home says, or put vault.toml right".to_owned();
+    let fix = "bring the key back to where vault.toml of the home says, for its owner alone (chmod 600), or put vault.toml right"
+        .to_owned();
     Check { name: "vault key", found, ok, fix, only_for: None, packages: "" }
 }
 

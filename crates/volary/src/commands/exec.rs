@@ -5,6 +5,7 @@ use super::{platform, show};
 use crate::client::{Client, Refused};
 use crate::home::Home;
 use crate::out;
+use crate::terminal::Terminal;
 use anyhow::Context;
 use api::http::{CreateRun, ExecLease, Input};
 use base64::Engine;
@@ -57,7 +58,7 @@ const AWAY_PAUSE: Duration = Duration::from_millis(100);
 /// Runs it; returns the command's own status, or that of a platform that failed: what goes wrong here is never taken for it.
 pub async fn main(home: &Home, args: &Args) -> i32 {
     carried_out(home, args).await.unwrap_or_else(|e| {
-        eprintln!("volary: {e:#}");
+        eprintln!("volary: {}", show::plain(&format!("{e:#}")));
         PLATFORM_FAILED
     })
 }
@@ -89,6 +90,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
     let mut status = PLATFORM_FAILED;
     // What this ends with because its output could not be shown; 0 while it can.
     let mut unshown = 0;
+    let mut shown = Shown::new();
     // What its box met although it ended well.
     let mut met = String::new();
     loop {
@@ -98,7 +100,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
                 Some(entry) => match entry.event {
                     Event::Output { stream, data_b64, .. } if unshown == 0 => {
                         // Nobody takes its output any more: the run is ended in order.
-                        if let Err(e) = print(stream, &data_b64) {
+                        if let Err(e) = shown.print(stream, &data_b64) {
                             unshown = out::lost(&e, PLATFORM_FAILED);
                             client.cancel(&view.run).await?;
                         }
@@ -131,6 +133,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
             _ = hangup.recv() => client.cancel(&view.run).await?,
         }
     }
+    shown.end();
     platform.finish().await;
     // The runtime would wait for a read of standard input that may never come.
     std::process::exit(status)
@@ -167,21 +170,54 @@ async fn feed(client: Client, run: RunId) -> anyhow::Result<()> {
     }
 }
 
-fn print(stream: Stream, data_b64: &str) -> io::Result<()> {
-    let Ok(bytes) = STANDARD.decode(data_b64) else {
-        // Beside the output, which may be data for another program.
-        eprintln!("volary: {}", super::show::UNDECODABLE);
-        return Ok(());
-    };
-    match stream {
-        Stream::Stdout => {
-            let mut to = io::stdout();
-            to.write_all(&bytes)?;
-            to.flush()?;
-        }
-        Stream::Stderr => std::io::stderr().write_all(&bytes)?,
+/// The command's two streams, of which either may be a person's terminal.
+struct Shown {
+    out: Option<Terminal>,
+    err: Option<Terminal>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let of = |is: bool| is.then(Terminal::default);
+        Self { out: of(io::stdout().is_terminal()), err: of(io::stderr().is_terminal()) }
     }
-    Ok(())
+
+    fn print(&mut self, stream: Stream, data_b64: &str) -> io::Result<()> {
+        let Ok(bytes) = STANDARD.decode(data_b64) else {
+            // Beside the output, which may be data for another program.
+            eprintln!("volary: {}", show::UNDECODABLE);
+            return Ok(());
+        };
+        match (stream, &mut self.out, &mut self.err) {
+            (Stream::Stdout, Some(terminal), _) => write(io::stdout(), terminal.pass(&bytes).as_bytes()),
+            (Stream::Stdout, None, _) => write(io::stdout(), &bytes),
+            (Stream::Stderr, _, Some(terminal)) => write(io::stderr(), terminal.pass(&bytes).as_bytes()),
+            (Stream::Stderr, _, None) => write(io::stderr(), &bytes),
+        }
+    }
+
+    /// Leaves each terminal as it was found, and says when it did not get all.
+    fn end(&mut self) {
+        let (out, err) = (self.out.as_mut().map(Terminal::end), self.err.as_mut().map(Terminal::end));
+        let ends = [
+            write(io::stdout(), out.unwrap_or_default().as_bytes()),
+            write(io::stderr(), err.unwrap_or_default().as_bytes()),
+        ];
+        if ends.iter().any(Result::is_err) {
+            // A terminal that is gone keeps no colours.
+            return;
+        }
+        if [&self.out, &self.err].into_iter().flatten().any(Terminal::left_out) {
+            eprintln!(
+                "volary: what steers a terminal beyond its colours was left out; through `| cat -v` all of it is seen"
+            );
+        }
+    }
+}
+
+fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
 }
 
 fn tell(exit: Option<Exit>, reason: &str, met: &str) -> i32 {
@@ -189,7 +225,7 @@ fn tell(exit: Option<Exit>, reason: &str, met: &str) -> i32 {
         Some(Exit::Code { code }) => {
             // A limit that the command met stands after its status, which is passed on as what it is.
             match reason.split_once("; ") {
-                Some((_, limit)) => eprintln!("volary: {limit}"),
+                Some((_, limit)) => eprintln!("volary: {}", show::plain(limit)),
                 None if !met.is_empty() => eprintln!("volary: {met}"),
                 None => {}
             }
@@ -197,16 +233,16 @@ fn tell(exit: Option<Exit>, reason: &str, met: &str) -> i32 {
         }
         Some(Exit::Signal { signal }) => {
             if !reason.is_empty() {
-                eprintln!("volary: {reason}");
+                eprintln!("volary: {}", show::plain(reason));
             }
             128 + signal
         }
         Some(Exit::Killed { why }) => {
-            eprintln!("volary: {}", if reason.is_empty() { &why } else { reason });
+            eprintln!("volary: {}", show::plain(if reason.is_empty() { &why } else { reason }));
             137
         }
         Some(Exit::Unknown) | None => {
-            eprintln!("volary: {reason}");
+            eprintln!("volary: {}", show::plain(reason));
             PLATFORM_FAILED
         }
     }

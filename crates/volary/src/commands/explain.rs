@@ -76,7 +76,7 @@ fn stands(view: &RunView) -> String {
 
 fn told(run: &RunId, one: &DenialView) -> String {
     let mut text = format!(
-        "{} {}\n  refused   {} ({})\n  why       {}\n  wall      {}\n  profile   {}\n  came      {}, first at {}, last at {}\n",
+        "{} {}\n  refused   {} ({})\n  why       {}\n  wall      {}\n  profile   {}\n  came      {}\n",
         in_line(&one.method),
         in_line(&one.target),
         in_line(&one.rule),
@@ -84,9 +84,10 @@ fn told(run: &RunId, one: &DenialView) -> String {
         in_line(&one.why),
         in_line(&one.wall),
         in_line(&one.profile),
-        if one.times == 1 { "once".to_owned() } else { format!("{} times", one.times) },
-        when(one.first),
-        when(one.last),
+        match one.times {
+            1 => format!("once, at {}", when(one.first)),
+            times => format!("{times} times, first at {}, last at {}", when(one.first), when(one.last)),
+        },
     );
     let Some(proposal) = &one.proposal else {
         return text + &in_line(one.unoffered.as_deref().unwrap_or_default()) + "\n";

@@ -161,7 +161,9 @@ pub async fn replay(home: &Home, run: &str, turn: u32) -> anyhow::Result<i32> {
     let mut out = std::io::stdout();
     // A person reads it indented; whatever else reads it gets the very bytes.
     let written = match serde_json::from_slice::<Value>(&body) {
-        Ok(value) if out.is_terminal() => writeln!(out, "{}", serde_json::to_string_pretty(&value)?),
+        Ok(value) if out.is_terminal() => {
+            writeln!(out, "{}", crate::out::fit(&serde_json::to_string_pretty(&value)?))
+        }
         _ => out.write_all(&body),
     };
     written.and_then(|()| out.flush()).context(crate::out::UNWRITTEN)?;

@@ -23,6 +23,7 @@ pub struct Platform {
 pub async fn reach(home: &Home) -> anyhow::Result<Platform> {
     let client = Client::new(home);
     if client.is_up().await {
+        client.answers().await?;
         return Ok(Platform { client, own: None });
     }
     super::doctor::refuse_unless_able()?;

@@ -55,6 +55,7 @@ async fn secrets(home: &Home, profile: &Profile) -> anyhow::Result<Vec<String>> 
     if !client.is_up().await {
         return Ok(vec!["not looked at: no platform is up on this home".to_owned()]);
     }
+    client.answers().await?;
     let mut all: Vec<String> = super::profile::keys(&client, profile).await?.iter().map(Key::line).collect();
     if all.is_empty() {
         all.push("none".to_owned());

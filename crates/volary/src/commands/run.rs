@@ -205,7 +205,7 @@ impl Live {
 
 fn write(text: &str) -> std::io::Result<()> {
     let mut to = std::io::stdout();
-    to.write_all(text.as_bytes())?;
+    to.write_all(out::fit(text).as_bytes())?;
     to.flush()
 }
 

@@ -22,7 +22,17 @@ pub async fn main(home: &Home, as_json: bool) -> anyhow::Result<i32> {
     let state: Option<Value> =
         fs::read_to_string(home.run("up.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
     let client = Client::new(home);
-    let health = client.health().await;
+    let health = match client.answers().await {
+        Ok(health) => health,
+        Err(silent) => {
+            if as_json {
+                println!("{}", json!({"up": false, "home": home.path(), "why": silent.to_string()}));
+            } else {
+                println!("✗ {silent}.");
+            }
+            return Ok(1);
+        }
+    };
     let (Some(state), Some(health)) = (state, health) else {
         if as_json {
             println!("{}", json!({"up": false, "home": home.path()}));

@@ -16,10 +16,15 @@ use std::path::Path;
 fn own(home: &Home) -> anyhow::Result<Vec<u8>> {
     let client = Client::new(home);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime
-        .block_on(async { if client.is_up().await { Some(client.get_bytes("/api/evidence").await) } else { None } })
-    {
-        Some(bytes) => bytes,
+    let asked = runtime.block_on(async {
+        if !client.is_up().await {
+            return Ok(None);
+        }
+        client.answers().await?;
+        client.get_bytes("/api/evidence").await.map(Some)
+    })?;
+    match asked {
+        Some(bytes) => Ok(bytes),
         None => server::export(&home.server()),
     }
 }

@@ -7,7 +7,7 @@ use model::Secret;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
@@ -175,19 +175,21 @@ impl Source {
     /// # Errors
     /// What is missing.
     pub fn look(&self, home: &Home) -> anyhow::Result<()> {
-        let there = |path: &Path, what: &str| match path.exists() {
-            true => Ok(()),
-            false => Err(anyhow::anyhow!("{what} {} is not there", path.display())),
+        // Opened as a start opens it, and not read.
+        let ours = |path: &Path, what: &str| match open(path, 0o077, home.uids().0) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(e.context(format!("{what} {}", path.display()))),
         };
         match self {
-            Self::File(path) => there(&home.path().join(path), "the key file"),
+            Self::File(path) => ours(&home.path().join(path), "the key file"),
             Self::Env(_) | Self::Credential(_) => Ok(()),
-            Self::Command(argv) => there(Path::new(&argv[0]), "the program"),
+            Self::Command(argv) if Path::new(&argv[0]).exists() => Ok(()),
+            Self::Command(argv) => bail!("the program {} is not there", argv[0]),
             Self::Transit(transit) => {
                 if transit.ciphertext.is_none() {
                     bail!("transit has no ciphertext; `volary vault rotate --to` writes it");
                 }
-                there(&transit.token_file, "the token file")
+                ours(&transit.token_file, "the token file")
             }
         }
     }
@@ -212,6 +214,11 @@ pub fn generate() -> anyhow::Result<Secret<String>> {
 
 /// Reads a small file that nobody but root, this account or the server may own, and nobody else may read.
 pub fn read(path: &Path, shut: u32, server: u32) -> anyhow::Result<Secret<String>> {
+    text(open(path, shut, server)?)
+}
+
+/// The same, and not read yet.
+fn open(path: &Path, shut: u32, server: u32) -> anyhow::Result<File> {
     // A link here is somebody's trick, and a pipe would hold up the platform's start.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -233,7 +240,7 @@ pub fn read(path: &Path, shut: u32, server: u32) -> anyhow::Result<Secret<String
     if ![0, own, server].contains(&known.uid()) {
         bail!("belongs to another account (uid {})", known.uid());
     }
-    text(file)
+    Ok(file)
 }
 
 /// The whole of a small text. Room for all of it is there at once: a text that grew would leave copies of its beginning.

@@ -145,7 +145,11 @@ fn a_key_file_that_others_may_read_or_that_holds_no_key_is_refused_by_name_and_n
     for mode in [0o640, 0o604, 0o660, 0o610, 0o602] {
         let said = read(KEY, mode).unwrap_err();
         assert!(said.contains("chmod 600") && said.contains("/k: "), "{mode:o}: {said}");
+        // Who looks before a start is told the very same.
+        assert_eq!(format!("{:#}", Source::File(path.clone()).look(&home).unwrap_err()), said);
     }
+    read(KEY, 0o600).unwrap();
+    Source::File(path.clone()).look(&home).unwrap();
     for text in ["", &KEY[1..], &format!("{KEY}0"), &KEY.replace('0', "x"), &"5".repeat(2000)] {
         let said = read(text, 0o600).unwrap_err();
         assert!(!said.contains("123456789") && !said.contains("5555"), "{said}");
@@ -155,8 +159,9 @@ fn a_key_file_that_others_may_read_or_that_holds_no_key_is_refused_by_name_and_n
     let link = home.path().join("link");
     symlink(&path, &link).unwrap();
     file(&path, KEY, 0o600);
-    let said = format!("{:#}", Source::File(link).obtain(&home, &nothing).unwrap_err());
-    assert!(said.contains("is a link"), "{said}");
+    for said in [Source::File(link.clone()).obtain(&home, &nothing).map(drop), Source::File(link).look(&home)] {
+        assert!(format!("{:#}", said.unwrap_err()).contains("is a link"));
+    }
     assert!(format!("{:#}", Source::File("/".into()).obtain(&home, &nothing).unwrap_err()).contains("is no file"));
 }
 

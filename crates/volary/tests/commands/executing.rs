@@ -1,9 +1,9 @@
 //! `exec`: bytes in, bytes out, how it ended; and what a profile's folders add to the box.
 
-use crate::shared::{all, platform, text};
+use crate::shared::{VOLARY, all, platform, text};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use testkit::{Platform, Repo, eventually, leftovers};
 
 fn shell(platform: &Platform, line: &str) -> Output {
@@ -51,6 +51,33 @@ fn both_outputs_stay_apart_and_their_bytes_stay_as_they_are() {
     assert_eq!(out.status.code(), Some(7), "{}", all(&out));
     assert_eq!(out.stdout, b"out\x00\xff\n");
     assert_eq!(out.stderr, b"err\x01\xfe\r");
+}
+
+/// What a person's terminal gets of `volary ARGUMENTS`, a line of a shell's, and its exit status.
+fn on_terminal(platform: &Platform, arguments: &str) -> (String, Option<i32>) {
+    let line = format!("{VOLARY} --home {} {arguments}", platform.home().display());
+    let out = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    let out = out.expect("script starts (of the package bsdutils)");
+    (text(&out.stdout), out.status.code())
+}
+
+#[test]
+fn a_terminal_gets_a_commands_colours_and_nothing_else_that_steers_it() {
+    let platform = platform();
+    let steers = r"exec -- printf 'a\033[1;31mred\033[0m\033]52;c;aGk=\007\033[2Jb\n'";
+    let (said, status) = on_terminal(&platform, steers);
+    assert_eq!(status, Some(0), "{said:?}");
+    assert!(said.contains("a\x1b[1;31mred\x1b[0mb"), "{said:?}");
+    assert!(said.contains("was left out"), "{said:?}");
+    assert!(!said.contains("\x1b]") && !said.contains("\x1b[2J"), "{said:?}");
+    let (said, _) = on_terminal(&platform, r"exec -- printf '\033[32mleft so\n'");
+    assert!(said.contains("\x1b[32mleft so\r\n\x1b[0m") && !said.contains("left out"), "{said:?}");
+    // Nor does what a run is called, in JSON: only a program gets that as it is.
+    let run = platform.cli(&["exec", "--", "echo", "\u{9b}2J"]);
+    assert!(run.status.success(), "{}", all(&run));
+    assert!(platform.ok(&["runs", "--json"]).contains('\u{9b}'));
+    let (said, _) = on_terminal(&platform, "runs --json");
+    assert!(said.contains("\u{fffd}2J") && !said.contains('\u{9b}'), "{said:?}");
 }
 
 #[test]

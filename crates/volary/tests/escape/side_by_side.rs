@@ -171,12 +171,12 @@ fn a_box_neither_locks_the_systems_files_for_another_or_the_host_nor_sees_them_b
 #[test]
 fn a_box_sees_nothing_of_the_disks_of_others() {
     let platform = platform();
-    let line = "for f in diskstats partitions vmstat interrupts softirqs zoneinfo buddyinfo swaps schedstat locks; do \
+    let line = "for f in diskstats partitions vmstat interrupts softirqs zoneinfo buddyinfo swaps schedstat locks cgroups key-users; do \
                 cat /proc/$f 2>&- | wc -c; done; ls -A /proc/fs /proc/pressure 2>&- | grep -v : | wc -w; wc -c < /proc/uptime";
     let out = platform.cli(&["exec", "--", "sh", "-c", line]);
     let said = text(&out.stdout);
     let sizes: Vec<u32> = said.lines().map(|line| line.trim().parse().unwrap()).collect();
-    assert_eq!(sizes.len(), 12, "{}", all(&out));
-    assert_eq!(sizes[..11], [0; 11], "{}", all(&out));
-    assert!(sizes[11] > 0, "the control: {}", all(&out));
+    assert_eq!(sizes.len(), 14, "{}", all(&out));
+    assert_eq!(sizes[..13], [0; 13], "{}", all(&out));
+    assert!(sizes[13] > 0, "the control: {}", all(&out));
 }

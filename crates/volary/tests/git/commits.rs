@@ -1,6 +1,6 @@
 //! Whose commits are pushed: those of the run's person, the agent named in each; what the upstream has is anybody's.
 
-use super::stage::Stage;
+use super::stage::{SECRET, Stage};
 
 const READY: &str = "git fetch -q origin && git reset -q --mixed origin/main && git checkout -q -- . && ";
 /// Runs the command that the refusal in /tmp/said holds.
@@ -73,7 +73,7 @@ fn commits_of_others_are_pushed_where_the_profile_says_so_and_are_on_the_record(
 #[test]
 fn an_agent_proposes_what_it_pushed_and_a_person_opens_it_in_its_words_without_the_orders_in_them() {
     let stage = Stage::start("forge = \"gitlab\"\nuser = \"oauth2\"");
-    stage.own_secret();
+    stage.own_secret(SECRET);
     let push = format!(
         "{READY} echo a >>README.md && git commit -q -a -m one --trailer 'Agent: volary/worker' && git push -q"
     );
@@ -101,7 +101,7 @@ fn an_agent_proposes_what_it_pushed_and_a_person_opens_it_in_its_words_without_t
 #[test]
 fn a_proposal_is_opened_at_once_where_the_profile_says_so() {
     let stage = Stage::start("forge = \"gitea\"\nproposals = \"agent\"");
-    stage.own_secret();
+    stage.own_secret(SECRET);
     let push = format!(
         "{READY} echo a >>README.md && git commit -q -a -m one --trailer 'Agent: volary/worker' && git push -q"
     );
@@ -128,7 +128,7 @@ fn a_proposal_takes_two_calls_of_its_forge_and_a_third_where_one_is_open_already
         pushed["reference"].as_str().and_then(|name| name.strip_prefix("refs/heads/")).expect("a branch").to_owned()
     };
     let lost = branch();
-    stage.own_secret();
+    stage.own_secret(SECRET);
     // One is open whose answer never came.
     stage.forge.has_open(&lost);
     let found = stage.propose();

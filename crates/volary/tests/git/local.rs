@@ -116,6 +116,67 @@ fn of_a_repository_on_the_host_nothing_but_the_runs_own_branch_is_set_and_nothin
 }
 
 #[test]
+fn what_no_branch_or_tag_of_a_repository_on_the_host_leads_to_its_box_does_not_get_in_any_way() {
+    let stage = Stage::start("");
+    let repo = Repo::failing();
+    repo.write("README.md", b"a secret of the stash\n");
+    drop(repo.git(&["stash"]));
+    repo.write("staged", b"a secret of the index\n");
+    drop(repo.git(&["add", "staged"]));
+    let (tip, stash) = (repo.git(&["rev-parse", "main"]), repo.git(&["rev-parse", "refs/stash:README.md"]));
+    let staged = repo.git(&["rev-parse", ":0:staged"]);
+    // git's lines, by hand, and what is answered to them.
+    let ask = "H=$(git config --get-urlmatch http.extraHeader http://127.0.0.1:8080/git/); \
+               line() { printf '%04x%s\\n' $((${#1} + 5)) \"$1\"; }; \
+               post() { curl -sS -H \"$H\" -H \"Content-Type: application/x-git-$1-request\" --data-binary @- \
+               http://127.0.0.1:8080/git/local/git-$1 | grep -a -o 'rule [a-z.-]*\\|PACK\\|git.local\\|leaves out' | head -2; }; ";
+    for (what, lines, said) in [
+        ("what the branch leads to", vec![format!("want {tip}")], "PACK\n"),
+        ("a file of the stash", vec![format!("want {stash}")], "git.local\n"),
+        ("a file of the index", vec![format!("want {staged}")], "git.local\n"),
+        (
+            "an expression",
+            vec![format!("want {tip} filter"), "filter sparse:oid=refs/stash:README.md".to_owned()],
+            "rule git.filter\n",
+        ),
+        (
+            "an abbreviation",
+            vec![format!("want {tip} filter"), format!("filter sparse:oid={}", &stash[..4])],
+            "rule git.filter\n",
+        ),
+        (
+            "a hidden reference",
+            vec![format!("want {tip} deepen-not"), "deepen-not stash".to_owned()],
+            "rule git.deepen\n",
+        ),
+    ] {
+        let lines: Vec<String> = lines.iter().map(|line| format!("line '{line}'; ")).collect();
+        let done =
+            exec(&stage, &repo, &format!("{ask} {{ {} printf 0000; line done; }} | post upload-pack", lines.concat()));
+        assert_eq!(done.out, said, "{what}: {done:?}");
+    }
+    for file in [&stash, &staged] {
+        let push = format!(
+            "{ask} git fetch -q origin; T=$(printf '100644 blob {file}\\tx\\n' | git mktree --missing); \
+             C=$(git commit-tree $T -p origin/main -m x); printf '%s\\n' $C $T | git pack-objects -q --stdout >/tmp/pack; \
+             U=\"{} $C refs/heads/$VOLARY_BRANCH\"; \
+             {{ printf '%04x%s\\0 report-status side-band-64k' $((${{#U}} + 33)) \"$U\"; printf 0000; cat /tmp/pack; }} | post receive-pack",
+            "0".repeat(40)
+        );
+        let done = exec(&stage, &repo, &push);
+        assert_eq!(done.out, "rule git.local\nleaves out\n", "{done:?}");
+    }
+    assert_eq!(repo.git(&["for-each-ref", "refs/heads/pr"]), "", "nothing was pushed");
+    // A git that asks to leave files out is told that nothing is left out here, and clones all.
+    let done = exec(
+        &stage,
+        &repo,
+        "git clone -q --filter=blob:none http://127.0.0.1:8080/git/local /tmp/c 2>/dev/null && cat /tmp/c/README.md",
+    );
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
 fn what_a_repository_configures_runs_nothing_when_a_box_fetches_from_it_and_pushes_to_it() {
     let stage = Stage::start("");
     let repo = Repo::failing();

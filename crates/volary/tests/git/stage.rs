@@ -149,10 +149,10 @@ impl Stage {
     }
 
     /// The person keeps a secret of their own for the host.
-    pub fn own_secret(&self) {
-        for more in [&["--personal", "yes"][..], &["--mine"]] {
+    pub fn own_secret(&self, own: &str) {
+        for (more, value) in [(&["--personal", "yes"][..], SECRET), (&["--mine"], own)] {
             let set = [&["secret", "set"], more, &["capability/forge"]].concat();
-            let done = self.platform.cli_with_input(&set, SECRET.as_bytes());
+            let done = self.platform.cli_with_input(&set, value.as_bytes());
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         }
     }

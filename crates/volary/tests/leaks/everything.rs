@@ -39,6 +39,7 @@ pub fn look(platform: &Platform, temporary: &Temporary, said: &Said, search: &mu
         .collect();
     assert!(!runs.is_empty(), "no run to look at");
     commands(platform, &runs, search);
+    backup(platform, search);
     routes(platform, &runs, search);
     // With the server's last words written; the home lies in one of them.
     assert!(platform.home().starts_with("/tmp"), "the home is looked through");
@@ -57,9 +58,19 @@ fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
         vec!["doctor"],
         vec!["secret", "list"],
         vec!["secret", "list", "--json"],
+        vec!["lease", "list", "--all"],
+        vec!["lease", "list", "--all", "--json"],
+        vec!["connect", "list"],
+        vec!["connect", "list", "--json"],
         vec!["model", "list"],
+        vec!["profile", "list"],
+        vec!["vault", "show"],
         vec!["verify"],
     ];
+    let profiles = profiles(platform);
+    for profile in &profiles {
+        lines.extend([vec!["reach", profile], vec!["reach", profile, "--json"], vec!["profile", "check", profile]]);
+    }
     for run in runs {
         for line in [&["log"][..], &["log", "--json"], &["explain"], &["explain", "--json"], &["replay"]] {
             lines.push([line, &[run.as_str()]].concat());
@@ -69,6 +80,25 @@ fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
         let out = platform.cli(&line);
         search.through(&format!("volary {}", line.join(" ")), &[&out.stdout[..], &out.stderr].concat());
     }
+}
+
+/// What a backup holds. It lies where nobody looks for what a temporary folder holds, and goes again.
+fn backup(platform: &Platform, search: &mut Search) {
+    let folder = platform.home().join("run/backup-of-the-hunt");
+    let named = folder.to_str().expect("a plain path");
+    let out = platform.cli(&["backup", named]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    search.through("volary backup", &[&out.stdout[..], &out.stderr].concat());
+    search.below(&folder);
+    std::fs::remove_dir_all(&folder).expect("a folder of ours is removed");
+}
+
+/// The profiles that a home has, by name.
+fn profiles(platform: &Platform) -> Vec<String> {
+    let folder = std::fs::read_dir(platform.home().join("profiles")).expect("a home has profiles");
+    let files = folder.map(|file| file.expect("it is listed").path());
+    let names = files.filter(|path| path.extension().is_some_and(|end| end == "toml"));
+    names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
 fn routes(platform: &Platform, runs: &[String], search: &mut Search) {

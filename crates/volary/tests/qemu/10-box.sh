@@ -14,14 +14,30 @@ fi
 
 volary --home $home up --port 0 --json >/run/up.out 2>/run/up.err </dev/null &
 up=$!
+beside /run/up.out /run/up.err "$home/log/*"
 eventually 'the platform gets ready' grep '"ready":true' /run/up.out
-grep -q ready /run/up.out || sed 's/^/| /' /run/up.err $home/log/*
 
 in_box() { volary --home $home exec --profile small -- "$@"; }
 
+# The very first boxes, beside the one that is made ahead of its run: whatever boxes have in common is made at one time by all.
+first=
+for n in 1 2 3; do
+	in_box sh -c 'exit 7' >/run/first-$n 2>&1 &
+	first="$first $!"
+done
+met=
+for pid in $first; do
+	wait $pid
+	met="$met $?"
+done
+beside "/run/first-*" /run/up.err "$home/log/*"
+claim 'the first boxes are made at the same time' test "$met" = ' 7 7 7'
+
 in_box sh -c 'cat; uname -r; cat /proc/self/status; id -u; cut -d: -f1 /proc/net/dev; exit 7' \
 	</proc/sys/kernel/osrelease >/run/facts 2>&1
-claim 'a command'\''s exit status comes out' test $? = 7
+status=$?
+beside /run/facts /run/up.err "$home/log/*"
+claim 'a command'\''s exit status comes out' test $status = 7
 claim 'its input and its output pass' test "$(sed -n 1p /run/facts)" = "$(sed -n 2p /run/facts)"
 claim 'it has no capability' grep -q 'CapBnd:.0000000000000000' /run/facts
 claim 'it can get no new privileges' grep -q 'NoNewPrivs:.1' /run/facts
@@ -34,13 +50,15 @@ says 'a 33rd process is refused' 'fork' in_box sh -c 'n=0; while [ $n -lt 40 ]; 
 refuse '64 MiB of memory are the end of it' in_box sh -c 'head -c 200000000 /dev/zero | tail >/workspace/held'
 volary --home $home exec --profile disk -- sh -c \
 	'head -c 40000000 /dev/zero >/tmp/big; head -c 100000000 /dev/zero >/workspace/big' >/run/disk 2>&1
+beside /run/disk /run/up.err "$home/log/*"
 claim 'scratch space and worktree have an end each' sh -c \
-	'test $(grep -c "No space left on device" /run/disk) = 2 || { cat /run/disk; exit 1; }'
+	'test $(grep -c "No space left on device" /run/disk) = 2'
 
 # The program goes in by standard input: nothing of the host but the listed tree is in a box.
 port=$(sed -n 's|.*http://127.0.0.1:\([0-9]*\).*|\1|p' /run/up.out | head -n 1)
 in_box sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh "$port" $(/tests/attacks) \
 	</tests/attacks >/run/attacks 2>&1
+beside /run/attacks /run/up.err "$home/log/*"
 for name in $(/tests/attacks); do
 	claim "refused here too: $(grep "^$name " /run/attacks || echo $name)" grep -q "^$name refused\$" /run/attacks
 done
@@ -49,11 +67,13 @@ done
 for name in host-console user-namespace mount-namespace raw-socket packet-socket netlink-socket io-uring bpf perf keyring \
 	userfault memory-file personality-exec environ-of-1 memory-of-1 kernel-log sysctl-core; do
 	/tests/attacks "$port" $name >/run/outside 2>&1
+	beside /run/outside
 	claim "no wall outside: $(cat /run/outside)" grep -q "^$name WENT THROUGH\$\|^$name errno .* not the wall's\$" /run/outside
 done
 
 volary --home $home exec --profile small -- sleep 1000 >/dev/null 2>&1 &
 sleeper=$!
+beside /run/up.err "$home/log/*"
 await sh -c "volary --home $home status --json | grep -q '\"name\": \"sleep\"'"
 claim 'status finds every wall of the platform and of a live box' sh -c \
 	"volary --home $home status >/run/status; status=\$?; cat /run/status; grep -q '^box ' /run/status && exit \$status"

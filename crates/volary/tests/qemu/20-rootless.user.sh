@@ -11,15 +11,17 @@ says 'reach says it too' 'without root' volary --home $home reach small
 
 volary --home $home up --port 0 --json >/home/tester/up.out 2>/home/tester/up.err </dev/null &
 up=$!
+beside /home/tester/up.out /home/tester/up.err "$home/log/*"
 eventually 'the platform gets ready without root' grep '"ready":true' /home/tester/up.out
-grep -q ready /home/tester/up.out || sed 's/^/| /' /home/tester/up.err $home/log/*
 
 in_box() { volary --home $home exec --profile small -- "$@"; }
 attack() { in_box sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh "$@" </tests/attacks; }
 
 says 'a command runs in a box without root' "hello from $(uname -r)" in_box sh -c 'echo hello from $(uname -r)'
-in_box sh -c 'exit 7'
-claim 'its exit status comes out without root' test $? = 7
+in_box sh -c 'exit 7' >/home/tester/seven 2>&1
+status=$?
+beside /home/tester/seven /home/tester/up.err "$home/log/*"
+claim 'its exit status comes out without root' test $status = 7
 claim 'it has no capability, no new privileges and a filter, without root' in_box sh -c \
 	'grep -q "CapBnd:.0000000000000000" /proc/self/status && grep -q "NoNewPrivs:.1" /proc/self/status &&
 	grep -q "Seccomp:.2" /proc/self/status'
@@ -38,14 +40,14 @@ port() { sed -n 's|.*http://127.0.0.1:\([0-9]*\).*|\1|p' "$1" | head -n 1; }
 # Without root the box's one uid is 0 of its own user namespace: becoming it is no attack there.
 names=$(/tests/attacks | grep -vx become-root)
 attack "$(port /home/tester/up.out)" $names >/home/tester/met 2>&1
+beside /home/tester/met /home/tester/up.err "$home/log/*"
 for name in $names; do
 	met=$(grep "^$name " /home/tester/met)
 	case $met in
 	*" refused") echo "ok refused without root: $met" ;;
-	*) echo "fail without root the attack $name: $met" ;;
+	*) failed "without root the attack $name: $met" ;;
 	esac
 done
-grep -q ' refused' /home/tester/met || sed 's/^/| /' /home/tester/met
 
 volary --home $home exec --profile small -- sleep 1000 >/dev/null 2>&1 &
 sleeper=$!
@@ -112,6 +114,7 @@ printf 'image = "127.0.0.1:5000/tools@sha256:%064d"\n' 0 >$home/profiles/none.to
 
 volary --home $home up --port 0 --json >$work/up.out 2>$work/up.err </dev/null &
 up=$!
+beside $work/up.out $work/up.err "$home/log/*"
 eventually 'the platform gets ready for images, without root' grep '"ready":true' $work/up.out
 
 in_box() {
@@ -125,6 +128,7 @@ says 'a box shows the image of a registry, without root' of-a-registry in_box re
 says 'a digest that the registry has not is refused in its name, without root' 'it has no sha256:0000' in_box none true
 kill $registry
 in_box registry sh -c 'cat /etc/mark; ls /usr/include; : >/etc/mark' >$work/seen 2>&1
+beside $work/seen $work/up.err "$home/log/*"
 claim 'an image that is here is asked of nobody, without root' grep -q of-a-registry $work/seen
 claim 'nothing of the host is beside the image, without root' grep -q '/usr/include: No such file' $work/seen
 claim 'an image is read and not written, without root' grep -q 'Read-only file system' $work/seen
@@ -132,14 +136,14 @@ says 'the tree is the user'\''s own and kept once' 2 sh -c "ls -d $home/operator
 
 names=$(/tests/attacks | grep -vx become-root)
 in_box registry sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh "$(port $work/up.out)" $names </tests/attacks >$work/met 2>&1
+beside $work/met $work/up.err "$home/log/*"
 for name in $names; do
 	met=$(grep "^$name " $work/met)
 	case $met in
 	*" refused") echo "ok refused in an image without root: $met" ;;
-	*) echo "fail in an image without root the attack $name: $met" ;;
+	*) failed "in an image without root the attack $name: $met" ;;
 	esac
 done
-grep -q ' refused' $work/met || sed 's/^/| /' $work/met
 
 kill -TERM $up
 wait $up
@@ -150,4 +154,5 @@ rm -rf $work $home
 # The whole of what a newcomer does, by a person without root.
 volary demo --exit --json >/home/tester/demo 2>&1
 demo=$?
+beside
 claim 'the demo does its task and every wall holds, without root' sh -c "test $demo = 0 || { tail -n 300 /home/tester/demo; exit 1; }"

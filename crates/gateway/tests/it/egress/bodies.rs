@@ -21,6 +21,23 @@ async fn world(theirs: bool) -> World {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_host_over_http_2_is_told_that_its_trailers_are_taken_where_they_are() {
+    for (theirs, asks, told) in [(true, true, Some("trailers")), (true, false, None), (false, true, None)] {
+        let world = world(theirs).await;
+        let mut sender = two(world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap()).await;
+        let mut request = Request::get(format!("https://{HOST}/trailers"));
+        if asks {
+            request = request.header("te", "trailers");
+        }
+        let answer = soon("an answer", sender.send_request(request.body(Full::default()).unwrap())).await.unwrap();
+        let whole = soon("a body", answer.into_body().collect()).await.unwrap();
+        // Over HTTP/1.1 the test's host sends them to who says so alone.
+        assert_eq!(whole.trailers().is_some_and(|trailers| trailers["x-sum"] == "42"), theirs, "{theirs} {asks}");
+        assert_eq!(world.saw().header("te"), told, "{theirs} {asks}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn bodies_over_http_2_come_through_whole_with_and_without_trailers_to_either_version() {
     for theirs in [true, false] {
         let world = world(theirs).await;

@@ -125,15 +125,26 @@ async fn over_http_2_and_in_trailers_a_handle_is_found_as_well() {
     );
     assert_eq!(world.refusal().await.rule, "handle.misplaced");
     unseen(&world, "a body over HTTP/2");
-    for value in [HANDLE.to_owned(), STANDARD.encode(HANDLE)] {
+    for trailer in
+        [format!("x-note: {HANDLE}"), format!("x-note: {}", STANDARD.encode(HANDLE)), format!("x-{HANDLE}: 1")]
+    {
         let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
         let request = format!(
-            "POST /echo HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-note: {value}\r\n\r\n"
+            "POST /echo HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailer}\r\n\r\n"
         );
         drop(tls.write_all(request.as_bytes()).await);
         drop(tls.flush().await);
         assert_eq!(world.refusal().await.rule, "handle.misplaced", "in a trailer");
         unseen(&world, "a trailer");
+    }
+    for trailer in ["private-token: other", "cookie: a=b", "x-http-method-override: DELETE", "upgrade: h2c"] {
+        let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+        let request = format!(
+            "POST /echo HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailer}\r\n\r\n"
+        );
+        drop(tls.write_all(request.as_bytes()).await);
+        drop(tls.flush().await);
+        assert_eq!(world.refusal().await.rule, "request.malformed", "{trailer}");
     }
 }
 

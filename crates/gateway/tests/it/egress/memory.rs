@@ -19,6 +19,8 @@ const INSIDE: usize = 16;
 /// What one more connection may cost this process, in KiB: gateway, client and host together. What is measured is 300 to
 /// 480, most of it three buffers of 64: one that came, one that waits to go, and TLS.
 const KIB_EACH: u64 = 640;
+/// What is on the way of one answer at most, in KiB, the kernel's buffers on both sides of the gateway included.
+const KIB_ON_THE_WAY: u64 = 1024;
 
 /// Memory of this process that is in use, in KiB.
 fn resident() -> u64 {
@@ -94,6 +96,7 @@ async fn a_thousand_connections_that_take_nothing_cost_little_each() {
     let mut world = World::of(any(), false, |_| {}).await;
     // The hosts are in this process too, and hold little.
     world.origin.flow.held.store(16 * 1024, Ordering::Relaxed);
+    world.origin.flow.sends.store(16 * 1024, Ordering::Relaxed);
     // The first run's are what the others are measured against: its certificates, tables and stacks are there then.
     let mut all = vec![of_one_run(&world).await];
     still(&world).await;
@@ -109,5 +112,8 @@ async fn a_thousand_connections_that_take_nothing_cost_little_each() {
     let each = after.saturating_sub(before) / more;
     println!("{each} KiB for each of {more} connections more: {before} KiB became {after} KiB");
     assert!(each < KIB_EACH, "{each} KiB for each of {more} connections: {before} KiB became {after} KiB");
+    let poured = world.origin.flow.poured.load(Ordering::Relaxed) / 1024 / (RUNS * EACH) as u64;
+    println!("{poured} KiB of each answer are on the way");
+    assert!(poured < KIB_ON_THE_WAY, "{poured} KiB of each answer are on the way");
     drop(all);
 }

@@ -64,17 +64,19 @@ pub struct Flow {
     drops: Arc<Semaphore>,
     /// What one connection of a host over HTTP/1.1 holds of an answer that is not taken, in bytes.
     pub held: Arc<AtomicUsize>,
+    /// The same, of its kernel; 0: as much as that wants.
+    pub sends: Arc<AtomicUsize>,
 }
 
 impl Flow {
-    /// One letter more of `/drip`.
+    /// One line more of `/drip`.
     pub fn drop_one(&self) {
         self.drops.add_permits(1);
     }
 
     async fn drip(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
         self.drops.acquire().await.ok()?.forget();
-        Some((Ok(Frame::data(Bytes::from_static(b"x"))), self))
+        Some((Ok(Frame::data(Bytes::from_static(b"x\n"))), self))
     }
 
     pub(super) async fn pour(self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
@@ -107,6 +109,7 @@ impl Origin {
                 poured: Arc::default(),
                 drops: Arc::new(Semaphore::new(0)),
                 held: Arc::new(AtomicUsize::new(256 * 1024)),
+                sends: Arc::default(),
             },
         }
     }
@@ -136,6 +139,10 @@ impl Origin {
             while let Ok((stream, client)) = listener.accept().await {
                 let mut at = stream.local_addr().expect("connected");
                 at.set_ip(at.ip().to_canonical());
+                let sends = origin.flow.sends.load(Ordering::Relaxed);
+                if sends > 0 {
+                    rustix::net::sockopt::set_socket_send_buffer_size(&stream, sends).expect("a size");
+                }
                 origin.connected.lock().expect("unpoisoned").push(at);
                 let origin = origin.clone();
                 tokio::spawn(async move {
@@ -283,7 +290,7 @@ impl Origin {
                 }
             },
             "/drip" => {
-                let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+                let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"first\n")))]);
                 let rest = futures_util::stream::unfold(self.flow.clone(), Flow::drip);
                 Response::new(UnsyncBoxBody::new(StreamBody::new(first.chain(rest))))
             }
@@ -302,12 +309,7 @@ impl Origin {
                 answer
             }
             "/hang" => std::future::pending().await,
-            "/repo.git/info/refs" => {
-                let line = format!("{} HEAD\0\n", "1".repeat(40));
-                let service = "# service=git-upload-pack\n";
-                let body = format!("{:04x}{service}0000{:04x}{line}0000", service.len() + 4, line.len() + 4);
-                with(said(StatusCode::OK, body), "content-type", "application/x-git-upload-pack-advertisement")
-            }
+            "/repo.git/info/refs" => super::said::references(StatusCode::OK, super::world::TOKEN),
             path => said(StatusCode::OK, format!("{} {path}", head.method)),
         }
     }

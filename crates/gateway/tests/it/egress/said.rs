@@ -3,7 +3,8 @@
 use crate::egress::inside::two;
 use crate::egress::origin::{Words, said, with};
 use crate::egress::world::{TOKEN, World, talk, writes};
-use crate::house::{HANDLE, placeholder, soon};
+use crate::house::{HANDLE, Word, ask, call, placeholder, soon};
+use api::grants::Place;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -58,6 +59,14 @@ pub fn by(path: &str, shown: &str) -> Option<Response<Words>> {
         "part" => said(StatusCode::PARTIAL_CONTENT, &TOKEN[..9]),
         _ => return None,
     })
+}
+
+/// The references of a repository, one of which has this name.
+pub fn references(status: StatusCode, name: &str) -> Response<Words> {
+    let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
+    let list = line(&format!("{} refs/heads/{name}\0\n", "1".repeat(40)));
+    let body = format!("{}0000{list}0000", line("# service=git-upload-pack\n"));
+    with(said(status, body), "content-type", "application/x-git-upload-pack-advertisement")
 }
 
 async fn world(two: bool) -> World {
@@ -152,4 +161,51 @@ async fn a_host_that_was_given_a_credential_tells_it_to_no_later_request_of_the_
     assert_eq!(world.refusal().await.rule, "write.partial");
     // Another host was given nothing.
     assert!(world.https("a.example", "GET /told/later\r\n", b"").await.text().contains(TOKEN));
+}
+
+/// The references of the run's repository, asked for at its door.
+async fn fetched(world: &World) -> String {
+    let head = format!(
+        "GET /git/app/info/refs?service=git-upload-pack HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {HANDLE}\r\nconnection: close\r\n\r\n"
+    );
+    let got = ask(world.house.door, &head, b"").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    got.text().to_owned()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_opened_a_repository_or_called_a_model_its_host_tells_to_no_read_and_no_other_credential_to_git() {
+    let later = "GET /told/later\r\n";
+    let world = world(true).await;
+    let repository =
+        |credential: Option<&str>| Some((format!("https://{HOST}/repo.git"), credential.map(str::to_owned)));
+    // What everybody may read is opened by nothing: what its host says is its own.
+    world.desk(|desk| desk.repository = repository(None));
+    assert!(fetched(&world).await.contains(TOKEN));
+    assert!(world.https(HOST, later, b"").await.text().contains(TOKEN));
+    world.desk(|desk| desk.repository = repository(Some(TOKEN)));
+    let placed = placeholder("capability/forge", TOKEN);
+    assert!(fetched(&world).await.contains(&placed));
+    let got = world.https(HOST, later, b"").await;
+    assert_eq!((got.status, got.text()), (200, format!("it was {placed}").as_str()));
+    assert!(!got.head.contains(TOKEN), "{}", got.head);
+
+    // A repository that nothing opens, at a host that was given a credential by a row; or that another value opens.
+    for credential in [None, Some("another-0123456789")] {
+        let world = self::world(true).await;
+        world.desk(|desk| desk.repository = repository(credential));
+        let given = world.https(HOST, &format!("GET /told/name\r\nauthorization: Bearer {HANDLE}\r\n"), b"").await;
+        assert_eq!(given.status, 200);
+        let list = fetched(&world).await;
+        assert!(list.contains(&placeholder("api", TOKEN)) && !list.contains(TOKEN), "{list}");
+    }
+
+    let world = self::world(true).await;
+    let place = Place::Url { base: format!("https://{HOST}"), internal: false };
+    world.house.answer_with(Word::Grant { dialect: model::Dialect::Anthropic, place, key: TOKEN.to_owned() });
+    let asked = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"go"}]}"#;
+    let got = call(world.house.door, "/v1/messages", asked).await;
+    assert_eq!((got.status, got.text()), (200, "POST /v1/messages"));
+    let got = world.https(HOST, later, b"").await;
+    assert_eq!((got.status, got.text()), (200, format!("it was {}", placeholder("model/m", TOKEN)).as_str()));
 }

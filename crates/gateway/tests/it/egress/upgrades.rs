@@ -148,7 +148,8 @@ async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_se
         let (mut tls, _) = world.websocket(HOST, "").await;
         let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..9]].concat());
         let behind = host_frame(if first == 0x81 { 0x89 } else { 0x82 }, b"news");
-        let decided = host_frame(first, b", no");
+        // It ends as the credential begins, too.
+        let decided = host_frame(first, &[b", no, it is ", &TOKEN.as_bytes()[..9]].concat());
         // What shows that it is another word comes in time: all of it goes on, in its order.
         tls.write_all(&message(&begun)).await.unwrap();
         let mut came = vec![0; begun.len() - 9];
@@ -156,9 +157,16 @@ async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_se
         assert_eq!(came, begun[..begun.len() - 9]);
         pass(Duration::from_secs(9)).await;
         tls.write_all(&message(&[&behind[..], &decided].concat())).await.unwrap();
-        let mut came = vec![0; 9 + behind.len() + decided.len()];
+        let mut came = vec![0; 9 + behind.len() + decided.len() - 9];
         soon("the rest", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, [&TOKEN.as_bytes()[..9], &behind, &decided].concat());
+        assert_eq!(came, [&TOKEN.as_bytes()[..9], &behind, &decided[..decided.len() - 9]].concat());
+        // That has ten seconds of its own.
+        pass(Duration::from_secs(9)).await;
+        let decided = host_frame(first, b", no");
+        tls.write_all(&message(&decided)).await.unwrap();
+        let mut came = vec![0; 9 + decided.len()];
+        soon("the rest", tls.read_exact(&mut came)).await.unwrap();
+        assert_eq!(came, [&TOKEN.as_bytes()[..9], &decided].concat());
         // It does not: neither it nor what stands behind it does, and that is told.
         tls.write_all(&message(&[&begun[..], &behind].concat())).await.unwrap();
         let mut came = vec![0; begun.len() - 9];

@@ -104,6 +104,35 @@ async fn the_credential_takes_the_handles_place_wherever_a_credential_can_stand(
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_live_value_leaves_by_no_read_and_beside_no_handle() {
+    let mut world = world("POST", "/v1").await;
+    world.names.set("a.example", &[&["93.184.216.34"]]);
+    let shown = format!("authorization: Bearer {HANDLE}\r\n");
+    assert_eq!(world.https(HOST, &post("/v1/things", &shown, 2), b"hi").await.status, 200);
+    world.saw();
+    let percent: String = TOKEN.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for (host, head) in [
+        ("a.example", format!("GET /?x={TOKEN}")),
+        ("a.example", format!("GET /a/{TOKEN}/b")),
+        ("a.example", format!("GET /?x={percent}")),
+        ("a.example", format!("GET /?x={}", STANDARD.encode(TOKEN))),
+        ("a.example", format!("HEAD /\r\nuser-agent: {TOKEN}\r\n")),
+        ("a.example", format!("GET /\r\ncookie: a={TOKEN}\r\n")),
+        ("a.example", format!("GET /\r\nx-note: {}\r\n", STANDARD.encode(TOKEN))),
+        (HOST, post("/v1/things", &format!("{shown}x-note: {TOKEN}\r\n"), 0)),
+    ] {
+        let got = world.https(host, &head, b"").await;
+        assert_eq!((got.status, got.headers_rule()), (403, Some("value.misplaced")), "{head}");
+        assert_eq!(world.refusal().await.rule, "value.misplaced", "{head}");
+        assert!(world.origin.seen().is_empty(), "{head}");
+    }
+    let plain = world.get(&format!("GET http://a.example/?x={TOKEN}"), "").await;
+    assert_eq!((plain.status, plain.headers_rule()), (403, Some("value.misplaced")));
+    world.refusal().await;
+    assert_eq!(world.https("a.example", "GET /?x=another", b"").await.status, 200);
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_handle_anywhere_else_is_refused_recorded_and_never_leaves() {
     let mut world = world("POST", "/").await;
     let basic = STANDARD.encode(format!("joe:{HANDLE}"));

@@ -2,6 +2,7 @@
 
 use super::{FINGERPRINTS, route};
 use api::frame;
+use api::git::{GitAct, GitAsk, GitCredential, GitWord};
 use api::grants::{
     Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ImageAsk, Place, ToGateway, WireSecret,
 };
@@ -42,6 +43,8 @@ pub struct Desk {
     pub sought: Sought,
     /// The images that were asked for.
     pub images: Vec<ImageAsk>,
+    /// The URL of the run's repository, and the credential that opens it.
+    pub repository: Option<(String, Option<String>)>,
 }
 
 impl Desk {
@@ -60,6 +63,7 @@ impl Desk {
             asked: Vec::new(),
             sought: Sought::default(),
             images: Vec::new(),
+            repository: None,
         }
     }
 
@@ -84,6 +88,27 @@ impl Desk {
         });
         let grant = GrantId::parse(&format!("image{}", self.images.len())).expect("an id");
         EgressWord::Granted { grant, credential }
+    }
+
+    /// Grants whatever is asked of the repository that is known.
+    fn git(&self, ask: &GitAsk) -> GitWord {
+        let Some((url, credential)) = &self.repository else {
+            return GitWord::Denied { rule: "git.repository".into(), why: "There is none.".into() };
+        };
+        let repository = serde_json::json!({ "id": ask.repository, "url": url });
+        let credential = credential.as_ref().map(|value| GitCredential {
+            user: "x".to_owned(),
+            value: WireSecret(Secret::new(value.clone())),
+            secret: "capability/forge".to_owned(),
+            until: None,
+        });
+        GitWord::Granted {
+            grant: GrantId::parse("git1").expect("an id"),
+            repository: Box::new(serde_json::from_value(repository).expect("a repository")),
+            credential,
+            base: None,
+            leased: None,
+        }
     }
 
     fn judge(&mut self, ask: &EgressAsk) -> EgressWord {
@@ -159,6 +184,14 @@ pub(super) fn serve_grants(
                     if let Some(answer) = answer {
                         answers.send(ToGateway::Answer { id: *id, answer }).expect("the writer lives");
                     }
+                }
+                // Of a proposal the test says the word.
+                if let FromGateway::AskGit { id, ask } = &message
+                    && !matches!(ask.act, GitAct::Propose(_))
+                {
+                    let word = desk.lock().expect("unpoisoned").git(ask);
+                    answers.send(ToGateway::GitAnswer { id: *id, word }).expect("the writer lives");
+                    continue;
                 }
                 let word = match &message {
                     FromGateway::AskLaw { id, .. } => Some((*id, desk.lock().expect("unpoisoned").law())),

@@ -33,11 +33,11 @@ fn one_update_of_the_runs_own_branch_passes_and_no_other() {
     let update = |old: &str, new: &str, name: &str| line(&format!("{old} {new} {name}\0 report-status"));
     let asked = |text: String| {
         let mut from = io::Cursor::new(format!("{text}PACK"));
-        update_of(&mut from, "pr/a/b").map(|head| (head, from.position())).map_err(|problem| problem.code)
+        update_of(&mut from, "pr/a/b").map(|(head, new)| (head, new, from.position())).map_err(|problem| problem.code)
     };
     let own = "refs/heads/pr/a/b";
     let good = format!("{}{}0000", line(&format!("shallow {one}")), update(&zero, &one, own));
-    assert_eq!(asked(good.clone()).unwrap(), (good.clone().into_bytes(), good.len() as u64));
+    assert_eq!(asked(good.clone()).unwrap(), (good.clone().into_bytes(), one.clone(), good.len() as u64));
     for (what, text) in [
         ("another", format!("{}0000", update(&zero, &one, "refs/heads/main"))),
         ("below it", format!("{}0000", update(&zero, &one, "refs/heads/pr/a/b/c"))),

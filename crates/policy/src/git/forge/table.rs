@@ -62,6 +62,7 @@ const ACCESS: &str = "it gives others access";
 const ELSEWHERE: &str = "it sends what happens elsewhere";
 const WHOLE: &str = "it changes or removes a whole repository";
 const COPIES: &str = "it copies or moves a whole repository";
+const NUMBERS: &str = "an issue and a proposal share their numbers: it may close or rewrite a proposal";
 const ORDERS: &str = "a text there may be an order to merge, or to make a branch and a proposal";
 
 /// Paths that no handle writes to, whatever the method. A prefix before the API's own root (`/api/v3`) is taken off. The first
@@ -74,6 +75,11 @@ pub(super) const NEVER: &[Never] = &[
     on(Api::Github, "repos/*/*/pulls/*/reviews/**", APPROVES),
     on(Api::Github, "repos/*/*/pulls", OPENS),
     on(Api::Github, "repos/*/*/pulls/**", OPENS),
+    on(Api::Github, "repos/*/*/issues/*", NUMBERS),
+    on(Api::Github, "repos/*/*/bypass-requests/**", APPROVES),
+    on(Api::Github, "orgs/*/bypass-requests/**", APPROVES),
+    on(Api::Github, "repos/*/*/dismissal-requests/**", APPROVES),
+    on(Api::Github, "orgs/*/dismissal-requests/**", APPROVES),
     on(Api::Github, "repos/*/*/merges", "it merges branches"),
     on(Api::Github, "repos/*/*/merge-upstream", BRANCH),
     on(Api::Github, "repos/*/*/git/**", REFERENCES),
@@ -134,6 +140,12 @@ pub(super) const NEVER: &[Never] = &[
     on(Api::Github, "user/gpg_keys", ACCESS),
     on(Api::Github, "user/ssh_signing_keys", ACCESS),
     on(Api::Github, "app/installations/*/access_tokens", ACCESS),
+    on(Api::Github, "orgs/*/personal-access-token-requests", ACCESS),
+    on(Api::Github, "orgs/*/personal-access-token-requests/**", ACCESS),
+    on(Api::Github, "orgs/*/personal-access-tokens", ACCESS),
+    on(Api::Github, "orgs/*/personal-access-tokens/**", ACCESS),
+    on(Api::Github, "repos/*/*/pages", RUNS),
+    on(Api::Github, "repos/*/*/pages/**", RUNS),
     on(Api::Github, "repos/*/*/hooks", ELSEWHERE),
     on(Api::Github, "repos/*/*/hooks/**", ELSEWHERE),
     on(Api::Github, "orgs/*/hooks", ELSEWHERE),
@@ -265,6 +277,7 @@ pub(super) const NEVER: &[Never] = &[
     on(Api::Gitea, "repos/*/*/pulls/*/reviews/**", APPROVES),
     on(Api::Gitea, "repos/*/*/pulls", OPENS),
     on(Api::Gitea, "repos/*/*/pulls/**", OPENS),
+    on(Api::Gitea, "repos/*/*/issues/*", NUMBERS),
     on(Api::Gitea, "repos/*/*/merge-upstream", BRANCH),
     on(Api::Gitea, "repos/*/*/sync_fork", BRANCH),
     on(Api::Gitea, "repos/*/*/sync_fork/**", BRANCH),

@@ -4,7 +4,7 @@ use super::*;
 use crate::image::said::{Judge, Unfit, said};
 use crate::{BoxError, BoxPlan, Host};
 use api::images::{MAX_SAID, WORD, Word};
-use model::Profile;
+use model::{Profile, RunId};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -180,7 +180,8 @@ fn all_that_an_image_says_of_itself_is_read_each_with_its_place_and_a_flood_of_i
 struct Hears(Mutex<Vec<String>>, Result<(), Unfit>);
 
 impl Judge for Hears {
-    fn judge(&self, words: Vec<Word>) -> Result<(), Unfit> {
+    fn judge(&self, run: &RunId, words: Vec<Word>) -> Result<(), Unfit> {
+        assert_eq!(run.as_str(), "run");
         self.0.lock().unwrap().extend(words.iter().map(|word| word.text.0.expose().clone()));
         self.1.clone()
     }
@@ -203,7 +204,7 @@ fn no_box_is_promised_of_an_image_that_nobody_judged_or_that_was_refused() {
         lower: None,
         upper_image: dir.path().join("run.img"),
     };
-    let said = |host: Host| host.harden(&plan).map(drop);
+    let said = |host: Host| host.harden(&plan, &plan.run).map(drop);
     assert!(said(host()).unwrap_err().to_string().contains("nobody is here who judges"));
     let judged = |word| {
         let hears = Arc::new(Hears(Mutex::default(), word));

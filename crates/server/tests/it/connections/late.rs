@@ -11,12 +11,12 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::task::JoinHandle;
 use url::{Url, form_urlencoded};
 
-type Writer = Arc<tokio::sync::Mutex<OwnedWriteHalf>>;
+pub(super) type Writer = Arc<tokio::sync::Mutex<OwnedWriteHalf>>;
 
 /// What the provider was asked to end, in its order.
-const LATE: [&str; 2] = ["late-canary-2", "late-canary-1"];
+pub(super) const LATE: [&str; 2] = ["late-canary-2", "late-canary-1"];
 
-async fn staged() -> (Arc<Stage>, Provider, Writer) {
+pub(super) async fn staged() -> (Arc<Stage>, Provider, Writer) {
     let stage = Arc::new(Stage::start());
     let provider = Provider::default();
     provider.look(|played| played.lives = 3600);
@@ -25,14 +25,14 @@ async fn staged() -> (Arc<Stage>, Provider, Writer) {
 }
 
 /// Waits until the provider holds a question, and answers it.
-async fn answer(provider: &Provider, to: &Writer, word: api::platform::CallWord) {
+pub(super) async fn answer(provider: &Provider, to: &Writer, word: api::platform::CallWord) {
     provider.until("the question", |played| !played.held.is_empty()).await;
     let id = provider.look(|played| played.held.remove(0));
     say(to, id, word).await;
 }
 
 /// A sign-in with a browser to `x`, whose code the provider is being asked about: what the page will answer.
-async fn exchanging(stage: &Arc<Stage>, provider: &Provider) -> JoinHandle<Answer> {
+pub(super) async fn exchanging(stage: &Arc<Stage>, provider: &Provider) -> JoinHandle<Answer> {
     const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
     let cookie = stage.signed_in().await;
     let page = stage.tcp(Method::POST, "/connections/sign-in", &[("cookie", &cookie), FORM], "name=x").await;
@@ -53,7 +53,7 @@ async fn exchanging(stage: &Arc<Stage>, provider: &Provider) -> JoinHandle<Answe
 }
 
 /// What the provider was told of the ends of tokens: to which address, for which client.
-fn told(provider: &Provider) -> Vec<(String, String, String)> {
+pub(super) fn told(provider: &Provider) -> Vec<(String, String, String)> {
     provider.look(|played| {
         let form = |form: &str| form_urlencoded::parse(form.as_bytes()).into_owned().collect::<Vec<_>>();
         let field = |form: &[(String, String)], name: &str| {
@@ -65,12 +65,12 @@ fn told(provider: &Provider) -> Vec<(String, String, String)> {
     })
 }
 
-async fn all(stage: &Stage) -> Vec<ConnectionView> {
+pub(super) async fn all(stage: &Stage) -> Vec<ConnectionView> {
     stage.home(Method::GET, "/api/connections", None).await.json()
 }
 
 /// Has what is left told again by hand, as often as it takes: whoever tells the provider at that moment is not disturbed.
-async fn until_it_is_gone(stage: &Stage, name: &str) {
+pub(super) async fn until_it_is_gone(stage: &Stage, name: &str) {
     eventually("the end", async || {
         stage.home(Method::POST, &format!("/api/connections/{name}/revoke"), Some(json!({}))).await;
         !all(stage).await.iter().any(|row| row.name == name)
@@ -235,7 +235,7 @@ async fn signed_in_and_lapsed(stage: &Stage, provider: &Provider) {
 }
 
 /// Signed in to `x`, and a refresh of it under way.
-async fn refreshing(stage: &Stage, provider: &Provider) {
+pub(super) async fn refreshing(stage: &Stage, provider: &Provider) {
     provider.look(|played| {
         played.lives = 0;
         played.turns.extend([Turn::Held]);
@@ -258,23 +258,6 @@ async fn tokens_that_come_after_their_connection_was_ended_are_ended_and_kept_by
     assert_eq!(told, ["refresh-canary-1", "access-canary-1", "late-canary-2", "late-canary-1"]);
     assert_eq!(super::ends::ended(&stage).await.last(), Some(&(true, 0)));
     assert_eq!(test(&stage, "x").await.unwrap_err(), "connection.closed");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_of_a_sign_in_before_are_ended_and_change_nothing_about_the_one_that_followed() {
-    let (stage, provider, to) = staged().await;
-    refreshing(&stage, &provider).await;
-    assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoking");
-    provider.look(|played| played.lives = 3600);
-    done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
-    eventually("the sign-in", async || view(&stage, "x").await.state == "live").await;
-    let generation = view(&stage, "x").await.generation;
-    answer(&provider, &to, late_tokens()).await;
-    provider.until("its end", |played| played.ended().iter().any(|token| token == "late-canary-1")).await;
-    let now = test(&stage, "x").await.unwrap();
-    assert_eq!((now.state.as_str(), now.generation), ("live", generation));
-    let told = provider.look(|played| played.ended());
-    assert!(!told.iter().any(|token| token == "access-canary-2" || token == "refresh-canary-2"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

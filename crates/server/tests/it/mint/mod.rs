@@ -3,7 +3,7 @@
 //! Read `given` (what is minted, for what, and what is not taken), `pushes`, then `cut` (kills at each step, and leases that are
 //! taken back).
 
-mod cut;
+pub mod cut;
 mod given;
 mod pushes;
 

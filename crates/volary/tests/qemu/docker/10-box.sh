@@ -10,7 +10,9 @@ says 'the doctor says that Docker makes boxes under systemd' 'control groups by 
 up 'under systemd'
 in_box sh -c 'cat; cat /proc/self/status; id -u; cut -d: -f1 /proc/net/dev; cat /proc/self/cgroup /proc/self/attr/current; exit 7' \
 	</proc/sys/kernel/osrelease >/run/facts 2>&1
-claim "a command's exit status comes out of a box of Docker's" test $? = 7
+status=$?
+beside /run/facts /run/up.err "$home/log/*"
+claim "a command's exit status comes out of a box of Docker's" test $status = 7
 claim 'its input and its output pass there' test "$(sed -n 1p /run/facts)" = "$(uname -r)"
 claim 'it has no capability there' grep -q 'CapBnd:.0000000000000000' /run/facts
 claim 'it can get no new privileges there' grep -q 'NoNewPrivs:.1' /run/facts
@@ -20,7 +22,17 @@ claim 'it has no interface but lo there' test "$(grep -c '^ *lo$' /run/facts)" =
 claim "AppArmor's profile of Docker's holds it too" grep -qx 'docker-default (enforce)' /run/facts
 claim 'it does not see which control group it is in' grep -qx '0::/' /run/facts
 
+# The attacks of the other guest.
+port=$(sed -n 's|.*http://127.0.0.1:\([0-9]*\).*|\1|p' /run/up.out | head -n 1)
+in_box sh -c 'cat >/workspace/a && chmod +x /workspace/a && /workspace/a "$@"' sh "$port" $(/tests/attacks) \
+	</tests/attacks >/run/attacks 2>&1
+beside /run/attacks /run/up.err "$home/log/*"
+for name in $(/tests/attacks); do
+	claim "refused in a box of Docker's: $(grep "^$name " /run/attacks || echo $name)" grep -q "^$name refused\$" /run/attacks
+done
+
 in_box sh -c 'n=0; while [ $n -lt 40 ]; do sleep 600 & n=$((n + 1)); done' >/run/bomb 2>&1
+beside /run/bomb /run/up.err "$home/log/*"
 claim 'a 33rd process is refused there' grep -i fork /run/bomb
 claim 'and the limit that it met has a name' grep 'met the limit of 32 processes' /run/bomb
 says 'memory there ends what takes too much, and the limit has a name' 'killed: memory limit 64 MiB' \
