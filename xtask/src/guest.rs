@@ -242,7 +242,14 @@ fn stripped(program: &Path, scratch: &Path) -> Result<PathBuf> {
 
 fn compiled(source: &Path, stem: &str, scratch: &Path) -> Result<PathBuf> {
     let program = scratch.join(stem);
-    cargo::finish(Command::new("cc").args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(&program).arg(source))?;
+    let mut cc = Command::new("cc");
+    cc.args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(&program).arg(source);
+    let shared = source.with_file_name("attack.h");
+    if shared.exists() {
+        // None of these uses all of it.
+        cc.args(["-Wno-unused", "-include"]).arg(shared);
+    }
+    cargo::finish(&mut cc)?;
     Ok(program)
 }
 

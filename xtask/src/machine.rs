@@ -41,6 +41,10 @@ const NEEDS: [Need; 16] = [
 /// Debian's package that depends on its newest kernel.
 const NAMES_THE_KERNEL: &str = "linux-image-amd64";
 
+/// What the tests have in the folder of temporary files at once, in GiB, seldom more: four at a time, each with a run or two,
+/// whose worktrees are promised 2 GiB each.
+const ROOM_GIB: u64 = 12;
+
 /// What is looked for by its file: it is no program, or boxes have to see it, whose tree is `/usr` without
 /// `/usr/local`.
 const FILES: [(&str, &str, &str); 11] = [
@@ -86,6 +90,28 @@ pub fn prepare(with_qemu: bool) -> Result<()> {
         bail!("{package} was installed and still something is missing: {why}");
     }
     Ok(())
+}
+
+/// Sees to it that the tests have room for their files, which are refused one by one otherwise, each for a reason of its own.
+///
+/// # Errors
+/// When there is less than [`ROOM_GIB`] in the folder of temporary files: where, and what is there.
+pub fn room() -> Result<()> {
+    let folder = std::env::temp_dir();
+    let disk = rustix::fs::statvfs(&folder).with_context(|| format!("looking at {}", folder.display()))?;
+    enough(&folder, disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+fn enough(folder: &Path, free: u64) -> Result<()> {
+    if free >> 30 >= ROOM_GIB {
+        return Ok(());
+    }
+    bail!(
+        "the tests need {ROOM_GIB} GiB free in {}, which has {} MiB: remove old build folders there, or name another folder \
+         by TMPDIR",
+        folder.display(),
+        free >> 20
+    )
 }
 
 /// Installs those of these programs, each with its package, that are missing, as root on Debian. What cannot be had is said, and
@@ -245,6 +271,14 @@ mod tests {
         let said = "linux-image-amd64\n  Depends: linux-base\n  Depends: linux-image-6.1.0-1-amd64\n";
         assert_eq!(named_kernel(said).as_deref(), Some("linux-image-6.1.0-1-amd64"));
         assert_eq!(named_kernel(""), None);
+    }
+
+    #[test]
+    fn a_disk_without_room_is_named_before_a_test_begins() {
+        let folder = Path::new("/tmp");
+        enough(folder, ROOM_GIB << 30).unwrap();
+        let said = enough(folder, (ROOM_GIB << 30) - 1).unwrap_err().to_string();
+        assert!(said.contains("12 GiB free in /tmp, which has 12287 MiB"), "{said}");
     }
 
     #[test]

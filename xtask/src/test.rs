@@ -35,6 +35,7 @@ pub fn run(part: Part) -> Result<()> {
     }
     // The programs of `volary` among them, which the guests have too.
     let built = Built::tests()?;
+    machine::room()?;
     if part == Part::NoQemu {
         (bare, docker) = (None, None);
     }

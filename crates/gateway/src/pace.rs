@@ -2,17 +2,19 @@
 //!
 //! The HTTP libraries read as long as there is something to read. What a peer sends fast is then handled in one go, while
 //! every other run, and the link to the server, waits. So each connection gives way after [`TURN`] bytes. And hyper skips
-//! interim answers (1xx) over HTTP/1.1 without bound: they are counted here, over HTTP/2 in [`crate::egress::flood`].
+//! interim answers (1xx) over HTTP/1.1 without bound: they are counted here, over HTTP/2 in [`crate::egress::flood`]. What takes
+//! long in one piece, a TLS handshake, a run has one at a time.
 //!
-//! Read [`Paced`], then [`Interim`].
+//! Read [`Paced`], then [`Interim`], then [`OneByOne`].
 
 use http::Request;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Mutex;
 
 /// Bytes that are read of one connection before everything else has its turn.
 pub(crate) const TURN: usize = 16 * 1024;
@@ -102,6 +104,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
+/// One run's work whose beginning takes long in one piece: one beginning at a time, and between two of them everything else
+/// has its turn.
+#[derive(Default)]
+pub(crate) struct OneByOne(Mutex<()>);
+
+impl OneByOne {
+    /// Does `work`. It begins when those that asked before have begun, and then waits beside them.
+    pub(crate) async fn begin<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let turn = self.0.lock().await;
+        let begun = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+        tokio::task::yield_now().await;
+        drop(turn);
+        match begun {
+            Poll::Ready(done) => done,
+            Poll::Pending => work.await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +146,42 @@ mod tests {
             assert!(reading.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             assert_eq!(read.get(), turn * TURN);
         }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn between_two_beginnings_of_one_run_everything_else_has_its_turn() {
+        let (turns, begun) = (Arc::new(OneByOne::default()), Arc::new(AtomicU32::new(0)));
+        let let_go = Arc::new(tokio::sync::Semaphore::new(0));
+        let mut working = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (turns, begun, let_go) = (turns.clone(), begun.clone(), let_go.clone());
+            let work = async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                drop(let_go.acquire().await);
+            };
+            working.spawn(async move { turns.begin(work).await });
+        }
+        // This task is everything else: each time that it has its turn, one more has begun at most.
+        let mut before = 0;
+        while before < 100 {
+            tokio::task::yield_now().await;
+            let now = begun.load(Ordering::Relaxed);
+            assert!(now <= before + 1, "{before} had begun, then {now}");
+            before = now;
+        }
+        // They wait beside one another for what comes later.
+        let_go.add_permits(1);
+        working.join_all().await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_goes_away_in_its_turn_leaves_the_next_one_its_own() {
+        let turns = OneByOne::default();
+        {
+            let mut gone = pin!(turns.begin(std::future::pending::<()>()));
+            assert!(std::future::poll_fn(|cx| Poll::Ready(gone.as_mut().poll(cx).is_pending())).await);
+            assert!(turns.0.try_lock().is_err());
+        }
+        assert_eq!(turns.begin(async { 7 }).await, 7);
     }
 }

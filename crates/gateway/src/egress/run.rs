@@ -6,6 +6,7 @@ use super::flood::Shared;
 use super::given::Given;
 use super::limits::{LAW_FRESH, RUN_BYTES, RUN_STREAMS};
 use super::line::Lines;
+use crate::pace::OneByOne;
 use crate::refusal::Refusal;
 use crate::server::egress::Said;
 use crate::server::{Lost, Server};
@@ -27,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) hints: Arc<Hints>,
     /// What its connections over HTTP/2 may spend, one with the other.
     pub(crate) frames: Shared,
+    /// TLS with its box: each signs.
+    pub(crate) handshakes: OneByOne,
     /// One for each request over HTTP/2 that may be in progress.
     pub(crate) streams: Arc<Semaphore>,
     law: Mutex<Option<Known>>,
@@ -86,6 +89,7 @@ impl Run {
             authority: Authority::new(run)?,
             lines: Arc::new(Lines::of(frames.clone())),
             frames,
+            handshakes: OneByOne::default(),
             spent: Arc::default(),
             allowances: Arc::default(),
             given: Arc::default(),

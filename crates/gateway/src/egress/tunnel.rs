@@ -155,13 +155,16 @@ async fn intercept(
         Some(name) if Name::parse(name).is_ok_and(|name| name == host) => true,
         Some(_) => return refused("tunnel.name", "The name in TLS is another one than in the CONNECT line."),
     };
-    let Ok(config) = caller.egress.authority.leaf(bare(&host).as_ref()) else {
-        return refused("tunnel.certificate", "No certificate can be made for this host's name.");
+    let shaking = async {
+        let Ok(config) = caller.egress.authority.leaf(bare(&host).as_ref()) else {
+            return refused("tunnel.certificate", "No certificate can be made for this host's name.");
+        };
+        match tokio::time::timeout(HELLO, start.into_stream(config)).await {
+            Ok(done) => Ok(done?),
+            Err(slow) => Err(io::Error::from(slow).into()),
+        }
     };
-    let tls = match tokio::time::timeout(HELLO, start.into_stream(config)).await {
-        Ok(done) => done?,
-        Err(slow) => return Err(io::Error::from(slow).into()),
-    };
+    let tls = caller.egress.handshakes.begin(shaking).await?;
     let two = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     let came = Came::Inside(Inside { host, port, named });
     if two {

@@ -49,6 +49,37 @@ for name in $names; do
 	esac
 done
 
+# Two boxes at once, as tests/escape/side_by_side.rs has them: one holds, and the other seeks what it knows by name.
+side() { in_box sh -c 'head -c '$(wc -c </tests/side_by_side)' >/tmp/s && chmod +x /tmp/s && exec /tmp/s "$@"' sh "$@"; }
+mkfifo /home/tester/hold
+{ cat /tests/side_by_side /home/tester/hold; } | side hold mark-side >/home/tester/own 2>&1 &
+holder=$!
+exec 9>/home/tester/hold
+beside /home/tester/own /home/tester/up.err "$home/log/*"
+eventually 'a box holds what another one is to seek, without root' grep -q '^ready ' /home/tester/own
+seen=$(pgrep -f '^/tmp/s hold mark-side')
+claim 'the holder is a process of the host, without root' test -n "$seen"
+side seek "${seen:-0}" "$(sed -n 's/^ready //p' /home/tester/own)" </tests/side_by_side >/home/tester/sought 2>&1
+exec 9>&-
+wait $holder
+# met NAME ERRNO IN-ITS-OWN: what the box that seeks met, and what the one that holds met of its own.
+met() {
+	claim "of a box beside it nothing is found without root: $1" grep -qx "$1 $2" /home/tester/sought
+	claim "and the one that holds it finds it: $1" grep -qx "$1 ${3:-0}" /home/tester/own
+}
+beside /home/tester/own /home/tester/sought
+for name in file-in-worktree file-in-scratch file-in-shared-memory pipe named-socket posix-memory abstract-socket-listed \
+	tcp-port-listed system-v-memory system-v-memory-listed system-v-queue system-v-semaphores process-by-name process-folder; do
+	met $name 2
+done
+for name in abstract-socket tcp-port udp-port; do met $name 111; done
+for name in process-signal process-descriptor process-group process-processors; do met $name 3; done
+# What no box has. (Both have one uid, so that "processes of its user" are the seeker's own.)
+met lock 2 2
+met keyring-of-its-user 1 1
+met posix-queue-made 24 24
+claim 'and what it holds stands as it was, without root' sh -c 'tail -n 1 /home/tester/own | grep -qx untouched'
+
 volary --home $home exec --profile small -- sleep 1000 >/dev/null 2>&1 &
 sleeper=$!
 await sh -c "volary --home $home status --json | grep -q '\"name\": \"sleep\"'"
