@@ -171,7 +171,7 @@ async fn through(
     lease.status = response.status().as_u16();
     relay::passable(&response)?;
     let scrubber = given().unwrap_or(own);
-    let kept = (caller.spares.clone(), caller.egress.hints.clone());
+    let kept = (caller.spares.clone(), caller.egress.hints_of_models.clone());
     Ok(relay::relay(response, connection, kept, lease, &scrubber, clock))
 }
 

@@ -3,21 +3,18 @@
 //! a text in it could still become a credential; one that did is replaced in the events that it lies in. A stream that
 //! holds none goes on to the byte.
 //!
-//! An event that waits tells whoever has its text said that it ends as a credential begins. So a run meets few of them
+//! An event that waits tells whoever has its text said that it ends as a credential begins. So a box is told few letters by that
 //! ([`Hints`]). From then on its events wait whatever they end in: until of each text so much came after them as a credential
 //! is long, or the end of a line, or nothing for [`PATIENCE`] events. See decision 0057.
 //!
 //! Read [`Pieces::push`] (bytes in, whole events out), `take` (an event's texts), then `release` (what goes on).
 
-use crate::egress::run::Hints;
+use crate::egress::run::{Hints, TELLS_NOTHING};
 use scrub::{Scrubber, Span, Spans};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// The end of a text, in bytes, that lets its event go on although it could be the beginning of a credential: so short
-/// that it tells nothing, and honest text ends in it all the time.
-const TELLS_NOTHING: u64 = 3;
 /// The longest event that is read, and all that may wait, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;
 /// Events after which a text that no more comes of is taken for whole: its client shows it then at the latest.
@@ -33,9 +30,7 @@ const NUMBERS: [&str; 4] = ["index", "output_index", "content_index", "summary_i
 pub(crate) struct Pieces {
     scrubber: Scrubber,
     hints: Arc<Hints>,
-    /// Whether events wait whatever they end in.
-    even: bool,
-    /// The last event of which it was met that it waits, by the clock of events.
+    /// The last event of which the box was told that it waits, by the clock of events.
     hinted: usize,
     event: Vec<u8>,
     /// Where the line begins that is being read.
@@ -53,8 +48,9 @@ pub(crate) struct Pieces {
 /// A text as the client puts it together.
 struct Text {
     spans: Spans,
-    /// Bytes that came, and the last of its pieces.
+    /// Bytes that came, those of them that go on although they are not decided, and the last of its pieces.
     length: u64,
+    let_go: u64,
     last: Vec<u8>,
     /// Credentials that lie in events which wait, and whether the placeholder was written.
     found: Vec<(Span, bool)>,
@@ -92,11 +88,9 @@ pub(crate) struct TooMuch;
 impl Pieces {
     /// The pieces of an answer that has not begun.
     pub(crate) fn new(scrubber: Scrubber, hints: Arc<Hints>) -> Self {
-        let even = !hints.meet(0);
         Self {
             scrubber,
             hints,
-            even,
             hinted: 0,
             event: Vec::new(),
             line: 0,
@@ -198,16 +192,13 @@ impl Pieces {
             self.forget();
         }
         let known = self.texts.entry(text.clone()).or_insert_with(|| Text::new(&self.scrubber));
-        if self.even {
-            known.spans.be_even();
-        }
         known.heard = self.events;
         let from = known.length;
         known.length += piece.len() as u64;
         known.take(|spans| spans.push(piece));
-        if self.even && piece.len() >= WORD && known.last == piece {
+        if self.hints.are_spent() && piece.len() >= WORD && known.last == piece {
             // The word that each event of its kind has, and no text that goes on.
-            known.finish();
+            known.let_go();
         }
         known.last = piece.to_vec();
         Said { text, place, piece: piece.to_vec(), from }
@@ -225,20 +216,23 @@ impl Pieces {
     /// Gives the events, in their order, of which everything is decided.
     fn release(&mut self, out: &mut Vec<u8>) {
         while let Some(event) = self.waiting.front() {
+            // Other answers may have told the rest of what may be told.
+            let even = self.hints.are_spent();
+            let mut waits: Vec<usize> = Vec::new();
             for said in &event.said {
                 let Some(text) = self.texts.get_mut(&said.text) else { continue };
-                let waits = said.to().saturating_sub(text.spans.decided());
-                if waits == 0 || (!self.even && waits <= TELLS_NOTHING) {
-                    continue;
+                if even && self.events - text.heard >= PATIENCE {
+                    text.let_go();
                 }
-                if self.even && self.events - text.heard >= PATIENCE {
-                    text.finish();
-                    continue;
-                }
+                let decided = if even { text.spans.even() } else { text.spans.decided() };
+                let undecided = said.to().saturating_sub(decided.max(text.let_go));
+                waits.push(usize::try_from(undecided).unwrap_or(usize::MAX));
+            }
+            if waits.iter().any(|waits| *waits > if even { 0 } else { TELLS_NOTHING }) {
                 let number = self.events - self.waiting.len() + 1;
-                if !self.even && self.hinted < number {
+                if !even && self.hinted < number {
                     self.hinted = number;
-                    self.even = !self.hints.meet(1);
+                    waits.into_iter().for_each(|waits| self.hints.tell(waits));
                 }
                 return;
             }
@@ -251,16 +245,26 @@ impl Pieces {
 
 impl Text {
     fn new(scrubber: &Scrubber) -> Self {
-        Self { spans: scrubber.spans(), length: 0, last: Vec::new(), found: Vec::new(), heard: 0 }
+        Self { spans: scrubber.spans(), length: 0, let_go: 0, last: Vec::new(), found: Vec::new(), heard: 0 }
     }
 
     fn take(&mut self, found: impl FnOnce(&mut Spans) -> Vec<Span>) {
-        self.found.extend(found(&mut self.spans).into_iter().map(|span| (span, false)));
+        // What went on already was looked through as if no more came: of a credential that more did come of, the rest is left.
+        let left = found(&mut self.spans).into_iter().filter(|span| span.end > self.let_go);
+        let left = left.map(|span| Span { start: span.start.max(self.let_go), ..span });
+        self.found.extend(left.map(|span| (span, false)));
     }
 
-    /// All that came of it is decided.
+    /// All that came of it goes on. What more comes is looked through with its end.
+    fn let_go(&mut self) {
+        self.take(|spans| spans.so_far());
+        self.let_go = self.length;
+    }
+
+    /// No more comes of it.
     fn finish(&mut self) {
         self.take(Spans::finish);
+        self.let_go = self.length;
     }
 
     /// A piece without the credentials in it, now that it goes on; none where none lies in it. A placeholder stands where its

@@ -19,9 +19,13 @@ fn delta(index: u64, text: &str) -> String {
     event(&json!({"type": "delta", "index": index, "delta": {"type": "text_delta", "text": text}}))
 }
 
-/// What comes out of a stream that arrives in pieces of so many bytes.
+/// What comes out of a stream that arrives in pieces of so many bytes, in a box that was told nothing yet.
 fn through(stream: &str, piece: usize) -> String {
-    let mut pieces = Pieces::new(scrubber(), Arc::default());
+    through_of(Arc::default(), stream, piece)
+}
+
+fn through_of(hints: Arc<Hints>, stream: &str, piece: usize) -> String {
+    let mut pieces = Pieces::new(scrubber(), hints);
     let mut out: Vec<u8> =
         stream.as_bytes().chunks(piece).flat_map(|bytes| pieces.push(bytes).expect("not too much")).collect();
     out.extend(pieces.finish());
@@ -85,7 +89,7 @@ fn texts_that_run_beside_each_other_are_put_together_each_for_itself() {
 #[test]
 fn the_beginning_of_a_credential_waits_and_goes_on_to_the_byte_when_it_becomes_none() {
     let mut pieces = Pieces::new(scrubber(), Arc::default());
-    let (held, ping, rest) = (delta(0, &KEY[..12]), event(&json!({"type": "ping"})), delta(0, " only begins so"));
+    let (held, ping, rest) = (delta(0, &KEY[..10]), event(&json!({"type": "ping"})), delta(0, " only begins so"));
     assert!(pieces.push(held.as_bytes()).unwrap().is_empty());
     assert!(pieces.push(ping.as_bytes()).unwrap().is_empty(), "events keep their order");
     let out = pieces.push(rest.as_bytes()).unwrap();
@@ -94,32 +98,78 @@ fn the_beginning_of_a_credential_waits_and_goes_on_to_the_byte_when_it_becomes_n
     assert_eq!(String::from_utf8(pieces.finish()).unwrap(), held, "the end of the stream decides it too");
 }
 
-#[test]
-fn a_run_is_shown_three_ends_that_wait_and_none_after_them() {
+/// Hints of which none is left.
+fn spent() -> Arc<Hints> {
     let hints: Arc<Hints> = Arc::default();
-    let (guess, other) = (delta(0, &KEY[..12]), delta(0, ", and so on; "));
-    for at in 0..2 {
-        let mut pieces = Pieces::new(scrubber(), hints.clone());
-        for _ in 0..2 {
-            if at == 1 && pieces.even {
-                break;
-            }
-            assert!(pieces.push(guess.as_bytes()).unwrap().is_empty());
-            // It waits on, and is no further one.
-            assert!(pieces.push(delta(1, "other").as_bytes()).unwrap().is_empty());
-            pieces.push(other.as_bytes()).unwrap();
-        }
-    }
-    let mut pieces = Pieces::new(scrubber(), hints);
-    assert!(pieces.even);
-    assert!(pieces.push(other.as_bytes()).unwrap().is_empty());
-    assert_eq!(String::from_utf8(pieces.finish()).unwrap(), other);
+    hints.tell(KEY.len());
+    assert!(hints.are_spent());
+    hints
 }
 
 #[test]
-fn of_a_run_that_was_shown_enough_when_an_event_goes_on_says_nothing_of_its_end() {
+fn a_box_is_told_eight_letters_by_ends_that_wait_one_with_the_other_and_none_after_them() {
+    // Ends of so many bytes, and whether the last of them is the last that tells anything.
+    for (ends, is_spent) in [
+        (&[4, 4, 4, 4, 4, 4, 4][..], false),
+        (&[4, 4, 4, 4, 4, 4, 4, 4], true),
+        (&[10], false),
+        (&[11], true),
+        (&[7, 6], false),
+        (&[7, 7], true),
+        (&[3; 40], false),
+    ] {
+        let hints: Arc<Hints> = Arc::default();
+        for end in ends {
+            assert!(!hints.are_spent(), "{ends:?}");
+            let mut pieces = Pieces::new(scrubber(), hints.clone());
+            let went = pieces.push(delta(0, &KEY[..*end]).as_bytes()).unwrap();
+            assert_eq!(went.is_empty(), *end > TELLS_NOTHING);
+            // It waits on, and is no further one.
+            assert_eq!(pieces.push(delta(1, "other").as_bytes()).unwrap().is_empty(), *end > TELLS_NOTHING);
+        }
+        assert_eq!(hints.are_spent(), is_spent, "{ends:?}");
+    }
+}
+
+#[test]
+fn what_another_answer_told_the_box_is_not_told_by_one_that_began_before() {
     let hints: Arc<Hints> = Arc::default();
-    assert!(!hints.meet(4));
+    let [mut told, mut guess, mut other] = [(); 3].map(|()| Pieces::new(scrubber(), hints.clone()));
+    // Behind one that waits stand others, which were heard before all was told.
+    let waits = delta(0, &KEY[..4]);
+    assert!(guess.push(waits.as_bytes()).unwrap().is_empty() && other.push(waits.as_bytes()).unwrap().is_empty());
+    assert!(guess.push(delta(1, &KEY[..12]).as_bytes()).unwrap().is_empty());
+    assert!(other.push(delta(1, "a sentence, ").as_bytes()).unwrap().is_empty());
+    assert!(told.push(delta(0, KEY.get(..20).unwrap()).as_bytes()).unwrap().is_empty());
+    assert!(hints.are_spent());
+    for more in [delta(0, &"x".repeat(400)), delta(1, &"x".repeat(10)), delta(2, &KEY[..9]), delta(1, &"x".repeat(400))]
+    {
+        let went = [&mut guess, &mut other].map(|pieces| pieces.push(more.as_bytes()).unwrap().len());
+        assert_eq!(went[0], went[1], "{more}");
+    }
+    assert_eq!(guess.finish().len(), other.finish().len());
+}
+
+#[test]
+fn of_a_credential_of_which_a_part_went_on_undecided_the_rest_does_not_go_on() {
+    let mark = scrubber().scrub_str(KEY).into_owned();
+    let pings = event(&json!({"type": "ping"})).repeat(PATIENCE + 1);
+    // Taken for the word that each event has, or for whole because nothing more came of it for long.
+    for (between, left) in [(delta(0, &KEY[..7]), 7), (pings.clone(), 7), (pings.clone(), 12), (pings.clone(), 22)] {
+        let stream = [delta(0, &KEY[..left]), between, delta(0, &KEY[left..]), delta(0, "; and so on\n")].concat();
+        for piece in [1, 7, stream.len()] {
+            let said = text(&through_of(spent(), &stream, piece), 0);
+            assert!(said.ends_with(&format!("{}{mark}; and so on\n", &KEY[..left])), "{left}: {said}");
+        }
+    }
+    // A whole one goes on nowhere, also where it is such a word.
+    let stream = [delta(0, KEY), delta(0, KEY), pings, delta(0, "x")].concat();
+    assert_eq!(text(&through_of(spent(), &stream, 9), 0), format!("{mark}{mark}x"));
+}
+
+#[test]
+fn of_a_box_that_was_told_enough_when_an_event_goes_on_says_nothing_of_its_end() {
+    let hints = spent();
     let ping = event(&json!({"type": "ping"}));
     let more = [delta(0, " and more"), ping.clone(), delta(0, &"x".repeat(400)), delta(0, "one line\n")].concat();
     let goes = |end: &str, more: &str| -> Vec<usize> {
@@ -193,7 +243,9 @@ proptest! {
         texts in prop::collection::vec((0u64..3, "[sk4-]{0,3}[a-z\\\\\"\n\u{e9}]{0,6}[sk4-]{0,5}"), 0..20), piece in 1usize..60
     ) {
         let stream: String = texts.iter().map(|(index, text)| delta(*index, text)).collect();
-        prop_assert_eq!(through(&stream, piece), stream);
+        for hints in [Arc::default(), spent()] {
+            prop_assert_eq!(&through_of(hints, &stream, piece), &stream);
+        }
     }
 
     #[test]
@@ -208,9 +260,11 @@ proptest! {
             rest = then;
         }
         stream.push_str(&delta(0, rest));
-        let said = text(&through(&stream, piece), 0);
-        prop_assert!(!said.contains(&KEY[..8]) && !said.contains(&KEY[8..16]) && !said.contains(&KEY[16..]), "{}", said);
-        prop_assert!(said.starts_with(&before) && said.ends_with(&after), "{}", said);
+        for hints in [Arc::default(), spent()] {
+            let said = text(&through_of(hints, &stream, piece), 0);
+            prop_assert!(!said.contains(&KEY[..8]) && !said.contains(&KEY[8..16]) && !said.contains(&KEY[16..]), "{}", said);
+            prop_assert!(said.starts_with(&before) && said.ends_with(&after), "{}", said);
+        }
     }
 }
 

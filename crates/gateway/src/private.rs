@@ -125,6 +125,11 @@ async fn one_use(
             return;
         }
     };
+    if !held.secret.is_empty() {
+        for one in std::iter::once(&held.value).chain(held.parts.iter().map(|part| &part.0)) {
+            caller.egress.given.note_of_a_command((&held.secret, one), &gate.recent);
+        }
+    }
     let value = ToRunner::Value {
         id,
         value: WireSecret(held.value.share()),

@@ -8,7 +8,6 @@
 //! The key of the fingerprints is the workspace's, and the server says it ([`Recent::know`]); until it has, nothing is
 //! leased and the cable waits ([`Recent::known`]), so that one secret has one placeholder everywhere.
 
-use http::HeaderMap;
 use model::profile::Sought;
 use model::{Moment, Secret};
 use policy::egress::signs::decoded;
@@ -148,18 +147,9 @@ impl Recent {
         let parts = address.replace(['/', '?', '&', ';', '='], "\n");
         holds(&scrubber, &decoded(parts.as_bytes())) || holds(&scrubber.values_alone(), &decoded(address.as_bytes()))
     }
-
-    /// Whether a host's name, a path and query, or the values of headers hold a value that is kept here.
-    pub(crate) fn is_in_head(&self, host: &str, address: &str, headers: &HeaderMap, now: Instant) -> bool {
-        let scrubber = self.scrubber(now).values_alone();
-        !scrubber.is_empty()
-            && (holds(&scrubber, host.as_bytes())
-                || holds(&scrubber, &decoded(address.as_bytes()))
-                || headers.values().any(|value| holds(&scrubber, value.as_bytes())))
-    }
 }
 
-fn holds(scrubber: &Scrubber, text: &[u8]) -> bool {
+pub(crate) fn holds(scrubber: &Scrubber, text: &[u8]) -> bool {
     *scrubber.scrub(text) != *text
 }
 

@@ -112,7 +112,7 @@ impl Tally {
         self.counts().spent().map_or(Ok(()), |why| Err(Refusal::policy(FLOOD, why)))
     }
 
-    /// The server has recorded a denial.
+    /// A question to the server was denied, or is one that it is to be asked seldom: a proposal.
     pub(crate) fn denied(&self) {
         let mut counts = self.counts();
         counts.denied_in_a_row = counts.denied_in_a_row.saturating_add(1);

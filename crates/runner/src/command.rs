@@ -156,7 +156,9 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
     });
     let met = (context.met.before(limits), limits.clone());
     let id = request.id.clone();
-    let life = Life { context: Rc::clone(context), id, began, met, running: Rc::clone(&running) };
+    // An exec is a person's.
+    let for_an_agent = request.kept_first;
+    let life = Life { context: Rc::clone(context), id, for_an_agent, began, met, running: Rc::clone(&running) };
     let bearer = match &request.lease {
         None => None,
         Some(lease) => match bearer::prepare(context, lease, &request.argv, &request.id).await {
@@ -198,6 +200,8 @@ pub async fn begin(context: &Rc<Context>, request: Request, limits: &Limits) -> 
 struct Life {
     context: Rc<Context>,
     id: String,
+    /// Whether a box's agent reads what it says, and not a person.
+    for_an_agent: bool,
     began: Instant,
     /// The limits that it may meet, and what was met of them before.
     met: (Before, Limits),
@@ -214,7 +218,10 @@ impl Life {
         bearer: Option<Bearer>,
     ) {
         let (over, pumped) = watch::channel(false);
-        let scrub = || bearer.as_ref().map(|bearer| bearer.scrubber.even_stream());
+        let of = |scrubber: &scrub::Scrubber| {
+            if self.for_an_agent { scrubber.even_stream() } else { scrubber.stream() }
+        };
+        let scrub = || bearer.as_ref().map(|bearer| of(&bearer.scrubber));
         let one = tokio::task::spawn_local(self.pump(stdout, Stream::Stdout, pumped.clone(), scrub()));
         let two = tokio::task::spawn_local(self.pump(stderr, Stream::Stderr, pumped, scrub()));
         let exit = self.until_ended(pid, &mut ended, time, bearer.as_ref()).await;

@@ -48,7 +48,7 @@ pub(crate) fn replace<'a>(search: &impl Search, text: &'a [u8]) -> Cow<'a, [u8]>
 }
 
 /// The end of a text of which more may come.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Held {
     /// Some bytes that were given out already, to look back at, and those that were not.
     text: Vec<u8>,
@@ -90,6 +90,11 @@ impl Held {
     /// Holds this end back, of which nothing was given out.
     pub(crate) fn keep(&mut self, end: &[u8]) {
         (self.text, self.given) = (end.to_vec(), 0);
+    }
+
+    /// What [`Held::keep`] holds back.
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.text[self.given..]
     }
 
     /// How many bytes are held back.

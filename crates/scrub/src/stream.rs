@@ -42,6 +42,21 @@ impl Stream {
         self.scrubber = scrubber;
     }
 
+    /// Of a stream that is cut by length and lines: gives what one for people would have given by now, if `may` be told that then
+    /// so many bytes of the end are held back; nothing otherwise. Whoever sees the pieces learns by it whether the text ends as a
+    /// value begins, and as how much of one.
+    pub fn ease(&mut self, may: impl FnOnce(usize) -> bool) -> Vec<u8> {
+        let before = (self.values.clone(), self.formats.clone());
+        let even = std::mem::replace(&mut self.even, false);
+        let mut out = self.take(&[], false);
+        self.even = even;
+        if !may(self.waiting()) {
+            out.zeroize();
+            (self.values, self.formats) = before;
+        }
+        out
+    }
+
     /// Whether anything is held back.
     #[must_use]
     pub fn holds(&self) -> bool {
@@ -90,15 +105,16 @@ fn wipe_end(text: &mut [u8], held: usize) {
 
 /// Where in a text that arrives in pieces values stand: for whoever puts the placeholders in by itself.
 ///
-/// Of the text before [`Spans::decided`] all are known. Where that is says what could still become a value, as in
-/// [`Scrubber::stream`], until [`Spans::be_even`] is said: from then on nothing, as in [`Scrubber::even_stream`]. Formats are not
-/// looked for.
+/// Of the text before [`Spans::decided`] all are known, and where that is says what could still become a value, as in
+/// [`Scrubber::stream`]. Before [`Spans::even`] all are known too, and where that is says nothing, as in [`Scrubber::even_stream`].
+/// Formats are not looked for.
 #[derive(Debug)]
 pub struct Spans {
     scrubber: Scrubber,
-    even: bool,
     held: Held,
     decided: u64,
+    length: u64,
+    even: u64,
 }
 
 /// A value in a text.
@@ -114,12 +130,7 @@ pub struct Span {
 
 impl Spans {
     pub(crate) fn new(scrubber: Scrubber) -> Self {
-        Self { scrubber, even: false, held: Held::default(), decided: 0 }
-    }
-
-    /// From here on where the text is decided says nothing of a value.
-    pub fn be_even(&mut self) {
-        self.even = true;
+        Self { scrubber, held: Held::default(), decided: 0, length: 0, even: 0 }
     }
 
     /// How many bytes from the text's beginning are decided.
@@ -128,8 +139,19 @@ impl Spans {
         self.decided
     }
 
+    /// How many bytes from the text's beginning go on so that how many says nothing of a value.
+    #[must_use]
+    pub fn even(&self) -> u64 {
+        self.even
+    }
+
     /// Takes the next piece in, and gives the values that are decided with it, in their order.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Span> {
+        let values = self.scrubber.values();
+        let by_lines = values.after_lines(bytes).map_or(0, |end| self.length + end as u64);
+        self.length += bytes.len() as u64;
+        let by_length = (self.length + 1).saturating_sub(values.longest() as u64);
+        self.even = self.even.max(by_lines).max(by_length);
         self.take(bytes, false)
     }
 
@@ -138,23 +160,31 @@ impl Spans {
         self.take(&[], true)
     }
 
-    fn take(&mut self, bytes: &[u8], last: bool) -> Vec<Span> {
-        let mut text = self.held.open();
-        text.extend_from_slice(bytes);
-        let values = self.scrubber.values();
-        let until = if self.even && !last { values.even(&text) } else { text.len() };
+    /// The values in what is not decided, as if no more came. What does come is looked through with it all the same.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Span> {
+        self.found(self.held.kept(), true).0
+    }
+
+    /// The values in this text from [`Spans::decided`] on, and how much of it is decided.
+    fn found(&self, text: &[u8], last: bool) -> (Vec<Span>, usize) {
         let (mut at, mut found) = (0, Vec::new());
-        let decided = loop {
-            match values.next(&text, at, last) {
-                Next::Found { start, .. } if start >= until => break until.max(at),
+        loop {
+            match self.scrubber.values().next(text, at, last) {
                 Next::Found { start, end, placeholder } => {
                     let (start, ends) = (self.decided + start as u64, self.decided + end as u64);
                     found.push(Span { start, end: ends, placeholder: placeholder.into_owned() });
                     at = end;
                 }
-                Next::None(held) => break held.min(until).max(at),
+                Next::None(held) => return (found, held.max(at)),
             }
-        };
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], last: bool) -> Vec<Span> {
+        let mut text = self.held.open();
+        text.extend_from_slice(bytes);
+        let (found, decided) = self.found(&text, last);
         self.decided += decided as u64;
         self.held.keep(&text[decided..]);
         text.zeroize();

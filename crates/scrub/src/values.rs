@@ -97,9 +97,18 @@ impl Values {
     /// Up to where a text of which more may come can be given out so that where that is says nothing of a value: all but the
     /// longest form's length, and whole lines where no form goes on after the end of one. Nothing before it is undecided.
     pub(crate) fn even(&self, text: &[u8]) -> usize {
-        let lines = || text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let by_length = (text.len() + 1).saturating_sub(self.longest.max(1));
-        if self.in_lines { by_length.max(lines()) } else { by_length }
+        let by_length = (text.len() + 1).saturating_sub(self.longest());
+        by_length.max(self.after_lines(text).unwrap_or(0))
+    }
+
+    /// The longest form's length; 1 where there is none.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest.max(1)
+    }
+
+    /// Where the last whole line ends in this text; none where there is none, or a form may go on after the end of one.
+    pub(crate) fn after_lines(&self, text: &[u8]) -> Option<usize> {
+        self.in_lines.then(|| text.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1))?
     }
 
     /// The first place from `at` on where the first bytes of a form may stand, if eight bytes stand there.

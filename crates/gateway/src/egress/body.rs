@@ -5,9 +5,9 @@
 use super::decode::Decoder;
 use super::ending::Over;
 use super::fault::Fault;
-use super::limits::{IDLE, REQUEST, REQUEST_BYTES};
+use super::limits::{IDLE, PAUSE, REQUEST, REQUEST_BYTES};
 use super::line::{Line, Lines};
-use super::run::Spent;
+use super::run::{Hints, Spent};
 use super::wire;
 use crate::fields;
 use crate::refusal::Refusal;
@@ -177,13 +177,38 @@ pub(crate) struct Host {
     pub(crate) decoder: Option<Decoder>,
 }
 
+/// What is looked for in an answer.
+struct Looked {
+    stream: scrub::Stream,
+    scrubber: Scrubber,
+    hints: Arc<Hints>,
+    /// Until the host has said nothing for a while.
+    pause: Pin<Box<Sleep>>,
+}
+
+impl Looked {
+    /// What goes on because the host pauses, and its client may have to say something before it goes on. None while it does not.
+    fn in_a_pause(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+        if !self.stream.holds() || self.hints.are_spent() || self.pause.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        // Looked at once in each pause.
+        self.pause.as_mut().reset(Instant::now() + REQUEST);
+        let eased = self.stream.ease(|end| {
+            self.hints.tell(end);
+            !self.hints.are_spent()
+        });
+        (!eased.is_empty()).then(|| eased.into())
+    }
+}
+
 /// An answer's body, on its way back. Dropped before its end, it counts as interrupted.
 pub(crate) struct Carried {
     host: Incoming,
     decoder: Option<Decoder>,
     /// Came already, before the head went on.
     first: Option<Frame<Bytes>>,
-    scrub: Option<(scrub::Stream, Scrubber)>,
+    scrub: Option<Looked>,
     trailers: Option<HeaderMap>,
     leave: Leave,
     spent: Arc<Spent>,
@@ -199,10 +224,10 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// `scrubber` is given when its host was given a credential. The connection is kept if the answer comes to its end.
+    /// `looked_for` is given when its host was given a credential. The connection is kept if the answer comes to its end.
     pub(crate) fn new(
         host: Host,
-        scrubber: Option<Scrubber>,
+        looked_for: Option<(Scrubber, Arc<Hints>)>,
         leave: Leave,
         spent: Arc<Spent>,
         (line, lines): (Line, Arc<Lines>),
@@ -213,7 +238,12 @@ impl Carried {
             host: host.body,
             decoder: host.decoder,
             first: None,
-            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| (s.even_stream(), s)),
+            scrub: looked_for.filter(|(scrubber, _)| !scrubber.is_empty()).map(|(scrubber, hints)| Looked {
+                stream: scrubber.even_stream(),
+                scrubber,
+                hints,
+                pause: Box::pin(tokio::time::sleep(PAUSE)),
+            }),
             trailers: None,
             leave,
             spent,
@@ -294,17 +324,17 @@ impl Carried {
         Ok(None)
     }
 
-    fn scrubbed(scrub: &mut Option<(scrub::Stream, Scrubber)>, bytes: Bytes) -> Bytes {
+    fn scrubbed(scrub: &mut Option<Looked>, bytes: Bytes) -> Bytes {
         match scrub {
-            Some((stream, _)) => Bytes::from(stream.push(&bytes)),
+            Some(looked) => Bytes::from(looked.stream.push(&bytes)),
             None => bytes,
         }
     }
 
     /// The host has said all: what the scrubber held back, then the trailers.
     fn rest(&mut self) -> Option<Frame<Bytes>> {
-        if let Some((stream, _)) = self.scrub.take() {
-            let held = Bytes::from(stream.finish());
+        if let Some(looked) = self.scrub.take() {
+            let held = Bytes::from(looked.stream.finish());
             if !held.is_empty() {
                 return Some(Frame::data(held));
             }
@@ -315,7 +345,7 @@ impl Carried {
 
     fn scrubbed_trailers(&self, trailers: HeaderMap) -> HeaderMap {
         match &self.scrub {
-            Some((_, scrubber)) => fields::scrubbed(&trailers, scrubber),
+            Some(looked) => fields::scrubbed(&trailers, &looked.scrubber),
             None => trailers,
         }
     }
@@ -354,13 +384,19 @@ impl Body for Carried {
             let late = this.ends.as_mut().poll(cx).is_ready();
             let next = match Pin::new(&mut this.host).poll_frame(cx) {
                 Poll::Ready(next) if !late => next,
-                Poll::Pending if !late && this.idle.as_mut().poll(cx).is_pending() => return Poll::Pending,
+                Poll::Pending if !late && this.idle.as_mut().poll(cx).is_pending() => {
+                    let eased = this.scrub.as_mut().and_then(|looked| looked.in_a_pause(cx));
+                    return eased.map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))));
+                }
                 _ => {
                     this.done = true;
                     return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
                 }
             };
             this.idle.as_mut().reset(Instant::now() + IDLE);
+            if let Some(looked) = &mut this.scrub {
+                looked.pause.as_mut().reset(Instant::now() + PAUSE);
+            }
             match next {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => {

@@ -23,8 +23,10 @@ pub(crate) enum Fault {
     Host,
     /// The host says the credential.
     Credential,
-    /// A message of the host ended as the credential begins, and nothing followed in time; or too many of a run did.
+    /// A message of the host ended as the credential begins, and nothing followed in time.
     Held,
+    /// Hosts' words that ended so told the box as many letters as it may be told.
+    Told,
 }
 
 impl Fault {
@@ -34,7 +36,7 @@ impl Fault {
             Self::Frame => "websocket.frame",
             Self::Handle => "handle.websocket",
             Self::Host => "websocket.host",
-            Self::Credential | Self::Held => "websocket.credential",
+            Self::Credential | Self::Held | Self::Told => "websocket.credential",
         };
         Refusal::policy(rule, self.why())
     }
@@ -52,8 +54,12 @@ impl Fault {
             }
             Self::Held => {
                 "A message of the host over the WebSocket ends as the credential begins, and nothing came after it for ten \
-                 seconds that shows that it is another word, or the fourth message of this run ends so; the WebSocket was ended \
-                 before that end was passed on. Ask the host for an answer that ends otherwise."
+                 seconds that shows that it is another word; the WebSocket was ended before that end was passed on. Ask the host for \
+                 an answer that ends otherwise."
+            }
+            Self::Told => {
+                "What hosts said ended as a credential begins so often that a WebSocket to a host with a credential is not open to \
+                 this box any more: that a message waits shows whose beginning it is. Ask the host by requests of HTTP."
             }
         }
     }

@@ -1,22 +1,26 @@
 //! Which credentials hosts were given in the name of one run, by a request of its own, as a repository's upstream or as its model:
-//! a host that was given one may tell it later, to a request that carries none, or another.
+//! a host that was given one may tell it later, to a request that carries none, or another. And which values its commands were
+//! given: they leave in a handle's place alone.
 //!
-//! Read [`Given::note`], then [`Given::scrubber`].
+//! Read [`Given::note`], then [`Given::scrubber`], then [`Given::is_in_head`].
 
-use crate::recent::Recent;
+use crate::recent::{Recent, holds};
+use http::HeaderMap;
 use model::Secret;
 use policy::egress::Name;
+use policy::egress::signs::decoded;
 use scrub::Scrubber;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Values that one host was given and that are looked for in what it says, the newest. A run gives a host one after another
-/// where they are minted, or kept fresh.
+/// Values that one host, or the commands of the run, were given and that are looked for, the newest. A run gives a host one after
+/// another where they are minted, or kept fresh.
 const VALUES: usize = 16;
 
-/// By host: there are as many as the table has hosts to write to, repositories and models, at most.
+/// By host: there are as many as the table has hosts to write to, repositories and models, at most. What commands were given is
+/// no host's.
 #[derive(Default)]
-pub(crate) struct Given(Mutex<HashMap<Name, Values>>);
+pub(crate) struct Given(Mutex<HashMap<Option<Name>, Values>>);
 
 struct Values {
     /// The secret's name, and the value.
@@ -25,17 +29,25 @@ struct Values {
 }
 
 impl Given {
-    fn hosts(&self) -> MutexGuard<'_, HashMap<Name, Values>> {
+    fn each(&self) -> MutexGuard<'_, HashMap<Option<Name>, Values>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host is given this value of the secret `name`, from now on, whatever its port. Gives what is looked for in what it
     /// says.
-    pub(crate) fn note(&self, host: &Name, (name, value): (&str, &Secret<String>), recent: &Recent) -> Scrubber {
-        let mut hosts = self.hosts();
-        let known = hosts
-            .entry(host.clone())
-            .or_insert_with(|| Values { each: VecDeque::new(), scrubber: recent.scrubber_of([]) });
+    pub(crate) fn note(&self, host: &Name, value: (&str, &Secret<String>), recent: &Recent) -> Scrubber {
+        self.note_for(Some(host.clone()), value, recent)
+    }
+
+    /// A command of the run is given this value of the secret `name`.
+    pub(crate) fn note_of_a_command(&self, value: (&str, &Secret<String>), recent: &Recent) {
+        drop(self.note_for(None, value, recent));
+    }
+
+    fn note_for(&self, whom: Option<Name>, (name, value): (&str, &Secret<String>), recent: &Recent) -> Scrubber {
+        let mut each = self.each();
+        let known =
+            each.entry(whom).or_insert_with(|| Values { each: VecDeque::new(), scrubber: recent.scrubber_of([]) });
         if value.expose().is_empty() {
             return known.scrubber.clone();
         }
@@ -55,7 +67,20 @@ impl Given {
 
     /// What is looked for in what this host says; none where it was given nothing.
     pub(crate) fn scrubber(&self, host: &Name) -> Option<Scrubber> {
-        self.hosts().get(host).map(|known| known.scrubber.clone())
+        self.each().get(&Some(host.clone())).map(|known| known.scrubber.clone())
+    }
+
+    /// Whether a host's name, a path and query, or the names or values of headers hold a value that the run was given. Those of
+    /// other runs are not looked for: of a value that is a word it would stop everybody's reads, and say to anybody that it is one.
+    pub(crate) fn is_in_head(&self, host: &str, address: &str, headers: &HeaderMap) -> bool {
+        let address = decoded(address.as_bytes());
+        self.each().values().any(|known| {
+            let is_in = |text: &[u8]| holds(&known.scrubber, text);
+            let of_a_header = |name: &str, value: &[u8]| known.scrubber.is_in_name(name) || is_in(value);
+            is_in(host.as_bytes())
+                || is_in(&address)
+                || headers.iter().any(|(name, value)| of_a_header(name.as_str(), value.as_bytes()))
+        })
     }
 }
 
@@ -81,5 +106,34 @@ mod tests {
         note(VALUES);
         assert!(shows(1) && (2..=VALUES).all(|n| !shows(n)) && !shows(0));
         assert!(given.scrubber(&host("b.example")).is_none());
+    }
+
+    #[test]
+    fn what_a_host_or_a_command_of_this_run_was_given_is_found_in_a_head_and_what_another_run_was_given_is_not() {
+        let (given, other, recent) = (Given::default(), Given::default(), Recent::new().unwrap());
+        let names = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let is_in = |of: &Given, value: &str| {
+            let mut all = Vec::new();
+            for (host, address, name, said) in [
+                (format!("{value}.example"), "/".to_owned(), "x-a".to_owned(), "b".to_owned()),
+                ("a.example".into(), format!("/a?b={value}"), "x-a".into(), "b".into()),
+                ("a.example".into(), "/".into(), format!("x-{value}"), "b".into()),
+                ("a.example".into(), "/".into(), "x-a".into(), format!("a, {value}")),
+            ] {
+                let headers = HeaderMap::from_iter([(names(&name), said.parse().unwrap())]);
+                all.push(of.is_in_head(&host, &address, &headers));
+            }
+            assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
+            all[0]
+        };
+        given.note(
+            &Name::parse("b.example").unwrap(),
+            ("capability/a", &Secret::new("tok-0-0123456789".into())),
+            &recent,
+        );
+        given.note_of_a_command(("capability/b", &Secret::new("tok-1-0123456789".into())), &recent);
+        assert!(is_in(&given, "tok-0-0123456789") && is_in(&given, "tok-1-0123456789"));
+        assert!(!is_in(&given, "tok-2-0123456789"));
+        assert!(!is_in(&other, "tok-0-0123456789") && !is_in(&other, "tok-1-0123456789"));
     }
 }

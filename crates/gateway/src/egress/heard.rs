@@ -3,22 +3,21 @@
 //!
 //! A message does not survive a change of its length, so nothing is replaced: the WebSocket is cut before the credential
 //! would be said. Until it is known that a text's end does not begin to say it, that end waits; it may be the beginning
-//! of an ordinary word as well, so of what waits at the end of a message less than [`SHORT`] bytes go on. A message, or a
+//! of an ordinary word as well, so of what waits at the end of a message [`TELLS_NOTHING`] bytes go on. A message, or a
 //! ping, of which more waits is held, and so is all that follows it: for [`super::limits::HELD_MESSAGE`] at most, counted for
-//! each from the moment at which its own end came.
+//! each from the moment at which its own end came. In the middle of a message so much waits as the credential is long, whatever
+//! it is: that something waits says nothing there (decision 0057).
 //!
 //! Nothing here reads a clock: callers pass `now`.
 //!
 //! Read [`Heard::push`], then [`Text`].
 
 use super::frames::{Fault, Heads};
+use super::run::TELLS_NOTHING;
 use scrub::Scrubber;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-/// So many bytes of what may become the credential are not passed at the end of a message, but wait for the next one. Less
-/// is the beginning of many words, and a message that nobody goes on from must arrive whole.
-const SHORT: usize = 4;
 /// Most that waits, in bytes: the longest form of a value, and what comes beside it.
 const WAITS: usize = 1 << 20;
 
@@ -77,7 +76,7 @@ impl Heard {
                 if let Some(head) = head {
                     self.begun = 0;
                     (self.left, self.control, self.last) = (head.length, head.control, head.last);
-                    self.end_of_frame(now);
+                    self.end_of_frame(now)?;
                 }
                 continue;
             }
@@ -87,7 +86,7 @@ impl Heard {
             self.text(part).push(&piece[..bytes])?;
             self.left -= bytes as u64;
             piece = &piece[bytes..];
-            self.end_of_frame(now);
+            self.end_of_frame(now)?;
         }
         let passed = self.passed();
         if self.waits.len() > WAITS {
@@ -103,10 +102,12 @@ impl Heard {
         since(&self.said).into_iter().chain(since(&self.beside)).min()
     }
 
-    /// How many messages and control frames were held since this was asked last. Each tells whoever had it said that it ends as a
-    /// value begins.
-    pub(crate) fn newly_held(&mut self) -> u32 {
-        std::mem::take(&mut self.said.held) + std::mem::take(&mut self.beside.held)
+    /// The ends, in bytes, of messages and control frames that were held since this was asked last. Each tells whoever had it said
+    /// that it is the beginning of a value.
+    pub(crate) fn newly_held(&mut self) -> Vec<usize> {
+        let mut held = std::mem::take(&mut self.said.held);
+        held.append(&mut self.beside.held);
+        held
     }
 
     /// Says that no more comes, and gives what waits.
@@ -123,11 +124,12 @@ impl Heard {
         if part == Part::Beside { &mut self.beside } else { &mut self.said }
     }
 
-    fn end_of_frame(&mut self, now: Instant) {
+    fn end_of_frame(&mut self, now: Instant) -> Result<(), Fault> {
         if self.left == 0 && self.last {
             let part = if self.control { Part::Beside } else { Part::Said };
-            self.text(part).end_of_message(now);
+            self.text(part).end_of_message(now)?;
         }
+        Ok(())
     }
 
     fn wait(&mut self, part: Part, bytes: &[u8]) {
@@ -171,27 +173,32 @@ struct Text {
     /// Where messages end of which not all may be passed on, in bytes from its beginning, and when those ends came: in their
     /// order, and of those that came at one moment the last.
     ends: VecDeque<(u64, Instant)>,
-    /// How many messages were held.
-    held: u32,
+    /// The ends of messages that were held, in bytes.
+    held: Vec<usize>,
 }
 
 impl Text {
     fn new(scrubber: &Scrubber) -> Self {
         Self {
-            stream: scrubber.stream(),
+            stream: scrubber.even_stream(),
             decided: 0,
             undecided: Vec::new(),
             ahead: 0,
             free: 0,
             ends: VecDeque::new(),
-            held: 0,
+            held: Vec::new(),
         }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.undecided.extend_from_slice(bytes);
         let decided = self.stream.push(bytes);
-        if !self.undecided.starts_with(&decided) {
+        self.decide(&decided)
+    }
+
+    /// So much was decided, and stands as it is where no credential is.
+    fn decide(&mut self, decided: &[u8]) -> Result<(), Fault> {
+        if !self.undecided.starts_with(decided) {
             return Err(Fault::Credential);
         }
         self.undecided.drain(..decided.len());
@@ -205,19 +212,22 @@ impl Text {
         Ok(())
     }
 
-    fn end_of_message(&mut self, now: Instant) {
-        if self.undecided.len() < SHORT {
+    fn end_of_message(&mut self, now: Instant) -> Result<(), Fault> {
+        let decided = self.stream.ease(|_| true);
+        self.decide(&decided)?;
+        if self.undecided.len() <= TELLS_NOTHING {
             self.free += self.undecided.len() - self.ahead;
             self.ahead = self.undecided.len();
             self.ends.clear();
-            return;
+            return Ok(());
         }
-        self.held += 1;
+        self.held.push(self.undecided.len());
         let end = self.decided + self.undecided.len() as u64;
         match self.ends.back_mut().filter(|(_, since)| *since == now) {
             Some((last, _)) => *last = end,
             None => self.ends.push_back((end, now)),
         }
+        Ok(())
     }
 
     /// Gives so many bytes of what may be passed on, or as many as there are.
@@ -306,7 +316,8 @@ mod tests {
                 assert_eq!(end, Err(Fault::Credential), "{what}, by {piece}");
                 assert!(bytes.starts_with(&passed), "{what}, by {piece}");
                 let text: Vec<u8> = passed.into_iter().filter(|byte| byte.is_ascii_graphic()).collect();
-                let shown = (SHORT..KEY.len()).any(|end| text.windows(end).any(|part| part == &KEY.as_bytes()[..end]));
+                let shown = (TELLS_NOTHING + 1..KEY.len())
+                    .any(|end| text.windows(end).any(|part| part == &KEY.as_bytes()[..end]));
                 assert!(!shown, "{what}, by {piece}: {}", String::from_utf8_lossy(&text));
             }
         }
@@ -337,7 +348,7 @@ mod tests {
                 heard.push(bytes, Instant::now()).unwrap();
                 heard.held_since().is_some()
             };
-            assert!(!push(&frame(first, b"it is a tok")), "less than {SHORT} bytes go on");
+            assert!(!push(&frame(first, b"it is a tok")), "{TELLS_NOTHING} bytes go on");
             assert!(!push(&frame(first, b"en")));
             // In the middle of one nobody waits for its end yet.
             let held = frame(first, b"it is tok-can");
@@ -393,6 +404,38 @@ mod tests {
         let pings = frame(0x89, &[b'.'; 125]).repeat(100);
         let ended = (0..WAITS / pings.len() + 2).find_map(|_| heard.push(&pings, now).err());
         assert_eq!(ended, Some(Fault::Host));
+    }
+
+    /// The lengths that go on, and the ends that were held, of messages whose frames arrive in pieces so long.
+    fn goes(bytes: &[u8], piece: usize) -> (Vec<usize>, Vec<usize>) {
+        let mut heard = heard();
+        let went = bytes.chunks(piece).map(|piece| heard.push(piece, Instant::now()).unwrap().len()).collect();
+        (went, heard.newly_held())
+    }
+
+    #[test]
+    fn what_of_an_open_message_goes_on_says_nothing_of_what_it_ends_in_and_an_end_that_is_held_is_counted() {
+        // A host that says again what it is told, by fragments, or one long message in pieces.
+        for (fragments, length) in [(true, 30), (true, 3000), (false, 20_000)] {
+            let said = |end: &str| {
+                let text = format!("{}{end}", "x".repeat(length));
+                if fragments {
+                    return [frame(0x01, text.as_bytes()), frame(0x00, end.as_bytes())].concat();
+                }
+                let whole = frame(0x81, text.repeat(2).as_bytes());
+                whole[..whole.len() - text.len() / 2].to_vec()
+            };
+            let wrong = said("zzzzzzzzz");
+            for known in 1..=9 {
+                let guess = said(&format!("{}{}", &"zzzzzzzzz"[known..], &KEY[..known]));
+                for piece in [1, 7, length + 9 + 4, 16_384] {
+                    assert_eq!(goes(&guess, piece), goes(&wrong, piece), "{known} of {length} by {piece}");
+                }
+            }
+            assert_eq!(goes(&wrong, 7).1, [0; 0]);
+        }
+        assert_eq!(goes(&frame(0x81, b"it is tok-can"), 7).1, [7]);
+        assert_eq!(goes(&frame(0x8a, b"it is tok-can"), 7).1, [7]);
     }
 
     proptest! {

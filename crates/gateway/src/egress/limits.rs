@@ -34,6 +34,9 @@ pub(crate) const ANSWER_HEAD: usize = 64 * 1024;
 pub(crate) const DECODED_BYTES: u64 = 256 << 20;
 /// How long a WebSocket's message may wait because it ends as the credential begins, and nothing shows that it is a word.
 pub(crate) const HELD_MESSAGE: Duration = Duration::from_secs(10);
+/// How long a host that was given a credential may say nothing, until what was held of its answer goes on where that tells
+/// nothing, or little.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a client of a tunnel may take for its first message.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 /// How old the table of a run may be when it refuses: after that the server is asked whether it has another.

@@ -163,6 +163,9 @@ async fn through(
     }
     let under = credential.as_deref().map(|credential| gate.server.under(credential)).unwrap_or_default();
     let was_given = run.given.scrubber(&asked.host).is_some();
+    if upgrade.is_some() && was_given && run.hints_of_hosts.are_spent() {
+        return Err(frames::Fault::Told.refusal());
+    }
     let prepare = |line: &Line| {
         let mut request = prepare(&asked, &way, &head.method, &head.headers, line, credential.as_deref())?;
         if was_given && credential.is_none() {
@@ -213,9 +216,10 @@ async fn through(
     if status.is_informational() {
         return Err(Fault::Cut.into());
     }
+    let looked_for = scrubber.map(|scrubber| (scrubber, run.hints_of_hosts.clone()));
     let host = Host { body: response.into_body(), decoder: encoding.map(Decoder::new) };
     let carried =
-        Carried::new(host, scrubber, leave, run.spent.clone(), (line, run.lines.clone()), began).begun().await?;
+        Carried::new(host, looked_for, leave, run.spent.clone(), (line, run.lines.clone()), began).begun().await?;
     let mut answer = Response::new(Words::Carried(Box::new(carried)));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
@@ -297,8 +301,8 @@ async fn grant(
                 "The address holds a credential, by its value or its format; only a handle in a header is taken here.";
             return Err(Refusal::policy("write.credential", why));
         }
-        if gate.recent.is_in_head(asked.host.as_str(), &asked.path, headers, Instant::now()) {
-            let why = "The request holds the value of a live secret. A value leaves in a handle's place alone.";
+        if run.given.is_in_head(asked.host.as_str(), &asked.path, headers) {
+            let why = "The request holds the value of a secret that this run was given. A value leaves in a handle's place alone.";
             return Err(Refusal::policy("value.misplaced", why));
         }
         caller.tally.may_ask()?;

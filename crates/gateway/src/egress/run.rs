@@ -24,8 +24,10 @@ pub(crate) struct Run {
     pub(crate) spent: Arc<Spent>,
     pub(crate) allowances: Arc<Allowances>,
     pub(crate) given: Arc<Given>,
-    /// Of its WebSockets.
-    pub(crate) hints: Arc<Hints>,
+    /// By the events of its models.
+    pub(crate) hints_of_models: Arc<Hints>,
+    /// By WebSockets, and by hosts that pause in an answer.
+    pub(crate) hints_of_hosts: Arc<Hints>,
     /// What its connections over HTTP/2 may spend, one with the other.
     pub(crate) frames: Shared,
     /// TLS with its box: each signs.
@@ -35,19 +37,26 @@ pub(crate) struct Run {
     law: Mutex<Option<Known>>,
 }
 
-/// Messages of WebSockets that a run may have held because they end as a value begins: each tells a letter of it to whoever had
-/// it said.
-const HELD_MESSAGES: u64 = 3;
+/// The end of a text, in bytes, that tells nothing although it could be the beginning of a value: honest text ends in it all the
+/// time.
+pub(crate) const TELLS_NOTHING: usize = 3;
+/// Letters of values that a box may be told by ends that wait, one end with the other, by its models and by its hosts each.
+const LETTERS: u64 = 8;
 
-/// Messages that were held.
+/// What a box was told of values: a text that waits because it ends as a value begins says to whoever had it said that it does, and
+/// as how much of one. Wrong guesses cost nothing, so that what counts is letters and not ends.
 #[derive(Default)]
 pub(crate) struct Hints(AtomicU64);
 
 impl Hints {
-    /// Counts so many more. False when they are more than a run may meet.
-    pub(crate) fn meet(&self, held: u32) -> bool {
-        let held = u64::from(held);
-        self.0.fetch_add(held, Ordering::Relaxed).saturating_add(held) <= HELD_MESSAGES
+    /// Counts an end of so many bytes that waits.
+    pub(crate) fn tell(&self, bytes: usize) {
+        self.0.fetch_add(bytes.saturating_sub(TELLS_NOTHING) as u64, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more may be told.
+    pub(crate) fn are_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= LETTERS
     }
 }
 
@@ -93,7 +102,8 @@ impl Run {
             spent: Arc::default(),
             allowances: Arc::default(),
             given: Arc::default(),
-            hints: Arc::default(),
+            hints_of_models: Arc::default(),
+            hints_of_hosts: Arc::default(),
             streams: Arc::new(Semaphore::new(RUN_STREAMS)),
             law: Mutex::default(),
         })

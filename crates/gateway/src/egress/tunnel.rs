@@ -94,7 +94,7 @@ pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After)
         After::Socket { on, host, line, leave, scrubber, trace } => {
             let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
             let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
-            let heard = scrubber.as_ref().map(|scrubber| (Heard::new(scrubber), &*caller.egress.hints));
+            let heard = scrubber.as_ref().map(|scrubber| (Heard::new(scrubber), &*caller.egress.hints_of_hosts));
             let looks = Looks { frames: Some(Frames::default()), heard };
             let piped = pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, looks);
             match piped.await {
@@ -424,8 +424,10 @@ async fn pipe(
                 None => idle(to_client.write_all(&piece[..bytes])).await?,
                 Some((heard, hints)) => {
                     let passed = heard.push(&piece[..bytes], Instant::now()).map_err(cut)?;
-                    if !hints.meet(heard.newly_held()) {
-                        return Err(cut(frames::Fault::Held));
+                    heard.newly_held().into_iter().for_each(|end| hints.tell(end));
+                    // Also where another one told it: each that goes on would tell one more.
+                    if hints.are_spent() {
+                        return Err(cut(frames::Fault::Told));
                     }
                     idle(to_client.write_all(&passed)).await?;
                 }

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Full};
 use model::capability::Delivery;
 use model::{LeaseId, Moment, RunId, Secret};
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -170,6 +170,38 @@ async fn is_over(world: &World, way: Way) {
             drop(soon("the end", tls.read_to_end(&mut rest)).await);
             assert!(!rest.windows(5).any(|five| five == b"ended"), "{rest:?}");
         }
+    }
+}
+
+/// What of an answer comes of which the host says no more, and does not end.
+async fn paused(world: &World, says: &str, comes: &str) -> Tls {
+    let mut tls = world.tls("api.example:443", HOST, &[b"http/1.1"]).await.unwrap();
+    let head = format!("GET /pause/{says} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {HANDLE}\r\n\r\n");
+    tls.write_all(head.as_bytes()).await.unwrap();
+    let mut came = Vec::new();
+    soon("what it says", async {
+        while !came.ends_with(comes.as_bytes()) {
+            came.push(tls.read_u8().await.unwrap());
+        }
+    })
+    .await;
+    tls
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_host_says_before_it_pauses_goes_on_until_that_told_the_box_eight_letters() {
+    let world = world(false).await;
+    // Neither a line nor as much as could be told from a beginning of the credential.
+    let _one = paused(&world, "Password:", "Password:").await;
+    let _two = paused(&world, &format!("is-{}", &TOKEN[..7]), "is-").await;
+    let _three = paused(&world, "Password:", "Password:").await;
+    // More would be told by that it does not go on, and from then on by none.
+    let mut spent = paused(&world, &format!("is-{}", &TOKEN[..7]), "\r\n\r\n").await;
+    let mut after = paused(&world, "Password:", "\r\n\r\n").await;
+    for tls in [&mut spent, &mut after] {
+        let mut rest = [0];
+        let came = tokio::time::timeout(Duration::from_secs(3), tls.read(&mut rest)).await;
+        assert!(came.is_err(), "{rest:?}");
     }
 }
 

@@ -309,6 +309,11 @@ impl Origin {
                 answer
             }
             "/hang" => std::future::pending().await,
+            path if path.starts_with("/pause/") => {
+                let said = Bytes::copy_from_slice(&path.as_bytes()["/pause/".len()..]);
+                let begun = futures_util::stream::iter([Ok(Frame::data(said))]);
+                Response::new(UnsyncBoxBody::new(StreamBody::new(begun.chain(futures_util::stream::pending()))))
+            }
             "/repo.git/info/refs" => super::said::references(StatusCode::OK, super::world::TOKEN),
             path => said(StatusCode::OK, format!("{} {path}", head.method)),
         }

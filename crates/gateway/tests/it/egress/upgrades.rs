@@ -146,30 +146,30 @@ async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_se
     for first in [0x81, 0x89] {
         let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
         let (mut tls, _) = world.websocket(HOST, "").await;
-        let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..9]].concat());
+        let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..5]].concat());
         let behind = host_frame(if first == 0x81 { 0x89 } else { 0x82 }, b"news");
         // It ends as the credential begins, too.
-        let decided = host_frame(first, &[b", no, it is ", &TOKEN.as_bytes()[..9]].concat());
+        let decided = host_frame(first, &[b", no, it is ", &TOKEN.as_bytes()[..5]].concat());
         // What shows that it is another word comes in time: all of it goes on, in its order.
         tls.write_all(&message(&begun)).await.unwrap();
-        let mut came = vec![0; begun.len() - 9];
+        let mut came = vec![0; begun.len() - 5];
         soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, begun[..begun.len() - 9]);
+        assert_eq!(came, begun[..begun.len() - 5]);
         pass(Duration::from_secs(9)).await;
         tls.write_all(&message(&[&behind[..], &decided].concat())).await.unwrap();
-        let mut came = vec![0; 9 + behind.len() + decided.len() - 9];
+        let mut came = vec![0; 5 + behind.len() + decided.len() - 5];
         soon("the rest", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, [&TOKEN.as_bytes()[..9], &behind, &decided[..decided.len() - 9]].concat());
+        assert_eq!(came, [&TOKEN.as_bytes()[..5], &behind, &decided[..decided.len() - 5]].concat());
         // That has ten seconds of its own.
         pass(Duration::from_secs(9)).await;
         let decided = host_frame(first, b", no");
         tls.write_all(&message(&decided)).await.unwrap();
-        let mut came = vec![0; 9 + decided.len()];
+        let mut came = vec![0; 5 + decided.len()];
         soon("the rest", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, [&TOKEN.as_bytes()[..9], &decided].concat());
+        assert_eq!(came, [&TOKEN.as_bytes()[..5], &decided].concat());
         // It does not: neither it nor what stands behind it does, and that is told.
         tls.write_all(&message(&[&begun[..], &behind].concat())).await.unwrap();
-        let mut came = vec![0; begun.len() - 9];
+        let mut came = vec![0; begun.len() - 5];
         soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
         let mut rest = Vec::new();
         drop(past("its end", 10, tls.read_to_end(&mut rest)).await);
@@ -178,4 +178,38 @@ async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_se
         assert_eq!(refusal.rule, "websocket.credential");
         assert!(refusal.why.contains("ten seconds"), "{}", refusal.why);
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_box_that_was_told_eight_letters_by_messages_that_wait_has_no_websocket_to_a_host_with_a_credential() {
+    let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
+    let (mut one, _) = world.websocket(HOST, "").await;
+    let (mut other, _) = world.websocket(HOST, "").await;
+    let hello = host_frame(0x81, b"hello");
+    for (letters, more) in [(4, ", no"), (2, ", no"), (1, ", no")] {
+        let begun = host_frame(0x81, &[b"it is ", &TOKEN.as_bytes()[..3 + letters]].concat());
+        let decided = host_frame(0x81, more.as_bytes());
+        one.write_all(&message(&[&begun[..], &decided].concat())).await.unwrap();
+        let mut came = vec![0; begun.len() + decided.len()];
+        soon("both", one.read_exact(&mut came)).await.unwrap();
+        assert_eq!(came, [begun, decided].concat());
+    }
+    other.write_all(&message(&hello)).await.unwrap();
+    let mut came = vec![0; hello.len()];
+    soon("a word", other.read_exact(&mut came)).await.unwrap();
+    // One letter more is the last.
+    one.write_all(&message(&host_frame(0x81, &TOKEN.as_bytes()[..4]))).await.unwrap();
+    let mut rest = Vec::new();
+    drop(soon("the end", one.read_to_end(&mut rest)).await);
+    assert_eq!(rest, b"");
+    assert!(world.refusal().await.why.contains("not open to this box any more"));
+    // Also of those that were open, for each would tell one more; and no other one opens.
+    other.write_all(&message(&hello)).await.unwrap();
+    drop(soon("the end", other.read_to_end(&mut rest)).await);
+    assert_eq!(rest, b"");
+    world.refusal().await;
+    world.origin.seen();
+    let (_, head) = world.websocket(HOST, "").await;
+    assert!(head.starts_with("HTTP/1.1 403") && head.contains("volary-refused: websocket.credential"), "{head}");
+    assert!(world.origin.seen().is_empty(), "the host was given nothing");
 }
