@@ -5,6 +5,7 @@
 use super::decode::Decoder;
 use super::ending::Over;
 use super::fault::Fault;
+use super::given::Sought;
 use super::limits::{IDLE, PAUSE, REQUEST, REQUEST_BYTES};
 use super::line::{Line, Lines};
 use super::run::{Hints, Spent};
@@ -17,7 +18,6 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policy::egress::signs::{self, Handle, Signs};
-use scrub::Scrubber;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -180,13 +180,24 @@ pub(crate) struct Host {
 /// What is looked for in an answer.
 struct Looked {
     stream: scrub::Stream,
-    scrubber: Scrubber,
+    sought: Sought,
     hints: Arc<Hints>,
     /// Until the host has said nothing for a while.
     pause: Pin<Box<Sleep>>,
 }
 
 impl Looked {
+    fn new(sought: Sought, hints: Arc<Hints>) -> Self {
+        let stream = sought.scrubber().even_stream();
+        Self { stream, sought, hints, pause: Box::pin(tokio::time::sleep(PAUSE)) }
+    }
+
+    /// What of an answer goes on, now that these bytes came.
+    fn push(&mut self, bytes: &[u8]) -> Bytes {
+        self.stream.renew(self.sought.scrubber());
+        self.stream.push(bytes).into()
+    }
+
     /// What goes on because the host pauses, and its client may have to say something before it goes on. None while it does not.
     fn in_a_pause(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
         if !self.stream.holds() || self.hints.are_spent() || self.pause.as_mut().poll(cx).is_pending() {
@@ -227,7 +238,7 @@ impl Carried {
     /// `looked_for` is given when its host was given a credential. The connection is kept if the answer comes to its end.
     pub(crate) fn new(
         host: Host,
-        looked_for: Option<(Scrubber, Arc<Hints>)>,
+        looked_for: Option<(Sought, Arc<Hints>)>,
         leave: Leave,
         spent: Arc<Spent>,
         (line, lines): (Line, Arc<Lines>),
@@ -238,12 +249,7 @@ impl Carried {
             host: host.body,
             decoder: host.decoder,
             first: None,
-            scrub: looked_for.filter(|(scrubber, _)| !scrubber.is_empty()).map(|(scrubber, hints)| Looked {
-                stream: scrubber.even_stream(),
-                scrubber,
-                hints,
-                pause: Box::pin(tokio::time::sleep(PAUSE)),
-            }),
+            scrub: looked_for.map(|(sought, hints)| Looked::new(sought, hints)),
             trailers: None,
             leave,
             spent,
@@ -326,7 +332,7 @@ impl Carried {
 
     fn scrubbed(scrub: &mut Option<Looked>, bytes: Bytes) -> Bytes {
         match scrub {
-            Some(looked) => Bytes::from(looked.stream.push(&bytes)),
+            Some(looked) => looked.push(&bytes),
             None => bytes,
         }
     }
@@ -345,7 +351,7 @@ impl Carried {
 
     fn scrubbed_trailers(&self, trailers: HeaderMap) -> HeaderMap {
         match &self.scrub {
-            Some(looked) => fields::scrubbed(&trailers, &looked.scrubber),
+            Some(looked) => fields::scrubbed(&trailers, &looked.sought.scrubber()),
             None => trailers,
         }
     }
@@ -447,6 +453,23 @@ impl Body for Carried {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::given::Given;
+    use crate::recent::Recent;
+    use model::Secret;
+    use policy::egress::Name;
+
+    #[tokio::test]
+    async fn what_a_host_is_given_while_it_answers_is_looked_for_in_the_rest_of_the_answer() {
+        let (given, recent, host) =
+            (Arc::new(Given::default()), Recent::new().unwrap(), Name::parse("a.example").unwrap());
+        let note = |value: &str| drop(given.note(&host, ("capability/a", &Secret::new(value.to_owned())), &recent));
+        note("tok-0-0123456789");
+        let mut looked = Looked::new(given.sought(&host).unwrap(), Arc::default());
+        assert_eq!(looked.push(b"tok-0-0123456789 tok-1-0123456789\n"), "[scrubbed:capability/a] tok-1-0123456789\n");
+        note("tok-1-0123456789");
+        let twice = "[scrubbed:capability/a] [scrubbed:capability/a]\n";
+        assert_eq!(looked.push(b"tok-0-0123456789 tok-1-0123456789\n"), twice);
+    }
 
     #[test]
     fn a_body_in_chunks_is_cut_at_1_gib_to_the_byte() {

@@ -11,7 +11,7 @@ use policy::egress::Name;
 use policy::egress::signs::decoded;
 use scrub::Scrubber;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Values that one host, or the commands of the run, were given and that are looked for, the newest. A run gives a host one after
 /// another where they are minted, or kept fresh.
@@ -21,6 +21,20 @@ const VALUES: usize = 16;
 /// no host's.
 #[derive(Default)]
 pub(crate) struct Given(Mutex<HashMap<Option<Name>, Values>>);
+
+/// What is looked for in what one host says, as long as that takes: it may be given more meanwhile.
+#[derive(Clone)]
+pub(crate) struct Sought {
+    given: Arc<Given>,
+    host: Name,
+}
+
+impl Sought {
+    /// What is looked for by now.
+    pub(crate) fn scrubber(&self) -> Scrubber {
+        self.given.scrubber(&self.host).unwrap_or_else(|| Scrubber::new([]))
+    }
+}
 
 struct Values {
     /// The secret's name, and the value.
@@ -68,6 +82,12 @@ impl Given {
     /// What is looked for in what this host says; none where it was given nothing.
     pub(crate) fn scrubber(&self, host: &Name) -> Option<Scrubber> {
         self.each().get(&Some(host.clone())).map(|known| known.scrubber.clone())
+    }
+
+    /// What is looked for in what this host says from now on; none where it was given nothing.
+    pub(crate) fn sought(self: &Arc<Self>, host: &Name) -> Option<Sought> {
+        self.scrubber(host).filter(|scrubber| !scrubber.is_empty())?;
+        Some(Sought { given: self.clone(), host: host.clone() })
     }
 
     /// Whether a host's name, a path and query, or the names or values of headers hold a value that the run was given. Those of

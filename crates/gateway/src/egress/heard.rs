@@ -62,6 +62,12 @@ impl Heard {
         }
     }
 
+    /// From here on looks for what `scrubber` replaces.
+    pub(crate) fn renew(&mut self, scrubber: &Scrubber) {
+        self.said.stream.renew(scrubber.clone());
+        self.beside.stream.renew(scrubber.clone());
+    }
+
     /// Takes the next piece, which came at `now`, and gives what may be passed on by then.
     ///
     /// # Errors
@@ -436,6 +442,17 @@ mod tests {
         }
         assert_eq!(goes(&frame(0x81, b"it is tok-can"), 7).1, [7]);
         assert_eq!(goes(&frame(0x8a, b"it is tok-can"), 7).1, [7]);
+    }
+
+    #[test]
+    fn what_its_host_was_given_meanwhile_is_looked_for_too() {
+        let mut heard = heard();
+        let (other, now) = ("tok-other-19ab3c5d7e8f0246", Instant::now());
+        let said = frame(0x81, other.as_bytes());
+        assert_eq!(heard.push(&said, now).unwrap(), said);
+        let both = [KEY, other].map(|value| ("capability/api".to_owned(), Secret::new(value.to_owned())));
+        heard.renew(&Scrubber::new(both));
+        assert_eq!(heard.push(&said, now), Err(Fault::Credential));
     }
 
     proptest! {

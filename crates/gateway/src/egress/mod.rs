@@ -210,13 +210,14 @@ async fn through(
     let status = response.status();
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(on)) = (status, upgrade) {
         let host = hyper::upgrade::on(&mut response);
-        next.set(After::Socket { on, host, line: Box::new(line), leave, scrubber, trace: std::mem::take(trace) });
+        let sought = run.given.sought(&asked.host);
+        next.set(After::Socket { on, host, line: Box::new(line), leave, sought, trace: std::mem::take(trace) });
         return Ok(switch_protocols(headers));
     }
     if status.is_informational() {
         return Err(Fault::Cut.into());
     }
-    let looked_for = scrubber.map(|scrubber| (scrubber, run.hints_of_hosts.clone()));
+    let looked_for = run.given.sought(&asked.host).map(|sought| (sought, run.hints_of_hosts.clone()));
     let host = Host { body: response.into_body(), decoder: encoding.map(Decoder::new) };
     let carried =
         Carried::new(host, looked_for, leave, run.spent.clone(), (line, run.lines.clone()), began).begun().await?;

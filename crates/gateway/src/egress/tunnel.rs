@@ -6,6 +6,7 @@
 
 use super::flood::Guarded;
 use super::frames::{self, Frames};
+use super::given::Sought;
 use super::heard::Heard;
 use super::hello::{self, Look};
 use super::limits::{
@@ -30,7 +31,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::egress::{Budget, Name};
-use scrub::Scrubber;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,7 +53,7 @@ pub(crate) enum After {
     /// Bytes that are not looked into, but for the first message.
     Tunnel { on: OnUpgrade, host: Name, stream: Paced<TcpStream>, budget: Budget, leave: Leave },
     /// A WebSocket.
-    Socket { on: OnUpgrade, host: OnUpgrade, line: Box<Line>, leave: Leave, scrubber: Option<Scrubber>, trace: Trace },
+    Socket { on: OnUpgrade, host: OnUpgrade, line: Box<Line>, leave: Leave, sought: Option<Sought>, trace: Trace },
 }
 
 /// Where a request leaves what is to follow on its connection.
@@ -91,10 +91,10 @@ pub(crate) async fn follow(gate: &Arc<Gate>, caller: &Arc<Caller>, after: After)
                 Err(Ended::Broken(error)) => tracing::debug!(%error, %run, "a tunnel ended"),
             }
         }
-        After::Socket { on, host, line, leave, scrubber, trace } => {
+        After::Socket { on, host, line, leave, sought, trace } => {
             let (Ok(client), Ok(host)) = (on.await, host.await) else { return };
             let bounds = Bounds { bytes: REQUEST_BYTES, time: REQUEST };
-            let heard = scrubber.as_ref().map(|scrubber| (Heard::new(scrubber), &*caller.egress.hints_of_hosts));
+            let heard = sought.map(|sought| (Heard::new(&sought.scrubber()), sought, &*caller.egress.hints_of_hosts));
             let looks = Looks { frames: Some(Frames::default()), heard };
             let piped = pipe(TokioIo::new(client), TokioIo::new(host), bounds, &leave, &caller.egress.spent, looks);
             match piped.await {
@@ -359,7 +359,7 @@ struct Looks<'r> {
     /// What the box says, before it is passed on.
     frames: Option<Frames>,
     /// What comes back, before it is passed on, and what the run has learnt of that.
-    heard: Option<(Heard, &'r Hints)>,
+    heard: Option<(Heard, Sought, &'r Hints)>,
 }
 
 /// How much, and how long.
@@ -408,12 +408,12 @@ async fn pipe(
         let mut piece = vec![0; PIECE];
         loop {
             let read = idle(from_host.read(&mut piece));
-            let bytes = match heard.as_ref().and_then(|(heard, _)| heard.held_since()) {
+            let bytes = match heard.as_ref().and_then(|(heard, ..)| heard.held_since()) {
                 Some(since) => timeout_at(since + HELD_MESSAGE, read).await.map_err(|_| cut(frames::Fault::Held))??,
                 None => read.await?,
             };
             if bytes == 0 {
-                if let Some((heard, _)) = heard {
+                if let Some((heard, ..)) = heard {
                     idle(to_client.write_all(&heard.finish().map_err(cut)?)).await?;
                 }
                 return to_client.shutdown().await;
@@ -422,7 +422,8 @@ async fn pipe(
             leave.received(bytes);
             match &mut heard {
                 None => idle(to_client.write_all(&piece[..bytes])).await?,
-                Some((heard, hints)) => {
+                Some((heard, sought, hints)) => {
+                    heard.renew(&sought.scrubber());
                     let passed = heard.push(&piece[..bytes], Instant::now()).map_err(cut)?;
                     heard.newly_held().into_iter().for_each(|end| hints.tell(end));
                     // Also where another one told it: each that goes on would tell one more.
