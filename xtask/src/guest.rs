@@ -11,7 +11,7 @@ use std::process::Command;
 /// Programs of the system tree. Those that this machine lacks are left out, unless a test needs them.
 const PROGRAMS: &str = "sh bash cat ls cp mv rm mkdir rmdir ln chmod chown head tail wc sort tr cut seq sleep echo \
     printf env id true false touch stat dd du df date uname mktemp timeout readlink realpath tee sha256sum base64 \
-    test [ grep sed awk find xargs diff cmp git mount umount losetup mke2fs mkfs.ext4 setpriv unshare nsenter ps \
+    mkfifo test [ grep sed awk find xargs diff cmp git mount umount losetup mke2fs mkfs.ext4 setpriv unshare nsenter ps \
     newuidmap newgidmap pivot_root pgrep";
 
 /// Programs that a guest with systemd and Docker has beside those: what each of the two needs to run here.
