@@ -56,7 +56,8 @@ pub fn held(command: &mut Command) -> &mut Command {
             if now == Some(parent) {
                 Ok(())
             } else {
-                Err(std::io::Error::other("nobody is here any more who waits for it"))
+                // Whom this is for is gone: nobody reads it.
+                Err(rustix::io::Errno::SRCH.into())
             }
         })
     }

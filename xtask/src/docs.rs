@@ -32,8 +32,11 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Pages whose tables name the test behind each line.
-const NAMES_TESTS: [&str; 2] = ["SECURITY.md", LIMITS];
+/// Pages that name the tests behind what they say, and folders of such.
+const NAMES_TESTS: [&str; 3] = ["SECURITY.md", LIMITS, DECISIONS];
+
+/// The folder of decisions.
+const DECISIONS: &str = "docs/decisions";
 
 /// The page of every number that bounds something.
 const LIMITS: &str = "docs/limits.md";
@@ -52,9 +55,18 @@ fn missing_tests(root: &Path) -> Result<Vec<String>> {
     }
     let mut faults = Vec::new();
     for page in NAMES_TESTS {
-        let text = std::fs::read_to_string(root.join(page)).with_context(|| format!("reading {page}"))?;
-        for name in test_names(&text).into_iter().filter(|name| !known.contains(name)) {
-            faults.push(format!("{page}: no test is called {name}"));
+        let mut pages = Vec::new();
+        let at = root.join(page);
+        if at.is_dir() {
+            find(&at, "md", &mut pages)?
+        } else {
+            pages.push(at)
+        }
+        for page in pages {
+            let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
+            let shown = page.strip_prefix(root).unwrap_or(&page).display();
+            let missing = test_names(&text).into_iter().filter(|name| !known.contains(name));
+            faults.extend(missing.map(|name| format!("{shown}: no test is called {name}")));
         }
     }
     Ok(faults)
@@ -89,7 +101,7 @@ fn untested_limits(root: &Path, page: &str) -> Vec<String> {
 
 /// Decisions that the list of decisions does not link to.
 fn unlisted_decisions(root: &Path) -> Result<Vec<String>> {
-    let folder = root.join("docs/decisions");
+    let folder = root.join(DECISIONS);
     let list = std::fs::read_to_string(folder.join("README.md")).context("reading docs/decisions/README.md")?;
     let mut pages = Vec::new();
     find(&folder, "md", &mut pages)?;

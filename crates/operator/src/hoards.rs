@@ -31,6 +31,11 @@ const STORM_SECS: usize = 60;
 /// a change; so it keeps each lock on a part of a file, and each connection that nobody has accepted, with what was sent on
 /// it; of those that are closed and not done it has only so many for the whole host. What a box takes by that is within what the host's kernel takes that it cannot give back, and its TCP.
 pub async fn hoards(holds: &Holds) -> String {
+    hoards_beside(holds, kernels_kib).await
+}
+
+/// As [`hoards`], where the host's kernel takes so many KiB.
+async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> String {
     let (mut least, mut found, mut looks) = (u64::MAX, 0, 0_u32);
     loop {
         tokio::time::sleep(WEIGH).await;
@@ -52,7 +57,13 @@ pub async fn hoards(holds: &Holds) -> String {
         };
         found += 1;
         if found == LOOKS || !may_pass {
-            return format!("killed: {what}; the host's kernel took {} MiB for the like", grown >> 10);
+            // Where its own sums were not asked they say nothing of this.
+            let took = if whole {
+                format!("; the host's kernel took {} MiB for the like", grown >> 10)
+            } else {
+                String::new()
+            };
+            return format!("killed: {what}{took}");
         }
     }
 }
@@ -125,6 +136,7 @@ pub async fn storms(gauge: &Gauge, memory_mib: u64) -> String {
 mod tests {
     use super::*;
     use api::inbox::Counts;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]
@@ -143,6 +155,51 @@ mod tests {
             let (what, passes) = too_much(&held).unwrap_or_else(|| panic!("{held:?} may be"));
             assert!(what.contains(word) && passes == may_pass, "{held:?}: {what}");
         }
+    }
+
+    /// What a box holds at each look, the last of it for ever, and how each look was asked for.
+    fn looks(held: Vec<Held>) -> (Holds, Arc<Mutex<Vec<bool>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&asked);
+        let holds: Holds = Arc::new(move |whole| {
+            let mut told = told.lock().unwrap();
+            told.push(whole);
+            held[(told.len() - 1).min(held.len() - 1)]
+        });
+        (holds, asked)
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+    const FOLDERS: Held = Held { folders: MOST.folders + 1, ..MOST };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_ends_a_box_when_it_is_found_so_many_times_in_a_row_and_the_rest_at_once() {
+        // It grows at each look, so that each is whole.
+        let kernel = || {
+            let taken = AtomicU64::new(0);
+            move || Some(taken.fetch_add(ROOM_KIB, Ordering::Relaxed))
+        };
+        let (holds, asked) = looks([vec![FOLDERS; 3], vec![MOST], vec![FOLDERS; 4]].concat());
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
+        assert!(said.contains("33 open") && said.contains("the host's kernel took 1024 MiB for the like"), "{said}");
+        assert_eq!(*asked.lock().unwrap(), [true; 8]);
+        let (holds, asked) = looks(vec![MOST, Held { locks: MOST.locks + 1, ..MOST }]);
+        tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
+        assert_eq!(asked.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_kernel_took_is_counted_once_and_connections_and_datagrams_each_second_whatever_it_took() {
+        // It grew once, and not by this box.
+        let grown = || {
+            let looks = AtomicU64::new(0);
+            move || Some(if looks.fetch_add(1, Ordering::Relaxed) == 0 { 0 } else { ROOM_KIB })
+        };
+        let much = Held { unread: MOST.unread + 1, ..MOST };
+        let (holds, asked) = looks([vec![MOST; 4], vec![much]].concat());
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, grown())).await.unwrap();
+        assert!(said.ends_with("wait to be read"), "nobody asked what the kernel took: {said}");
+        assert_eq!(*asked.lock().unwrap(), [true, false, false, false, false]);
     }
 
     #[tokio::test(start_paused = true)]

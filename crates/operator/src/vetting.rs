@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long an attempt waits for answers, all its questions together, and how often one is asked for meanwhile.
+/// How long an attempt waits for answers, from its first question on and all of them together, and how often one is asked for meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 /// How soon whoever waits sees that its run is to end.
@@ -37,8 +37,8 @@ struct State {
     /// The last number that a question, or a seat at one, was given.
     last: u64,
     questions: HashMap<u64, Question>,
-    /// Until when an attempt waits, and what says that its run is to end.
-    heeded: HashMap<RunId, (Instant, watch::Receiver<bool>)>,
+    /// Until when an attempt waits, once it has asked something, and what says that its run is to end.
+    heeded: HashMap<RunId, (Option<Instant>, watch::Receiver<bool>)>,
 }
 
 #[derive(Debug)]
@@ -91,11 +91,12 @@ impl Vetting {
         Self { runs, patience, again, state: Mutex::default() }
     }
 
-    /// An attempt of `run` begins to make its box: it waits for [`PATIENCE`] from now on at most, however often an image is
-    /// judged for it, and no longer once `cancelled` says that the run is to end.
+    /// An attempt of `run` begins to make its box: it waits for [`PATIENCE`] from its first question on at most, however often an
+    /// image is judged for it, and no longer once `cancelled` says that the run is to end. Until there is a question it may take its time:
+    /// a daemon may have to pull the image first.
     #[must_use]
     pub fn heed(&self, run: &RunId, cancelled: watch::Receiver<bool>) -> Heeded<'_> {
-        locked(&self.state).heeded.insert(run.clone(), (Instant::now() + self.patience, cancelled));
+        locked(&self.state).heeded.insert(run.clone(), (None, cancelled));
         Heeded(self, run.clone())
     }
 
@@ -150,8 +151,12 @@ fn is_same(one: &[Word], other: &[Word]) -> bool {
 
 impl Judge for Vetting {
     fn judge(&self, run: &RunId, words: Vec<Word>) -> Result<(), Unfit> {
-        let heeded = locked(&self.state).heeded.get(run).cloned();
-        let until = heeded.as_ref().map_or_else(|| Instant::now() + self.patience, |(until, _)| *until);
+        let from_now = || Instant::now() + self.patience;
+        let heeded = locked(&self.state)
+            .heeded
+            .get_mut(run)
+            .map(|(until, cancelled)| (*until.get_or_insert_with(from_now), cancelled.clone()));
+        let until = heeded.as_ref().map_or_else(from_now, |(until, _)| *until);
         let is_to_end = || heeded.as_ref().is_some_and(|(_, cancelled)| *cancelled.borrow());
         let ended = || Err(Unfit::Unjudged("its image was not judged: the run is to end".into()));
         if is_to_end() {
@@ -315,8 +320,23 @@ mod tests {
         // Asked again and again, with nobody to take it.
         assert_eq!(runs.words().len(), 1);
         let (until, _) = locked(&vetting.state).heeded[&run("r1")].clone();
-        assert!(until <= Instant::now(), "it has more time for the next");
+        assert!(until.unwrap() <= Instant::now(), "it has more time for the next");
         assert!(vetting.judge(&run("r1"), words()).is_err());
         drop(heeded);
+    }
+
+    #[test]
+    fn the_time_until_an_image_is_there_to_be_judged_is_none_of_the_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Arc::new(Runs::open(dir.path()).unwrap());
+        let patience = Duration::from_millis(50);
+        let vetting = Vetting::within(runs, patience, AGAIN);
+        let (_cancel, cancelled) = watch::channel(false);
+        let _heeded = vetting.heed(&run("r1"), cancelled);
+        thread::sleep(2 * patience);
+        let asked = Instant::now();
+        assert!(vetting.judge(&run("r1"), words()).is_err(), "nobody answers");
+        let (until, _) = locked(&vetting.state).heeded[&run("r1")].clone();
+        assert!(until.unwrap() >= asked + patience, "its time was over before it asked");
     }
 }

@@ -10,27 +10,36 @@ use crate::doctor::{Cgroups, cgroups};
 use crate::group::{cgroup_path, listed};
 use crate::process::Process;
 use api::inbox::WORKSPACE;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fgetxattr, openat2};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// Descriptors of a box that are looked at in one look, at most. A box that has more is taken to hide something.
 const LOOKED_AT: usize = 1 << 16;
 /// Lines that are read of one list of the kernel's, at most; who has more has too much.
 const LINES: usize = 1 << 18;
+/// Open folders of the worktree whose lists are looked for in one look. A box that has as many has too many of them in any case.
+const LISTED: usize = 64;
+/// Bytes that a folder's list counts at least whose place is not found: it was removed, and on the disk its list is empty by then,
+/// or it is being renamed just now. What works has such a folder open, and hardly several.
+const UNKNOWN: u64 = 16 << 20;
 
-/// What was counted. A number that cannot be known is the largest there is.
+/// What was counted. Where a box has more than is looked at, or what can hide something, a number is the largest there is; what
+/// is gone before it is looked at, as of a process that is just ending, counts as nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     /// Folders of the worktree that are open, each descriptor counted for each process.
     pub folders: usize,
-    /// Bytes of their lists on the disk together, of the run's own changes and of the checkout below them.
+    /// Bytes of their lists on the disk together, of the run's own changes and of the checkout below them; of the first of them,
+    /// where there are very many.
     pub names: u64,
     /// Other folders that are open.
     pub elsewhere: usize,
-    /// Locks on parts of files, those of each descriptor counted.
+    /// Locks on parts of files, and of whatever else can be open, those of each descriptor counted.
     pub locks: usize,
     /// Connections that no process has: nobody accepted them, or they were closed and are not done.
     pub nobodys: usize,
@@ -39,12 +48,12 @@ pub struct Held {
     pub unread: u64,
 }
 
-/// Counts what the processes in a box's group hold. `first` is its process 1, `lower` the checkout below its worktree. Where it is not
-/// to be whole, connections and datagrams alone, which costs little. Nothing of processes that may not be looked at.
-pub(crate) fn look(group: &str, first: &Process, lower: Option<&Path>, whole: bool) -> Held {
+/// Counts what the processes in a box's group hold. `first` is its process 1, `halves` where the two halves of its worktree are found.
+/// Where it is not to be whole, connections and datagrams alone, which costs little. Nothing of processes that may not be looked at.
+pub(crate) fn look(group: &str, first: &Process, halves: &Halves, whole: bool) -> Held {
     let mut held = Held::default();
     if whole {
-        descriptors(group, first, lower, &mut held);
+        descriptors(group, first, halves, &mut held);
     }
     let lines = |table: &str| {
         let lines = File::open(first.file(table)).map(|file| BufReader::new(file).lines());
@@ -77,13 +86,12 @@ fn waiting(line: &str) -> Option<u64> {
     u64::from_str_radix(line.split_whitespace().nth(4)?.split_once(':')?.1, 16).ok()
 }
 
-fn descriptors(group: &str, first: &Process, lower: Option<&Path>, held: &mut Held) {
+fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
     let members = match cgroups() {
         Cgroups::V2 => cgroup_path(group, ""),
         _ => cgroup_path(group, "pids"),
     };
-    let worktree = fs::metadata(first.file("root").join(&WORKSPACE[1..])).ok().map(|worktree| worktree.dev());
-    let lower = lower.and_then(|path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok());
+    let worktree = Worktree::open(&first.file("root").join(&WORKSPACE[1..]), halves).ok();
     let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
     let mut looked_at = 0;
     for pid in listed(&members) {
@@ -99,49 +107,99 @@ fn descriptors(group: &str, first: &Process, lower: Option<&Path>, held: &mut He
                 held.folders = usize::MAX;
                 return;
             }
-            let Ok(there) = fs::metadata(one.path()) else { continue };
-            let info =
-                || File::open(table.join("fdinfo").join(one.file_name())).map(|file| BufReader::new(file).lines());
-            if there.is_dir() && Some(there.dev()) == worktree {
-                let shown = fs::read_link(one.path()).unwrap_or_default();
-                let below = lower.as_ref().map_or(0, |lower| below(lower, &shown));
-                held.folders += 1;
-                held.names = held.names.saturating_add(there.len()).saturating_add(below);
-            } else if there.is_dir() {
-                held.elsewhere += 1;
-            } else if there.is_file() {
-                let lines = info().into_iter().flatten().take(LINES).map_while(Result::ok);
-                held.locks += lines.filter(|line| line.starts_with("lock:")).count();
-            } else if there.file_type().is_socket() {
-                let lines = info().into_iter().flatten().map_while(Result::ok);
-                let mut on_their_way =
-                    lines.filter_map(|line| line.strip_prefix("scm_fds:")?.trim().parse::<u64>().ok());
+            // Of whatever kind it is: a folder, a pipe and a socket can be locked like a file.
+            let info = File::open(table.join("fdinfo").join(one.file_name())).map(|file| BufReader::new(file).lines());
+            for line in info.into_iter().flatten().take(LINES).map_while(Result::ok) {
+                held.locks += usize::from(line.starts_with("lock:"));
+                let on_their_way = line.strip_prefix("scm_fds:").and_then(|number| number.trim().parse::<u64>().ok());
                 // What is on its way from one process to another may be of any kind, so that one is too many.
-                if on_their_way.any(|number| number > 0) {
+                if on_their_way.is_some_and(|number| number > 0) {
                     held.folders = usize::MAX;
                     return;
                 }
+            }
+            let Some(there) = fs::metadata(one.path()).ok().filter(Metadata::is_dir) else { continue };
+            let Some(worktree) = worktree.as_ref().filter(|worktree| worktree.device == there.dev()) else {
+                held.elsewhere += 1;
+                continue;
+            };
+            held.folders += 1;
+            if held.folders <= LISTED {
+                let shown = fs::read_link(one.path()).unwrap_or_default();
+                held.names = held.names.saturating_add(worktree.names(&there, &shown));
             }
         }
     }
 }
 
-/// Bytes of the list of the checkout's folder that an open folder of the worktree is laid over, by its path in the box; 0 where the
-/// checkout has none. A folder that lies in both has one path in both, for as long as it is open.
-fn below(lower: &impl std::os::fd::AsFd, shown: &Path) -> u64 {
+/// Where the two halves of a box's worktree are found.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    /// The checkout below, if there is one.
+    pub(crate) lower: Option<PathBuf>,
+    /// What the run makes of it, as the helper sees that.
+    pub(crate) upper: Option<PathBuf>,
+}
+
+/// A worktree as its box sees it, and the two halves that it is made of.
+struct Worktree {
+    seen: File,
+    device: u64,
+    lower: Option<File>,
+    upper: Option<File>,
+}
+
+impl Worktree {
+    fn open(seen: &Path, halves: &Halves) -> io::Result<Self> {
+        let half = |path: &Option<PathBuf>| path.as_ref().and_then(|path| File::open(path).ok());
+        let seen = File::open(seen)?;
+        let device = seen.metadata()?.dev();
+        Ok(Self { seen, device, lower: half(&halves.lower), upper: half(&halves.upper) })
+    }
+
+    /// Bytes of the lists of an open folder, of which the kernel says `there`, and that it shows at this path.
+    fn names(&self, there: &Metadata, shown: &Path) -> u64 {
+        let Ok(path) = shown.strip_prefix(WORKSPACE) else { return UNKNOWN };
+        let found = folder(&self.seen, path).and_then(|found| found.metadata());
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (there.dev(), there.ino())) {
+            return there.len().saturating_add(self.below(path));
+        }
+        // As the kernel writes it once it is removed.
+        let before = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path, Path::new);
+        there.len().saturating_add(self.below(before)).max(UNKNOWN)
+    }
+
+    /// Bytes of the list of the checkout's folder that the folder at this path is laid over; 0 where there is none. It has the
+    /// same path there, except where a folder on the way, or itself, was renamed: the upper half says of that one what it was.
+    fn below(&self, path: &Path) -> u64 {
+        let Some(lower) = &self.lower else { return 0 };
+        let (mut above, mut place) = (self.upper.as_ref().and_then(|upper| upper.try_clone().ok()), PathBuf::new());
+        for name in path {
+            above = above.and_then(|above| folder(&above, Path::new(name)).ok());
+            match above.as_ref().and_then(redirect) {
+                None => place.push(name),
+                // Another name in the same folder, or, from `/` on, a place anywhere in the checkout.
+                Some(was) => place.push(was),
+            }
+        }
+        let place = place.strip_prefix("/").unwrap_or(&place);
+        folder(lower, place).and_then(|found| found.metadata()).map_or(0, |found| found.len())
+    }
+}
+
+/// What a folder of the upper half was before it was renamed, as the kernel keeps it there. Nothing in a box can write that.
+fn redirect(folder: &File) -> Option<PathBuf> {
+    let mut was = [0u8; 4096];
+    let length = fgetxattr(folder, "trusted.overlay.redirect", &mut was[..]).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(was.get(..length)?)))
+}
+
+/// The folder at a path below another, by no link.
+fn folder(of: &File, path: &Path) -> io::Result<File> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let bytes = |path: &Path| {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let folder = openat2(lower, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), within);
-        folder
-            .map_err(std::io::Error::from)
-            .and_then(|folder| File::from(folder).metadata())
-            .map_or(0, |found| found.len())
-    };
-    let Ok(path) = shown.strip_prefix(WORKSPACE) else { return 0 };
-    // As the kernel writes it once it is removed: then it was here all the same.
-    let before = path.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
-    bytes(path).max(before.map_or(0, |before| bytes(Path::new(before))))
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(File::from(openat2(of, path, flags, Mode::empty(), within)?))
 }
 
 /// KiB of a page of this machine's memory. As the C library was told at its start: a process that cannot be dumped and is not
@@ -177,20 +235,49 @@ mod tests {
         }
     }
 
+    /// A worktree in which this is seen, with this checkout below and nothing of the run's own.
+    fn worktree(seen: &Path, checkout: &Path) -> Worktree {
+        let halves = Halves { lower: Some(checkout.to_path_buf()), upper: Some(seen.to_path_buf()) };
+        Worktree::open(seen, &halves).unwrap()
+    }
+
     #[test]
-    fn of_a_folder_that_is_laid_over_one_of_the_checkout_that_ones_list_counts_removed_or_not() {
+    fn of_a_folder_that_is_laid_over_one_of_the_checkout_that_ones_list_counts() {
         let checkout = tempfile::tempdir().unwrap();
         let (folder, outside) = (checkout.path().join("a/b"), tempfile::tempdir().unwrap());
         fs::create_dir_all(&folder).unwrap();
         std::os::unix::fs::symlink(outside.path(), checkout.path().join("link")).unwrap();
-        let lower = File::open(checkout.path()).unwrap();
+        let worktree = worktree(outside.path(), checkout.path());
         let size = fs::metadata(&folder).unwrap().len();
         assert!(size > 0);
-        for shown in ["/workspace/a/b", "/workspace/a/b (deleted)", "/workspace"] {
-            assert_eq!(below(&lower, Path::new(shown)), size, "{shown}");
+        for path in ["a/b", ""] {
+            assert_eq!(worktree.below(Path::new(path)), size, "{path}");
         }
-        for none in ["/workspace/a/c", "/workspace/link", "/workspace/link/..", "/workspace/../etc", "/etc", ""] {
-            assert_eq!(below(&lower, Path::new(none)), 0, "{none}");
+        for none in ["a/c", "link", "link/..", "../etc", "/etc"] {
+            assert_eq!(worktree.below(Path::new(none)), 0, "{none}");
         }
+    }
+
+    #[test]
+    fn of_a_folder_whose_place_is_not_found_nobody_knows_how_many_names_it_has() {
+        let (seen, checkout) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| Path::new(WORKSPACE).join(name);
+        for tree in [&seen, &checkout] {
+            fs::create_dir(tree.path().join("a")).unwrap();
+        }
+        let worktree = worktree(seen.path(), checkout.path());
+        let open = File::open(seen.path().join("a")).unwrap();
+        let there = open.metadata().unwrap();
+        let both = there.len() + fs::metadata(checkout.path().join("a")).unwrap().len();
+        assert_eq!(worktree.names(&there, &at("a")), both);
+        // Renamed between the kernel's word and the look; then as it says itself what is longer than a path may be.
+        for shown in [at("b"), PathBuf::new(), "/elsewhere".into()] {
+            assert_eq!(worktree.names(&there, &shown), UNKNOWN, "{}", shown.display());
+        }
+        fs::remove_dir(seen.path().join("a")).unwrap();
+        assert_eq!(worktree.names(&open.metadata().unwrap(), &at("a (deleted)")), UNKNOWN);
+        // Another one has its name since.
+        fs::create_dir(seen.path().join("a")).unwrap();
+        assert_eq!(worktree.names(&open.metadata().unwrap(), &at("a (deleted)")), UNKNOWN);
     }
 }

@@ -311,8 +311,10 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
             drop(permit);
         });
         // What is told of an allowance counts by its place in it. From its first step on it has its place in the store's row;
-        // were each waited for until it is kept, what is asked after it would wait too.
-        if in_order && std::future::poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx))).await.is_ready() {
+        // were each waited for until it is kept, what is asked after it would wait too. The step is taken whatever this task has
+        // used up of its turn: without that it could end before the row.
+        let first_step = std::future::poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx)));
+        if in_order && tokio::task::unconstrained(first_step).await.is_ready() {
             continue;
         }
         tasks.spawn(answering);

@@ -32,6 +32,8 @@ pub struct Client {
 /// How long the server of a platform that is up may take for its first answer, in seconds. One that died is started again at
 /// once, and answers within a second, in an emulated machine within ten; one that cannot start never does.
 const FIRST_ANSWER_SECS: u64 = 60;
+/// The pause before a server that broke off is asked again.
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// The server said no, in its own words.
 #[derive(Debug)]
@@ -64,15 +66,25 @@ impl Client {
     /// # Errors
     /// When none answers for [`FIRST_ANSWER_SECS`], with what hinders it.
     pub async fn answers(&self) -> anyhow::Result<Option<Health>> {
+        let answer = async {
+            loop {
+                match self.get("/api/health").await {
+                    Ok(health) => return Some(health),
+                    // It took the question and died with it: the next one is asked, if there is one.
+                    Err(e) if e.is::<hyper::Error>() => tokio::time::sleep(BETWEEN).await,
+                    Err(_) => return None,
+                }
+            }
+        };
         let longest = Duration::from_secs(FIRST_ANSWER_SECS);
-        tokio::time::timeout(longest, self.health()).await.map_err(|_| self.silent())
+        tokio::time::timeout(longest, answer).await.map_err(|_| self.silent())
     }
 
     fn silent(&self) -> anyhow::Error {
         let last = logs::last_line(&self.log).map_or_else(String::new, |line| format!(" Its last words: {line}."));
         let log = self.log.display();
         anyhow::anyhow!(
-            "the platform is up, but its server has not answered for {FIRST_ANSWER_SECS} s.{last} More is in {log}; `volary \
+            "a platform was started, but its server has not answered for {FIRST_ANSWER_SECS} s.{last} More is in {log}; `volary \
              doctor` says whether the vault's key is in order"
         )
     }
@@ -370,7 +382,7 @@ impl Follow {
             Err(e) if e.is::<Refused>() || self.failures > 100 => Err(e),
             Err(_) => {
                 self.failures += 1;
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(BETWEEN).await;
                 Ok(())
             }
         }
@@ -425,6 +437,31 @@ mod tests {
             let said = said.to_string();
             assert!(said.contains("for 60 s. Its last words: the key file may be read by others. More"), "{said}");
             assert!(said.contains("log/server") && said.contains("volary doctor"), "{said}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_server_that_dies_with_the_question_has_not_answered_and_the_next_one_is_asked() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(folder.path())).unwrap();
+        std::fs::create_dir(home.path().join("run")).unwrap();
+        let socket = tokio::net::UnixListener::bind(home.run("api.sock")).unwrap();
+        let servers = async {
+            for n in 1.. {
+                let (mut asked, _) = socket.accept().await.unwrap();
+                asked.read_u8().await.unwrap();
+                if n == 3 {
+                    let health = r#"{"version":"1","operator":true,"gateway":true,"live_runs":0}"#;
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{health}", health.len());
+                    asked.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        };
+        let client = Client::new(&home);
+        tokio::select! {
+            answer = client.answers() => assert!(answer.unwrap().is_some(), "two broke off, and the third was not asked"),
+            () = servers => unreachable!(),
         }
     }
 }

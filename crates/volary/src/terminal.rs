@@ -4,7 +4,9 @@
 //! what it says may be of anybody's writing (a file of a repository, an answer of a host), and a terminal obeys: it moves
 //! its cursor over what was said before, takes another title, and writes the clipboard. So of what steers a terminal
 //! only this passes: colours and the like (`CSI … m`), the rest of a line cleared (`CSI … K`), and the characters that
-//! end a line, return in it, go a place back or to the next tab, and ring. All else is left out.
+//! end a line, return in it, go a place back or to the next tab, and ring. All else is left out. A control character that
+//! stands alone, and one that turns the direction of what is read, is shown as U+FFFD; what joins letters or keeps them
+//! apart is a part of honest text, and passes.
 //!
 //! Bytes that are for no terminal pass this by: they are as the command wrote them.
 
@@ -58,10 +60,19 @@ impl Terminal {
         said
     }
 
-    /// What it gets at the end, so that what others say after it looks as ever.
-    pub fn end(&mut self) -> &'static str {
-        self.state = State::Text;
+    /// What it gets before others say something, so that this looks as ever. What was begun goes on after it.
+    pub fn put_back(&mut self) -> &'static str {
         if std::mem::take(&mut self.coloured) { "\x1b[0m" } else { "" }
+    }
+
+    /// What it gets at the end: what was begun has no other.
+    pub fn end(&mut self) -> String {
+        let mut said = String::new();
+        if !std::mem::take(&mut self.begun).is_empty() {
+            self.take('\u{fffd}', &mut said);
+        }
+        self.left_out |= !matches!(std::mem::take(&mut self.state), State::Text);
+        said + self.put_back()
     }
 
     /// Whether it did not get all.
@@ -105,7 +116,7 @@ impl Terminal {
     fn text(&mut self, c: char, said: &mut String) {
         match c {
             '\n' | '\r' | '\t' | '\x08' | '\x07' => said.push(c),
-            c if c.is_control() => {
+            c if c.is_control() || turns(c) => {
                 self.left_out = true;
                 said.push('\u{fffd}');
             }
@@ -148,6 +159,11 @@ impl Terminal {
     }
 }
 
+/// Whether it changes the order in which a terminal shows the letters around it, and is no letter itself.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Whether these bytes are the beginning of a character, and no more than that.
 fn is_begun(bytes: &[u8]) -> bool {
     let length = match bytes.first() {
@@ -167,7 +183,7 @@ mod tests {
     fn got(pieces: &[&[u8]]) -> (String, bool) {
         let mut terminal = Terminal::default();
         let mut said: String = pieces.iter().map(|piece| terminal.pass(piece)).collect();
-        said.push_str(terminal.end());
+        said.push_str(&terminal.end());
         (said, terminal.left_out())
     }
 
@@ -211,10 +227,9 @@ mod tests {
             ("a\x1b]0;title\nb", "a\nb"),
             ("a\x1b[31\nb\x1b[1\x1b[2Jc", "a\nbc"),
             ("a\x1b[", "a"),
+            ("a\x1b]0;title", "a"),
         ] {
-            let (said, left_out) = of(text);
-            assert_eq!(said, gets, "{text:?}");
-            assert!(left_out || text.ends_with('['), "{text:?} is said to be whole");
+            assert_eq!(of(text), (gets.to_owned(), true), "{text:?}");
         }
         let long = format!("\x1b[{}m.", "1;".repeat(1000));
         assert_eq!(of(&long), (".".to_owned(), true));
@@ -224,5 +239,28 @@ mod tests {
     fn bytes_that_are_no_text_are_shown_as_that() {
         assert_eq!(got(&[b"a\xff\xc3", b"\xa9b\xe2\x82", b"c"]).0, "a\u{fffd}\u{e9}b\u{fffd}c");
         assert_eq!(got(&[b"\x9b2J\xc2", b"\x9b2J"]).0, "\u{fffd}2J\u{fffd}2J");
+        assert_eq!(got(&[b"\x1b[7ma\xe2\x82"]).0, "\x1b[7ma\u{fffd}\x1b[0m", "one of which the end never came");
+    }
+
+    #[test]
+    fn what_turns_the_direction_of_a_line_is_made_visible_and_letters_of_either_direction_pass() {
+        for turns in
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}".chars()
+        {
+            assert_eq!(of(&format!("ab{turns}c\n")), ("ab\u{fffd}c\n".to_owned(), true), "{turns:?}");
+        }
+        for text in ["שלום, مرحبا\n", "می\u{200c}خواهم\n", "👩\u{200d}👧 and \u{feff}more\n"] {
+            assert_eq!(of(text), (text.to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn colours_are_put_back_before_others_speak_and_what_was_begun_goes_on_after_them() {
+        let mut terminal = Terminal::default();
+        assert_eq!(terminal.put_back(), "", "it is as it was found");
+        assert_eq!(terminal.pass(b"\x1b[8mhidden\x1b]0;ti"), "\x1b[8mhidden");
+        assert_eq!((terminal.put_back(), terminal.put_back()), ("\x1b[0m", ""));
+        assert_eq!(terminal.pass(b"tle\x07b"), "b");
+        assert_eq!(terminal.end(), "");
     }
 }

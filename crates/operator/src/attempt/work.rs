@@ -50,7 +50,7 @@ impl Attempt {
         let killed = live.with(|live| live.kill()).await;
         let stop = match stop {
             // What it said before it was killed still counts, its end among it.
-            Stop::Cancelled | Stop::CancelledStill | Stop::Time | Stop::Overflow => {
+            Stop::Cancelled | Stop::CancelledStill | Stop::Time | Stop::Overflow | Stop::Storm(_) => {
                 match timeout(DRAIN, &mut working.pump.0).await {
                     Ok(Ok(over @ (Over::Lost | Over::Journal(_)))) => Stop::Over(over),
                     Ok(Ok(over @ Over::Done(_))) if matches!(stop, Stop::Cancelled) => Stop::Over(over),

@@ -200,6 +200,52 @@ async fn a_box_ended_by_a_limit_is_a_failure_that_names_it() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_a_box_said_before_it_was_ended_for_going_on_at_its_memory_limit_is_kept() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    *stage.engine.storm.lock().unwrap() = true;
+    stage.play(|mut runner| {
+        runner.hello();
+        while runner.order().is_some() {}
+    });
+    stage.launch(agent(None));
+    let events = stage.events().await;
+    let (outcome, reason, _) = end(&events);
+    assert!(outcome == Outcome::Failed && reason.starts_with("killed: memory limit"), "{reason}");
+    let looked_at = usize::try_from(*stage.engine.looked_at.lock().unwrap()).unwrap();
+    assert_eq!(chunks(&events).len(), looked_at * OF_A_LOOK);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_fault_of_ours_in_an_attempt_ends_the_attempt_and_not_the_run() {
+    let stage = Stage::new();
+    let _gateway = stage.gateway().await;
+    *stage.engine.faulty.lock().unwrap() = true;
+    let mut stale = stage.runs.stale.subscribe();
+    stage.launch(agent(None));
+    stale.changed().await.unwrap();
+    let events = stage.events().await;
+    let Some(Event::BrokenOff { attempt: 1, reason }) = events.last() else { panic!("{events:?}") };
+    assert!(reason.starts_with("the operator failed"), "{reason}");
+
+    *stage.engine.faulty.lock().unwrap() = false;
+    stage.play(|mut runner| {
+        runner.hello();
+        runner.order();
+        runner.done(DONE, true, "");
+    });
+    stage.launch(api::link::Launch { attempt: 2, ..agent(None) });
+    loop {
+        let events = stage.events().await;
+        if matches!(events.last(), Some(Event::Ended { .. })) {
+            assert_eq!(end(&events).0, Outcome::Done);
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_box_that_dies_without_a_reason_leaves_its_scrubbed_last_words_and_another_attempt() {
     for before_hello in [true, false] {
         let stage = Stage::new();

@@ -2,7 +2,7 @@
 
 use api::cable::{FromCable, MAX_PACKET, ToCable};
 use api::changes::{self, Change};
-use api::inbox::{Done, Hello, Kind, ModelRoute, ToRunner};
+use api::inbox::{Counts, Done, Hello, Kind, ModelRoute, ToRunner};
 use api::link::{Down, Launch, LaunchAgent};
 use model::event::{Event, Exit, Reading};
 use model::run::RunKind;
@@ -10,7 +10,7 @@ use model::{BoxId, Profile, RunId};
 use operator::cable::Cable;
 use operator::checkout::Checkouts;
 use operator::disk::Disk;
-use operator::engine::{Engine, Holds, Live, Made, Trouble, Watch};
+use operator::engine::{Engine, Gauge, Holds, Live, Made, Trouble, Watch};
 use operator::journal::{MAX_JOURNAL, Tail};
 use operator::keeper::{Keeper, Means};
 use operator::link::Orders;
@@ -33,6 +33,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 pub const KEY: &str = "sk-canary";
+/// What a box in a storm says at each look.
+pub const OF_A_LOOK: usize = 200;
 
 // ---- the runner ---------------------------------------------------------
 
@@ -42,11 +44,16 @@ pub struct Runner {
     stdout: Arc<Mutex<Option<File>>>,
 }
 
+fn framed(kind: Kind, body: &str) -> Vec<u8> {
+    let mut wire = u32::try_from(body.len() + 1).unwrap().to_le_bytes().to_vec();
+    wire.push(kind as u8);
+    wire.extend_from_slice(body.as_bytes());
+    wire
+}
+
 impl Runner {
     pub fn frame(&mut self, kind: Kind, body: &str) {
-        let mut wire = u32::try_from(body.len() + 1).unwrap().to_le_bytes().to_vec();
-        wire.push(kind as u8);
-        wire.extend_from_slice(body.as_bytes());
+        let wire = framed(kind, body);
         if let Some(stdout) = &mut *self.stdout.lock().unwrap() {
             // A box that is being killed speaks into a closed pipe.
             stdout.write_all(&wire).unwrap_or_default();
@@ -99,9 +106,18 @@ pub struct FakeEngine {
     pub acts: Arc<Mutex<Vec<&'static str>>>,
     /// How often a box does not stand still although it is asked to.
     pub unruly: Arc<Mutex<u32>>,
+    /// Whether a box made from now on says something whenever its limits are looked at, and has met that of memory a hundred times
+    /// more by then.
+    pub storm: Mutex<bool>,
+    /// How often one did.
+    pub looked_at: Arc<Mutex<u64>>,
+    /// Whether the engine panics where it is to make a box.
+    pub faulty: Mutex<bool>,
 }
 
 struct FakeBox {
+    storm: bool,
+    looked_at: Arc<Mutex<u64>>,
     acts: Arc<Mutex<Vec<&'static str>>>,
     unruly: Arc<Mutex<u32>>,
     stdout: Arc<Mutex<Option<File>>>,
@@ -122,6 +138,7 @@ impl Drop for FakeBox {
 
 impl Engine for FakeEngine {
     fn create(&self, plan: &BoxPlan) -> Result<Made, Trouble> {
+        assert!(!*self.faulty.lock().unwrap(), "a fault of ours");
         let play = self.plays.lock().unwrap().pop().ok_or("no play for this box")?;
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         self.doors.lock().unwrap().push(door.local_addr().unwrap());
@@ -143,6 +160,8 @@ impl Engine for FakeEngine {
         *alive += 1;
         assert_eq!(*alive, 1, "two boxes at once");
         let live = FakeBox {
+            storm: *self.storm.lock().unwrap(),
+            looked_at: Arc::clone(&self.looked_at),
             acts: Arc::clone(&self.acts),
             unruly: Arc::clone(&self.unruly),
             stdout,
@@ -194,6 +213,21 @@ impl Live for FakeBox {
     }
     fn holds(&self) -> Holds {
         Arc::new(|_| sandbox::Held::default())
+    }
+    fn gauge(&self) -> Gauge {
+        let (storm, looked_at, stdout) = (self.storm, Arc::clone(&self.looked_at), Arc::clone(&self.stdout));
+        Box::new(move || {
+            let mut looked_at = looked_at.lock().unwrap();
+            if let Some(stdout) = stdout.lock().unwrap().as_mut().filter(|_| storm) {
+                *looked_at += 1;
+                for n in 0..OF_A_LOOK {
+                    let text = format!("{looked_at} {n}");
+                    let body = serde_json::to_string(&Event::Chunk { turn: 1, text }).unwrap();
+                    stdout.write_all(&framed(Kind::Event, &body)).unwrap();
+                }
+            }
+            Counts { memory_kills: 100 * *looked_at, ..Counts::default() }
+        })
     }
     fn is_dead(&self) -> bool {
         self.dead

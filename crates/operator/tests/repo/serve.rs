@@ -197,7 +197,9 @@ fn a_tag_that_its_owner_hides_comes_along_with_nothing() {
         git(&host.at, &["tag", "-a", "-m", "words", tag]);
     }
     git(&host.at, &["config", "transfer.hideRefs", "refs/tags/hidden"]);
-    assert_eq!(wanting(" include-tag ofs-delta"), without);
+    for word in ["include-tag", "include-tag=", "include-tag=1"] {
+        assert_eq!(wanting(&format!(" {word} ofs-delta")), without, "{word}");
+    }
     let open = host.of("refs/tags/open");
     assert!(holds(&fetch(&host.at, &[&format!("want {open}"), "0000", "done"]), "PACK"));
     let hidden = host.of("refs/tags/hidden");

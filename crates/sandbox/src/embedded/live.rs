@@ -1,8 +1,9 @@
 //! A box that exists: its orders to the helper, its readings, its end.
 
 use super::{BoxError, ChangeCount, Ended, LiveBox, host};
-use crate::held::{self, Held};
+use crate::held::{self, Halves, Held};
 use crate::helper::{Answer, Order};
+use crate::process::Process;
 use crate::{group, packet, read_back};
 use api::inbox::{Counts, Hello};
 use model::event::Reading;
@@ -83,9 +84,17 @@ impl LiveBox {
     /// or, where it is told `false`, connections and datagrams alone.
     #[must_use]
     pub fn holds(&self) -> Box<dyn Fn(bool) -> Held + Send + Sync> {
-        let (group, first, lower) = (self.group.clone(), self.first.clone(), self.lower.clone());
+        let (group, first) = (self.group.clone(), self.first.clone());
+        // By its handle, because this may live longer than the helper.
+        let helper = Process::open(self.helper_pid()).ok();
+        // Without links, which would lead out of the helper's mounts.
+        let dir = self.spec.host.dir.canonicalize().unwrap_or_default();
+        let (upper, lower) = (dir.join("stage/disk/up"), self.lower.clone());
+        let upper = upper.strip_prefix("/").unwrap_or(&upper).to_path_buf();
         Box::new(move |whole| {
-            first.as_ref().map_or_else(Held::default, |first| held::look(&group, first, lower.as_deref(), whole))
+            let Some(first) = &first else { return Held::default() };
+            let upper = helper.as_ref().map(|helper| helper.file("root").join(&upper));
+            held::look(&group, first, &Halves { lower: lower.clone(), upper }, whole)
         })
     }
 

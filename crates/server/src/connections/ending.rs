@@ -133,6 +133,12 @@ impl Ending {
         }
     }
 
+    /// Whether all that is left is what the provider was told of just now, and has said no of often enough. What came meanwhile, or
+    /// was passed over, it has said nothing of.
+    fn is_refused(&self, told: &[Left]) -> bool {
+        self.noes >= NOES && self.tokens.iter().all(|left| told.contains(left))
+    }
+
     /// How it stands, for people.
     pub(super) fn said(&self, life: Life) -> Option<String> {
         let why = if self.why.is_empty() { "" } else { &self.why };
@@ -151,8 +157,8 @@ impl Ending {
                 ))
             }
             (Life::Live, false) if wait => Some(
-                "Tokens of before, which nobody uses, are ended at the provider when this sign-in is: some providers end \
-                 all of a person's with one."
+                "Tokens of before, which nobody uses, are ended at the provider when this sign-in is, and any other with the \
+                 same client: some providers end all of a person's with one."
                     .into(),
             ),
             (_, false) => Some(format!("Tokens of before are still to be ended at the provider.{space}{why}")),
@@ -252,7 +258,7 @@ fn heard(word: &CallWord) -> Heard {
 /// Tells the provider of what is to be ended, if that is due; in a task of its own, for a provider may take its time.
 pub(super) fn go_on(app: &App, kept: &Kept) {
     let seen = app.connections.seen_ms(&kept.row.name, kept.standing.fence);
-    // What is left of a connection that is no more waits for others' sign-ins: whoever tells looks at those.
+    // Others may be signed in with its client, too: whoever tells looks at those.
     let signed_in = kept.standing.life == Life::Live;
     if kept.is_told() || !kept.ending.due(now(), seen, signed_in) {
         return;
@@ -280,15 +286,12 @@ impl Drop for Telling<'_> {
     }
 }
 
-/// Whether somebody is signed in with the client that these tokens are of.
+/// Whether somebody is signed in with the client that these tokens are of, by this connection or by any other.
 async fn is_signed_in(app: &App, kept: &Kept) -> Result<bool, Fault> {
-    if late::of(&kept.row.name).is_none() {
-        return Ok(kept.standing.life == Life::Live);
-    }
     let client = |of: &Kept| (of.settings.client_id.clone(), of.settings.token_url.clone());
     // One that cannot be read gives nobody a token either.
-    let others = app.store.connections().await?.into_iter().filter_map(|row| Kept::of(row).ok());
-    Ok(others.filter(|other| client(other) == client(kept)).any(|other| other.standing.life == Life::Live))
+    let all = app.store.connections().await?.into_iter().filter_map(|row| Kept::of(row).ok());
+    Ok(all.filter(|of| client(of) == client(kept)).any(|of| of.standing.life == Life::Live))
 }
 
 /// What came of telling a provider.
@@ -383,7 +386,7 @@ async fn settle(app: &App, tx: &mut store::Tx, kept: &mut Kept, told: Told) -> R
     ending.why = told.why;
     let over = ending.is_over();
     let is_apart = late::of(&kept.row.name).is_some();
-    let given_up = is_apart && ending.noes >= NOES;
+    let given_up = is_apart && ending.is_refused(&told.all);
     let more = json!({
         "connection": kept.row.name, "told": over && ending.told, "address": has_url, "left": ending.tokens.len(),
         "given_up": given_up, "why": ending.why,

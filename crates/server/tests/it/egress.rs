@@ -8,6 +8,7 @@ use model::egress::Reads;
 use model::event::{OneRead, Verdict};
 use model::{Egress, Event, Moment, RunId};
 use serde_json::json;
+use sqlx::{AnyConnection, Connection as _};
 
 const TOKEN: &str = "tracker-token-0123456789";
 const PROFILE: &str = r#"
@@ -446,10 +447,21 @@ async fn what_was_told_before_a_question_is_on_record_with_its_answer_and_no_wor
     let (version, _) = table(&mut gateway, &launch.run).await;
     let many = EgressAsk { target: "https://docs.example.org/".into(), reads: 64, ..read(&launch, version) };
     let EgressWord::Granted { grant, .. } = ask(&mut gateway, many.clone()).await else { panic!("denied") };
+    // Nothing can be kept meanwhile.
+    let file = format!("sqlite://{}", stage.dir.path().join("server/volary.db").display());
+    sqlx::any::install_default_drivers();
+    let mut other = AnyConnection::connect(&file).await.unwrap();
+    sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut other).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     for before in 0..16 {
         let reads = vec![one(&format!("https://docs.example.org/{before}"))];
         gateway.say(&FromGateway::Reads { grant: grant.clone(), before, reads, over: false }).await;
     }
+    // What is answered by reading alone is answered: each word before it has been heard, and none of them is kept.
+    table(&mut gateway, &launch.run).await;
+    assert_eq!(told(&stage, &launch.run).await.len(), 0, "the control: nothing is kept");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    // Its answer is kept in their order, and they before it.
     assert_eq!(rule(ask(&mut gateway, many).await), "granted");
     let told = told(&stage, &launch.run).await;
     assert_eq!(told.iter().map(|told| told.0).collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());

@@ -101,6 +101,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
                     Event::Output { stream, data_b64, .. } if unshown == 0 => {
                         // Nobody takes its output any more: the run is ended in order.
                         if let Err(e) = shown.print(stream, &data_b64) {
+                            shown.put_back();
                             unshown = out::lost(&e, PLATFORM_FAILED);
                             client.cancel(&view.run).await?;
                         }
@@ -114,7 +115,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
                     Event::Ended { .. } if status == INPUT_LOST => status = PLATFORM_FAILED,
                     // Whatever the command made of its end: it was ended.
                     Event::Ended { outcome: Outcome::Cancelled, .. } if unshown == 0 => status = 130,
-                    Event::Ended { exit, reason, .. } if unshown == 0 => status = tell(exit, &reason, &met),
+                    Event::Ended { exit, reason, .. } if unshown == 0 => status = tell(&mut shown, exit, &reason, &met),
                     Event::Ended { .. } => status = unshown,
                     _ => {}
                 },
@@ -123,7 +124,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
                 fed = true;
                 if let Err(why) = done.context("pass standard input on").flatten() {
                     // Half an input must not pass for a whole one.
-                    eprintln!("volary: standard input did not reach the command whole: {why:#}; the command is ended");
+                    shown.say(&format!("standard input did not reach the command whole: {why:#}; the command is ended"));
                     status = INPUT_LOST;
                     client.cancel(&view.run).await?;
                 }
@@ -133,7 +134,7 @@ async fn carried_out(home: &Home, args: &Args) -> anyhow::Result<i32> {
             _ = hangup.recv() => client.cancel(&view.run).await?,
         }
     }
-    shown.end();
+    drop(shown);
     platform.finish().await;
     // The runtime would wait for a read of standard input that may never come.
     std::process::exit(status)
@@ -170,7 +171,8 @@ async fn feed(client: Client, run: RunId) -> anyhow::Result<()> {
     }
 }
 
-/// The command's two streams, of which either may be a person's terminal.
+/// The command's two streams, of which either may be a person's terminal. Dropped, it leaves each as it was found: whatever
+/// ends this command, its own words come after that.
 struct Shown {
     out: Option<Terminal>,
     err: Option<Terminal>,
@@ -185,7 +187,7 @@ impl Shown {
     fn print(&mut self, stream: Stream, data_b64: &str) -> io::Result<()> {
         let Ok(bytes) = STANDARD.decode(data_b64) else {
             // Beside the output, which may be data for another program.
-            eprintln!("volary: {}", show::UNDECODABLE);
+            self.say(show::UNDECODABLE);
             return Ok(());
         };
         match (stream, &mut self.out, &mut self.err) {
@@ -196,18 +198,31 @@ impl Shown {
         }
     }
 
-    /// Leaves each terminal as it was found, and says when it did not get all.
-    fn end(&mut self) {
-        let (out, err) = (self.out.as_mut().map(Terminal::end), self.err.as_mut().map(Terminal::end));
-        let ends = [
-            write(io::stdout(), out.unwrap_or_default().as_bytes()),
-            write(io::stderr(), err.unwrap_or_default().as_bytes()),
-        ];
-        if ends.iter().any(Result::is_err) {
-            // A terminal that is gone keeps no colours.
-            return;
-        }
-        if [&self.out, &self.err].into_iter().flatten().any(Terminal::left_out) {
+    /// Says something of ours, as it looks ever.
+    fn say(&mut self, words: &str) {
+        self.put_back();
+        eprintln!("volary: {words}");
+    }
+
+    /// Takes the command's colours from each terminal.
+    fn put_back(&mut self) {
+        self.each(|terminal| terminal.put_back().to_owned());
+    }
+
+    /// Writes to each terminal what `gives` of it; whether that could be.
+    fn each(&mut self, gives: impl Fn(&mut Terminal) -> String) -> bool {
+        let (out, err) = (self.out.as_mut().map(&gives), self.err.as_mut().map(&gives));
+        let out = write(io::stdout(), out.unwrap_or_default().as_bytes());
+        let err = write(io::stderr(), err.unwrap_or_default().as_bytes());
+        // A terminal that is gone keeps no colours.
+        out.is_ok() && err.is_ok()
+    }
+}
+
+impl Drop for Shown {
+    /// Says also when a terminal did not get all.
+    fn drop(&mut self) {
+        if self.each(Terminal::end) && [&self.out, &self.err].into_iter().flatten().any(Terminal::left_out) {
             eprintln!(
                 "volary: what steers a terminal beyond its colours was left out; through `| cat -v` all of it is seen"
             );
@@ -220,29 +235,29 @@ fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
-fn tell(exit: Option<Exit>, reason: &str, met: &str) -> i32 {
+fn tell(shown: &mut Shown, exit: Option<Exit>, reason: &str, met: &str) -> i32 {
     match exit {
         Some(Exit::Code { code }) => {
             // A limit that the command met stands after its status, which is passed on as what it is.
             match reason.split_once("; ") {
-                Some((_, limit)) => eprintln!("volary: {}", show::plain(limit)),
-                None if !met.is_empty() => eprintln!("volary: {met}"),
+                Some((_, limit)) => shown.say(&show::plain(limit)),
+                None if !met.is_empty() => shown.say(met),
                 None => {}
             }
             code
         }
         Some(Exit::Signal { signal }) => {
             if !reason.is_empty() {
-                eprintln!("volary: {}", show::plain(reason));
+                shown.say(&show::plain(reason));
             }
             128 + signal
         }
         Some(Exit::Killed { why }) => {
-            eprintln!("volary: {}", show::plain(if reason.is_empty() { &why } else { reason }));
+            shown.say(&show::plain(if reason.is_empty() { &why } else { reason }));
             137
         }
         Some(Exit::Unknown) | None => {
-            eprintln!("volary: {}", show::plain(reason));
+            shown.say(&show::plain(reason));
             PLATFORM_FAILED
         }
     }

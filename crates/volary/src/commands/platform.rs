@@ -60,7 +60,8 @@ pub async fn start(home: &Home, extra: &[&str]) -> anyhow::Result<Platform> {
             if rustix::process::getppid() == Some(parent) {
                 return Ok(());
             }
-            Err(std::io::Error::other("the command that this platform was for is gone"))
+            // Whom this is for is gone: nobody reads it.
+            Err(rustix::io::Errno::SRCH.into())
         });
     }
     let mut child = command.spawn().context("start a platform for this command")?;

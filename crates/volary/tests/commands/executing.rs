@@ -1,6 +1,7 @@
 //! `exec`: bytes in, bytes out, how it ended; and what a profile's folders add to the box.
 
 use crate::shared::{VOLARY, all, platform, text};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -78,6 +79,35 @@ fn a_terminal_gets_a_commands_colours_and_nothing_else_that_steers_it() {
     assert!(platform.ok(&["runs", "--json"]).contains('\u{9b}'));
     let (said, _) = on_terminal(&platform, "runs --json");
     assert!(said.contains("\u{fffd}2J") && !said.contains('\u{9b}'), "{said:?}");
+}
+
+#[test]
+fn what_is_said_of_a_command_stands_in_none_of_its_colours() {
+    let mut platform = platform();
+    let put_back = |said: &str| {
+        let (before, ours) = said.split_once("volary: ").unwrap_or_else(|| panic!("nothing is said: {said:?}"));
+        assert!(before.contains("\x1b[8mhidden") && before.ends_with("\x1b[0m") && !ours.contains('\x1b'), "{said:?}");
+    };
+    let (said, status) = on_terminal(&platform, r#"exec -- sh -c 'printf "\033[8mhidden"; kill -9 $$'"#);
+    assert_eq!(status, Some(137), "{said:?}");
+    put_back(&said);
+    // Nor is what goes wrong here: nobody answers any more.
+    let line =
+        format!(r#"{VOLARY} --home {} exec -- sh -c 'printf "\033[8mhidden\n"; sleep 600'"#, platform.home().display());
+    let mut terminal = Command::new("script");
+    let terminal = terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut terminal = terminal.expect("script starts (of the package bsdutils)");
+    let (mut from, mut said) = (terminal.stdout.take().unwrap(), Vec::new());
+    while !text(&said).contains("hidden") {
+        let mut piece = [0; 64];
+        let read = from.read(&mut piece).unwrap();
+        assert!(read > 0, "it ended: {:?}", text(&said));
+        said.extend_from_slice(&piece[..read]);
+    }
+    platform.kill();
+    from.read_to_end(&mut said).unwrap();
+    assert_eq!(terminal.wait().unwrap().code(), Some(125), "{:?}", text(&said));
+    put_back(&text(&said));
 }
 
 #[test]

@@ -8,11 +8,12 @@
 //! Read [`support`] (how a program gets into the box), [`host_sockets`] (what of the host it dials), [`walls`] and [`musts`]
 //! (what a call meets), [`calls`] (that each
 //! row of the table of refused calls is met), [`images`] (that a box of an image is no other), [`limits`] (what floods
-//! meet), [`kernel_memory`] (what takes memory that no limit counts), [`told`] (what is said of that), [`siblings`] (what commands of one agent meet), [`side_by_side`] (what two
+//! meet), [`kernel_memory`] (what takes memory that no limit counts) and [`hidden_memory`] (the same by what one does not think of first), [`told`] (what is said of that), [`siblings`] (what commands of one agent meet), [`side_by_side`] (what two
 //! boxes meet), [`life`] (what outlives a command), [`result`] (what a worktree can smuggle into a repository), [`values`] (who
 //! reads what one command is given).
 
 mod calls;
+mod hidden_memory;
 mod host_sockets;
 mod images;
 mod kernel_memory;

@@ -171,9 +171,11 @@ fn what_no_branch_or_tag_of_a_repository_on_the_host_leads_to_its_box_does_not_g
     let done = exec(
         &stage,
         &repo,
-        "git clone -q --filter=blob:none http://127.0.0.1:8080/git/local /tmp/c 2>/dev/null && cat /tmp/c/README.md",
+        "git clone --no-checkout --filter=blob:none http://127.0.0.1:8080/git/local /tmp/c && cd /tmp/c && \
+         git rev-list --objects --all --missing=print | grep -c '^?'",
     );
-    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.all().contains("filtering not recognized by server"), "{done:?}");
+    assert_eq!(done.out, "0\n", "objects are missing: {done:?}");
 }
 
 #[test]

@@ -21,6 +21,22 @@ enum Line<'b> {
     Plain,
 }
 
+/// What of a box's words on what its git uses is passed on, in version 0 of git's protocol: what its answer cannot be read without.
+/// `include-tag` is none, by which git would add tags that the owner hides: a git that wants tags asks for those that it is told of.
+const USED: [&[u8]; 11] = [
+    b"multi_ack",
+    b"multi_ack_detailed",
+    b"no-done",
+    b"thin-pack",
+    b"ofs-delta",
+    b"side-band",
+    b"side-band-64k",
+    b"no-progress",
+    b"deepen-relative",
+    b"object-format=sha1",
+    b"object-format=sha256",
+];
+
 /// The lines of a fetch, in version 0 of git's protocol, without what names or would add what is not shown: to the box it is not
 /// here.
 ///
@@ -48,10 +64,11 @@ pub(super) fn judged(
                 return Err(Problem::new("repo.unshown", message));
             }
             Line::Has(name) if !shown.contains(name) => {}
-            // By this git would add tags that the owner hides. A git that wants tags asks for those that it is told of.
-            Line::Want(_) => {
-                let words = line.unwrap_or_default().split(|b| *b == b' ').filter(|word| *word != b"include-tag");
-                lines::add(&mut out, Some(&words.collect::<Vec<_>>().join(&b' ')));
+            Line::Want(name) => {
+                // git takes one with a value for the same word without.
+                let used = line.unwrap_or_default().split(|b| *b == b' ').skip(2).filter(|word| USED.contains(word));
+                let words: Vec<&[u8]> = [b"want", name.as_bytes()].into_iter().chain(used).collect();
+                lines::add(&mut out, Some(&words.join(&b' ')));
             }
             _ => lines::add(&mut out, line),
         }

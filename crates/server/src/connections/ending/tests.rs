@@ -62,6 +62,21 @@ fn a_provider_is_told_again_after_its_wait_and_no_clock_puts_it_off_for_ever() {
 }
 
 #[test]
+fn sixteen_noes_give_up_what_the_provider_was_told_of_and_nothing_else() {
+    let left = |version, when| Left { hint: Hint::AccessToken, version, sealed: String::new(), when };
+    let ending = |tokens: &[Left], noes| Ending { tokens: tokens.to_vec(), noes, ..Ending::default() };
+    let (one, other) = (left(1, When::Now), left(2, When::Now));
+    let told = [one.clone(), other.clone()];
+    for tokens in [&told[..], &told[..1]] {
+        assert!(ending(tokens, NOES).is_refused(&told) && !ending(tokens, NOES - 1).is_refused(&told));
+    }
+    // One that came while it was told, and one that waits for the end of a sign-in.
+    for passed_over in [left(3, When::Now), left(4, When::SignedOut)] {
+        assert!(!ending(&[one.clone(), passed_over], NOES).is_refused(&told));
+    }
+}
+
+#[test]
 fn an_answer_ends_the_wait_for_itself_and_for_no_other() {
     // Of every set of three, in every order, among answers that nobody waits for and that come again.
     for order in [[3, 5, 9], [3, 9, 5], [5, 3, 9], [5, 9, 3], [9, 3, 5], [9, 5, 3]] {

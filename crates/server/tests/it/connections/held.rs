@@ -2,7 +2,9 @@
 //! token of it, so they are ended when that sign-in is.
 
 use super::late::{LATE, Writer, all, answer, exchanging, refreshing, staged, told, until_it_is_gone};
-use super::{Provider, Turn, done, eventually, late_tokens, revoked, said, settings, signed_in, test, view};
+use super::{
+    Provider, Turn, done, eventually, late_tokens, revoked, said, settings, signed_in, signed_in_to, test, view,
+};
 use crate::mint::cut::by_hand;
 use crate::stage::Stage;
 use api::connections::ConnectionView;
@@ -78,6 +80,32 @@ async fn a_sign_in_that_lapses_takes_with_it_what_nobody_keeps() {
     eventually("the lapse", async || view(&stage, "x").await.state == "lapsed").await;
     provider.until("their end", |played| LATE.iter().all(|late| played.ended().iter().any(|told| told == late))).await;
     eventually("nothing left", async || view(&stage, "x").await.left == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_keeps_of_a_sign_in_that_lapsed_waits_for_another_with_the_same_client() {
+    let (stage, provider, to) = staged().await;
+    signed_in(&stage, "y").await;
+    let mut another = settings();
+    another["settings"]["client_id"] = json!("another");
+    signed_in_to(&stage, "z", another).await;
+    signed_in(&stage, "x").await;
+    unusable(&stage, &provider, &to).await;
+    eventually("what is left", async || view(&stage, "x").await.left == 2).await;
+    provider.look(|played| (played.lives, played.access_only) = (1, true));
+    again(&stage).await;
+    eventually("the lapse", async || view(&stage, "x").await.state == "lapsed").await;
+    // Of another client's that lapses after it the provider is told.
+    done(&stage, Method::POST, "/api/connections/z/device", json!({})).await;
+    eventually("the lapse", async || view(&stage, "z").await.state == "lapsed").await;
+    eventually("nothing left", async || view(&stage, "z").await.left == 0).await;
+    assert_eq!((view(&stage, "x").await.left, view(&stage, "y").await.state.as_str()), (4, "live"));
+    done(&stage, Method::POST, "/api/connections/y/revoke", json!({})).await;
+    eventually("its end", async || view(&stage, "y").await.state == "revoked").await;
+    eventually("nothing left", async || view(&stage, "x").await.left == 0).await;
+    let ended = provider.look(|played| played.ended());
+    let at = |token: &str| ended.iter().position(|ended| ended == token);
+    assert!(at("access-canary-1").unwrap() < at(LATE[0]).unwrap(), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
