@@ -204,10 +204,11 @@ impl Pieces {
         Said { text, place, piece: piece.to_vec(), from }
     }
 
-    /// Forgets the text longest unheard of. One that an event waits for stays.
+    /// Forgets the text longest unheard of; of several, one of which nothing went on undecided. One that an event waits for stays.
     fn forget(&mut self) {
         let waits_from = self.events - self.waiting.len();
-        let oldest = self.texts.iter().filter(|(_, text)| text.heard < waits_from).min_by_key(|(_, text)| text.heard);
+        let idle = self.texts.iter().filter(|(_, text)| text.heard < waits_from);
+        let oldest = idle.min_by_key(|(_, text)| (text.went_undecided(), text.heard));
         if let Some(name) = oldest.map(|(name, _)| name.clone()) {
             self.texts.remove(&name);
         }
@@ -259,6 +260,11 @@ impl Text {
     fn let_go(&mut self) {
         self.take(|spans| spans.so_far());
         self.let_go = self.length;
+    }
+
+    /// Whether its end went on although it could still become a credential.
+    fn went_undecided(&self) -> bool {
+        self.spans.decided() < self.length
     }
 
     /// No more comes of it.

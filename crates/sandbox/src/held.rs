@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 const LOOKED_AT: usize = 1 << 16;
 /// Lines that are read of one list of the kernel's, at most; who has more has too much.
 const LINES: usize = 1 << 18;
+/// Lines that are read of all descriptors in one look, at most: each copy of one says all locks of its file again. A box that
+/// has as many has too many locks.
+const LINES_OF_ALL: usize = 1 << 20;
 /// Open folders of the worktree whose lists are looked for in one look. A box that has as many has too many of them in any case.
 const LISTED: usize = 64;
 /// Bytes that a folder's list counts at least whose place is not found: it was removed, and on the disk its list is empty by then,
@@ -93,7 +96,7 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
     };
     let worktree = Worktree::open(&first.file("root").join(&WORKSPACE[1..]), halves).ok();
     let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
-    let mut looked_at = 0;
+    let (mut looked_at, mut left) = (0, LINES_OF_ALL);
     for pid in listed(&members) {
         // Its threads have one table; the first of them may have ended before the others.
         let tables = all(format!("/proc/{pid}/task")).map(|thread| thread.path());
@@ -109,14 +112,8 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
             }
             // Of whatever kind it is: a folder, a pipe and a socket can be locked like a file.
             let info = File::open(table.join("fdinfo").join(one.file_name())).map(|file| BufReader::new(file).lines());
-            for line in info.into_iter().flatten().take(LINES).map_while(Result::ok) {
-                held.locks += usize::from(line.starts_with("lock:"));
-                let on_their_way = line.strip_prefix("scm_fds:").and_then(|number| number.trim().parse::<u64>().ok());
-                // What is on its way from one process to another may be of any kind, so that one is too many.
-                if on_their_way.is_some_and(|number| number > 0) {
-                    held.folders = usize::MAX;
-                    return;
-                }
+            if !of_one(info.into_iter().flatten().map_while(Result::ok), &mut left, held) {
+                return;
             }
             let Some(there) = fs::metadata(one.path()).ok().filter(Metadata::is_dir) else { continue };
             let Some(worktree) = worktree.as_ref().filter(|worktree| worktree.device == there.dev()) else {
@@ -130,6 +127,26 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
             }
         }
     }
+}
+
+/// Counts what the kernel says of one descriptor, of so many lines that are left to be read. False when nothing more is to be
+/// looked at: it is too much in any case.
+fn of_one(info: impl Iterator<Item = String>, left: &mut usize, held: &mut Held) -> bool {
+    for line in info {
+        if *left == 0 {
+            held.locks = usize::MAX;
+            return false;
+        }
+        *left -= 1;
+        held.locks += usize::from(line.starts_with("lock:"));
+        let on_their_way = line.strip_prefix("scm_fds:").and_then(|number| number.trim().parse::<u64>().ok());
+        // What is on its way from one process to another may be of any kind, so that one is too many.
+        if on_their_way.is_some_and(|number| number > 0) {
+            held.folders = usize::MAX;
+            return false;
+        }
+    }
+    true
 }
 
 /// Where the two halves of a box's worktree are found.
@@ -256,6 +273,20 @@ mod tests {
         for none in ["a/c", "link", "link/..", "../etc", "/etc"] {
             assert_eq!(worktree.below(Path::new(none)), 0, "{none}");
         }
+    }
+
+    #[test]
+    fn a_look_reads_so_many_lines_of_all_descriptors_together_and_who_has_more_has_too_many_locks() {
+        let info =
+            |locks: usize| ["pos:\t0".to_owned()].into_iter().chain((0..locks).map(|n| format!("lock:\t{n}: POSIX")));
+        let (mut left, mut held) = (100, Held::default());
+        assert!(of_one(info(49), &mut left, &mut held) && of_one(info(49), &mut left, &mut held));
+        assert_eq!((left, held.locks), (0, 98));
+        assert!(!of_one(info(0), &mut left, &mut held));
+        assert_eq!(held.locks, usize::MAX);
+        let (mut left, mut held) = (100, Held::default());
+        assert!(!of_one(["scm_fds: 1".to_owned()].into_iter(), &mut left, &mut held));
+        assert_eq!((held.folders, held.locks), (usize::MAX, 0));
     }
 
     #[test]

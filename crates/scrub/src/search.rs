@@ -92,7 +92,7 @@ impl Held {
         (self.text, self.given) = (end.to_vec(), 0);
     }
 
-    /// What [`Held::keep`] holds back.
+    /// What is held back.
     pub(crate) fn kept(&self) -> &[u8] {
         &self.text[self.given..]
     }

@@ -63,6 +63,12 @@ impl Stream {
         self.waiting() > 0
     }
 
+    /// What of the text's end is held back, as it came.
+    #[must_use]
+    pub fn held(&self) -> Vec<u8> {
+        [self.formats.kept(), self.values.kept()].concat()
+    }
+
     /// How many bytes of the text's end are held back.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::given::Sought;
 use super::limits::{IDLE, PAUSE, REQUEST, REQUEST_BYTES};
 use super::line::{Line, Lines};
-use super::run::{Hints, Spent};
+use super::run::{Hints, Spent, TELLS_NOTHING};
 use super::wire;
 use crate::fields;
 use crate::refusal::Refusal;
@@ -18,6 +18,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policy::egress::signs::{self, Handle, Signs};
+use scrub::Scrubber;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -182,6 +183,8 @@ struct Looked {
     stream: scrub::Stream,
     sought: Sought,
     hints: Arc<Hints>,
+    /// What of the stream's end went on before it was decided.
+    ahead: Vec<u8>,
     /// Until the host has said nothing for a while.
     pause: Pin<Box<Sleep>>,
 }
@@ -189,13 +192,33 @@ struct Looked {
 impl Looked {
     fn new(sought: Sought, hints: Arc<Hints>) -> Self {
         let stream = sought.scrubber().even_stream();
-        Self { stream, sought, hints, pause: Box::pin(tokio::time::sleep(PAUSE)) }
+        Self { stream, sought, hints, ahead: Vec::new(), pause: Box::pin(tokio::time::sleep(PAUSE)) }
     }
 
     /// What of an answer goes on, now that these bytes came.
     fn push(&mut self, bytes: &[u8]) -> Bytes {
         self.stream.renew(self.sought.scrubber());
-        self.stream.push(bytes).into()
+        let decided = self.stream.push(bytes);
+        self.beyond(decided).into()
+    }
+
+    /// Of what is decided, what did not go on before.
+    fn beyond(&mut self, mut decided: Vec<u8>) -> Vec<u8> {
+        let same = decided.iter().zip(&self.ahead).take_while(|(now, before)| now == before).count();
+        if same < decided.len() {
+            // Behind it, or the placeholder of a value that begins in it.
+            self.ahead.clear();
+        } else {
+            self.ahead.drain(..same);
+        }
+        decided.drain(..same);
+        decided
+    }
+
+    /// The host has said all.
+    fn finish(mut self) -> Bytes {
+        let stream = std::mem::replace(&mut self.stream, Scrubber::new([]).stream());
+        self.beyond(stream.finish()).into()
     }
 
     /// What goes on because the host pauses, and its client may have to say something before it goes on. None while it does not.
@@ -209,7 +232,13 @@ impl Looked {
             self.hints.tell(end);
             !self.hints.are_spent()
         });
-        (!eased.is_empty()).then(|| eased.into())
+        let mut out = self.beyond(eased);
+        if self.stream.waiting() <= TELLS_NOTHING && !self.hints.are_spent() {
+            let held = self.stream.held();
+            out.extend_from_slice(&held[self.ahead.len()..]);
+            self.ahead = held;
+        }
+        (!out.is_empty()).then(|| out.into())
     }
 }
 
@@ -340,7 +369,7 @@ impl Carried {
     /// The host has said all: what the scrubber held back, then the trailers.
     fn rest(&mut self) -> Option<Frame<Bytes>> {
         if let Some(looked) = self.scrub.take() {
-            let held = Bytes::from(looked.stream.finish());
+            let held = looked.finish();
             if !held.is_empty() {
                 return Some(Frame::data(held));
             }
@@ -469,6 +498,35 @@ mod tests {
         note("tok-1-0123456789");
         let twice = "[scrubbed:capability/a] [scrubbed:capability/a]\n";
         assert_eq!(looked.push(b"tok-0-0123456789 tok-1-0123456789\n"), twice);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_tells_nothing_goes_on_in_a_pause_and_is_looked_for_with_what_comes_after_it() {
+        let (given, recent, host) =
+            (Arc::new(Given::default()), Recent::new().unwrap(), Name::parse("a.example").unwrap());
+        let value = "tok-0-0123456789";
+        given.note(&host, ("capability/a", &Secret::new(value.to_owned())), &recent);
+        // More would be told by the end than may be.
+        for cut in 0..TELLS_NOTHING + 8 {
+            for (after, becomes) in [(&value[cut..], None), ("?", Some("?")), ("tok-0-0123456789", None)] {
+                let mut looked = Looked::new(given.sought(&host).unwrap(), Arc::default());
+                let mut out = looked.push(format!("is {}", &value[..cut]).as_bytes()).to_vec();
+                // Twice: what went on once does not go on again.
+                for _ in 0..2 {
+                    tokio::time::advance(PAUSE).await;
+                    let eased = std::future::poll_fn(|cx| Poll::Ready(looked.in_a_pause(cx))).await;
+                    out.extend(eased.unwrap_or_default());
+                    looked.pause.as_mut().reset(Instant::now() + PAUSE);
+                }
+                let told = if cut <= TELLS_NOTHING { &value[..cut] } else { "" };
+                assert_eq!(out, format!("is {told}").as_bytes(), "{cut}");
+                out.extend(looked.push(format!("{after}, no").as_bytes()));
+                out.extend(looked.finish());
+                let left = if after.len() == value.len() || becomes.is_some() { &value[..cut] } else { told };
+                let becomes = becomes.unwrap_or("[scrubbed:capability/a]");
+                assert_eq!(String::from_utf8(out).unwrap(), format!("is {left}{becomes}, no"), "{cut}");
+            }
+        }
     }
 
     #[test]

@@ -13,9 +13,12 @@ use scrub::Scrubber;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Values that one host, or the commands of the run, were given and that are looked for, the newest. A run gives a host one after
-/// another where they are minted, or kept fresh.
+/// Values that one host was given and that are looked for, the newest. A run gives a host one after another where they are minted, or
+/// kept fresh.
 const VALUES: usize = 16;
+
+/// The same of the run's commands, which have more of them at a time.
+const VALUES_OF_COMMANDS: usize = 64;
 
 /// By host: there are as many as the table has hosts to write to, repositories and models, at most. What commands were given is
 /// no host's.
@@ -59,6 +62,7 @@ impl Given {
     }
 
     fn note_for(&self, whom: Option<Name>, (name, value): (&str, &Secret<String>), recent: &Recent) -> Scrubber {
+        let most = if whom.is_some() { VALUES } else { VALUES_OF_COMMANDS };
         let mut each = self.each();
         let known =
             each.entry(whom).or_insert_with(|| Values { each: VecDeque::new(), scrubber: recent.scrubber_of([]) });
@@ -71,7 +75,7 @@ impl Given {
             known.each.extend(kept);
             return known.scrubber.clone();
         }
-        if known.each.len() == VALUES {
+        if known.each.len() == most {
             known.each.pop_front();
         }
         known.each.push_back((name.to_owned(), value.share()));

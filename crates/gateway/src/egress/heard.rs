@@ -108,7 +108,22 @@ impl Heard {
         since(&self.said).into_iter().chain(since(&self.beside)).min()
     }
 
-    /// The ends, in bytes, of messages and control frames that were held since this was asked last. Each tells whoever had it said
+    /// Whether anything waits.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waits.is_empty()
+    }
+
+    /// Says that the host pauses in the middle of a message, and gives what may be passed on then: what stands behind it, a ping
+    /// that is to be answered, is not to wait for its end.
+    ///
+    /// # Errors
+    /// [`Fault`]; then nothing more may be passed on.
+    pub(crate) fn pause(&mut self) -> Result<Vec<u8>, Fault> {
+        self.said.settle()?;
+        Ok(self.passed())
+    }
+
+    /// The ends, in bytes, of messages, what came of one before a pause, and control frames that were held since this was asked last. Each tells whoever had it said
     /// that it is the beginning of a value.
     pub(crate) fn newly_held(&mut self) -> Vec<usize> {
         let mut held = std::mem::take(&mut self.said.held);
@@ -218,16 +233,25 @@ impl Text {
         Ok(())
     }
 
-    fn end_of_message(&mut self, now: Instant) -> Result<(), Fault> {
+    /// Sets free what does not end as the credential begins. Whether that is all; if not, that is told.
+    fn settle(&mut self) -> Result<bool, Fault> {
         let decided = self.stream.ease(|_| true);
         self.decide(&decided)?;
-        if self.undecided.len() <= TELLS_NOTHING {
+        let all = self.undecided.len() <= TELLS_NOTHING;
+        if all {
             self.free += self.undecided.len() - self.ahead;
             self.ahead = self.undecided.len();
             self.ends.clear();
+        } else {
+            self.held.push(self.undecided.len());
+        }
+        Ok(all)
+    }
+
+    fn end_of_message(&mut self, now: Instant) -> Result<(), Fault> {
+        if self.settle()? {
             return Ok(());
         }
-        self.held.push(self.undecided.len());
         let end = self.decided + self.undecided.len() as u64;
         match self.ends.back_mut().filter(|(_, since)| *since == now) {
             Some((last, _)) => *last = end,
@@ -453,6 +477,25 @@ mod tests {
         let both = [KEY, other].map(|value| ("capability/api".to_owned(), Secret::new(value.to_owned())));
         heard.renew(&Scrubber::new(both));
         assert_eq!(heard.push(&said, now), Err(Fault::Credential));
+    }
+
+    #[test]
+    fn in_a_pause_what_came_of_a_message_goes_on_and_the_ping_behind_it() {
+        let (ping, now) = (frame(0x89, b"there?"), Instant::now());
+        for (text, held) in [(&b"one, two"[..], 0), (b"it is tok", 0), (b"it is tok-can", 7)] {
+            let mut heard = heard();
+            let begun = [frame(0x01, text), ping.clone()].concat();
+            let mut came = heard.push(&begun, now).unwrap();
+            assert!(came.len() < 9 && heard.waits() && heard.held_since().is_none());
+            came.extend(heard.pause().unwrap());
+            let told = if held == 0 { &begun[..] } else { &begun[..2 + text.len() - held] };
+            assert_eq!(came, told);
+            assert_eq!(heard.newly_held(), if held == 0 { vec![] } else { vec![held] });
+            // What went on is looked for with what comes after it.
+            let rest = &KEY.as_bytes()[text.len().saturating_sub(6).min(KEY.len())..];
+            let rest = if text.starts_with(b"it is") { rest } else { KEY.as_bytes() };
+            assert_eq!(heard.push(&frame(0x80, rest), now), Err(Fault::Credential));
+        }
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::given::Sought;
 use super::heard::Heard;
 use super::hello::{self, Look};
 use super::limits::{
-    CONNECTION_WINDOW, HELD_MESSAGE, HELLO, IDLE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS,
+    CONNECTION_WINDOW, HELD_MESSAGE, HELLO, IDLE, PAUSE, REQUEST, REQUEST_BYTES, RUN_STREAMS, STREAM_WINDOW, STREAMS,
 };
 use super::line::Line;
 use super::request::{Came, Inside};
@@ -405,13 +405,31 @@ async fn pipe(
         }
     };
     let back = async {
-        let mut piece = vec![0; PIECE];
+        let (mut piece, mut pauses) = (vec![0; PIECE], false);
+        let tell = |heard: &mut Heard, hints: &Hints| {
+            heard.newly_held().into_iter().for_each(|end| hints.tell(end));
+            // Also where another one told it: each that goes on would tell one more.
+            if hints.are_spent() { Err(cut(frames::Fault::Told)) } else { Ok(()) }
+        };
         loop {
             let read = idle(from_host.read(&mut piece));
-            let bytes = match heard.as_ref().and_then(|(heard, ..)| heard.held_since()) {
-                Some(since) => timeout_at(since + HELD_MESSAGE, read).await.map_err(|_| cut(frames::Fault::Held))??,
-                None => read.await?,
+            let bytes = match &mut heard {
+                Some((heard, ..)) if let Some(since) = heard.held_since() => {
+                    timeout_at(since + HELD_MESSAGE, read).await.map_err(|_| cut(frames::Fault::Held))??
+                }
+                Some((heard, _, hints)) if heard.waits() && !pauses => match tokio::time::timeout(PAUSE, read).await {
+                    Ok(bytes) => bytes?,
+                    Err(_) => {
+                        pauses = true;
+                        let passed = heard.pause().map_err(cut)?;
+                        tell(heard, hints)?;
+                        idle(to_client.write_all(&passed)).await?;
+                        continue;
+                    }
+                },
+                _ => read.await?,
             };
+            pauses = false;
             if bytes == 0 {
                 if let Some((heard, ..)) = heard {
                     idle(to_client.write_all(&heard.finish().map_err(cut)?)).await?;
@@ -425,11 +443,7 @@ async fn pipe(
                 Some((heard, sought, hints)) => {
                     heard.renew(&sought.scrubber());
                     let passed = heard.push(&piece[..bytes], Instant::now()).map_err(cut)?;
-                    heard.newly_held().into_iter().for_each(|end| hints.tell(end));
-                    // Also where another one told it: each that goes on would tell one more.
-                    if hints.are_spent() {
-                        return Err(cut(frames::Fault::Told));
-                    }
+                    tell(heard, hints)?;
                     idle(to_client.write_all(&passed)).await?;
                 }
             }
