@@ -99,7 +99,7 @@ fn stream_holds(mut read: impl Read, text: &str) -> std::io::Result<bool> {
 /// Whether a process's memory holds `text`, and how many bytes of it were read.
 fn memory_holds(pid: u32, text: &str) -> (bool, u64) {
     let mut found = false;
-    let bytes = memory_of(pid, text.len(), |piece| found |= holds(piece, text));
+    let bytes = memory_of(pid, text.len(), |piece| found |= holds(piece, text)).expect("it lives");
     (found, bytes)
 }
 
@@ -116,7 +116,8 @@ fn handles(bytes: &[u8]) -> BTreeSet<String> {
 /// The handles in a process's memory.
 fn memory_handles(pid: u32) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    memory_of(pid, HANDLE, |piece| found.extend(if holds(piece, "vh_") { handles(piece) } else { BTreeSet::new() }));
+    memory_of(pid, HANDLE, |piece| found.extend(if holds(piece, "vh_") { handles(piece) } else { BTreeSet::new() }))
+        .expect("it lives");
     found
 }
 

@@ -82,15 +82,17 @@ fn connection(platform: &Platform) -> OauthDouble {
     provider
 }
 
-/// What stands in a process: its memory, environment, command line, and the regular files that it has open.
+/// What stands in a process: its memory, environment, command line, and the regular files that it has open. Nothing in one that has
+/// ended since it was listed: of git's, some end after the command that started them.
 fn within(forms: &Forms, pid: u32) -> BTreeSet<String> {
     forms.among(|to| {
-        let mut bytes = memory_of(pid, 1024, |piece| to.write_all(&split(piece)).expect("the search reads"));
+        let memory = memory_of(pid, 1024, |piece| to.write_all(&split(piece)).expect("the search reads"));
+        let Some(mut bytes) = memory.filter(|bytes| *bytes > 0) else { return };
         for file in ["environ", "cmdline"] {
-            to.write_all(&split(&fs::read(format!("/proc/{pid}/{file}")).expect("it lives")))
+            to.write_all(&split(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()))
                 .expect("the search reads");
         }
-        for open in fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten() {
+        for open in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             // What it closed meanwhile it cannot read either.
             let Ok(about) = fs::metadata(open.path()) else { continue };
             if about.is_file()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -29,10 +30,15 @@ pub fn words(pid: u32) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
 }
 
-/// Reads a process's memory in pieces that overlap by less than `overlap`, and says how many bytes there were.
-pub fn memory_of(pid: u32, overlap: usize, mut each: impl FnMut(&[u8])) -> u64 {
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap_or_else(|e| panic!("memory of {pid}: {e}"));
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+/// Reads a process's memory in pieces that overlap by less than `overlap`, and says how many bytes there were; none of one that
+/// has ended.
+pub fn memory_of(pid: u32, overlap: usize, mut each: impl FnMut(&[u8])) -> Option<u64> {
+    let lives = |error: &std::io::Error| {
+        let gone = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+        assert!(gone, "memory of {pid}: {error}");
+    };
+    let memory = File::open(format!("/proc/{pid}/mem")).inspect_err(lives).ok()?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).inspect_err(lives).ok()?;
     let mut bytes = 0;
     let mut data = vec![0; 1 << 20];
     for line in maps.lines() {
@@ -52,5 +58,5 @@ pub fn memory_of(pid: u32, overlap: usize, mut each: impl FnMut(&[u8])) -> u64 {
             at += (got.saturating_sub(overlap).max(1)) as u64;
         }
     }
-    bytes
+    Some(bytes)
 }
