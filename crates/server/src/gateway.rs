@@ -303,16 +303,17 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
             answer(app, message, &out, &asked).await;
             continue;
         }
-        let in_order = matches!(message, FromGateway::Reads { .. });
+        let in_order = matches!(message, FromGateway::Reads { .. } | FromGateway::Refused { .. });
         let permit = at_once.clone().acquire_owned().await?;
         let (app, out, asked) = (app.clone(), out.clone(), asked.clone());
         let mut answering = Box::pin(async move {
             answer(&app, message, &out, &asked).await;
             drop(permit);
         });
-        // What is told of an allowance counts by its place in it. From its first step on it has its place in the store's row;
-        // were each waited for until it is kept, what is asked after it would wait too. The step is taken whatever this task has
-        // used up of its turn: without that it could end before the row.
+        // What is told of an allowance counts by its place in it, and refusals stand on the record, and in a run's list, in the
+        // order they came in. From its first step on it has its place in the store's row; were each waited for until it is kept,
+        // what is asked after it would wait too. The step is taken whatever this task has used up of its turn: without that it
+        // could end before the row.
         let first_step = std::future::poll_fn(|cx| Poll::Ready(answering.as_mut().poll(cx)));
         if in_order && tokio::task::unconstrained(first_step).await.is_ready() {
             continue;
