@@ -172,6 +172,9 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
     };
     tracing::info!("the server is ready at http://127.0.0.1:{port}");
     tokio::select! {
+        // The first to be begun: who has an answer may end the server.
+        biased;
+        () = parting => {}
         () = port::serve(tcp, config.accounts, port::Limits::default(), console) => {}
         result = home => result.context("serving the home's socket")?,
         () = link::serve(app.clone(), operator) => {}
@@ -182,7 +185,6 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
         () = connections::refresh::keep(&app) => {}
         () = mint::ends::keep(&app) => {}
         () = warm::keep(&app) => {}
-        () = parting => {}
     }
     Ok(())
 }

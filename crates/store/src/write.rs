@@ -207,7 +207,7 @@ impl Tx {
     }
 
     /// Carries out these acts, and with them what comes while nobody waits; then commits all, or nothing.
-    async fn group(&mut self, batch: &mut Vec<Act>, queue: &mut mpsc::Receiver<Act>) {
+    async fn group(&mut self, batch: &mut Vec<Act>, queue: &mut mpsc::Receiver<Act>, head: &watch::Sender<Chain>) {
         let (before, end) = (self.chain, Instant::now() + LINGER);
         let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
         self.waiting.push(Statement::new("begin", "BEGIN IMMEDIATE"));
@@ -245,6 +245,10 @@ impl Tx {
             // Another server on this database may have appended to the chain: the next group begins where it ends now.
             self.chain = Chain::last(&mut self.conn).await.unwrap_or(before);
         }
+        // Before anybody has an answer: who has one finds their own act in the chain.
+        if self.chain != before {
+            head.send_replace(self.chain);
+        }
         for reply in replies {
             reply(fate.clone());
         }
@@ -255,11 +259,7 @@ impl Tx {
 pub(crate) async fn serve(mut tx: Tx, mut queue: mpsc::Receiver<Act>, head: watch::Sender<Chain>) {
     let mut batch = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut batch, GROUP).await > 0 {
-        let before = tx.chain;
-        tx.group(&mut batch, &mut queue).await;
-        if tx.chain != before {
-            head.send_replace(tx.chain);
-        }
+        tx.group(&mut batch, &mut queue, &head).await;
     }
 }
 

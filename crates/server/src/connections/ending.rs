@@ -18,6 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use model::{Moment, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::pin::pin;
+use std::time::Duration;
 use store::StoreError;
 use store::chain::By;
 use vault::refresh::{HOLD_MS, Lapse, Life};
@@ -31,6 +33,9 @@ const MOST: usize = 16;
 /// How often in a row a provider says no, as one that has read the question, until what is left of a connection that is no more
 /// is given up, which is recorded: nobody can set anything about it right.
 const NOES: u8 = 16;
+
+/// How long a person's wish waits for whoever tells a provider of the same connection.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What is still to be ended, and how often the provider was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,11 +283,24 @@ impl<'a> Telling<'a> {
     fn begin(app: &'a App, name: &str) -> Option<Self> {
         locked(&app.connections.telling).insert(name.to_owned()).then(|| Self(app, name.to_owned()))
     }
+
+    /// As [`Telling::begin`], once nobody else tells it.
+    async fn in_turn(app: &'a App, name: &str) -> Self {
+        loop {
+            let mut told = pin!(app.connections.told.notified());
+            told.as_mut().enable();
+            if let Some(telling) = Self::begin(app, name) {
+                return telling;
+            }
+            told.await;
+        }
+    }
 }
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
         locked(&self.0.connections.telling).remove(&self.1);
+        self.0.connections.told.notify_waiters();
     }
 }
 
@@ -306,12 +324,31 @@ struct Told {
     signed_in: bool,
 }
 
-/// Tells the provider, and forgets what it has confirmed. With nothing left a connection that was ended is.
+/// Tells the provider, and forgets what it has confirmed. With nothing left a connection that was ended is. Nothing while
+/// somebody else tells it.
 ///
 /// # Errors
 /// The store's.
 pub(super) async fn told(app: &App, name: &str) -> Result<(), Fault> {
-    let Some(_telling) = Telling::begin(app, name) else { return Ok(()) };
+    match Telling::begin(app, name) {
+        Some(telling) => tells(telling).await,
+        None => Ok(()),
+    }
+}
+
+/// As [`told`], for a person, who waits for whoever tells it just now, some seconds at most.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn told_in_turn(app: &App, name: &str) -> Result<(), Fault> {
+    match tokio::time::timeout(TURN, Telling::in_turn(app, name)).await {
+        Ok(telling) => tells(telling).await,
+        Err(_) => Ok(()),
+    }
+}
+
+async fn tells(telling: Telling<'_>) -> Result<(), Fault> {
+    let (app, name) = (telling.0, telling.1.as_str());
     let Some(row) = app.store.connection(name).await? else { return Ok(()) };
     let kept = Kept::of(row)?;
     if kept.is_told() {

@@ -60,6 +60,8 @@ pub struct Desk {
     devices: Mutex<HashMap<String, (u64, DeviceView)>>,
     /// Connections whose provider is being told what is to be ended.
     telling: Mutex<HashSet<String>>,
+    /// One of those has been told.
+    told: Notify,
     /// Something about a connection has changed.
     changed: Notify,
     /// For those who wait for a change.

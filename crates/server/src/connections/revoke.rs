@@ -2,7 +2,7 @@
 //!
 //! Read [`revoke`], then [`super::ending`] (what is left to be ended, which a kill in the middle leads to as well).
 
-use super::ending::{Ending, When, told};
+use super::ending::{Ending, When, told_in_turn};
 use super::refresh::tell;
 use super::{Kept, locked, sign_in, unknown};
 use crate::app::App;
@@ -50,7 +50,7 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
     sign_in::given_up(app, name);
     tell(app).await;
     // It is ended here, whatever became of the telling, which is done again.
-    if let Err(fault) = told(app, name).await {
+    if let Err(fault) = told_in_turn(app, name).await {
         tracing::warn!("the provider was not told of the end of {name}: {}", fault.problem.message);
     }
     let leases = u32::try_from(over.len()).unwrap_or(u32::MAX);

@@ -190,6 +190,10 @@ impl Follower {
             let view = runs::get(&self.app, &self.run).await?;
             let scopes = self.caller.scopes;
             if self.after > before {
+                // It may have ended while this was read.
+                if !signed_in(&self.app, &self.caller).await? {
+                    return Ok(Told::Last(last_event(Vec::new())));
+                }
                 pieces.extend(standing(&view, scopes, &mut self.shown));
                 return Ok(Told::More(Event::default().id(self.after.to_string()).data(data(pieces))));
             }

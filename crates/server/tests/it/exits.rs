@@ -202,7 +202,8 @@ async fn no_file_of_the_server_holds_a_secret() {
             if path.is_dir() {
                 walk(&path, read);
             } else if path.is_file() {
-                let bytes = std::fs::read(&path).unwrap();
+                // The engine takes its side files away a moment after its last connection closes.
+                let Ok(bytes) = std::fs::read(&path) else { continue };
                 assert!(!holds(&bytes), "{}", path.display());
                 *read += bytes.len();
             }

@@ -130,7 +130,7 @@ pub async fn leases(stage: &Stage) -> Vec<LeaseView> {
     stage.home(Method::GET, "/api/leases?all=true", None).await.json()
 }
 
-async fn state(stage: &Stage, lease: &LeaseId) -> LeaseView {
+pub async fn state(stage: &Stage, lease: &LeaseId) -> LeaseView {
     leases(stage).await.into_iter().find(|view| view.lease == *lease).unwrap()
 }
 

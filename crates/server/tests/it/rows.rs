@@ -122,7 +122,9 @@ async fn of_a_row_that_a_person_allows_the_live_run_is_granted_leases_from_then_
     let at = ("api.example.org", 443);
     assert_eq!(write(&mut gateway, &launch, "tracker", at, &handle).await, VALUE);
     // The command is over, and so is what it was given.
-    gateway.say(&FromGateway::EndLease { lease, outcome: LeaseEnd::Completed }).await;
+    gateway.say(&FromGateway::EndLease { lease: lease.clone(), outcome: LeaseEnd::Completed }).await;
+    crate::stage::soon("the lease's end", async { while leases::state(&stage, &lease).await.state == "consumed" {} })
+        .await;
     assert_eq!(write(&mut gateway, &launch, "tracker", at, &handle).await, "handle.unknown");
 }
 

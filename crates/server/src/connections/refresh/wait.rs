@@ -73,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_is_over_is_waited_for_as_long_as_patience_lasts_and_then_refused() {
         assert_eq!(PATIENCE, Duration::from_secs(25));
-        let patience = Duration::from_millis(500);
+        let patience = Duration::from_secs(3);
         let (came, looks, took) = waited(patience, None).await;
         let no = came.unwrap_err();
         assert_eq!(no.rule, "connection.stale");

@@ -1,6 +1,9 @@
 //! How connections end: by a person, at the provider, and what comes of it late.
 
-use super::{Provider, Turn, done, eventually, revoked, settings, signed_in, signed_in_to, test, view, without_an_end};
+use super::late::{answer, staged};
+use super::{
+    Provider, Turn, done, eventually, revoked, said, settings, signed_in, signed_in_to, test, view, without_an_end,
+};
 use crate::leases;
 use crate::stage::Stage;
 use api::connections::{ConnectionRemoved, ConnectionView};
@@ -66,6 +69,31 @@ async fn nobody_is_said_to_be_told_of_a_connection_whose_provider_has_no_address
     signed_in_to(&stage, "x", without_an_end()).await;
     assert_eq!(revoked(&stage).await.json::<ConnectionView>().state, "revoked");
     assert_eq!(ended(&stage).await, [(false, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_a_connection_while_its_provider_is_being_told_hears_what_came_of_that() {
+    let (stage, provider, to) = staged().await;
+    signed_in(&stage, "x").await;
+    provider.look(|played| played.silent = true);
+    let asked = || {
+        let stage = stage.clone();
+        tokio::spawn(async move { revoked(&stage).await })
+    };
+    let first = asked();
+    provider.until("the question", |played| !played.held.is_empty()).await;
+    let second = asked();
+    eventually("both of them on record", async || {
+        let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+        evidence.matches("connection.revoked").count() == 2
+    })
+    .await;
+    provider.look(|played| played.silent = false);
+    answer(&provider, &to, said(200, &json!({}))).await;
+    for asked in [first, second] {
+        assert_eq!(asked.await.unwrap().json::<ConnectionView>().state, "revoked");
+    }
+    assert_eq!(provider.look(|played| played.ended()), ["refresh-canary-1", "access-canary-1"], "each once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -162,6 +162,8 @@ async fn tokens_of_a_sign_in_whose_connection_is_removed_meanwhile_are_ended_als
     answer(&provider, &to, late_tokens()).await;
     assert_eq!(asked.await.unwrap().status, StatusCode::NOT_FOUND);
     eventually("what is left", async || all(&stage).await.iter().any(|row| row.left == 2)).await;
+    // It stays until its provider hears.
+    let name = all(&stage).await.remove(0).name;
     let mut stage = Arc::try_unwrap(stage).unwrap_or_else(|_| panic!("it is used"));
     stage.stop();
     provider.look(|played| {
@@ -170,7 +172,6 @@ async fn tokens_of_a_sign_in_whose_connection_is_removed_meanwhile_are_ended_als
     });
     stage.again();
     let _to = provider.behind(&stage).await;
-    let name = all(&stage).await.remove(0).name;
     until_it_is_gone(&stage, &name).await;
     let told = provider.look(|played| played.ended());
     assert!(LATE.iter().all(|token| told.iter().any(|t| t == token)), "{told:?}");

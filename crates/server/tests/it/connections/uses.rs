@@ -182,5 +182,5 @@ async fn a_lease_of_what_the_profile_has_no_row_of_waits_for_no_connections_toke
         let verdicts = egress::verdicts(&stage, &launch.run).await;
         verdicts.iter().any(|verdict| verdict.rule == "lease.capability")
     });
-    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.expect("it does not wait");
+    tokio::time::timeout(std::time::Duration::from_secs(20), told).await.expect("it does not wait");
 }
