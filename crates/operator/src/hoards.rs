@@ -39,11 +39,12 @@ async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> 
     let (mut least, mut found, mut looks) = (u64::MAX, 0, 0_u32);
     loop {
         tokio::time::sleep(WEIGH).await;
-        let Some(now) = kernels_kib() else { continue };
-        least = least.min(now);
+        let now = kernels_kib();
+        least = now.map_or(least, |now| least.min(now));
         looks = looks.wrapping_add(1);
-        let grown = now - least;
-        let whole = grown >= ROOM_KIB;
+        let grown = now.map(|now| now - least);
+        // Where the kernel does not say, every look is.
+        let whole = grown.is_none_or(|grown| grown >= ROOM_KIB);
         if !whole && looks % ALWAYS != 0 {
             found = 0;
             continue;
@@ -52,17 +53,15 @@ async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> 
         let held = crate::blocking(move || count(whole)).await;
         let Some((what, may_pass)) = too_much(&held) else {
             // Somebody else's, up to here.
-            (least, found) = (if whole { now } else { least }, 0);
+            (least, found) = (now.filter(|_| whole).unwrap_or(least), 0);
             continue;
         };
         found += 1;
         if found == LOOKS || !may_pass {
             // Where its own sums were not asked they say nothing of this.
-            let took = if whole {
-                format!("; the host's kernel took {} MiB for the like", grown >> 10)
-            } else {
-                String::new()
-            };
+            let took = grown.filter(|_| whole);
+            let took =
+                took.map_or_else(String::new, |kib| format!("; the host's kernel took {} MiB for the like", kib >> 10));
             return format!("killed: {what}{took}");
         }
     }
@@ -186,6 +185,14 @@ mod tests {
         let (holds, asked) = looks(vec![MOST, Held { locks: MOST.locks + 1, ..MOST }]);
         tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_kernel_does_not_say_what_it_takes_every_look_is_whole() {
+        let (holds, asked) = looks([vec![MOST; 2], vec![FOLDERS; 4]].concat());
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, || None)).await.unwrap();
+        assert!(said.ends_with("(read a folder and close it)"), "{said}");
+        assert_eq!(*asked.lock().unwrap(), [true; 6]);
     }
 
     #[tokio::test(start_paused = true)]

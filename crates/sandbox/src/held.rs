@@ -94,7 +94,8 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
         Cgroups::V2 => cgroup_path(group, ""),
         _ => cgroup_path(group, "pids"),
     };
-    let worktree = Worktree::open(&first.file("root").join(&WORKSPACE[1..]), halves).ok();
+    // Where it cannot be opened, any folder may be one of its own.
+    let worktree = Worktree::open(&first.file("root").join(&WORKSPACE[1..]), halves);
     let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
     let (mut looked_at, mut left) = (0, LINES_OF_ALL);
     for pid in listed(&members) {
@@ -116,14 +117,15 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
                 return;
             }
             let Some(there) = fs::metadata(one.path()).ok().filter(Metadata::is_dir) else { continue };
-            let Some(worktree) = worktree.as_ref().filter(|worktree| worktree.device == there.dev()) else {
+            if worktree.as_ref().is_ok_and(|worktree| worktree.device != there.dev()) {
                 held.elsewhere += 1;
                 continue;
-            };
+            }
             held.folders += 1;
             if held.folders <= LISTED {
                 let shown = fs::read_link(one.path()).unwrap_or_default();
-                held.names = held.names.saturating_add(worktree.names(&there, &shown));
+                let names = worktree.as_ref().map_or(UNKNOWN, |worktree| worktree.names(&there, &shown));
+                held.names = held.names.saturating_add(names);
             }
         }
     }
@@ -155,23 +157,27 @@ pub(crate) struct Halves {
     /// The checkout below, if there is one.
     pub(crate) lower: Option<PathBuf>,
     /// What the run makes of it, as the helper sees that.
-    pub(crate) upper: Option<PathBuf>,
+    pub(crate) upper: PathBuf,
 }
 
-/// A worktree as its box sees it, and the two halves that it is made of.
+/// A worktree as its box sees it.
 struct Worktree {
     seen: File,
     device: u64,
-    lower: Option<File>,
-    upper: Option<File>,
+    /// Where there is a checkout: it, and what the run makes of it.
+    halves: Option<(File, File)>,
 }
 
 impl Worktree {
-    fn open(seen: &Path, halves: &Halves) -> io::Result<Self> {
-        let half = |path: &Option<PathBuf>| path.as_ref().and_then(|path| File::open(path).ok());
+    /// Fails where one of them is not found, as well.
+    fn open(seen: &Path, Halves { lower, upper }: &Halves) -> io::Result<Self> {
         let seen = File::open(seen)?;
         let device = seen.metadata()?.dev();
-        Ok(Self { seen, device, lower: half(&halves.lower), upper: half(&halves.upper) })
+        let halves = match lower {
+            Some(lower) => Some((File::open(lower)?, File::open(upper)?)),
+            None => None,
+        };
+        Ok(Self { seen, device, halves })
     }
 
     /// Bytes of the lists of an open folder, of which the kernel says `there`, and that it shows at this path.
@@ -189,8 +195,8 @@ impl Worktree {
     /// Bytes of the list of the checkout's folder that the folder at this path is laid over; 0 where there is none. It has the
     /// same path there, except where a folder on the way, or itself, was renamed: the upper half says of that one what it was.
     fn below(&self, path: &Path) -> u64 {
-        let Some(lower) = &self.lower else { return 0 };
-        let (mut above, mut place) = (self.upper.as_ref().and_then(|upper| upper.try_clone().ok()), PathBuf::new());
+        let Some((lower, upper)) = &self.halves else { return 0 };
+        let (mut above, mut place) = (upper.try_clone().ok(), PathBuf::new());
         for name in path {
             above = above.and_then(|above| folder(&above, Path::new(name)).ok());
             match above.as_ref().and_then(redirect) {
@@ -254,8 +260,19 @@ mod tests {
 
     /// A worktree in which this is seen, with this checkout below and nothing of the run's own.
     fn worktree(seen: &Path, checkout: &Path) -> Worktree {
-        let halves = Halves { lower: Some(checkout.to_path_buf()), upper: Some(seen.to_path_buf()) };
+        let halves = Halves { lower: Some(checkout.to_path_buf()), upper: seen.to_path_buf() };
         Worktree::open(seen, &halves).unwrap()
+    }
+
+    #[test]
+    fn a_worktree_is_not_opened_without_the_halves_it_is_made_of() {
+        let (there, gone) = (Path::new("/"), Path::new("/does/not/exist"));
+        let open = |seen: &Path, lower: Option<&Path>, upper: &Path| {
+            let halves = Halves { lower: lower.map(Path::to_path_buf), upper: upper.to_path_buf() };
+            Worktree::open(seen, &halves).is_ok()
+        };
+        assert!(open(there, Some(there), there) && open(there, None, gone));
+        assert!(!open(gone, None, there) && !open(there, Some(gone), there) && !open(there, Some(there), gone));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use api::inbox::{Counts, Hello};
 use model::event::Reading;
 use model::profile::Engine;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 impl LiveBox {
@@ -87,13 +87,13 @@ impl LiveBox {
         let (group, first) = (self.group.clone(), self.first.clone());
         // By its handle, because this may live longer than the helper.
         let helper = Process::open(self.helper_pid()).ok();
-        // Without links, which would lead out of the helper's mounts.
+        // Without links, which would lead out of the helper's mounts. What is not found is not opened, and counted so.
         let dir = self.spec.host.dir.canonicalize().unwrap_or_default();
         let (upper, lower) = (dir.join("stage/disk/up"), self.lower.clone());
         let upper = upper.strip_prefix("/").unwrap_or(&upper).to_path_buf();
         Box::new(move |whole| {
             let Some(first) = &first else { return Held::default() };
-            let upper = helper.as_ref().map(|helper| helper.file("root").join(&upper));
+            let upper = helper.as_ref().map_or_else(PathBuf::new, |helper| helper.file("root").join(&upper));
             held::look(&group, first, &Halves { lower: lower.clone(), upper }, whole)
         })
     }
