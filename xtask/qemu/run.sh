@@ -38,8 +38,7 @@ fi
 : >/tmp/said
 (
 	quiet=0 before=
-	while sleep 10; do
-		echo '~'
+	while echo '~' && sleep 10; do
 		now=$(wc -c </tmp/said)
 		quiet=$((quiet + 1))
 		[ "$now" = "$before" ] || quiet=0

@@ -140,6 +140,12 @@ fn tests(command: &mut Command, log: &Path, said: &mut String) -> Result<()> {
         .with_context(|| format!("{} ended with {status}, but not as tests that passed do", cargo::shown(command)))
 }
 
+/// How a program of libtest begins to tell its result.
+const RESULT: &str = "test result: ";
+/// Lines after that one in which the rest of it is looked for: libtest writes it in three pieces, to a file that it shares
+/// with what its tests started, and a line of theirs may stand between any two.
+const LATER: usize = 3;
+
 /// Whether each program of libtest that spoke here came to its own end, with every test that it began told of: a test that
 /// ends its whole process with status 0 would pass otherwise, and all after it with it.
 ///
@@ -147,14 +153,15 @@ fn tests(command: &mut Command, log: &Path, said: &mut String) -> Result<()> {
 /// What is missing, or counted otherwise.
 pub fn all_ran(said: &str) -> Result<()> {
     let (mut programs, mut begun) = (0, None);
-    for line in said.lines() {
+    let lines: Vec<&str> = said.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
         if let Some(count) = began(line) {
             if let Some(before) = begun.replace(count) {
                 bail!("a program began {before} tests and gave no result of them");
             }
-        } else if let Some(result) = line.strip_prefix("test result: ") {
-            let counted =
-                passed(result).with_context(|| format!("a result that is none of tests that passed: {line}"))?;
+        } else if let Some(result) = line.strip_prefix(RESULT) {
+            let counted = passed(result, &lines[at + 1..])
+                .with_context(|| format!("a result that is none of tests that passed: {line}"))?;
             match begun.take() {
                 Some(count) if count == counted => programs += 1,
                 Some(count) => bail!("{count} tests began, and the result is of {counted}: {line}"),
@@ -176,10 +183,16 @@ fn began(line: &str) -> Option<u64> {
 }
 
 /// The tests in a result without a failure: those that passed, were ignored, or were measured.
-fn passed(result: &str) -> Option<u64> {
+fn passed(result: &str, after: &[&str]) -> Option<u64> {
+    let later = after.iter().take(LATER).take_while(|line| began(line).is_none() && !line.starts_with(RESULT));
+    let (word, counts) = std::iter::once(&result).chain(later).find_map(|line| counts(line))?;
+    if result.starts_with("FAILED") || word.ends_with("FAILED") {
+        return None;
+    }
     let mut sum = 0;
-    for part in result.strip_prefix("ok. ")?.split("; ") {
-        let (count, what) = part.split_once(' ')?;
+    for part in counts.split("; ") {
+        // A word of another's may follow.
+        let Some((count, what)) = part.split_once(' ') else { continue };
         match what {
             "failed" if count != "0" => return None,
             "passed" | "ignored" | "measured" => sum += count.parse::<u64>().ok()?,
@@ -187,6 +200,13 @@ fn passed(result: &str) -> Option<u64> {
         }
     }
     Some(sum)
+}
+
+/// What stands before the counts of a result in this line, and the counts.
+fn counts(line: &str) -> Option<(&str, &str)> {
+    let (before, _) = line.split_once(" passed; ")?;
+    let (word, _) = before.rsplit_once(". ")?;
+    Some((word, &line[word.len() + ". ".len()..]))
 }
 
 #[cfg(test)]
@@ -240,8 +260,23 @@ mod tests {
         all_ran("running 4 tests\ntest result: ok. 1 passed; 0 failed; 2 ignored; 1 measured; 0 filtered out").unwrap();
         // A test may say a word that looks like the beginning of one.
         all_ran(&whole(1).replace("\n\n", "\nrunning late tests\n")).unwrap();
+        // What a test started may say something between the pieces of a result.
+        for piece in [RESULT, "test result: ok", "filtered out"] {
+            for between in ["a late word\n", "one\ntwo\n", "half a line"] {
+                all_ran(&whole(3).replace(piece, &format!("{piece}{between}"))).unwrap();
+            }
+        }
+        all_ran(&whole(3).replace("test result: ok", "test result: one\noktwo\n")).unwrap();
+        let counts = "3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
         for bad in [
             "",
+            "running 3 tests\ntest result: a late word\n",
+            &format!("running 3 tests\ntest result: FAILEDa late word\n. {counts}"),
+            &format!("running 3 tests\ntest result: a late word\nFAILED. {counts}"),
+            "running 3 tests\ntest result: okone\n. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            "running 3 tests\ntest result: okone\n. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            &format!("running 3 tests\ntest result: one\ntwo\nthree\nfour\nok. {counts}"),
+            &format!("running 1 test\ntest result: ok\n{}", whole(1)),
             "running 3 tests\ntest a ... ok\n",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
             "running 3 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",

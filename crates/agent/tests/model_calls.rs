@@ -126,7 +126,10 @@ fn a_request_that_the_provider_refuses_is_not_sent_again() {
 #[test]
 fn a_gateway_that_is_not_there_is_tried_six_times() {
     block_on(async {
-        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        // Bound for as long as this test lives, and listening to nobody: no neighbour gets the port.
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed = bound.local_addr().unwrap().to_string();
         let root = tempfile::tempdir().unwrap();
         let (done, runner) = run(&task(Dialect::Openai), &closed, root.path()).await;
         assert_eq!((done["done"].clone(), runner.waits.borrow().len()), (Value::Bool(false), 5));

@@ -6,6 +6,7 @@
 //!
 //! Read [`Attempt::carry`], then `work` (a box at work, and what its end means).
 
+mod git;
 mod work;
 
 use crate::boxed::Boxed;
@@ -27,6 +28,7 @@ use crate::tell::{pipes, write};
 use crate::walls::judge;
 use api::inbox::{AgentTask, Hello, ToRunner, WORKSPACE};
 use api::link::{Launch, LaunchClone};
+use git::{branch, of_git};
 use model::event::Exit;
 use model::profile::{LEASE_TOOL, Limits, PROPOSE_TOOL, TOOLS};
 use model::run::RunKind;
@@ -43,8 +45,6 @@ use work::said;
 
 /// How long an attempt waits for a gateway.
 const GATEWAY: Duration = Duration::from_secs(60);
-/// The variable in which commands find the branch that is their run's own.
-const BRANCH: &str = "VOLARY_BRANCH";
 /// How long a repository may take to be cloned.
 const CLONE: Duration = Duration::from_secs(600);
 /// How long the runner may take to say hello.
@@ -436,38 +436,6 @@ impl Attempt {
         let (run, kept) = (Arc::clone(&self.run), kept.clone());
         crate::blocking(move || run.keep(&kept)).await.map_err(unrecorded)
     }
-}
-
-/// The branch that is a run's own, where there is a way to a repository.
-fn branch(launch: &Launch) -> Option<&str> {
-    launch.variables.iter().find(|(name, _)| name == BRANCH).map(|(_, branch)| branch.as_str())
-}
-
-/// How git is used, where there is a way to a repository. `base` is the commit that the worktree began with.
-fn of_git(launch: &Launch, base: Option<&str>) -> String {
-    let Some(branch) = branch(launch) else {
-        return "\n\nGit has no remote in this run.\n".to_owned();
-    };
-    // Names of SHA-256, which a box's own repository does not have.
-    if base.is_some_and(|base| base.len() == 64) {
-        return "\n\nThe repository's objects are named by SHA-256: its history is read with `git clone \"$(git remote get-url origin)\" /tmp/history`, \
-                and nothing is pushed to it. What you change in the worktree is the result.\n"
-            .to_owned();
-    }
-    let agent = launch.agent.as_ref().map_or("agent", |agent| agent.model.name.as_str());
-    let propose = if launch.profile.repository.iter().any(|row| row.secret.is_some()) {
-        " After your last push, call `propose` with a title and a text for the pull request."
-    } else {
-        ""
-    };
-    format!(
-        "\n\nGit has a remote in this run, origin, which is read and pushed to without any credential of yours. The \
-         worktree begins without history; `git fetch --depth 50 origin {} && git reset -q FETCH_HEAD` gives it its own, and \
-         `git fetch --unshallow` all of it. To have a change looked at, commit it and `git push origin HEAD`: the only branch \
-         that may be pushed is {branch}, on which you are. Each commit has the author that git is set to here, and is made \
-         with `git commit --trailer 'Agent: volary/{agent}'`; others are not pushed.{propose} A person reviews and merges.\n",
-        base.unwrap_or("HEAD")
-    )
 }
 
 /// Ends a clone that nobody waits for any more.

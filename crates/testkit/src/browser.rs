@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -66,17 +67,7 @@ impl Browser {
     /// With further options of chromedriver's.
     fn start_with(more: &Value) -> Self {
         let profile = tempfile::Builder::new().prefix("volary-b-").tempdir_in("/tmp").expect("/tmp can be written");
-        let port = free_port();
-        let mut driver = Command::new("chromedriver");
-        driver
-            .arg(format!("--port={port}"))
-            .env("HOME", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // The browser's processes are of this group: one signal ends them all.
-            .process_group(0);
-        let driver = held(&mut driver).spawn().expect("chromedriver starts (`cargo xtask test` installs it)");
+        let (driver, mut port) = start_driver(profile.path());
         // From here on a panic ends the driver.
         let mut browser = Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
@@ -84,7 +75,15 @@ impl Browser {
             driver,
             _profile: profile,
         };
-        eventually("chromedriver's answer", || ready(port).then_some(()));
+        eventually("chromedriver's answer", || {
+            let answers = ready(port);
+            // Asked after the answer, which may be another's, who took the port first: then this one has ended.
+            if browser.driver.try_wait().expect("its status can be read").is_some() {
+                (browser.driver, port) = start_driver(browser._profile.path());
+                return None;
+            }
+            answers.then_some(())
+        });
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         flags.push(format!("--user-data-dir={}", browser._profile.path().display()));
         let mut options = more.clone();
@@ -129,7 +128,11 @@ impl Browser {
     /// The text of an element as a person reads it; none when there is no such element.
     #[must_use]
     pub fn text(&self, css: &str) -> Option<String> {
-        self.drive(async |client| client.find(Locator::Css(css)).await.ok()?.text().await.ok())
+        found(|| {
+            let act = async |client: Client| client.find(Locator::Css(css)).await?.text().await;
+            self.drive(act).map_err(|e| e.to_string())
+        })
+        .ok()
     }
 
     /// How many elements there are.
@@ -144,7 +147,11 @@ impl Browser {
     /// An attribute of an element; none when there is no such element or attribute.
     #[must_use]
     pub fn attribute(&self, css: &str, name: &str) -> Option<String> {
-        self.drive(async |client| client.find(Locator::Css(css)).await.ok()?.attr(name).await.ok()?)
+        found(|| {
+            let act = async |client: Client| client.find(Locator::Css(css)).await?.attr(name).await;
+            self.drive(act).map_err(|e| e.to_string())
+        })
+        .ok()?
     }
 
     /// Waits for an element.
@@ -184,17 +191,11 @@ impl Browser {
     /// # Panics
     /// When there is none, or a click cannot reach it.
     pub fn click(&self, css: &str) {
-        // On a page that lives, what was found may be replaced before it is clicked: then it is found again.
-        for attempt in 1.. {
+        found(|| {
             let act = async |client: Client| client.find(Locator::Css(css)).await?.click().await;
-            match self.drive(act) {
-                Ok(()) => return,
-                Err(e) if attempt < 20 && e.to_string().contains("stale element") => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(e) => panic!("clicking {css}: {e}"),
-            }
-        }
+            self.drive(act).map_err(|e| e.to_string())
+        })
+        .unwrap_or_else(|e| panic!("clicking {css}: {e}"));
     }
 
     /// Types into an element.
@@ -255,8 +256,34 @@ impl Drop for Browser {
     }
 }
 
-/// A port that was free a moment ago. chromedriver takes a number only; should another take it first, its start
-/// is not answered and the test says so.
+/// Acts on what is found in the page. Where the page lives, that may be replaced between the two: then it is found again.
+fn found<T>(mut act: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    for _ in 1..20 {
+        match act() {
+            Err(e) if e.contains("stale element") => std::thread::sleep(Duration::from_millis(50)),
+            came => return came,
+        }
+    }
+    act()
+}
+
+/// Starts a driver on a port that was free a moment ago; gives both.
+fn start_driver(home: &Path) -> (Child, u16) {
+    let port = free_port();
+    let mut driver = Command::new("chromedriver");
+    driver
+        .arg(format!("--port={port}"))
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // The browser's processes are of this group: one signal ends them all.
+        .process_group(0);
+    let driver = held(&mut driver).spawn().expect("chromedriver starts (`cargo xtask test` installs it)");
+    (driver, port)
+}
+
+/// A port that was free a moment ago. chromedriver takes a number only; should another take that first, it ends.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a listener has an address").port()

@@ -83,8 +83,8 @@ fn kill_server(platform: &Platform) {
 #[test]
 fn a_server_killed_between_journal_and_request_loses_no_sign_in() {
     let platform = Platform::start(VOLARY);
-    // Due within seconds: the gateway stands still before that.
-    let provider = OauthDouble::start(Tokens::Once, Some(8));
+    // Due after eighteen seconds: the gateway stands still before that.
+    let provider = OauthDouble::start(Tokens::Once, Some(24));
     add(&platform, "x", &provider);
     sign_in(&platform, "x");
     provider.lives(Some(3600));

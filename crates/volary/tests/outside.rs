@@ -56,7 +56,9 @@ fn each_toolchain_reads_https_from_a_box_without_a_flag() {
     let outside = Outside::enter();
     let platform = Platform::start_with(VOLARY, &outside.options());
     let rust = sysroot();
-    let profile = format!("[[folders]]\npath = {rust:?}\n\n[limits]\nscratch-mib = 1024\n");
+    // `go run` compiles its own libraries first: on a slow machine ten minutes are too few.
+    let limits = "[limits]\nscratch-mib = 1024\ncommand-seconds = 3000\n";
+    let profile = format!("[[folders]]\npath = {rust:?}\n\n{limits}");
     std::fs::write(platform.home().join("profiles/tools.toml"), profile).unwrap();
     let cargo = format!("{rust}/bin/cargo");
     let cases: [(&str, &[&str], &str); 13] = [

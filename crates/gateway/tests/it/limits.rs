@@ -79,6 +79,8 @@ async fn a_body_that_is_not_whole_in_30_seconds_is_refused_and_recorded() {
     let mut house = granting("http://127.0.0.1:9").await;
     let whole = head(MESSAGES, 1000);
     let mut stands = saying(house.door, format!("{whole}{{\"model\"").as_bytes()).await;
+    // Another's request is answered, so that this one's head has been read: a head has its own thirty seconds.
+    house.said_nothing_more().await;
     let got = past("a refusal", 30, rest(&mut stands)).await;
     let got = crate::house::parse(&got, true);
     assert_eq!((got.status, got.rule().as_str()), (408, "body.slow"));

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 use testkit::{Browser, Outside, Platform, eventually};
 
-/// Asks until it is let out. What it was told on the way is in its output.
-const ASKS: &str = "until curl -sSf https://docs.example.org/guide/a; do sleep 0.2; done";
+/// Asks until it is let out. What it was told on the way is in its output. Each refusal replaces the table on the run's
+/// page: between two of them a person has the time to click.
+const ASKS: &str = "until curl -sSf https://docs.example.org/guide/a; do sleep 3; done";
 
 fn run_of(platform: &Platform) -> Option<String> {
     let runs = platform.json(&["runs", "--json"]);
@@ -38,6 +39,9 @@ fn a_person_allows_what_a_live_run_was_refused_and_the_run_goes_on() {
     browser.wait_for_text("#denials", "read.none");
     browser.wait_for_text("#denials", "a row would allow it");
 
+    // Right after another refusal there is none for a while.
+    let before = browser.text("#denials").unwrap();
+    browser.wait_until("another refusal", |b| b.text("#denials").is_some_and(|now| now != before));
     browser.click("#denial-1");
     browser.wait_for_text("h1", "Refusal 1");
     let page = browser.text("main").unwrap();

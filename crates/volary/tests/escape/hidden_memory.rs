@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use testkit::{Platform, Repo};
 
 /// Room for what the programs need by themselves; what they go for is none of it.
-const LIMITS: &str = "memory-mib = 256\nprocesses = 32\ncommand-seconds = 120";
+const LIMITS: &str = "memory-mib = 256\nprocesses = 32\ncommand-seconds = 600";
 
 /// Five processes lock every other byte of parts of many things each, none of which is a file.
 const LOCKS: &str = r#"
@@ -42,7 +42,7 @@ int main() {
                 if (fcntl(open, F_SETLK, &one)) return 4;
             }
         }
-        sleep(60);
+        sleep(300);
         puts("held");
         return 0;
     }
@@ -93,7 +93,7 @@ int main() {
         int folder = open(".", O_RDONLY | O_DIRECTORY);
         if (folder < 0 || syscall(SYS_getdents64, folder, space, sizeof space) < 0) return 4;
     }
-    sleep(60);
+    sleep(300);
     puts("held");
     return 0;
 }
@@ -137,7 +137,7 @@ fn a_box_that_keeps_the_names_of_a_folder_of_its_repository_by_another_name_is_k
         let line =
             format!("cat >/tmp/names.c <<'END'\n{program}END\ncc -w -o /tmp/names /tmp/names.c && exec /tmp/names");
         let turns = json!([
-            {"text": "I read.", "tools": [{"name": "shell", "input": {"command": line, "timeout": 110}}]},
+            {"text": "I read.", "tools": [{"name": "shell", "input": {"command": line, "timeout": 500}}]},
             {"text": "Done."}
         ]);
         platform.script(model, &turns, "sk-test-only-key-of-a-scripted-model");

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use testkit::{Platform, Repo};
 
 /// Room for what the programs need by themselves; what they go for is none of it.
-const LIMITS: &str = "memory-mib = 256\nprocesses = 32\ncommand-seconds = 120";
+const LIMITS: &str = "memory-mib = 256\nprocesses = 32\ncommand-seconds = 600";
 
 fn compiled(platform: &Platform, program: &str) -> Output {
     let line = "cc -w -x c -o /tmp/taker - && exec /tmp/taker";
@@ -97,7 +97,7 @@ fn a_box_that_takes_the_kernels_own_memory_by_locks_is_killed_and_said_to_be() {
         let program = numbers.iter().fold(LOCKS.to_owned(), |all, (name, n)| all.replace(name, &n.to_string()));
         compiled(&platform, &program)
     };
-    ended_for(&taker(500, 0, 60), " locks on parts of files, and may hold 65536");
+    ended_for(&taker(500, 0, 300), " locks on parts of files, and may hold 65536");
     // Fifty thousand are no more than a database has, also when they are counted: of the host's kernel more is taken meanwhile than
     // what has a box looked at.
     profile(&platform, "taker", &LIMITS.replace("256", "1024"));
@@ -137,7 +137,7 @@ fn a_box_that_takes_the_kernels_own_memory_by_connections_that_nobody_accepts_is
     let taker = |each: u32, secs: u32| {
         compiled(&platform, &CONNECTIONS.replace("EACH", &each.to_string()).replace("SECS", &secs.to_string()))
     };
-    ended_for(&taker(4000, 60), " connections in it are no process's ");
+    ended_for(&taker(4000, 300), " connections in it are no process's ");
     // For as long as a look or two.
     let out = taker(100, 3);
     assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
@@ -161,7 +161,7 @@ int main() {
         int folder = open(".", O_RDONLY | O_DIRECTORY);
         if (folder < 0 || syscall(SYS_getdents64, folder, space, sizeof space) < 0) return 4;
     }
-    sleep(60);
+    sleep(300);
     puts("held");
     return 0;
 }
@@ -193,7 +193,7 @@ fn a_box_that_takes_the_kernels_own_memory_by_the_names_of_its_repository_is_kil
 
     let command = format!("cat >/tmp/names.c <<'END'\n{NAMES}END\ncc -w -o /tmp/names /tmp/names.c && exec /tmp/names");
     let turns = json!([
-        {"text": "I read.", "tools": [{"name": "shell", "input": {"command": command, "timeout": 110}}]},
+        {"text": "I read.", "tools": [{"name": "shell", "input": {"command": command, "timeout": 500}}]},
         {"text": "Done."}
     ]);
     platform.script("reader", &turns, "sk-test-only-key-of-a-scripted-model");
@@ -273,7 +273,7 @@ fn a_box_that_takes_the_kernels_own_memory_by_copies_of_what_it_sent_is_killed_a
     let taker = |sockets: u32, secs: u32| {
         compiled(&platform, &COPIES.replace("SOCKETS", &sockets.to_string()).replace("SECS", &secs.to_string()))
     };
-    ended_for(&taker(900, 60), " MiB wait to be read");
+    ended_for(&taker(900, 300), " MiB wait to be read");
     let out = taker(10, 3);
     assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
 }
@@ -295,7 +295,7 @@ int main() {
 #[test]
 fn a_box_that_goes_on_and_on_at_its_memory_limit_is_ended_and_said_to_be() {
     let platform = platform();
-    profile(&platform, "taker", &LIMITS.replace("256", "64").replace("120", "600"));
+    profile(&platform, "taker", &LIMITS.replace("256", "64"));
     let out = compiled(&platform, STORM);
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(137), "{}", all(&out));

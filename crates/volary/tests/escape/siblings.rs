@@ -8,7 +8,7 @@ use testkit::Repo;
 /// Goes for every process but its own: a line for each thing tried, with the status of the try. The victim's own
 /// process id and the agent's are tried by number too, for what `/proc` does not list may still be there.
 const GO: &str = r#"
-i=0; while [ $i -lt 100 ] && ! [ -s /workspace/pid ]; do sleep 0.05; i=$((i+1)); done
+i=0; while [ $i -lt 2000 ] && ! [ -s /workspace/pid ]; do sleep 0.05; i=$((i+1)); done
 victim=$(cat /workspace/pid)
 for n in 1 2 3 4 5 6 7 8 $victim; do
   [ $n = $$ ] && continue
@@ -27,7 +27,7 @@ echo over > /workspace/over
 /// Lives until the other one is done, and says how it fared.
 const VICTIM: &str = r#"
 echo $$ > /workspace/pid.new; mv /workspace/pid.new /workspace/pid
-i=0; while [ $i -lt 400 ] && ! [ -s /workspace/over ]; do sleep 0.05; i=$((i+1)); done
+i=0; while [ $i -lt 2000 ] && ! [ -s /workspace/over ]; do sleep 0.05; i=$((i+1)); done
 [ -s /workspace/over ] && echo "control at-once 0"
 "#;
 
@@ -35,7 +35,7 @@ i=0; while [ $i -lt 400 ] && ! [ -s /workspace/over ]; do sleep 0.05; i=$((i+1))
 fn a_command_reaches_neither_the_agent_nor_another_command_of_it() {
     let platform = platform();
     let repo = Repo::failing();
-    let shell = |command: &str| json!({"name": "shell", "input": {"command": command}});
+    let shell = |command: &str| json!({"name": "shell", "input": {"command": command, "timeout": 500}});
     let turns = json!([{"text": "Both at once.", "tools": [shell(VICTIM), shell(GO)]}, {"text": "Done."}]);
     platform.script("pair", &turns, "sk-test-only-key-of-a-scripted-model");
     let out = platform.cli(&["run", "--repo", repo.path_str(), "--model", "pair", "--json", "play"]);

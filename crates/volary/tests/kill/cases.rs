@@ -7,11 +7,11 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use testkit::{Platform, eventually};
 
-/// Writes a file, then runs a command that takes its time after it took effect, then ends.
-fn slow_command() -> Value {
+/// Writes a file, then runs a command that takes so many seconds after it took effect, then ends.
+fn slow_command(seconds: &str) -> Value {
     json!([
         {"text": "First a file.", "tools": [write("before")]},
-        {"text": "Then a command.", "tools": [shell("once", "3")]},
+        {"text": "Then a command.", "tools": [shell("once", seconds)]},
         {"text": "Done."},
     ])
 }
@@ -20,7 +20,7 @@ fn slow_command() -> Value {
 fn slow_model() -> Value {
     json!([
         {"text": "First a file.", "tools": [write("before")]},
-        {"text": "one two three four five six seven eight nine ten ".repeat(4), "pause_ms": 150,
+        {"text": "one two three four five six seven eight nine ten ".repeat(4), "pause_ms": 400,
             "tools": [shell("once", "0.1")]},
         {"text": "Done."},
     ])
@@ -28,7 +28,8 @@ fn slow_model() -> Value {
 
 /// Kills `victim` while the command of [`slow_command`] runs, and judges.
 fn while_a_command_runs(victim: Victim) -> Vec<Entry> {
-    let mut world = World::of(&slow_command());
+    // A server's death does not end the command: that one is waited for.
+    let mut world = World::of(&slow_command(if victim == Victim::Server { "6" } else { "60" }));
     let run = world.begin();
     world.wait_output(&run);
     assert!(world.kill(victim), "{victim:?} was there");
@@ -109,7 +110,7 @@ fn a_helper_killed_while_a_command_runs_takes_its_box_along_and_not_the_run() {
 
 #[test]
 fn a_helper_killed_while_it_makes_the_box_leaves_nothing_of_it_and_the_run_gets_another() {
-    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "0.05")]}, {"text": "Done."}]));
+    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "1")]}, {"text": "Done."}]));
     let mut runs = Vec::new();
     // Earlier and later in the making, which takes some 20 ms.
     for ms in [0, 2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 30, 40] {
@@ -125,7 +126,7 @@ fn a_helper_killed_while_it_makes_the_box_leaves_nothing_of_it_and_the_run_gets_
 
 #[test]
 fn process_1_killed_while_its_box_is_made_leaves_nothing_of_it_and_the_run_gets_another() {
-    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "0.05")]}, {"text": "Done."}]));
+    let mut world = World::of(&json!([{"text": "One command.", "tools": [shell("once", "1")]}, {"text": "Done."}]));
     let mut runs = Vec::new();
     // From its first moment on: before the engine has made it the box's own, and before it is let run.
     for ms in [0, 0, 0, 1, 1, 2, 3, 4, 6, 8, 12] {
@@ -163,7 +164,7 @@ fn up_killed_while_the_model_speaks_takes_the_run_up_when_it_is_started_again() 
 
 #[test]
 fn a_run_that_a_person_ends_while_its_host_is_away_leaves_no_box_and_keeps_what_happened() {
-    let mut world = World::of(&slow_command());
+    let mut world = World::of(&slow_command("60"));
     let run = world.begin();
     world.wait_output(&run);
     // A stopped `up` starts nothing again.
@@ -198,6 +199,19 @@ fn a_command_that_the_host_has_not_recorded_is_not_begun() {
     asked_again(&world.judge(std::slice::from_ref(&run)).remove(&run).expect("its transcript"));
 }
 
+/// Waits until the platform is whole again, and has no box, after `victim`, which was `before`, was killed.
+fn wait_until_whole(world: &World, victim: Victim, before: Option<rustix::process::Pid>) {
+    let is_part = matches!(victim, Victim::Gateway | Victim::Operator);
+    eventually("the platform, whole again", || {
+        if is_part && world.find(victim).is_none_or(|now| Some(now) == before) {
+            return None;
+        }
+        let status: Value = serde_json::from_slice(&world.platform.cli(&["status", "--json"]).stdout).ok()?;
+        let linked = status["operator_linked"] == true && status["gateway_connected"] == true;
+        (linked && crate::world::boxes(&world.platform).is_empty()).then_some(())
+    });
+}
+
 /// `volary exec` of a command that says a word and takes its time; gives the process and the lines that it prints.
 fn slow_exec(platform: &Platform) -> (std::process::Child, std::io::Lines<BufReader<std::process::ChildStdout>>) {
     let mut exec = platform
@@ -214,15 +228,17 @@ fn slow_exec(platform: &Platform) -> (std::process::Child, std::io::Lines<BufRea
 
 #[test]
 fn a_command_of_a_person_is_never_run_again_and_the_person_is_told_that_its_outcome_is_unknown() {
-    let mut world = World::of(&slow_command());
+    let mut world = World::of(&slow_command("60"));
     for victim in [Victim::Gateway, Victim::Operator, Victim::Runner, Victim::Helper] {
         let (exec, lines) = slow_exec(&world.platform);
+        let before = world.find(victim);
         assert!(world.kill(victim), "{victim:?} was there");
         assert_eq!(lines.map(|line| line.expect("text")).collect::<Vec<_>>(), Vec::<String>::new(), "{victim:?}");
         let out = exec.wait_with_output().expect("its end");
         let said = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(125), "{victim:?}: {said}");
         assert!(said.contains("it may have finished, or not"), "{victim:?}: {said}");
+        wait_until_whole(&world, victim, before);
     }
     let runs = world.platform.json(&["runs", "--json"]);
     let runs: Vec<String> =
@@ -262,7 +278,7 @@ fn a_client_of_exec_that_is_killed_leaves_no_command_behind_on_a_platform_that_s
 
 #[test]
 fn a_client_of_exec_that_is_away_for_a_moment_finds_its_command_at_work() {
-    let mut world = World::of(&slow_command());
+    let mut world = World::of(&slow_command("60"));
     let mut exec = world
         .platform
         .command()

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::path::Path;
-use testkit::{Platform, Repo};
+use testkit::{Platform, Repo, eventually};
 
 const KEY: &str = "sk-ant-api03-Zq7Canary9fTr4Wm2xYb";
 
@@ -74,6 +74,11 @@ fn not_kept(platform: &Platform, ran: &Ran) {
     ] {
         assert!(!holds(&bytes), "{place} holds the key:\n{}", text(&bytes));
     }
+    // The operator removes it when the run is over; nothing may go while it is walked through.
+    eventually("the end of the run's folder", || {
+        let left = std::fs::read_dir(platform.home().join("operator/runs")).expect("the operator's folder").count();
+        (left == 0).then_some(())
+    });
     let (mut with_key, mut with_run) = (Vec::new(), Vec::new());
     files(platform.home(), &holds, &mut with_key);
     assert_eq!(with_key, Vec::<String>::new(), "files of the home hold the key");

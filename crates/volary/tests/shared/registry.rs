@@ -26,22 +26,16 @@ impl Registry {
     /// The same, with more of its configuration.
     pub fn start_with(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address}}}\n{more}",
-            dir.path().join("data")
-        );
-        fs::write(dir.path().join("config.yml"), config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(dir.path().join("config.yml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry starts (apt-get install docker-registry, or cargo xtask test)");
-        eventually("the registry", || TcpStream::connect(&address).ok());
+        let (mut process, mut address) = begin(dir.path(), more);
+        eventually("the registry", || {
+            let answers = TcpStream::connect(&address).is_ok();
+            // Asked after the answer, which may be another's, who took the port first: then this one has ended.
+            if process.try_wait().unwrap().is_some() {
+                (process, address) = begin(dir.path(), more);
+                return None;
+            }
+            answers.then_some(())
+        });
         Self { process, address, dir }
     }
 
@@ -69,6 +63,26 @@ impl Registry {
 
     /// Ends it: nobody answers any more.
     pub fn stop(self) {}
+}
+
+/// Starts Debian's registry on a port that was free a moment ago.
+fn begin(dir: &Path, more: &str) -> (Child, String) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address}}}\n{more}",
+        dir.join("data")
+    );
+    fs::write(dir.join("config.yml"), config).unwrap();
+    let process = Command::new("docker-registry")
+        .arg("serve")
+        .arg(dir.join("config.yml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("docker-registry starts (apt-get install docker-registry, or cargo xtask test)");
+    (process, address)
 }
 
 impl Drop for Registry {

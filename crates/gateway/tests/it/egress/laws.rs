@@ -1,6 +1,7 @@
 //! The run's table: asked for, changed while the run is live, and never replaced by anything softer.
 
 use crate::egress::world::{PUBLIC, World, any};
+use futures_util::StreamExt as _;
 use model::Egress;
 use model::egress::{ReadRow, Reads};
 
@@ -89,10 +90,12 @@ async fn what_the_server_denies_or_cannot_record_does_not_leave() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn plain_and_tunnelled_requests_of_1000_connections_are_all_answered() {
+async fn plain_requests_of_1000_connections_are_all_answered() {
     let world = World::with(any()).await;
-    let asks = (0..1000).map(|_| world.get("GET http://a.example/", ""));
-    let got = futures_util::future::join_all(asks).await;
+    // No more at once than the door's queue holds: twice as many as may go out.
+    let asks = futures_util::stream::iter((0..1000).map(|_| world.get("GET http://a.example/", "")));
+    let got: Vec<_> = asks.buffer_unordered(128).collect().await;
+    assert_eq!(got.len(), 1000);
     assert!(got.iter().all(|got| got.status == 200));
     assert!(world.origin.connected().iter().all(|at| at.ip().to_string() == PUBLIC));
 }

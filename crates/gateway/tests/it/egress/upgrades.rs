@@ -7,7 +7,7 @@ use crate::house::{HANDLE, pass, past, soon, when};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::ext::Protocol;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const HOST: &str = "api.example";
@@ -144,40 +144,58 @@ async fn an_upgrade_is_judged_as_a_write_plainly_and_inside() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_message_or_a_ping_that_ends_as_the_credential_begins_waits_for_ten_seconds_and_no_longer() {
     for first in [0x81, 0x89] {
-        let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
-        let (mut tls, _) = world.websocket(HOST, "").await;
-        let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..5]].concat());
-        let behind = host_frame(if first == 0x81 { 0x89 } else { 0x82 }, b"news");
-        // It ends as the credential begins, too.
-        let decided = host_frame(first, &[b", no, it is ", &TOKEN.as_bytes()[..5]].concat());
-        // What shows that it is another word comes in time: all of it goes on, in its order.
-        tls.write_all(&message(&begun)).await.unwrap();
-        let mut came = vec![0; begun.len() - 5];
-        soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, begun[..begun.len() - 5]);
-        pass(Duration::from_secs(9)).await;
-        tls.write_all(&message(&[&behind[..], &decided].concat())).await.unwrap();
-        let mut came = vec![0; 5 + behind.len() + decided.len() - 5];
-        soon("the rest", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, [&TOKEN.as_bytes()[..5], &behind, &decided[..decided.len() - 5]].concat());
-        // That has ten seconds of its own.
-        pass(Duration::from_secs(9)).await;
-        let decided = host_frame(first, b", no");
-        tls.write_all(&message(&decided)).await.unwrap();
-        let mut came = vec![0; 5 + decided.len()];
-        soon("the rest", tls.read_exact(&mut came)).await.unwrap();
-        assert_eq!(came, [&TOKEN.as_bytes()[..5], &decided].concat());
-        // It does not: neither it nor what stands behind it does, and that is told.
-        tls.write_all(&message(&[&begun[..], &behind].concat())).await.unwrap();
-        let mut came = vec![0; begun.len() - 5];
-        soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
-        let mut rest = Vec::new();
-        drop(past("its end", 10, tls.read_to_end(&mut rest)).await);
-        assert_eq!(rest, b"");
-        let refusal = world.refusal().await;
-        assert_eq!(refusal.rule, "websocket.credential");
-        assert!(refusal.why.contains("ten seconds"), "{}", refusal.why);
+        let mut slow = 0;
+        while !holds_for_ten_seconds(first).await {
+            slow += 1;
+            assert!(slow < 20, "the machine stands still for a second each time");
+        }
     }
+}
+
+/// Shows it of messages that begin with this byte. False where nine seconds that passed, and those of the machine, were ten.
+async fn holds_for_ten_seconds(first: u8) -> bool {
+    let mut world = world(writes(HOST, "UPGRADE", "/socket")).await;
+    let (mut tls, _) = world.websocket(HOST, "").await;
+    let begun = host_frame(first, &[b"it is ", &TOKEN.as_bytes()[..5]].concat());
+    let behind = host_frame(if first == 0x81 { 0x89 } else { 0x82 }, b"news");
+    // It ends as the credential begins, too.
+    let again = host_frame(first, &[b", no, it is ", &TOKEN.as_bytes()[..5]].concat());
+    let decided = host_frame(first, b", no");
+    let mut held_since = Instant::now();
+    tls.write_all(&message(&begun)).await.unwrap();
+    let mut came = vec![0; begun.len() - 5];
+    soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
+    assert_eq!(came, begun[..begun.len() - 5]);
+    // What shows that it is another word comes in time: all of it goes on, in its order. The second has ten seconds of its own.
+    for (more, goes_on) in [
+        ([&behind[..], &again].concat(), [&behind[..], &again[..again.len() - 5]].concat()),
+        (decided.clone(), decided.clone()),
+    ] {
+        pass(Duration::from_secs(9)).await;
+        let next = Instant::now();
+        let mut came = vec![0; 5 + goes_on.len()];
+        let coming = async {
+            tls.write_all(&message(&more)).await?;
+            tls.read_exact(&mut came).await
+        };
+        if let Err(error) = soon("the rest", coming).await {
+            assert!(held_since.elapsed() > Duration::from_millis(900), "it was ended before ten seconds: {error}");
+            return false;
+        }
+        assert_eq!(came, [&TOKEN.as_bytes()[..5], &goes_on].concat());
+        held_since = next;
+    }
+    // It does not: neither it nor what stands behind it does, and that is told.
+    tls.write_all(&message(&[&begun[..], &behind].concat())).await.unwrap();
+    let mut came = vec![0; begun.len() - 5];
+    soon("what is decided", tls.read_exact(&mut came)).await.unwrap();
+    let mut rest = Vec::new();
+    drop(past("its end", 10, tls.read_to_end(&mut rest)).await);
+    assert_eq!(rest, b"");
+    let refusal = world.refusal().await;
+    assert_eq!(refusal.rule, "websocket.credential");
+    assert!(refusal.why.contains("ten seconds"), "{}", refusal.why);
+    true
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -187,15 +187,22 @@ pub type Tls = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Sends bytes and reads the answer to the end of the connection.
 pub async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) -> Got {
-    soon("an answer", async {
+    soon("the request's end", async {
         // A refusal may come before all is taken; then writing fails, and reading tells why.
         drop(stream.write_all(bytes).await);
         drop(stream.flush().await);
-        let mut all = Vec::new();
-        let ended = stream.read_to_end(&mut all).await;
-        house::parse(&all, ended.is_ok())
     })
-    .await
+    .await;
+    let mut all = Vec::<u8>::new();
+    // Patience for each piece: some answers are long.
+    let ended = loop {
+        match soon("more of an answer", stream.read_buf(&mut all)).await {
+            Ok(0) => break true,
+            Ok(_) => {}
+            Err(_) => break false,
+        }
+    };
+    house::parse(&all, ended)
 }
 
 /// The table that reads anything.

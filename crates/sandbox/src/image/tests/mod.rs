@@ -158,6 +158,12 @@ fn hold(dir: &Path, image: &Image, id: &str, most: &Budget) -> io::Result<File> 
     kept::hold(dir, id, most, || Content::read(image))
 }
 
+/// Waits until nobody holds this lock: what a neighbour starts has a copy of each that was held, between its fork and its exec.
+fn nobody_holds(lock: &File) {
+    rustix::fs::flock(lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    rustix::fs::flock(lock, rustix::fs::FlockOperation::Unlock).unwrap();
+}
+
 /// What lies among the trees, without locks.
 fn trees(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir.join("images")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -369,6 +369,7 @@ fn what_no_box_asked_for_in_a_long_time_goes_when_another_is_pulled() {
     pulled::pull(&old.operator(), &name, &mut new.registry, &mut |_| {}).unwrap();
     assert!(folder.is_dir());
     lock.set_modified(long_ago).unwrap();
+    nobody_holds(&lock);
     pulled::pull(&old.operator(), &name, &mut new.registry, &mut |_| {}).unwrap();
     assert!(!folder.exists() && !old.is_here());
 }

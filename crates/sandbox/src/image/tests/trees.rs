@@ -152,6 +152,7 @@ fn what_a_killed_one_left_is_made_anew_and_what_was_not_used_for_long_goes() {
     let draft = kept::place(dir.path(), &new).with_extension("draft");
     fs::create_dir_all(draft.join("half")).unwrap();
     symlink(dir.path(), draft.join("half/link")).unwrap();
+    nobody_holds(&lock);
     drop(hold(dir.path(), &image, &new, &MOST).unwrap());
     assert_eq!(trees(dir.path()), [new.trim_start_matches("sha256:")]);
     assert!(place.is_dir(), "what a link in it led to is there");

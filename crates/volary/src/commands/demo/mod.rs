@@ -191,7 +191,7 @@ async fn demonstrate(
 
 /// The signed heads that the operator has kept; an export signs one, which takes the link a moment.
 async fn kept_heads(home: &Home) -> Vec<String> {
-    for _ in 0..200 {
+    for _ in 0..3000 {
         let heads = super::verify::kept_heads(home);
         if !heads.is_empty() {
             return heads;
