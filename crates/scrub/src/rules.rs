@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn every_rule_of_the_file_is_one_and_is_bounded() {
         let file: File = toml::from_str(FILE).unwrap();
-        assert!(file.rule.len() > 110, "{} rules", file.rule.len());
+        assert!(file.rule.len() > 130, "{} rules", file.rule.len());
         let ids: BTreeSet<&str> = file.rule.iter().map(|line| line.id.as_str()).collect();
         assert_eq!(ids.len(), file.rule.len(), "an id stands twice");
         for line in &file.rule {
