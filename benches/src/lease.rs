@@ -2,11 +2,12 @@
 //!
 //! First the platform's own part: real server and gateway, with the benchmark in the place of the boxes. A cycle is a run's
 //! question at its door, its process 1's word that the use begins, the value, and its word that it is over; each of the three is
-//! recorded in a commit, the first two before they are answered. Then the whole: a command in a box, with a lease and without.
+//! recorded in a commit, the first two before they are answered. Then the whole: a command in a box, with a lease and without,
+//! and one whose lease a person takes back.
 
 use crate::call::{Door, Running};
 use crate::evidence_rate;
-use crate::stage::{Home, Up};
+use crate::stage::{Home, Up, volary};
 use crate::table::{Spread, Table, figure, times};
 use anyhow::{Context, Result, bail, ensure};
 use api::delivery::{FromRunner, MAX_USES, RUNNER, ToRunner};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +38,8 @@ const WARM: Duration = Duration::from_millis(400);
 const COMMANDS: usize = 30;
 /// What the played commands are.
 const PROGRAM: &str = "/usr/bin/true";
+/// What has a lease until that is taken back.
+const HOLDS: &str = "/usr/bin/sleep";
 
 const _: () = assert!(BOXES * MAX_USES >= AT_ONCE);
 
@@ -241,7 +245,7 @@ fn commands() -> Result<()> {
     up.volary(&["secret", "set", "capability/shop"], "canary-credential-0123456789abcdef")?;
     let profile = format!(
         "[[capability]]\nname = \"shop\"\nsecret = \"capability/shop\"\nkind = \"command\"\ndestinations = [\"shop\"]\n\
-         delivery = {{ variable = \"SHOP_TOKEN\" }}\nexecutables = [\"{PROGRAM}\"]\n"
+         delivery = {{ variable = \"SHOP_TOKEN\" }}\nexecutables = [\"{PROGRAM}\", \"{HOLDS}\"]\n"
     );
     std::fs::write(up.home().join("profiles/bench.toml"), profile)?;
     let ways: [(&str, &[&str]); 2] = [("without a lease", &[]), ("with a lease", &["--lease", "shop"])];
@@ -272,7 +276,45 @@ fn commands() -> Result<()> {
         added(mean(with) - mean(without)),
         added(median(whole_with) - median(whole_without))
     );
+    let ends = Spread::of(taken_back(&up)?);
+    let mut table = Table::new(&["a lease in use is taken back", "p50 ms", "p99 ms"]);
+    table.row([
+        "from `volary lease revoke` to the end of its command's `volary exec`".into(),
+        figure(ends.p50),
+        figure(ends.p99),
+    ]);
+    table.print();
     up.end()
+}
+
+/// Milliseconds from the start of `volary lease revoke` until the command that has the lease has ended, and its client too.
+fn taken_back(up: &Up) -> Result<Vec<f64>> {
+    let start = |args: &[&str]| -> Result<Child> {
+        let mut command = Command::new(volary()?);
+        command.arg("--home").arg(up.home()).args(args);
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    };
+    let mut all = Vec::new();
+    for n in 0..=COMMANDS {
+        let mut holds = start(&["exec", "--profile", "bench", "--lease", "shop", "--", HOLDS, "600"])?;
+        let lease = loop {
+            let open: Value = serde_json::from_str(&up.volary(&["lease", "list", "--json"], "")?)?;
+            if open[0]["state"] == "consumed" {
+                break open[0]["lease"].as_str().context("no lease")?.to_owned();
+            }
+            ensure!(holds.try_wait()?.is_none(), "the command ended before its lease was taken back");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let begun = Instant::now();
+        let mut revoke = start(&["lease", "revoke", &lease])?;
+        holds.wait()?;
+        let took = crate::table::ms(begun.elapsed());
+        ensure!(revoke.wait()?.success(), "`volary lease revoke` failed");
+        if n > 0 {
+            all.push(took);
+        }
+    }
+    Ok(all)
 }
 
 /// Milliseconds that were added, where they can be told from what else the machine did.

@@ -1,5 +1,5 @@
 //! The pages: rustdoc without a warning, no link in a `*.md` that leads nowhere, no test named that does not exist, no
-//! claim made twice, no limit without a test, no decision left out of their list, and no folder of modules off the map.
+//! claim made twice, no limit without what enforces it and a test, no decision left out of their list, and no folder of modules off the map.
 //!
 //! Only links inside the repository are followed; nothing is fetched.
 
@@ -18,7 +18,9 @@ const FLAGS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 pub fn check() -> Result<()> {
     let mut faults = dead_links(cargo::root())?;
     faults.extend(missing_tests(cargo::root())?);
-    faults.extend(untested_limits(cargo::root(), &std::fs::read_to_string(cargo::root().join(LIMITS))?));
+    let limits = std::fs::read_to_string(cargo::root().join(LIMITS))?;
+    faults.extend(untested_limits(cargo::root(), &limits));
+    faults.extend(unenforced_limits(&limits));
     faults.extend(unlisted_decisions(cargo::root())?);
     faults.extend(folders_off_the_map(cargo::root(), &std::fs::read_to_string(cargo::root().join(MAP))?)?);
     faults.extend(doubled_claims(&std::fs::read_to_string(cargo::root().join("SECURITY.md"))?));
@@ -97,6 +99,27 @@ fn untested_limits(root: &Path, page: &str) -> Vec<String> {
     };
     let untested = (0..lines.len()).filter(|n| is_row(*n) && !is_tested(lines[*n]));
     untested.map(|n| format!("{LIMITS}:{}: no test is named: {}", n + 1, lines[n])).collect()
+}
+
+/// Tables of [`LIMITS`] without a column that says what enforces a limit, and rows of the others where it says nothing.
+fn unenforced_limits(page: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |n: usize, why: &str, line: &str| faults.push(format!("{LIMITS}:{}: {why}: {line}", n + 1));
+    let lines: Vec<&str> = page.lines().collect();
+    // Of the table that a line is in.
+    let mut column = None;
+    for (n, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("| ")) {
+        let mut cells = line.split('|').map(str::trim);
+        if lines.get(n + 1).is_some_and(|next| next.starts_with("|---")) {
+            column = cells.position(|cell| cell == "enforced by");
+            if column.is_none() {
+                fault(n, "no column is called \"enforced by\"", line);
+            }
+        } else if column.is_some_and(|column| cells.nth(column).is_none_or(str::is_empty)) {
+            fault(n, "nothing is said to enforce it", line);
+        }
+    }
+    faults
 }
 
 /// Decisions that the list of decisions does not link to.
@@ -255,6 +278,18 @@ mod tests {
         assert_eq!(lines, ["docs/limits.md:4:", "docs/limits.md:8:", "docs/limits.md:10:"]);
         let own = std::fs::read_to_string(cargo::root().join(LIMITS)).unwrap();
         assert_eq!(untested_limits(cargo::root(), &own), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_limit_says_what_enforces_it_and_one_that_does_not_is_found() {
+        let page = "| what | value | enforced by | test |\n|---|---|---|---|\n| a | 1 | `b.rs` | x |\n| c | 2 | | x |\n\n\
+                    | what | value | test |\n|---|---|---|\n| d | 3 | x |\n\n\
+                    | what | enforced by | test |\n|---|---|---|\n| e | server | x |\n| f |\n";
+        let found = unenforced_limits(page);
+        let lines: Vec<&str> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
+        assert_eq!(lines, ["docs/limits.md:4:", "docs/limits.md:6:", "docs/limits.md:13:"]);
+        let own = std::fs::read_to_string(cargo::root().join(LIMITS)).unwrap();
+        assert_eq!(unenforced_limits(&own), Vec::<String>::new());
     }
 
     #[test]

@@ -96,10 +96,11 @@ fn tests(guest: Guest) -> Result<Vec<PathBuf>> {
     let whole = guest == Guest::Docker { whole: true };
     found.retain(|path| path.is_file() && (whole || !path.to_string_lossy().ends_with(".whole.sh")));
     found.sort();
-    found.push(cargo::root().join(match guest {
-        Guest::Bare => "crates/volary/tests/escape/side_by_side.c",
-        Guest::Docker { .. } => "crates/volary/tests/qemu/attacks.c",
-    }));
+    let programs: &[&str] = match guest {
+        Guest::Bare => &["crates/volary/tests/escape/side_by_side.c"],
+        Guest::Docker { .. } => &["crates/volary/tests/qemu/attacks.c", "crates/volary/tests/qemu/signals.c"],
+    };
+    found.extend(programs.iter().map(|program| cargo::root().join(program)));
     Ok(found)
 }
 

@@ -142,7 +142,7 @@ pub enum GitWord {
         repository: Box<model::Repository>,
         /// What opens it; none for what everybody may read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        credential: Option<GitCredential>,
+        credential: Option<Box<GitCredential>>,
         /// The commit that the run started from, where that is of this repository.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base: Option<String>,
@@ -176,6 +176,12 @@ pub struct GitCredential {
     /// Of what a vendor minted: until when it may open something, if nobody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<model::Moment>,
+    /// The platform's own lease that carries a minted value: what goes on by it ends when that is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<model::LeaseId>,
+    /// Of a value that is kept: which it is. What goes on by it ends when that is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<crate::grants::StoredValue>,
 }
 
 /// What a person wants a pull request to say: `POST /api/runs/{run}/propose`. Without it, what the agent or the task says.

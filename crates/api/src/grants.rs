@@ -27,6 +27,9 @@ pub enum FromGateway {
         /// Leases whose use is under way here. Every other open one is over: nobody would ever say how it ended.
         #[serde(default)]
         leases: Vec<LeaseId>,
+        /// Values by which requests are under way here.
+        #[serde(default)]
+        values: Vec<StoredValue>,
     },
     /// May this run make this model call now?
     Ask {
@@ -238,6 +241,11 @@ pub enum ToGateway {
         /// The lease.
         lease: LeaseId,
     },
+    /// This value is no more, nor any that was in its place before: whatever goes on by one of them is ended.
+    EndValue {
+        /// The value.
+        value: StoredValue,
+    },
     /// Make the smallest call to this model, for `volary model test`.
     Probe {
         /// Question number, of the server's own count.
@@ -416,6 +424,20 @@ pub struct EgressCredential {
     /// The platform's own lease that carries a minted value: what goes on by it ends when that is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<LeaseId>,
+    /// Of a value that is kept: which it is. What goes on by it ends when that is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredValue>,
+}
+
+/// One value that the vault keeps or kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StoredValue {
+    /// The secret's name.
+    pub secret: String,
+    /// Whose own it is; empty for the workspace's.
+    pub person: String,
+    /// The how-manieth of that name and person it is, from 1 on; one that is deleted counts.
+    pub version: u64,
 }
 
 /// What came of a request that was let out.

@@ -210,6 +210,18 @@ pub struct LeaseView {
     pub minted_until: Option<Moment>,
 }
 
+/// `POST /api/leases/{lease}/revoke`: the lease as it was taken back, and whether that is the end of its use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseRevoked {
+    /// The lease.
+    #[serde(flatten)]
+    pub lease: LeaseView,
+    /// Nothing uses it any more: nothing did, or the gateway said that it has ended. Else the gateway is told, or is when it is
+    /// back, and did not say so yet.
+    pub use_ended: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -101,6 +101,10 @@ pub struct NamedHost {
     /// where none of them is.
     #[serde(default)]
     pub internal: bool,
+    /// Where every address of it lies, as a row of `egress.internal` for this very host and port names them: it is reached
+    /// there and nowhere else, over TLS. Empty: without such a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
 }
 
 /// One call.
@@ -236,7 +240,7 @@ mod tests {
             purpose: Purpose::Refresh,
             method: Method::Post,
             url: "https://auth.example/token".into(),
-            named: NamedHost { host: "auth.example".into(), port: 443, internal: false },
+            named: NamedHost { host: "auth.example".into(), port: 443, internal: false, within: Vec::new() },
             headers: Vec::new(),
             body: Some(secret()),
             credential: Some(CallCredential {

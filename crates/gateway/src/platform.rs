@@ -1,8 +1,8 @@
 //! The server's own calls: recorded there before they come here, and made under the policy of one named host.
 //!
 //! The URL must lead to the very host and port that an administrator set, over TLS; every address of it must be public
-//! unless it is marked as internal; the connection goes to one of the very addresses that were checked, and is used for
-//! this one call. No redirect is followed, no cookie or proxy variable read, nothing sent twice. Time and size are bounded.
+//! unless it is marked as internal, or a row of a profile's `egress.internal` names them; the connection goes to one of the very
+//! addresses that were checked, and is used for this one call. No redirect is followed, no cookie or proxy variable read, nothing sent twice. Time and size are bounded.
 //! Nothing of an answer is kept here, but for what a vendor made for a lease, until the server has it; a credential that went out is known to the scrubber for as long as any other.
 //!
 //! What becomes of a call says whether the host may have acted on it: the server must know for a refresh token.
@@ -10,6 +10,7 @@
 //! Read [`Bound::of`] (what is refused unsent), then [`answer`].
 
 use crate::connect::Target;
+use crate::egress::reach::Way;
 use crate::refusal::{Kind, Refusal};
 use crate::{Gate, spare};
 use api::grants::Place;
@@ -23,6 +24,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use model::Secret;
+use model::egress::{Egress, InternalRow};
+use policy::egress::{Law, Name};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use url::Url;
@@ -64,6 +67,8 @@ fn fault(no: Refusal, unsent: bool) -> CallWord {
 struct Bound {
     to: Target,
     place: Place,
+    /// Where it is a service inside, by a row of a profile.
+    inside: Option<(Way, Law)>,
     request: Request<Full<Bytes>>,
 }
 
@@ -83,7 +88,7 @@ impl Bound {
         match url.scheme() {
             "https" => {}
             // That no address of it is a public one is seen when it is dialled.
-            "http" if call.named.internal => {}
+            "http" if call.named.internal && call.named.within.is_empty() => {}
             _ => return refuse("platform.plain", "The platform's own calls go over https."),
         }
         if !is_named(&url, &call.named) {
@@ -94,9 +99,25 @@ impl Bound {
         base.set_query(None);
         let place = Place::Url { base: base.as_str().to_owned(), internal: call.named.internal };
         let to = Target::of(&place)?;
+        let inside = inside(&call.named)?;
         let request = request(call, &url, &to)?;
-        Ok(Self { to, place, request })
+        Ok(Self { to, place, inside, request })
     }
+}
+
+/// The way to a host that a row of a profile names, and the table of that row alone: it is dialled as a run's own requests
+/// to it are. None for a host without one.
+fn inside(named: &NamedHost) -> Result<Option<(Way, Law)>, Refusal> {
+    if named.within.is_empty() {
+        return Ok(None);
+    }
+    let bad = || Refusal::policy("platform.inside", "The profile's exception for this host cannot be used.");
+    let (host, port) = (named.host.clone(), named.port);
+    let row = InternalRow { host, port, addresses: named.within.clone(), why: String::new() };
+    let law = Law::of(&Egress { internal: vec![row], ..Egress::default() }).map_err(|_| bad())?;
+    let host = Name::parse(&named.host).map_err(|_| bad())?;
+    let internal = Some(law.exception(&host, port).ok_or_else(bad)?);
+    Ok(Some((Way { host, port, tls: true, internal, one: true }, law)))
 }
 
 /// Whether a URL leads to the named host and port, in the one spelling that URLs have.
@@ -179,12 +200,16 @@ fn inject(request: &mut Request<Full<Bytes>>, credential: &CallCredential) -> Re
 
 /// Makes the call. `left` is true from the moment at which bytes of the request may have left.
 async fn answer(gate: &Gate, call: &PlatformCall, left: &AtomicBool) -> Result<CallWord, Refusal> {
-    let Bound { to, place, mut request } = Bound::of(call)?;
+    let Bound { to, place, inside, mut request } = Bound::of(call)?;
     if let Some(credential) = &call.credential {
         // What boxes say is scrubbed of it, should the host ever tell it to one.
         gate.recent.note(&credential.secret, &credential.value.0, Instant::now());
     }
-    let wire = gate.outlet.connect_plain(&gate.reach, &place, &to).await.map_err(as_platform)?;
+    let wire = match &inside {
+        Some((way, law)) => gate.reach.open(way, law).await.map(|reached| reached.wire),
+        None => gate.outlet.connect_plain(&gate.reach, &place, &to).await,
+    };
+    let wire = wire.map_err(as_platform)?;
     let mut connection = spare::Connection::open(wire, None).await.map_err(|error| broken(&error))?;
     // Last of all that may take time: whoever asked for the call may have lost the right to by now.
     if call.limits.send_before_ms.is_some_and(|last| boot_ms() > last) {
@@ -261,7 +286,7 @@ mod tests {
             purpose: Purpose::Forge,
             method: api::platform::Method::Get,
             url: url.into(),
-            named: NamedHost { host: host.into(), port, internal },
+            named: NamedHost { host: host.into(), port, internal, within: Vec::new() },
             headers: Vec::new(),
             body: None,
             credential: None,
@@ -305,6 +330,22 @@ mod tests {
         for url in ["https://u@h.example/", "https://u:p@h.example/", "https://h.example/#x", "h.example", ""] {
             assert_eq!(refused(&to(url, "h.example", 443, false)).as_deref(), Some("platform.url"), "{url}");
         }
+    }
+
+    #[test]
+    fn a_call_by_a_profiles_exception_goes_over_https_and_by_one_that_a_profile_could_hold() {
+        let rule = |url: &str, host: &str, ranges: &[&str]| {
+            let mut call = to(url, host, 443, true);
+            call.named.within = ranges.iter().map(|&range| range.to_owned()).collect();
+            refused(&call)
+        };
+        assert_eq!(rule("https://git.corp/", "git.corp", &["10.2.3.0/24"]), None);
+        assert_eq!(rule("http://git.corp:443/", "git.corp", &["10.2.3.0/24"]).as_deref(), Some("platform.plain"));
+        for range in ["0.0.0.0/0", "10.0.0.0/8", "93.184.216.0/24", "169.254.169.254", "x", ""] {
+            assert_eq!(rule("https://git.corp/", "git.corp", &[range]).as_deref(), Some("platform.inside"), "{range}");
+        }
+        let metadata = rule("https://169.254.169.254/", "169.254.169.254", &["10.2.3.0/24"]);
+        assert_eq!(metadata.as_deref(), Some("platform.inside"));
     }
 
     #[test]

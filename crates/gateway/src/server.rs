@@ -244,6 +244,10 @@ impl Server {
                     self.revoke(lease);
                     continue;
                 }
+                Ok(ToGateway::EndValue { value }) => {
+                    self.end_value(value);
+                    continue;
+                }
                 Ok(ToGateway::Kept { lease }) => {
                     self.shared().made.drop(&lease);
                     continue;

@@ -22,10 +22,7 @@ pub struct Repository {
     /// What serves it: known by its host unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forge: Option<Forge>,
-    /// Branches that may be pushed beside the one that is minted for the run, by their whole names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub branches: Vec<String>,
-    /// Tags that may be pushed, by their whole names.
+    /// Tags that may be pushed beside the branch that is minted for the run, by their whole names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// The repository runs nothing that has a secret on a proposal's branch, so that a proposal may change its pipeline

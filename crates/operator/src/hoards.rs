@@ -12,10 +12,21 @@ const WEIGH: Duration = Duration::from_millis(250);
 /// What the host's kernel may take beyond the least that it took since a box began to work, in KiB, before it is counted what
 /// the box has it hold.
 const ROOM_KIB: u64 = 256 << 10;
-/// What a box may hold then. Of each it is more than anything that works needs, and little of the host's memory.
-const MOST: Held =
-    Held { folders: 32, names: 64 << 20, elsewhere: 4096, locks: 1 << 16, nobodys: 1 << 14, unread: 128 << 20 };
-/// At each of so many looks connections and datagrams are counted in any case: what they hold is not all told by the kernel's
+/// What a box may hold then. Of each it is more than anything that works needs, and, but for what sockets keep of what they sent, little
+/// of the host's memory. Sockets: those of four processes that have nothing else open, by the limit where a profile says none; a
+/// server and what tries it with a thousand connections have half of them.
+const MOST: Held = Held {
+    // As many as are listed in a look: what they take is told by their names, and of more nobody knows.
+    folders: 64,
+    names: 64 << 20,
+    unseen: false,
+    elsewhere: 4096,
+    locks: 1 << 16,
+    nobodys: 1 << 14,
+    unread: 128 << 20,
+    sockets: 4096,
+};
+/// At each of so many looks sockets and what is on them are counted in any case: what they hold is not all told by the kernel's
 /// own sums.
 const ALWAYS: u32 = 4;
 /// How often in a row too many folders must be found open: a command may be just walking through a deep tree.
@@ -73,9 +84,15 @@ fn too_much(held: &Held) -> Option<(String, bool)> {
         |number: usize| if number == usize::MAX { "more than can be counted".into() } else { number.to_string() };
     if held.folders > MOST.folders || held.names > MOST.names {
         let (open, names) = (told(held.folders), held.names >> 20);
-        let what = format!(
-            "of folders of its worktree it holds {open} open, with {names} MiB of names (read a folder and close it)"
-        );
+        let what = if held.unseen {
+            format!(
+                "its worktree could not be looked at, and of folders it holds {open} open (read a folder and close it)"
+            )
+        } else {
+            format!(
+                "of folders of its worktree it holds {open} open, with {names} MiB of names (read a folder and close it)"
+            )
+        };
         return Some((what, true));
     }
     if held.elsewhere > MOST.elsewhere {
@@ -93,6 +110,9 @@ fn too_much(held: &Held) -> Option<(String, bool)> {
              them and in sockets of datagrams {unread} MiB wait to be read"
         );
         return Some((what, false));
+    }
+    if held.sockets > MOST.sockets {
+        return Some((format!("its processes have {} sockets, and may have {}", held.sockets, MOST.sockets), false));
     }
     None
 }
@@ -142,13 +162,20 @@ mod tests {
     fn a_box_may_hold_as_much_as_it_may_and_not_one_more_of_anything() {
         assert_eq!(too_much(&MOST), None);
         let more = [
-            (Held { folders: 33, ..MOST }, "33 open", true),
+            (Held { folders: 65, ..MOST }, "65 open", true),
             (Held { folders: usize::MAX, ..MOST }, "more than can be counted open", true),
             (Held { names: (64 << 20) + 1, ..MOST }, "64 MiB of names", true),
+            // Not looked at, five are too many: what they hold is not said to be names.
+            (
+                Held { folders: 5, names: 80 << 20, unseen: true, ..MOST },
+                "its worktree could not be looked at, and of folders it holds 5 open (",
+                true,
+            ),
             (Held { elsewhere: 4097, ..MOST }, "4097 folders", true),
             (Held { locks: 65_537, ..MOST }, "65537 locks", false),
             (Held { nobodys: 16_385, ..MOST }, "16385 connections", false),
             (Held { unread: (128 << 20) + 1, ..MOST }, "128 MiB wait", false),
+            (Held { sockets: 4097, ..MOST }, "4097 sockets, and may have 4096", false),
         ];
         for (held, word, may_pass) in more {
             let (what, passes) = too_much(&held).unwrap_or_else(|| panic!("{held:?} may be"));
@@ -180,7 +207,7 @@ mod tests {
         };
         let (holds, asked) = looks([vec![FOLDERS; 3], vec![MOST], vec![FOLDERS; 4]].concat());
         let said = tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
-        assert!(said.contains("33 open") && said.contains("the host's kernel took 1024 MiB for the like"), "{said}");
+        assert!(said.contains("65 open") && said.contains("the host's kernel took 1024 MiB for the like"), "{said}");
         assert_eq!(*asked.lock().unwrap(), [true; 8]);
         let (holds, asked) = looks(vec![MOST, Held { locks: MOST.locks + 1, ..MOST }]);
         tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();

@@ -1,16 +1,18 @@
 //! What a box has the host's kernel hold in memory that no control group counts, on either version of them.
 //!
 //! Each of these is memory that an unprivileged process asks for and that nobody is charged with: the names of an open folder,
-//! a lock on a part of a file, a connection that nobody has accepted and what was sent on it. (One that was closed before all of
-//! it was sent is charged, and one of those that the kernel has only so many of for the whole host.) There is no limit to set, so they
-//! are counted from outside ([`look`]); whoever looks ends the box. What cannot be seen from outside is refused by seccomp: a
-//! lock that belongs to an open file, which a mapping keeps when its descriptor is gone, and policies of shared memory.
+//! a lock on a part of a file, a connection that nobody has accepted and what was sent on it, what a socket keeps of what it
+//! sent. (A connection that was closed before all of it was sent is charged, and one of those that the kernel has only so many of
+//! for the whole host.) There is no limit to set, so they are counted from outside ([`look`]); whoever looks ends the box. What
+//! cannot be seen from outside is refused by seccomp: a lock that belongs to an open file, which a mapping keeps when its
+//! descriptor is gone, policies of shared memory, groups that a socket joins, and what it puts into each packet.
 
 use crate::doctor::{Cgroups, cgroups};
 use crate::group::{cgroup_path, listed};
 use crate::process::Process;
 use api::inbox::WORKSPACE;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fgetxattr, openat2};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead as _, BufReader};
@@ -25,10 +27,11 @@ const LINES: usize = 1 << 18;
 /// Lines that are read of all descriptors in one look, at most: each copy of one says all locks of its file again. A box that
 /// has as many has too many locks.
 const LINES_OF_ALL: usize = 1 << 20;
-/// Open folders of the worktree whose lists are looked for in one look. A box that has as many has too many of them in any case.
+/// Open folders of the worktree whose lists are looked for in one look. A box that has more has too many of them in any case.
 const LISTED: usize = 64;
 /// Bytes that a folder's list counts at least whose place is not found: it was removed, and on the disk its list is empty by then,
-/// or it is being renamed just now. What works has such a folder open, and hardly several.
+/// or it is being renamed just now; and that of one below it counts that cannot be looked at. What works has such a folder open, and
+/// hardly several.
 const UNKNOWN: u64 = 16 << 20;
 
 /// What was counted. Where a box has more than is looked at, or what can hide something, a number is the largest there is; what
@@ -40,6 +43,8 @@ pub struct Held {
     /// Bytes of their lists on the disk together, of the run's own changes and of the checkout below them; of the first of them,
     /// where there are very many.
     pub names: u64,
+    /// Whether its worktree could not be looked at, so that every folder that is open counts as one of it, whose list nobody knows.
+    pub unseen: bool,
     /// Other folders that are open.
     pub elsewhere: usize,
     /// Locks on parts of files, and of whatever else can be open, those of each descriptor counted.
@@ -49,10 +54,13 @@ pub struct Held {
     /// Bytes that were sent on them and not read, and those that wait in sockets of datagrams; what a socket keeps of its own
     /// datagrams, to tell of them, is among the latter and charged to nobody.
     pub unread: u64,
+    /// Sockets that its processes have, of whatever kind. One of TCP keeps copies of what it sent, to tell when that left, and they are
+    /// charged to nobody and stand in no list.
+    pub sockets: usize,
 }
 
 /// Counts what the processes in a box's group hold. `first` is its process 1, `halves` where the two halves of its worktree are found.
-/// Where it is not to be whole, connections and datagrams alone, which costs little. Nothing of processes that may not be looked at.
+/// Where it is not to be whole, sockets and what is on them alone, which costs little. Nothing of processes that may not be looked at.
 pub(crate) fn look(group: &str, first: &Process, halves: &Halves, whole: bool) -> Held {
     let mut held = Held::default();
     if whole {
@@ -69,7 +77,15 @@ pub(crate) fn look(group: &str, first: &Process, halves: &Halves, whole: bool) -
         held.nobodys += 1;
         held.unread = held.unread.saturating_add(bytes);
     }
+    // Not the lines: one that both sides hung up on is in no list, and open still.
+    let said = fs::read_to_string(first.file("net/sockstat")).unwrap_or_default();
+    held.sockets = used(&said).unwrap_or(0).saturating_sub(held.nobodys);
     held
+}
+
+/// How many sockets there are, as `/proc/net/sockstat` says it.
+fn used(said: &str) -> Option<usize> {
+    said.lines().find_map(|line| line.strip_prefix("sockets: used "))?.trim().parse().ok()
 }
 
 /// What was sent and not read on the connection of a line of `/proc/net/tcp`, in bytes; none of one that some process has, or
@@ -96,6 +112,7 @@ fn descriptors(group: &str, first: &Process, halves: &Halves, held: &mut Held) {
     };
     // Where it cannot be opened, any folder may be one of its own.
     let worktree = Worktree::open(&first.file("root").join(&WORKSPACE[1..]), halves);
+    held.unseen = worktree.is_err();
     let all = |path: String| fs::read_dir(path).into_iter().flatten().flatten();
     let (mut looked_at, mut left) = (0, LINES_OF_ALL);
     for pid in listed(&members) {
@@ -183,7 +200,7 @@ impl Worktree {
     /// Bytes of the lists of an open folder, of which the kernel says `there`, and that it shows at this path.
     fn names(&self, there: &Metadata, shown: &Path) -> u64 {
         let Ok(path) = shown.strip_prefix(WORKSPACE) else { return UNKNOWN };
-        let found = folder(&self.seen, path).and_then(|found| found.metadata());
+        let found = folder(&self.seen, path).map_err(io::Error::from).and_then(|found| found.metadata());
         if found.is_ok_and(|found| (found.dev(), found.ino()) == (there.dev(), there.ino())) {
             return there.len().saturating_add(self.below(path));
         }
@@ -192,37 +209,58 @@ impl Worktree {
         there.len().saturating_add(self.below(before)).max(UNKNOWN)
     }
 
-    /// Bytes of the list of the checkout's folder that the folder at this path is laid over; 0 where there is none. It has the
-    /// same path there, except where a folder on the way, or itself, was renamed: the upper half says of that one what it was.
+    /// Bytes of the list of the checkout's folder that the folder at this path is laid over; 0 where there is none, and
+    /// [`UNKNOWN`] where that cannot be looked at.
     fn below(&self, path: &Path) -> u64 {
-        let Some((lower, upper)) = &self.halves else { return 0 };
-        let (mut above, mut place) = (upper.try_clone().ok(), PathBuf::new());
-        for name in path {
-            above = above.and_then(|above| folder(&above, Path::new(name)).ok());
-            match above.as_ref().and_then(redirect) {
-                None => place.push(name),
-                // Another name in the same folder, or, from `/` on, a place anywhere in the checkout.
-                Some(was) => place.push(was),
-            }
-        }
-        let place = place.strip_prefix("/").unwrap_or(&place);
-        folder(lower, place).and_then(|found| found.metadata()).map_or(0, |found| found.len())
+        let list = |(lower, upper): &(File, File)| list_below(lower, upper, path).unwrap_or(UNKNOWN);
+        self.halves.as_ref().map_or(0, list)
     }
 }
 
+/// It has the same path there, except where a folder on the way, or itself, was renamed: the upper half says of that one what it was.
+fn list_below(lower: &File, upper: &File, path: &Path) -> io::Result<u64> {
+    let (mut above, mut place) = (Some(upper.try_clone()?), PathBuf::new());
+    for name in path {
+        above = match above {
+            Some(above) => if_there(folder(&above, Path::new(name)))?,
+            None => None,
+        };
+        match above.as_ref().map(redirect).transpose()?.flatten() {
+            None => place.push(name),
+            // Another name in the same folder, or, from `/` on, a place anywhere in the checkout.
+            Some(was) => place.push(was),
+        }
+    }
+    let place = place.strip_prefix("/").unwrap_or(&place);
+    let found = if_there(folder(lower, place))?.map(|found| found.metadata()).transpose()?;
+    Ok(found.map_or(0, |found| found.len()))
+}
+
 /// What a folder of the upper half was before it was renamed, as the kernel keeps it there. Nothing in a box can write that.
-fn redirect(folder: &File) -> Option<PathBuf> {
+fn redirect(folder: &File) -> io::Result<Option<PathBuf>> {
     let mut was = [0u8; 4096];
-    let length = fgetxattr(folder, "trusted.overlay.redirect", &mut was[..]).ok()?;
-    Some(PathBuf::from(OsStr::from_bytes(was.get(..length)?)))
+    match fgetxattr(folder, "trusted.overlay.redirect", &mut was[..]) {
+        Ok(length) => Ok(was.get(..length).map(|was| PathBuf::from(OsStr::from_bytes(was)))),
+        Err(Errno::NODATA) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The folder at a path below another, by no link.
-fn folder(of: &File, path: &Path) -> io::Result<File> {
+fn folder(of: &File, path: &Path) -> Result<File, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(File::from(openat2(of, path, flags, Mode::empty(), within)?))
+}
+
+/// None where no folder is there, or one by a link or elsewhere alone. Whatever else goes wrong says nothing of it.
+fn if_there(found: Result<File, Errno>) -> io::Result<Option<File>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// KiB of a page of this machine's memory. As the C library was told at its start: a process that cannot be dumped and is not
@@ -258,6 +296,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sockets_are_as_many_as_the_kernel_says_and_lines_beside_that_say_nothing() {
+        let said = "sockets: used 101\nTCP: inuse 1 orphan 0 tw 50 alloc 116 mem 0\nUDP: inuse 0 mem 0\n";
+        assert_eq!(used(said), Some(101));
+        for none in ["", "TCP: inuse 1 orphan 0 tw 50 alloc 116 mem 0\n", "sockets: used \n"] {
+            assert_eq!(used(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn of_a_worktree_that_cannot_be_looked_at_it_is_said() {
+        let itself = Process::open(std::process::id()).unwrap();
+        let gone = Path::new("/does/not/exist");
+        let halves = Halves { lower: Some(gone.to_path_buf()), upper: gone.to_path_buf() };
+        // Of a group that is none, so that nothing is counted beside.
+        let look = |whole| look("/volary-no-group-of-this-name", &itself, &halves, whole);
+        assert!(look(true).unseen && !look(false).unseen);
+    }
+
     /// A worktree in which this is seen, with this checkout below and nothing of the run's own.
     fn worktree(seen: &Path, checkout: &Path) -> Worktree {
         let halves = Halves { lower: Some(checkout.to_path_buf()), upper: seen.to_path_buf() };
@@ -290,6 +347,22 @@ mod tests {
         for none in ["a/c", "link", "link/..", "../etc", "/etc"] {
             assert_eq!(worktree.below(Path::new(none)), 0, "{none}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_below_a_folder_is_not_nothing() {
+        let (seen, checkout) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(checkout.path().join("a")).unwrap();
+        let worktree = worktree(seen.path(), checkout.path());
+        // A name that is too long: it is not said that nothing is there. Of the upper half, then of the checkout alone.
+        let long = "n".repeat(300);
+        for path in [PathBuf::from(&long), Path::new("a").join(&long)] {
+            assert_eq!(worktree.below(&path), UNKNOWN);
+        }
+        let nothing = File::open(seen.path()).unwrap();
+        assert_eq!(redirect(&nothing).unwrap(), None);
+        let not_to_be_asked = rustix::fs::open(seen.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert!(redirect(&File::from(not_to_be_asked)).is_err());
     }
 
     #[test]

@@ -22,13 +22,18 @@ use store::{StoreError, Tx};
 /// capability, of a row to write, of a repository) is set, or signed in to, and may go where it says.
 ///
 /// # Errors
-/// Those of [`profiles::load`], and the refusals of the secret policy, which are recorded; the store's.
+/// Those of [`profiles::load`], and the refusals of the secret policy, which are recorded as that of a wrong profile is; the
+/// store's.
 pub async fn profile(app: &App, caller: &Caller, name: &str) -> Result<Profile, Fault> {
     let profile = match profiles::load(&app.profiles, name) {
         Ok(profile) => profile,
         Err(fault) => {
-            if fault.problem.code.starts_with("delivery.") {
-                refused(app, caller, name, &fault.problem.code, &fault.problem.message).await?;
+            let code = fault.problem.code.as_str();
+            if code == "profile.wrong" {
+                // What is said of it shows the line, in which a value may stand.
+                refused(app, caller, name, code, "The profile, or the list beside it, is wrong.").await?;
+            } else if code.starts_with("delivery.") {
+                refused(app, caller, name, code, &fault.problem.message).await?;
             }
             return Err(fault);
         }

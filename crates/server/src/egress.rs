@@ -151,8 +151,9 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
         return match mint::value(app, carried).await {
             Ok(Ok(given)) => {
                 let (value, until) = (WireSecret(given.value), Some(given.until));
+                let secret = secret.name;
                 let credential =
-                    EgressCredential { value, secret: secret.name, host, port, until, lease, carried: own };
+                    EgressCredential { value, secret, host, port, until, lease, carried: own, stored: None };
                 Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
             }
             Ok(Err(no)) => {
@@ -167,8 +168,8 @@ pub async fn ask(app: &App, ask: EgressAsk) -> Result<EgressWord, Fault> {
     }
     match app.keys.open_secret(&secret) {
         Ok(value) => {
-            let (value, secret) = (WireSecret(value), secret.name);
-            let credential = EgressCredential { value, secret, host, port, until: None, lease, carried: None };
+            let (value, stored, secret) = (WireSecret(value), Some(leases::value_of(&secret)), secret.name);
+            let credential = EgressCredential { value, secret, host, port, until: None, lease, carried: None, stored };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }
         Err(e) => {

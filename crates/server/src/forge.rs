@@ -27,6 +27,8 @@ use wire::Api;
 
 /// Longest task that a text repeats, in characters.
 const TASK: usize = 4000;
+/// Longest reason of a forge's that is repeated, in characters.
+const REASON: usize = 300;
 
 /// What opens the forge's API.
 struct Credential {
@@ -87,7 +89,7 @@ pub async fn open(app: &App, who: &str, run: &RunId, said: Words) -> Result<Pull
             return Ok(PullRequestView { url, number, already: true });
         }
     }
-    let api = Api::of(&repository)?;
+    let api = Api::of(&repository, &row.profile)?;
     let credential = credential(app, &row, &repository, (&api.host, api.port)).await?;
     let opened = propose(app, who, &row, (repository, &commit, branch, said), &api, &credential).await;
     if let Some(lease) = &credential.lease {
@@ -298,9 +300,11 @@ async fn asked(app: &App, who: &str, call: PlatformCall) -> Result<(u16, Value),
 }
 
 fn refused(app: &App, status: u16, said: &Value) -> Fault {
-    let said = said.get("message").and_then(Value::as_str).unwrap_or_default();
-    let said: String = app.scrubber().scrub_str(said).chars().filter(|c| !c.is_control()).take(300).collect();
-    Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", format!("The forge answered {status}. {said}"))
+    // Scrubbed whole: of a secret that is cut, the rest is none.
+    let said = wire::reason(said);
+    let said: String = app.scrubber().scrub_str(&said).chars().filter(|c| !c.is_control()).take(REASON).collect();
+    let message = format!("The forge answered {status}. {said}");
+    Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", message.trim_end())
 }
 
 #[cfg(test)]

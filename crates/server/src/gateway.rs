@@ -9,7 +9,7 @@ use crate::{egress, git, grants, images, leases, mint};
 use anyhow::{Context, bail};
 use api::frame::{self, FrameError};
 use api::git::GitWord;
-use api::grants::{EgressWord, FromGateway, ToGateway, Upstream, WireSecret};
+use api::grants::{EgressWord, FromGateway, StoredValue, ToGateway, Upstream, WireSecret};
 use api::leases::{LeaseWord, ValueWord};
 use api::platform::{CallWord, MAX_SECONDS, PlatformCall, boot_ms};
 use api::walls::Proof;
@@ -134,6 +134,11 @@ impl GatewayHandle {
         self.order(ToGateway::RevokeLease { lease: lease.clone() });
     }
 
+    /// Tells it that a value was deleted.
+    pub fn end_value(&self, value: &StoredValue) {
+        self.order(ToGateway::EndValue { value: value.clone() });
+    }
+
     /// Tells it that what a vendor made for a lease is kept. Should it not hear, it says it again after the next dial.
     pub(crate) fn kept(&self, lease: &LeaseId) {
         if self.out.try_send(ToGateway::Kept { lease: lease.clone() }).is_err() {
@@ -141,14 +146,16 @@ impl GatewayHandle {
         }
     }
 
-    /// Takes leases back, and comes when it has said that nothing uses them any more, or is gone.
-    pub(crate) async fn revoke_and_wait(&self, leases: &[LeaseId]) {
+    /// Takes leases back, and comes when it has said that nothing uses them any more, or is gone: whether it has said so.
+    pub(crate) async fn revoke_and_wait(&self, leases: &[LeaseId]) -> bool {
         let ends: Vec<_> = leases.iter().map(|lease| self.asked.ends.add(lease.clone())).collect();
         leases.iter().for_each(|lease| self.revoke(lease));
+        let mut said = true;
         for end in ends {
             // An error is the end of the connection: it says what it still uses when it comes again, and is told then.
-            drop(end.await);
+            said &= end.await.is_ok();
         }
+        said
     }
 
     /// Says something that must not be lost. A gateway that takes nothing more is cut: what it has of runs, leases and
@@ -255,7 +262,7 @@ pub async fn serve(app: App, listener: UnixListener) {
 async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()> {
     let (mut from, mut to) = stream.into_split();
     let hello = tokio::time::timeout(HELLO, frame::read(&mut from)).await.context("it said no hello in time")??;
-    let FromGateway::Hello { open, leases } = hello else { bail!("its first word is no hello") };
+    let FromGateway::Hello { open, leases, values } = hello else { bail!("its first word is no hello") };
     // It also names calls that it settles again, in case that was not heard; most of those are settled.
     let (under_way, left) = grants::settle_left(app, &open).await?;
     tracing::info!(
@@ -270,6 +277,7 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     app.set_gateway(Some(GatewayHandle { id, out: out.clone(), asked: asked.clone(), cut: cut.clone() }));
     // Only now: a lease that is taken back from here on is told to this gateway, and one that was before, below.
     let taken_back = leases::end_left(app, &leases).await?;
+    let deleted = leases::values_left(app, values).await?;
 
     let mut tasks: JoinSet<()> = JoinSet::new();
     let unheard = cut.clone();
@@ -285,6 +293,9 @@ async fn connection(app: &App, stream: UnixStream, id: u64) -> anyhow::Result<()
     });
     for lease in taken_back {
         out.send(ToGateway::RevokeLease { lease }).await?;
+    }
+    for value in deleted {
+        out.send(ToGateway::EndValue { value }).await?;
     }
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -458,12 +469,12 @@ mod tests {
             assert!(matches!(waiting.recv().await, Some(ToGateway::RevokeLease { .. })));
             asked.ends.answered(&lease, ());
         };
-        tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), told);
+        assert!(tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), told).0);
         assert!(asked.ends.take(&lease).is_none());
         let gone = async {
             assert!(matches!(waiting.recv().await, Some(ToGateway::RevokeLease { .. })));
             drop(Ending(asked.clone()));
         };
-        tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), gone);
+        assert!(!tokio::join!(handle.revoke_and_wait(std::slice::from_ref(&lease)), gone).0);
     }
 }

@@ -131,13 +131,14 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
         Ok(granted) => granted,
         Err(no) => return Ok(GitWord::Denied { rule: no.rule.to_owned(), why: no.why }),
     };
+    let own = carried.as_ref().map(|carried| carried.lease().clone());
     let credential = match (secret, carried) {
         (None, _) => None,
         (Some(row), Some(carried)) => match mint::value(app, carried).await {
             Ok(Ok(given)) => {
                 let user = policy::git::user_of(&repository);
                 let (value, until) = (WireSecret(given.value), Some(given.until));
-                Some(GitCredential { user, value, secret: row.name, until })
+                Some(GitCredential { user, value, secret: row.name, until, carried: own, stored: None })
             }
             Ok(Err(no)) => {
                 broke_off(app, &grant, leased.as_ref()).await?;
@@ -151,7 +152,8 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
         (Some(row), None) => match app.keys.open_secret(&row) {
             Ok(value) => {
                 let user = policy::git::user_of(&repository);
-                Some(GitCredential { user, value: WireSecret(value), secret: row.name, until: None })
+                let (value, stored) = (WireSecret(value), Some(leases::value_of(&row)));
+                Some(GitCredential { user, value, secret: row.name, until: None, carried: None, stored })
             }
             Err(e) => {
                 broke_off(app, &grant, leased.as_ref()).await?;
@@ -160,7 +162,8 @@ pub async fn ask(app: &App, ask: GitAsk) -> Result<GitWord, Fault> {
         },
     };
     let leased = leased.map(|(lease, author)| Leased { lease: lease.id, expires: lease.expires, author });
-    Ok(GitWord::Granted { grant: grant.id, repository: Box::new(repository), credential, base, leased })
+    let (repository, credential) = (Box::new(repository), credential.map(Box::new));
+    Ok(GitWord::Granted { grant: grant.id, repository, credential, base, leased })
 }
 
 /// The word was yes and recorded, and nothing will leave: the passage is settled, and a push that began is over. Nobody else

@@ -85,6 +85,7 @@ pub async fn ask(app: &App, ask: ImageAsk) -> Result<EgressWord, Fault> {
                 until: None,
                 lease: None,
                 carried: None,
+                stored: None,
             };
             Ok(EgressWord::Granted { grant: grant.id, credential: Some(credential) })
         }

@@ -23,7 +23,8 @@ use model::event::Verdict;
 use model::{LeaseId, Moment, RunId, RunState, Secret};
 use over::end_in;
 pub use over::{
-    Ended, VALUE_GONE, end_left, ended, revoke, run_over, stands_still, sweep, value_over, withdraw, withdraw_and_wait,
+    Ended, VALUE_GONE, end_left, ended, revoke, run_over, stands_still, sweep, value_of, value_over, values_left,
+    withdraw, withdraw_and_wait, withdraw_value,
 };
 use policy::Refusal;
 pub use push::{push_begins, push_refused, push_used};

@@ -171,22 +171,27 @@ async fn serve(config: Config, stop: impl Future<Output = ()> + Send) -> anyhow:
         heads::part(&app).await;
     };
     tracing::info!("the server is ready at http://127.0.0.1:{port}");
+    let serving = async {
+        tokio::select! {
+            () = port::serve(tcp, config.accounts, port::Limits::default(), console) => {}
+            result = home => result.context("serving the home's socket")?,
+            () = link::serve(app.clone(), operator) => {}
+            () = gateway::serve(app.clone(), gateway) => {}
+            () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
+            () = renew(&app) => {}
+            () = sweep(&app) => {}
+            () = connections::refresh::keep(&app) => {}
+            () = mint::ends::keep(&app) => {}
+            () = warm::keep(&app) => {}
+        }
+        Ok(())
+    };
     tokio::select! {
         // The first to be begun: who has an answer may end the server.
         biased;
-        () = parting => {}
-        () = port::serve(tcp, config.accounts, port::Limits::default(), console) => {}
-        result = home => result.context("serving the home's socket")?,
-        () = link::serve(app.clone(), operator) => {}
-        () = gateway::serve(app.clone(), gateway) => {}
-        () = heads::serve(app.clone()) => anyhow::bail!("the database's writer ended"),
-        () = renew(&app) => {}
-        () = sweep(&app) => {}
-        () = connections::refresh::keep(&app) => {}
-        () = mint::ends::keep(&app) => {}
-        () = warm::keep(&app) => {}
+        () = parting => Ok(()),
+        served = serving => served,
     }
-    Ok(())
 }
 
 fn unix(listener: UnixListener) -> std::io::Result<tokio::net::UnixListener> {

@@ -11,7 +11,7 @@ use api::http::{
     SetSecret, SignInLink, Tested, schema,
 };
 use api::kept::{KeptImported, KeptWorktree};
-use api::leases::LeaseView;
+use api::leases::{LeaseRevoked, LeaseView};
 use api::vault::{RotateVault, RotationTicket, VaultView};
 use api::walls::{Forbidden, Proof, Walls};
 use serde_json::{Map, Value, json};
@@ -94,6 +94,7 @@ fn schemas() -> Map<String, Value> {
     add::<Input>(&mut all);
     add::<KeptImported>(&mut all);
     add::<KeptWorktree>(&mut all);
+    add::<LeaseRevoked>(&mut all);
     add::<LeaseView>(&mut all);
     add::<OpenProposal>(&mut all);
     add::<PullRequestView>(&mut all);

@@ -37,7 +37,9 @@ pub fn named_host(url: &str, internal: bool) -> Result<NamedHost, String> {
         return Err(format!("{url:?} holds a name, a password or a fragment."));
     }
     match (parsed.host_str(), parsed.port_or_known_default()) {
-        (Some(host), Some(port)) if !host.is_empty() => Ok(NamedHost { host: host.to_owned(), port, internal }),
+        (Some(host), Some(port)) if !host.is_empty() => {
+            Ok(NamedHost { host: host.to_owned(), port, internal, within: Vec::new() })
+        }
         _ => Err(format!("{url:?} names no host.")),
     }
 }
@@ -50,7 +52,7 @@ pub async fn note(tx: &mut Tx, at: Moment, who: &str, call: PlatformCall) -> Res
     let path = Url::parse(&call.url).map_or_else(|_| String::new(), |url| url.path().chars().take(256).collect());
     let more = record::fields(json!({
         "purpose": call.purpose, "method": call.method, "host": call.named.host, "port": call.named.port,
-        "path": path, "internal": call.named.internal,
+        "path": path, "internal": call.named.internal || !call.named.within.is_empty(),
     }));
     tx.record(By::Server, at, "platform.call", who, more).await?;
     Ok(Noted(call))

@@ -177,7 +177,7 @@ pub async fn remove(app: &App, caller: &Caller, name: &str, mine: bool) -> Resul
             })
         })
         .await?;
-    leases::withdraw(app, &ended.leases);
+    leases::withdraw_value(app, &ended);
     changed(app).await?;
     // Also of leases that were over before.
     let minted = app.store.minted(at, false).await?;

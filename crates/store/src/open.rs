@@ -221,8 +221,9 @@ mod tests {
         let places = || -> Vec<String> {
             let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
             // The engine takes its side files away a moment after it closes.
-            let holds = |path: &std::path::PathBuf| {
-                std::fs::read(path).is_ok_and(|bytes| bytes.windows(64).any(|window| window == &sealed[8000..8064]))
+            let holds = |path: &std::path::PathBuf| match std::fs::read(path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+                read => read.unwrap().windows(64).any(|window| window == &sealed[8000..8064]),
             };
             files.filter(holds).map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
         };

@@ -77,7 +77,8 @@ impl Browser {
         };
         eventually("chromedriver's answer", || {
             let answers = ready(port);
-            // Asked after the answer, which may be another's, who took the port first: then this one has ended.
+            // It may be another's, who took the port first: then this one ends, in a moment.
+            std::thread::sleep(Duration::from_millis(if answers { 200 } else { 0 }));
             if browser.driver.try_wait().expect("its status can be read").is_some() {
                 (browser.driver, port) = start_driver(browser._profile.path());
                 return None;

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// One answer.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
-    /// What the model says.
+    /// What the model says, or its error's message; `{key}` in it is the key that the request showed.
     pub text: String,
     /// What it reasoned, encrypted: in Responses, and as Gemini's signature.
     pub reasoning: Option<String>,
@@ -207,6 +207,7 @@ async fn answer(
     let Some(mut turn) = state.turns.pop_front() else {
         return Ok(failure(format, 400, "invalid_request_error", "the double has no further turn", None));
     };
+    turn.text = turn.text.replace("{key}", &state.key);
     drop(state);
     fill_leases(&mut turn, &String::from_utf8_lossy(&body));
     if let Some(status) = turn.fail {
@@ -215,7 +216,8 @@ async fn answer(
             529 => "overloaded_error",
             _ => "api_error",
         };
-        return Ok(failure(format, status, kind, "as the test asked", turn.retry_after_secs));
+        let message = if turn.text.is_empty() { "as the test asked" } else { &turn.text };
+        return Ok(failure(format, status, kind, message, turn.retry_after_secs));
     }
     let in_path = head.uri.path().rsplit_once('/').and_then(|(_, end)| end.split_once(':'));
     let (model, stream) = match in_path.filter(|_| format == Format::Gemini) {
@@ -364,6 +366,15 @@ mod tests {
         let answer = post(&double, "/v1/messages", "k", r#"{"stream":true}"#);
         assert!(answer.contains("message_start") && !answer.contains("message_stop"), "{answer}");
         assert!(!answer.ends_with("0\r\n\r\n"), "the last chunk must be missing");
+    }
+
+    #[test]
+    fn a_turn_gives_the_key_back_where_it_names_it_also_as_an_error() {
+        let says = Turn::says("your key is {key}.");
+        let double = ModelDouble::start("k-1", vec![says.clone(), Turn { fail: Some(500), ..says }]);
+        assert!(post(&double, "/v1/messages", "k-1", "{}").contains("your key is k-1."));
+        let error = post(&double, "/v1/messages", "k-1", "{}");
+        assert!(error.starts_with("HTTP/1.1 500") && error.contains("your key is k-1."), "{error}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Requests come in HTTP/1.1 with a length or in chunks; answers go out with the length that they have.
 
+mod form;
+
+use self::form::{Form, Said};
 use crate::vendors::Vendors;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,8 +38,12 @@ struct Held {
     proposer: Mutex<Option<String>>,
     /// Whose tokens open it too, each its own repository.
     vendors: Mutex<Option<Vendors>>,
-    /// What was asked of its API beside reads: target and body.
+    /// What its API made: target and body of each request.
     proposals: Mutex<Vec<(String, Value)>>,
+    /// The proposals that are open: from where, to where.
+    open: Mutex<Vec<(String, String)>>,
+    /// Why its API refuses whatever it is asked to make, if it does.
+    refuses: Mutex<Option<String>>,
     /// Calls of its API, as they came: method and target.
     calls: Mutex<Vec<(String, String)>>,
     /// Its API refuses whatever it is asked to make, and says by which credential.
@@ -80,6 +87,8 @@ impl Forge {
             vendors,
             proposer: Mutex::default(),
             proposals: Mutex::default(),
+            open: Mutex::default(),
+            refuses: Mutex::default(),
             calls: Mutex::default(),
             echoes: AtomicBool::new(false),
             seen: Mutex::default(),
@@ -234,16 +243,21 @@ impl Forge {
     /// # Panics
     /// Never.
     pub fn has_open(&self, branch: &str) {
-        let one = ("by another call".to_owned(), json!({ "head": branch, "base": "main" }));
-        self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        self.held.open.lock().unwrap_or_else(PoisonError::into_inner).push((branch.to_owned(), "main".to_owned()));
     }
 
-    /// The API, in the form of the answers that GitHub, GitLab and Gitea give.
+    /// From here on its API refuses whatever it is asked to make, for this reason.
+    pub fn refuses(&self, why: &str) {
+        *self.held.refuses.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// The API, in the form of the vendor whose version of it is asked.
     fn api(&self, asked: &Asked) -> (String, Vec<(String, String)>, Vec<u8>) {
-        let said = |status: &str, body: Value| {
+        let said = |(status, body): Said| {
             let kind = ("content-type".to_owned(), "application/json; charset=utf-8".to_owned());
             (status.to_owned(), vec![kind], body.to_string().into_bytes())
         };
+        let form = Form::of(asked.target);
         let shown = asked.header("authorization");
         let proposer = self.held.proposer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let password = proposer.as_ref().unwrap_or(&self.held.password);
@@ -252,24 +266,16 @@ impl Forge {
         let named = named.split('/').take(2).collect::<Vec<_>>().join("/");
         let token = shown.strip_prefix("Bearer ").unwrap_or_default();
         if !self.may(token, &named, "pull_requests", "write").unwrap_or(own) {
-            return said("401 Unauthorized", json!({ "message": "Bad credentials" }));
+            return said(form.stranger());
         }
-        let open = |number: usize, body: &Value| {
-            let url = format!("https://forge.example/proposals/{number}");
-            let at = |name: &str| json!({ "ref": body[name], "repo": { "id": 1 } });
-            json!({
-                "id": 77, "number": number, "iid": number, "html_url": url, "web_url": url, "state": "open",
-                "head": at("head"), "base": at("base"),
-            })
-        };
-        let known = || self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner);
         self.asked(asked);
-        if asked.method == "GET" && asked.target.contains("state=") {
-            let open: Vec<Value> = known().iter().enumerate().map(|(at, (_, body))| open(at + 1, body)).collect();
-            return said("200 OK", json!(open));
+        let mut open = self.held.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.method == "GET" && form.lists(asked.target) {
+            let all = open.iter().enumerate().map(|(at, (from, into))| form.one(at + 1, (from, into)));
+            return said(("200 OK", all.collect()));
         }
         if asked.method == "GET" {
-            return said("200 OK", json!({ "id": 1, "name": "app", "default_branch": "main" }));
+            return said(("200 OK", form.repository()));
         }
         if self.held.echoes.load(Ordering::Relaxed) {
             let value = shown.split_once(' ').map_or(shown, |(_, value)| value);
@@ -277,18 +283,22 @@ impl Forge {
                 (value.bytes().map(|byte| format!("{byte:02x}")).collect(), value.chars().rev().collect());
             let packed = STANDARD.encode(value);
             let message = format!("Bad credential {value}, {packed}, {hex}, {back}");
-            return said("422 Unprocessable Entity", json!({ "message": message, "errors": [value], value: true }));
+            let body = json!({ "message": message, "errors": [value], value: true });
+            return said(("422 Unprocessable Entity", body));
+        }
+        if let Some(why) = &*self.held.refuses.lock().unwrap_or_else(PoisonError::into_inner) {
+            return said(form.refusal(why));
         }
         let body: Value = serde_json::from_slice(asked.body).unwrap_or_default();
-        let mut proposals = known();
-        let is_it =
-            |there: &Value| there["head"].is_string() && ["head", "base"].iter().all(|at| there[at] == body[at]);
-        if proposals.iter().any(|(_, there)| is_it(there)) {
-            return said("409 Conflict", json!({ "message": "pull request already exists for these targets" }));
+        let Some((from, into)) = form.between(&body) else { return said(form.refusal("is missing")) };
+        if let Some(at) = open.iter().position(|(other, to)| (other.as_str(), to.as_str()) == (from, into)) {
+            return said(form.exists(at + 1, (from, into)));
         }
-        let named = open(proposals.len() + 1, &body);
+        open.push((from.to_owned(), into.to_owned()));
+        let made = form.one(open.len(), (from, into));
+        let mut proposals = self.held.proposals.lock().unwrap_or_else(PoisonError::into_inner);
         proposals.push((asked.target.to_owned(), body));
-        said("201 Created", named)
+        said(("201 Created", made))
     }
 
     fn signed_in_to(&self, what: &str) -> (String, Vec<(String, String)>, Vec<u8>) {

@@ -23,6 +23,8 @@ pub enum Mood {
     Fail(u16),
     /// It does not act, and answers with this status and the refresh token that it was shown, wherever there is room.
     Echo(u16),
+    /// The same with the client's secret that it was shown, by a form or by basic sign-in.
+    EchoClient(u16),
 }
 
 /// How the provider treats refresh tokens.
@@ -301,7 +303,7 @@ fn tell(mut to: TcpStream, state: &(Mutex<State>, Condvar), over: &AtomicBool, s
             }
             to.set_nonblocking(false)?;
         }
-        Mood::Plain | Mood::Garble | Mood::Fail(_) | Mood::Echo(_) => {}
+        Mood::Plain | Mood::Garble | Mood::Fail(_) | Mood::Echo(_) | Mood::EchoClient(_) => {}
     }
     let location = said.location.map_or_else(String::new, |to| format!("location: {to}\r\n"));
     let head = format!(
@@ -346,6 +348,11 @@ fn answer(state: &mut State, request: &OauthRequest, refresh: bool) -> Said {
             if let Mood::Echo(status) = mood {
                 return echo(status, shown);
             }
+            if let Mood::EchoClient(status) = mood {
+                let basic = || request.authorization.as_deref().and_then(client_of);
+                let secret = request.field("client_secret").map(str::to_owned).or_else(basic);
+                return echo(status, &secret.unwrap_or_default());
+            }
             let number = shown.strip_suffix(state.tail.as_str()).and_then(|shown| shown.strip_prefix("refresh-canary-"));
             let number = number.and_then(|n| n.parse::<u64>().ok());
             let lenient = state.tokens == Tokens::OnceLeniently;
@@ -387,6 +394,14 @@ fn echo(status: u16, shown: &str) -> Said {
     }
     let location = Some(format!("https://x.example/?token={shown}\r\nx-echo: {shown}"));
     Said { status, location, body: body.to_string(), mood: Mood::Echo(status) }
+}
+
+/// The client's secret of a basic sign-in (RFC 6749 §2.3.1: form-encoded, then put together).
+fn client_of(authorization: &str) -> Option<String> {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?;
+    let pair = String::from_utf8(pair).ok()?;
+    Some(fields(&format!("secret={}", pair.split_once(':')?.1)).remove(0).1)
 }
 
 /// New tokens, with a new refresh token when it `changes`.
@@ -432,4 +447,16 @@ fn fields(form: &str) -> Vec<(String, String)> {
         (decoded(name), decoded(value))
     };
     form.split('&').filter(|part| !part.is_empty()).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_secret_is_read_as_a_basic_sign_in_writes_it() {
+        // `our+id:s3cr%3At%26`
+        assert_eq!(client_of("Basic b3VyK2lkOnMzY3IlM0F0JTI2").as_deref(), Some("s3cr:t&"));
+        assert_eq!(client_of("Bearer b3VyK2lkOnMzY3IlM0F0JTI2"), None);
+    }
 }

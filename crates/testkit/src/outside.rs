@@ -5,7 +5,9 @@ use crate::forge::{self, Forge};
 use crate::mirror;
 use crate::vendors::Vendors;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,10 +30,16 @@ type Issuer = Arc<CertifiedIssuer<'static, KeyPair>>;
 /// Heads of the requests that hosts answered by themselves, whole, in their order.
 type Heard = Arc<Mutex<Vec<String>>>;
 
+/// Names whose IPv4 addresses the name server was asked for, in their order.
+type Asked = Arc<Mutex<Vec<String>>>;
+
 /// The outside; it lasts as long as the test's process.
 pub struct Outside {
     roots: tempfile::NamedTempFile,
     heard: Heard,
+    asked: Asked,
+    // What lies over the system's own files.
+    _covers: Vec<tempfile::NamedTempFile>,
 }
 
 impl Outside {
@@ -62,6 +70,35 @@ impl Outside {
         Self::enter_beside(forge.map(Forge::served), Some(vendors.clone()))
     }
 
+    /// As [`Outside::enter`], where the system's own files lead there and `volary up` needs no option: its name server, with
+    /// a search domain, is that of the outside, its file of hosts has `named`, its authorities are those of the hosts. Other
+    /// files cover them, for this thread and whatever it starts from now on.
+    ///
+    /// # Panics
+    /// As of it, or when the system has no such file.
+    #[must_use]
+    pub fn enter_by_the_system(named: &str) -> Self {
+        let outside = Self::enter();
+        // SAFETY: it changes which mounts this thread sees, and no memory.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("mounts of our own");
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("and they stay here");
+        let server = NAMES.trim_end_matches(":53");
+        let roots = std::fs::read_to_string(outside.roots()).expect("its own file");
+        let files = [
+            ("/etc/resolv.conf", format!("search corp.example\nnameserver {server}\n")),
+            ("/etc/hosts", format!("127.0.0.1 localhost\n{PUBLIC} {named}\n")),
+            ("/etc/ssl/certs/ca-certificates.crt", roots),
+        ];
+        let cover = |(place, text): (&str, String)| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("it is written");
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).expect("its mode");
+            mount_bind(file.path(), place).unwrap_or_else(|e| panic!("{place}: {e}"));
+            file
+        };
+        Self { _covers: files.map(cover).into(), ..outside }
+    }
+
     fn enter_beside(forge: Option<Forge>, vendors: Option<Vendors>) -> Self {
         // SAFETY: it changes which network this thread sees, and no memory.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network of our own");
@@ -78,6 +115,8 @@ impl Outside {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let heard = Heard::default();
         let hears = heard.clone();
+        let asked = Asked::default();
+        let asks = asked.clone();
         // A thread is born into the network of the one that starts it.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -88,11 +127,11 @@ impl Outside {
                 ready.send(()).expect("the test waits");
                 let all = Hosts { forge, vendors, heard: hears.clone() };
                 let few = Hosts { forge: None, vendors: None, heard: hears };
-                tokio::join!(name(names), serve(plain, None, few), serve(tls, Some(issuer), all));
+                tokio::join!(name(names, asks), serve(plain, None, few), serve(tls, Some(issuer), all));
             });
         });
         is_ready.recv().expect("the outside is served");
-        Self { roots, heard }
+        Self { roots, heard, asked, _covers: Vec::new() }
     }
 
     /// The heads of the requests that its hosts answered by themselves, as they arrived there: what a forge, a vendor or a
@@ -100,6 +139,12 @@ impl Outside {
     #[must_use]
     pub fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The names whose IPv4 addresses its name server was asked for, each as `a.example.`, in their order.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The authority of its hosts, a PEM file.
@@ -119,7 +164,7 @@ impl Outside {
 }
 
 /// Answers every question for an IPv4 address with [`PUBLIC`], and every other with nothing.
-async fn name(socket: UdpSocket) {
+async fn name(socket: UdpSocket, names: Asked) {
     let mut packet = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut packet).await {
         let question = &packet[..length];
@@ -131,12 +176,25 @@ async fn name(socket: UdpSocket) {
         reply.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
         reply.extend(asked);
         if is_a {
+            names.lock().unwrap_or_else(PoisonError::into_inner).push(spoken(&asked[..asked.len() - 4]));
             // The name again, by its place; kind, class, one minute, four bytes.
             reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
             reply.extend(PUBLIC.octets());
         }
         drop(socket.send_to(&reply, from).await);
     }
+}
+
+/// A name as it is written: its labels, a dot after each.
+fn spoken(mut labels: &[u8]) -> String {
+    let mut name = String::new();
+    while let Some((label, rest)) = labels.split_first().and_then(|(n, rest)| rest.split_at_checked((*n).into())) {
+        if !label.is_empty() {
+            name.push_str(&format!("{}.", String::from_utf8_lossy(label)));
+        }
+        labels = rest;
+    }
+    name
 }
 
 /// What answers on a port.

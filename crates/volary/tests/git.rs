@@ -12,6 +12,8 @@ mod ends;
 mod lease;
 #[path = "git/local.rs"]
 mod local;
+#[path = "git/said.rs"]
+mod said;
 #[path = "git/stage.rs"]
 mod stage;
 

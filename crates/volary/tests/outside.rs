@@ -6,6 +6,8 @@
 
 #[path = "outside/accepting.rs"]
 mod accepting;
+#[path = "outside/company.rs"]
+mod company;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;

@@ -28,7 +28,7 @@ pub(crate) mod allowances;
 pub(crate) mod authority;
 pub(crate) mod body;
 pub(crate) mod decode;
-mod ending;
+pub(crate) mod ending;
 mod fault;
 pub(crate) mod flood;
 mod frames;
@@ -61,6 +61,7 @@ use crate::decide::sha256_hex;
 use crate::refusal::{Refusal, TARGET_CHARS, Trace};
 use crate::server::Lost;
 use crate::server::egress::{Leave, Said};
+use crate::server::leases::Under;
 use api::grants::{EgressAsk, EgressCredential, EgressKind};
 use body::{Carried, Host, Outgoing, Stopped};
 use bytes::Bytes;
@@ -161,7 +162,9 @@ async fn through(
         gate.recent.note_minted(&credential.secret, &credential.value.0, credential.until, Instant::now());
         run.given.note(&asked.host, (&credential.secret, &credential.value.0), &gate.recent);
     }
-    let under = credential.as_deref().map(|credential| gate.server.under(credential)).unwrap_or_default();
+    let under = credential.as_deref().map_or_else(Under::default, |credential| {
+        gate.server.under(credential.lease.as_ref(), credential.carried.as_ref(), credential.stored.as_ref())
+    });
     let was_given = run.given.scrubber(&asked.host).is_some();
     if upgrade.is_some() && was_given && run.hints_of_hosts.are_spent() {
         return Err(frames::Fault::Told.refusal());
@@ -189,7 +192,8 @@ async fn through(
     let exchanged = tokio::select! {
         biased;
         () = under.over() => {
-            let why = "Its lease was taken back, or the command that had it is over, before the request was answered.";
+            let why = "Its lease was taken back, its secret was deleted, or the command that had it is over, before the request \
+                       was answered.";
             Err(Refusal::denied("lease.over".into(), why.into()))
         }
         exchanged = exchanging => exchanged,

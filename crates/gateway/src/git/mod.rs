@@ -20,10 +20,12 @@
 //! | `local` | the way to the run's repository on its host |
 //! | `propose` | what the agent says of what it pushed |
 //! | `reply` | what is fetched, on its way back |
+//! | `bands` | what is looked for in that, and in the report on a push |
 //!
 //! Read [`answer`], then `fetch` and `pushing`.
 
 mod asks;
+mod bands;
 mod body;
 mod changes;
 mod delta;

@@ -8,7 +8,7 @@ use super::pack::{self, Packed};
 use super::pkt::Oid;
 use super::push::{self, Asked, Update};
 use super::upstream::Wanted;
-use super::{Asking, MAX_REPORT, Turn, What, own};
+use super::{Asking, Turn, What, own};
 use crate::call::Answer;
 use crate::decide::sha256_hex;
 use crate::refusal::{Kind, Refusal, Trace};
@@ -115,7 +115,7 @@ async fn leased(
         body: written.into(),
     };
     let response = upstream.ask(asking.gate, wanted).await?;
-    let report = upstream.whole(response, MAX_REPORT).await?;
+    let report = upstream.report(response).await?;
     upstream.leave.is_whole();
     let is_made = push::succeeded(&report, asked.side_band, update);
     push.tenure.ended(if is_made { LeaseEnd::Completed } else { LeaseEnd::Failed });

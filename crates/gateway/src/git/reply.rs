@@ -1,5 +1,6 @@
 //! An upstream's answer to a fetch on its way back: as it comes, scrubbed, counted, and never faster than it is taken.
 
+use super::bands::Bands;
 use super::upstream::{Carrier, Upstream};
 use crate::egress::limits::{IDLE, REQUEST};
 use crate::egress::run::Spent;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 /// Dropped before its end, it counts as interrupted.
 pub(crate) struct Reply {
     host: Incoming,
-    scrub: Option<scrub::Stream>,
+    bands: Option<Bands>,
     leave: Leave,
     spent: Arc<Spent>,
     idle: Pin<Box<Sleep>>,
@@ -30,7 +31,7 @@ impl Reply {
         let (carrier, scrubber, leave) = from.into_parts();
         Self {
             host,
-            scrub: scrubber.filter(|s| !s.is_empty()).map(|s| s.even_stream()),
+            bands: scrubber.filter(|s| !s.is_empty()).map(|s| Bands::of_fetch(&s)),
             leave,
             spent,
             idle: Box::pin(tokio::time::sleep(IDLE)),
@@ -71,16 +72,20 @@ impl Body for Reply {
                     if !this.spent.spend(bytes.len()) {
                         return this.end(io::ErrorKind::QuotaExceeded);
                     }
-                    match &mut this.scrub {
-                        Some(scrub) => Bytes::from(scrub.push(&bytes)),
+                    match this.bands.as_mut().map(|bands| bands.push(&bytes)) {
+                        Some(Ok(out)) => Bytes::from(out),
+                        Some(Err(_)) => return this.end(io::ErrorKind::InvalidData),
                         None => bytes,
                     }
                 }
                 Some(Err(_)) => return this.end(io::ErrorKind::UnexpectedEof),
                 None => {
+                    let Ok(rest) = this.bands.take().map_or(Ok(Vec::new()), Bands::finish) else {
+                        return this.end(io::ErrorKind::InvalidData);
+                    };
                     this.done = true;
                     this.leave.is_whole();
-                    this.scrub.take().map(|scrub| Bytes::from(scrub.finish())).unwrap_or_default()
+                    Bytes::from(rest)
                 }
             };
             if !out.is_empty() {

@@ -6,10 +6,12 @@
 //!
 //! Read [`Upstream::open`], then [`Upstream::ask`].
 
-use super::{INLINE, Share};
+use super::bands::Bands;
+use super::{INLINE, MAX_REPORT, Share};
 use crate::Gate;
 use crate::call::Caller;
 use crate::egress::decode::Encoding;
+use crate::egress::ending::Ending;
 use crate::egress::given::Given;
 use crate::egress::limits::{ANSWER_HEAD, FIRST_BYTE, IDLE, REQUEST};
 use crate::egress::reach::Way;
@@ -17,6 +19,7 @@ use crate::pace::{Interim, Paced};
 use crate::refusal::Refusal;
 use crate::server::egress::Leave;
 use crate::server::git::Granted;
+use crate::server::leases::Under;
 use api::git::GitCredential;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +45,8 @@ pub(crate) struct Upstream {
     place: Place,
     authority: String,
     credential: Option<Shown>,
+    /// By what it has that.
+    under: Under,
     given: Arc<Given>,
     /// By what its answers are scrubbed.
     scrubber: Option<Scrubber>,
@@ -105,8 +110,9 @@ impl Upstream {
             let place = Place { host: LOCAL.into(), port: 80, path: String::new() };
             let (to, authority) = (To::Local(caller.run.clone()), LOCAL.to_owned());
             let given = Arc::default();
+            let (credential, under, scrubber) = (None, Under::default(), None);
             let mut upstream =
-                Self { to, line: None, place, authority, credential: None, given, scrubber: None, share, leave };
+                Self { to, line: None, place, authority, credential, under, given, scrubber, share, leave };
             upstream.line = Some(upstream.dial(gate).await?);
             return Ok(upstream);
         }
@@ -120,6 +126,9 @@ impl Upstream {
         if let Some(credential) = &credential {
             gate.recent.note_minted(&credential.secret, &credential.value.0, credential.until, Instant::now());
         }
+        let under = credential.as_ref().map_or_else(Under::default, |credential| {
+            gate.server.under(None, credential.carried.as_ref(), credential.stored.as_ref())
+        });
         let shown = |c: GitCredential| {
             let header = basic(&c.user, &c.value.0)?;
             Ok::<_, Refusal>(Shown { secret: (c.secret, c.value.0), header })
@@ -127,12 +136,23 @@ impl Upstream {
         let credential = credential.map(shown).transpose()?;
         let to = To::Host(Box::new(way), known.law);
         let given = caller.egress.given.clone();
-        let mut upstream = Self { to, line: None, place, authority, credential, given, scrubber: None, share, leave };
+        let mut upstream =
+            Self { to, line: None, place, authority, credential, under, given, scrubber: None, share, leave };
         upstream.line = Some(upstream.dial(gate).await?);
         Ok(upstream)
     }
 
+    /// Whether what opens it may be used still.
+    fn not_over(&self) -> Result<(), Refusal> {
+        if self.under.is_over() {
+            let why = "The secret that opens this repository was deleted, or what was minted of it taken back.";
+            return Err(Refusal::denied("lease.over".into(), why.into()));
+        }
+        Ok(())
+    }
+
     async fn dial(&self, gate: &Gate) -> Result<(http1::SendRequest<Full<Bytes>>, Carrier), Refusal> {
+        self.not_over()?;
         match &self.to {
             To::Local(run) => carried(gate.locals.open(run)?).await,
             To::Host(way, law) => {
@@ -143,7 +163,7 @@ impl Upstream {
                         "The host's address was not found and checked here; no credential goes there.",
                     ));
                 }
-                carried(reached.wire).await
+                carried(Ending::with(&self.under, reached.wire)).await
             }
         }
     }
@@ -193,8 +213,8 @@ impl Upstream {
         self.leave.sent(bytes);
         let patience = if bytes > 0 { REQUEST } else { FIRST_BYTE };
         let response = match tokio::time::timeout(patience, sender.send_request(request)).await {
+            Ok(Err(_)) => return Err(self.not_over().err().unwrap_or_else(cut)),
             Err(_) => return Err(Refusal::fault("git.slow", "The repository's host took too long to answer.")),
-            Ok(Err(_)) => return Err(cut()),
             Ok(Ok(response)) => response,
         };
         self.leave.answered(response.status().as_u16());
@@ -231,6 +251,24 @@ impl Upstream {
             Some(scrubber) => Ok(scrubber.scrub(&out).into_owned()),
             None => Ok(out),
         }
+    }
+
+    /// The report on a push, as [`Upstream::whole`], looked through as [`Bands`] do.
+    ///
+    /// # Errors
+    /// Those of [`Upstream::whole`]; `git.report` where it is none.
+    pub(crate) async fn report(&self, response: Response<Incoming>) -> Result<Vec<u8>, Refusal> {
+        let out = collected(response.into_body(), MAX_REPORT, |bytes| self.leave.received(bytes)).await?;
+        let Some(scrubber) = self.scrubber.clone() else { return Ok(out) };
+        let gone = || Refusal::fault("git.scrub", "The repository's host's report could not be scrubbed.");
+        let said = self.share.weighed(out.len(), move || Bands::report(&scrubber, &out)).await.ok_or_else(gone)?;
+        said.map_err(|wrong| {
+            let why = format!(
+                "The push was sent, and the host's report on it is none: {}. Fetch to see whether it was made.",
+                wrong.0
+            );
+            Refusal::fault("git.report", why)
+        })
     }
 
     /// What is needed to pass an answer on.

@@ -88,6 +88,7 @@ impl Server {
                 // The connection that it was asked on is gone, and with it whoever asked; the server ends what is not named to it.
                 let Some(run) = self.shared().git_questions.get(&id).map(|(run, _)| run.clone()) else { return };
                 let push = leased.map(|leased| self.begun(run, leased));
+                let credential = credential.map(|credential| *credential);
                 Said::Granted(Box::new(Granted { leave, repository: *repository, credential, base, push }))
             }
             GitWord::Said { text } => Said::Noted(text),

@@ -5,7 +5,7 @@
 
 use super::{Lost, Server, in_time};
 use api::delivery::Over;
-use api::grants::{EgressCredential, FromGateway, WireSecret};
+use api::grants::{FromGateway, StoredValue, WireSecret};
 use api::leases::{LeaseAsk, LeaseEnd, LeaseUse, LeaseWord, ValueWord};
 use model::capability::Delivery;
 use model::{LeaseId, Moment, RunId, Secret};
@@ -15,8 +15,28 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{oneshot, watch};
 
-/// Leases that were taken back lately, and whose value may still be on its way here.
+/// Leases that were taken back lately, and values that were deleted, which may still be on their way here.
 const REMEMBERED: usize = 256;
+
+/// What something goes on by, and ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum By {
+    Lease(LeaseId),
+    /// A value that the vault keeps.
+    Value(StoredValue),
+}
+
+impl By {
+    /// Whether this is over when `gone` is: a value with each that took its place, for nobody has those any more either.
+    fn ends_with(&self, gone: &Self) -> bool {
+        match (self, gone) {
+            (Self::Value(own), Self::Value(gone)) => {
+                (&own.secret, &own.person) == (&gone.secret, &gone.person) && own.version <= gone.version
+            }
+            _ => self == gone,
+        }
+    }
+}
 
 /// What the gateway knows of leases.
 #[derive(Default)]
@@ -25,9 +45,10 @@ pub(super) struct Leases {
     pub(super) uses: HashMap<u64, Use>,
     /// In use now.
     pub(super) held: BTreeMap<LeaseId, InUse>,
-    /// The platform's own, by whose values requests are under way. The sender says that the lease was taken back.
-    carried: HashMap<LeaseId, watch::Sender<bool>>,
-    pub(super) revoked: VecDeque<LeaseId>,
+    /// The platform's own leases by whose values requests are under way, and kept values by which they are. The sender says
+    /// that it is over.
+    carried: HashMap<By, watch::Sender<bool>>,
+    gone: VecDeque<By>,
 }
 
 /// The use of a lease that is under way. Dropped, it is over.
@@ -73,20 +94,24 @@ impl Term {
     }
 }
 
-/// The leases by which a request goes on that carries a credential; none of one that a run's own handle and a stored value let
-/// out. Two are equal that are of the same leases.
+/// By what a request goes on that carries a credential: leases, and the value itself. Two are equal that are of the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Under(Vec<(LeaseId, Term)>);
+pub(crate) struct Under(Vec<(By, Term)>);
 
 impl PartialEq for Under {
     fn eq(&self, other: &Self) -> bool {
-        self.0.iter().map(|(lease, _)| lease).eq(other.0.iter().map(|(lease, _)| lease))
+        self.0.iter().map(|(by, _)| by).eq(other.0.iter().map(|(by, _)| by))
     }
 }
 
 impl Eq for Under {}
 
 impl Under {
+    /// Whether one of them was taken back, or deleted. Of none nothing is.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.iter().any(|(_, term)| *term.over.borrow())
+    }
+
     /// Comes when the first of them is over: whatever goes on is to end then. Of none it never comes.
     pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut all: Vec<_> = self.0.iter().map(|(_, term)| Box::pin(term.over())).collect();
@@ -124,7 +149,7 @@ impl Leases {
 
     /// The use of a lease begins.
     pub(super) fn begins(&mut self, lease: LeaseId, run: RunId, expires: Moment) -> Term {
-        let (tell, over) = watch::channel(self.revoked.contains(&lease));
+        let (tell, over) = watch::channel(self.is_gone(&By::Lease(lease.clone())));
         self.held.insert(lease, InUse { run, expires, tell });
         Term { expires: Some(expires), over }
     }
@@ -137,18 +162,30 @@ impl Leases {
         }
     }
 
-    /// The platform's own leases by whose values requests go on now.
-    pub(super) fn carried_now(&self) -> impl Iterator<Item = &LeaseId> {
-        self.carried.iter().filter(|(_, tell)| tell.receiver_count() > 0).map(|(lease, _)| lease)
+    /// By what requests go on now: the platform's own leases, and kept values.
+    pub(super) fn carried_now(&self) -> (Vec<LeaseId>, Vec<StoredValue>) {
+        let (mut leases, mut values) = (Vec::new(), Vec::new());
+        for (by, _) in self.carried.iter().filter(|(_, tell)| tell.receiver_count() > 0) {
+            match by {
+                By::Lease(lease) => leases.push(lease.clone()),
+                By::Value(value) => values.push(value.clone()),
+            }
+        }
+        (leases, values)
     }
 
-    /// Until when what was begun by a lease of the platform's own may go on: until that is taken back, and not until its time
-    /// is over, after which none begins.
-    fn of_carried(&mut self, lease: &LeaseId) -> Term {
+    /// Until when what was begun by a lease of the platform's own, or by a value, may go on: until that is taken back or
+    /// deleted, and not until its time is over, after which none begins.
+    fn of_carried(&mut self, by: By) -> (By, Term) {
         self.carried.retain(|_, tell| tell.receiver_count() > 0);
-        let is_over = self.revoked.contains(lease);
-        let tell = self.carried.entry(lease.clone()).or_insert_with(|| watch::channel(is_over).0);
-        Term { expires: None, over: tell.subscribe() }
+        let is_over = self.is_gone(&by);
+        let tell = self.carried.entry(by.clone()).or_insert_with(|| watch::channel(is_over).0);
+        let over = tell.subscribe();
+        (by, Term { expires: None, over })
+    }
+
+    fn is_gone(&self, by: &By) -> bool {
+        self.gone.iter().any(|gone| by.ends_with(gone))
     }
 
     /// As [`Leases::asker_is_gone`], of a use.
@@ -256,7 +293,7 @@ impl Server {
                     }
                 }
                 let mut shared = self.shared();
-                if is_over || shared.leases.revoked.contains(&lease) {
+                if is_over || shared.leases.is_gone(&By::Lease(lease.clone())) {
                     drop(shared);
                     // The server has begun this use, and it is never made.
                     self.post(FromGateway::EndLease { lease, outcome: LeaseEnd::Broken });
@@ -297,26 +334,46 @@ impl Server {
         }
     }
 
-    /// By which leases a request goes on that carries this credential.
-    pub(crate) fn under(&self, credential: &EgressCredential) -> Under {
+    /// By what a request goes on that carries a credential: the lease of the command whose handle was shown, the platform's own
+    /// that carries a minted value, or the kept value.
+    pub(crate) fn under(
+        &self,
+        command: Option<&LeaseId>,
+        carried: Option<&LeaseId>,
+        stored: Option<&StoredValue>,
+    ) -> Under {
         let mut shared = self.shared();
         let leases = &mut shared.leases;
-        let command = credential.lease.iter().map(|lease| (lease.clone(), leases.of_use(lease))).collect::<Vec<_>>();
-        let carried = credential.carried.iter().map(|lease| (lease.clone(), leases.of_carried(lease)));
-        Under(command.into_iter().chain(carried).collect())
+        let mut all = Vec::new();
+        all.extend(command.map(|lease| (By::Lease(lease.clone()), leases.of_use(lease))));
+        all.extend(carried.map(|lease| leases.of_carried(By::Lease(lease.clone()))));
+        all.extend(stored.map(|value| leases.of_carried(By::Value(value.clone()))));
+        Under(all)
     }
 
     /// A lease was taken back.
     pub(super) fn revoke(&self, lease: LeaseId) {
+        if let Some(held) = self.shared().leases.held.get(&lease) {
+            held.tell.send_replace(true);
+        }
+        self.is_over(By::Lease(lease));
+    }
+
+    /// A value was deleted, and with it all that were in its place before.
+    pub(super) fn end_value(&self, value: StoredValue) {
+        self.is_over(By::Value(value));
+    }
+
+    /// Ends what goes on by this, and whatever would begin by it yet.
+    fn is_over(&self, gone: By) {
         let mut shared = self.shared();
-        let (held, carried) = (shared.leases.held.get(&lease), shared.leases.carried.get(&lease));
-        for tell in held.map(|held| &held.tell).into_iter().chain(carried) {
+        for (_, tell) in shared.leases.carried.iter().filter(|(by, _)| by.ends_with(&gone)) {
             tell.send_replace(true);
         }
-        if shared.leases.revoked.len() == REMEMBERED {
-            shared.leases.revoked.pop_front();
+        if shared.leases.gone.len() == REMEMBERED {
+            shared.leases.gone.pop_front();
         }
-        shared.leases.revoked.push_back(lease);
+        shared.leases.gone.push_back(gone);
     }
 }
 
@@ -363,17 +420,7 @@ mod tests {
         let expires = Moment::from(SystemTime::now()).plus_ms(60_000);
         // Kept to its end: dropped, the use would be over.
         let _term = server.shared().leases.begins(command.clone(), RunId::parse("run1").unwrap(), expires);
-        let under = |lease: Option<&LeaseId>, carried: Option<&LeaseId>| {
-            server.under(&EgressCredential {
-                value: WireSecret(Secret::new("a-value-of-a-test".to_owned())),
-                secret: "capability/shop".into(),
-                host: "shop.example.org".into(),
-                port: 443,
-                until: None,
-                lease: lease.cloned(),
-                carried: carried.cloned(),
-            })
-        };
+        let under = |lease: Option<&LeaseId>, carried: Option<&LeaseId>| server.under(lease, carried, None);
         let is_over = |under: &Under| under.over().now_or_never().is_some();
         assert!(!is_over(&under(None, None)), "of none nothing is over");
         assert!(is_over(&under(Some(&gone), None)), "no command here uses it");
@@ -397,5 +444,32 @@ mod tests {
         drop((late, by_own, both));
         assert!(!named().contains(&own), "nothing goes on by it");
         assert!(is_over(&under(None, Some(&own))), "and it is remembered");
+    }
+
+    #[test]
+    fn what_goes_on_by_a_value_is_over_when_that_or_one_that_took_its_place_is_deleted_and_by_no_others() {
+        let server = Server::unconnected();
+        let value =
+            |secret: &str, person: &str, version| StoredValue { secret: secret.into(), person: person.into(), version };
+        let under = |value: &StoredValue| server.under(None, None, Some(value));
+        let is_over = |under: &Under| {
+            assert_eq!(under.over().now_or_never().is_some(), under.is_over());
+            under.is_over()
+        };
+        let [first, second, third] = [1, 2, 3].map(|version| value("capability/shop", "", version));
+        let (own, other) = (value("capability/shop", "ada", 1), value("capability/bank", "", 1));
+        let of = [&first, &second, &third, &own, &other].map(under);
+        assert!(of.iter().all(|under| !is_over(under)) && of[0] == under(&first) && of[0] != of[1]);
+        let named = || match server.shared().hello() {
+            FromGateway::Hello { values, .. } => values,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named().len(), 5);
+        server.end_value(second.clone());
+        assert_eq!(of.each_ref().map(is_over), [true, true, false, false, false]);
+        drop(of);
+        assert!(named().is_empty(), "nothing goes on by any");
+        // Asked for before, and told later than that it was deleted.
+        assert!(is_over(&under(&first)) && is_over(&under(&second)) && !is_over(&under(&third)));
     }
 }

@@ -51,9 +51,11 @@ impl Shared {
             FromGateway::EndLease { lease, .. } => Some(lease.clone()),
             _ => None,
         });
+        let (carried, values) = self.leases.carried_now();
         FromGateway::Hello {
             open: self.open.iter().cloned().chain(settling).collect(),
-            leases: self.leases.held.keys().chain(self.leases.carried_now()).cloned().chain(ending).collect(),
+            leases: self.leases.held.keys().cloned().chain(carried).chain(ending).collect(),
+            values,
         }
     }
 

@@ -33,9 +33,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 pub const KEY: &str = "sk-canary";
-/// What a box in a storm says at each look: more than the pump's window, which is 64, and little more, for all of it is kept
-/// within the ten seconds that a box's last words have.
-pub const OF_A_LOOK: usize = 70;
+/// What a box in a storm says at each look: more than the pump's window of 64 and as much on its way to it, and little more, for
+/// all of it is kept within the ten seconds that a box's last words have.
+pub const OF_A_LOOK: usize = 140;
 
 // ---- the runner ---------------------------------------------------------
 

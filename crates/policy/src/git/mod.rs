@@ -24,7 +24,6 @@ pub fn local() -> Repository {
         secret: None,
         user: None,
         forge: Some(Forge::Plain),
-        branches: Vec::new(),
         tags: Vec::new(),
         pipelines_without_secrets: false,
         proposals_as_app: false,
@@ -87,11 +86,8 @@ pub fn check(rows: &[Repository]) -> Result<(), String> {
         if row.user.as_ref().is_some_and(|user| !plain_user(user)) {
             return Err(format!("the repository {id:?} has a user that cannot stand in a header"));
         }
-        let names = row.branches.iter().map(|name| (name, "branch")).chain(row.tags.iter().map(|name| (name, "tag")));
-        for (name, what) in names {
-            if !is_reference(name) || name.starts_with("refs/") {
-                return Err(format!("the repository {id:?} names the {what} {name:?}, which no {what} can have"));
-            }
+        if let Some(name) = row.tags.iter().find(|name| !is_reference(name) || name.starts_with("refs/")) {
+            return Err(format!("the repository {id:?} names the tag {name:?}, which no tag can have"));
         }
     }
     Ok(())
@@ -254,7 +250,7 @@ pub struct Update<'u> {
 /// Judges one update by a repository's row and the run's own branch.
 ///
 /// The run's own branch may be moved anywhere, also to what does not follow from where it was: it is this run's alone,
-/// and what it was stands in the record. A branch that the row names must be moved by the forge's own rules.
+/// and what it was stands in the record. No row allows another branch: what is on one is merged by nobody but a person.
 ///
 /// # Errors
 /// `git.read-only`, `git.delete`, `git.tag`, `git.branch`.
@@ -277,7 +273,7 @@ pub fn may_push(row: &Repository, own: &str, update: &Update) -> Result<(), Refu
         return Ok(());
     }
     match update.reference.strip_prefix("refs/heads/") {
-        Some(branch) if branch == own || row.branches.iter().any(|name| name == branch) => Ok(()),
+        Some(branch) if branch == own => Ok(()),
         _ => no("git.branch", format!("This branch is not this run's to push. {mine}")),
     }
 }
@@ -348,13 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn a_row_may_name_more_branches_and_new_tags() {
-        let wide = row("secret = \"capability/acme\"\nbranches = [\"docs\"]\ntags = [\"v1\"]");
-        assert_eq!(rule(&wide, "refs/heads/docs", A, B), "");
-        assert_eq!(rule(&wide, "refs/heads/docs", A, ZERO), "git.delete");
-        assert_eq!(rule(&wide, "refs/heads/docs2", A, B), "git.branch");
+    fn a_row_may_name_new_tags_and_no_branch() {
+        let wide = row("secret = \"capability/acme\"\ntags = [\"v1\"]");
+        assert_eq!(rule(&wide, "refs/heads/v1", ZERO, A), "git.branch");
         assert_eq!(rule(&wide, "refs/tags/v1", ZERO, A), "");
         assert_eq!(rule(&wide, "refs/tags/v1", A, B), "git.tag");
+        assert_eq!(rule(&wide, "refs/tags/v2", ZERO, A), "git.tag");
+        let branches = "id = \"app\"\nurl = \"https://github.com/acme/app.git\"\nbranches = [\"main\"]";
+        let said = toml::from_str::<Repository>(branches).unwrap_err().to_string();
+        assert!(said.contains("unknown field `branches`"), "{said}");
     }
 
     #[test]
@@ -376,7 +374,7 @@ mod tests {
             assert!(said.contains(word), "{url}: {said}");
         }
         assert!(wrong("id = \"A\"\nurl = \"https://a.example/x\"").contains("no id"));
-        assert!(wrong("id = \"a\"\nurl = \"https://a.example/x\"\nbranches = [\"a..b\"]").contains("branch"));
+        assert!(wrong("id = \"a\"\nurl = \"https://a.example/x\"\ntags = [\"a..b\"]").contains("tag"));
         assert!(check(&[row(""), row("")]).unwrap_err().contains("two repositories"));
         assert_eq!(check(&[row("")]), Ok(()));
     }

@@ -197,8 +197,9 @@ mod tests {
 
     #[test]
     fn every_condition_of_a_row_is_needed_where_it_does_not_hold_the_call_passes() {
-        const SOME: [u64; 20] =
-            [0, 1, 2, 4, 5, 6, 10, 14, 17, 22, 26, 31, 32, 38, 50, 51, 52, 100, 0x1_0000, 0xffff_ffff];
+        const SOME: [u64; 27] = [
+            0, 1, 2, 4, 5, 6, 10, 14, 17, 20, 22, 26, 31, 32, 35, 38, 39, 41, 42, 46, 50, 51, 52, 57, 100, 0x1_0000, !0,
+        ];
         // The one row that looks at a fourth argument looks at no other.
         let every = || {
             let three = SOME.iter().flat_map(|a| SOME.iter().flat_map(move |b| SOME.iter().map(move |c| [*a, *b, *c])));

@@ -242,6 +242,24 @@ const MD5_KEY_OF_NET: i64 = 32;
 const AO_KEY: i64 = 38;
 const KEYS_OF_TCP: &str =
     "keys of routers for their TCP: a socket holds a thousand of them, which are counted for nobody";
+const IP: i64 = libc::IPPROTO_IP as i64;
+const IPV6: i64 = libc::IPPROTO_IPV6 as i64;
+/// `IP_ADD_MEMBERSHIP`, `IP_ADD_SOURCE_MEMBERSHIP`, `MCAST_JOIN_GROUP` and `MCAST_JOIN_SOURCE_GROUP` of `linux/in.h`. Whatever else
+/// they have for groups needs one that was joined.
+const JOIN_IP: i64 = 35;
+const JOIN_SOURCE_IP: i64 = 39;
+const JOIN: i64 = 42;
+const JOIN_SOURCE: i64 = 46;
+/// `IPV6_ADD_MEMBERSHIP` of `linux/in6.h`.
+const JOIN_IPV6: i64 = 20;
+const GROUPS: &str =
+    "there is nobody to hear: the kernel counts groups that a socket joins, of IPv6 thousands, for nobody";
+/// `IPV6_2292PKTOPTIONS`, `IPV6_RTHDR` and `IPV6_FLOWLABEL_MGR` of `linux/in6.h`.
+const OPTIONS_IPV6: i64 = 6;
+const ROUTE_IPV6: i64 = 57;
+const LABELS_IPV6: i64 = 32;
+const OPTIONS: &str =
+    "what is to stand in each packet, up to 64 KiB that a socket keeps and the kernel counts for nobody";
 
 const UNSHARE: i64 = libc::CLOSE_RANGE_UNSHARE as i64;
 const THREAD: i64 = libc::CLONE_THREAD as i64;
@@ -326,6 +344,16 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY))]), KEYS_OF_TCP;
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY_OF_NET))]), KEYS_OF_TCP;
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(AO_KEY))]), KEYS_OF_TCP;
+    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_IP))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_SOURCE_IP))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_SOURCE))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN_IPV6))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN_SOURCE))]), GROUPS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(OPTIONS_IPV6))]), OPTIONS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(ROUTE_IPV6))]), OPTIONS;
+    SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(LABELS_IPV6))]), "flow labels: the kernel has 4,096 for all the host, and a box needs none";
     SYS_setsockopt All(&[(1, Is(UDP)), (2, Is(UDP_ENCAP))]), "IPsec's ways through UDP: more kernel to attack";
     SYS_fcntl All(&[(1, Is(ASK_LOCK))]), KEPT_LOCK;
     SYS_fcntl All(&[(1, Is(SET_LOCK))]), KEPT_LOCK;

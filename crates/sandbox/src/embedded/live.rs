@@ -81,7 +81,7 @@ impl LiveBox {
     }
 
     /// Counts what the box has the kernel hold that is counted for nobody, on any thread and for as long as it lives: all of it,
-    /// or, where it is told `false`, connections and datagrams alone.
+    /// or, where it is told `false`, sockets and what is on them alone.
     #[must_use]
     pub fn holds(&self) -> Box<dyn Fn(bool) -> Held + Send + Sync> {
         let (group, first) = (self.group.clone(), self.first.clone());

@@ -35,7 +35,7 @@ const MOST: usize = 16;
 const NOES: u8 = 16;
 
 /// How long a person's wish waits for whoever tells a provider of the same connection.
-const TURN: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_secs(20);
 
 /// What is still to be ended, and how often the provider was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

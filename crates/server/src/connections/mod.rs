@@ -27,7 +27,7 @@ use crate::{leases, now, record, secrets};
 use api::connections::{ConnectionSettings, ConnectionView, DeviceView};
 use api::platform::{PlatformCall, Purpose};
 use ending::Ending;
-use model::{LeaseId, Moment, Secret};
+use model::{Moment, Secret};
 use policy::Refusal;
 use policy::access::Scope;
 use serde::{Deserialize, Serialize};
@@ -269,19 +269,19 @@ impl Kept {
         Ok(self.keep(tx, standing).await?)
     }
 
-    /// Closes it: the access token is gone from among the secrets, and with it every lease that is open on it. Those are to
-    /// be withdrawn once the act is kept.
+    /// Closes it: the access token is gone from among the secrets, and with it every lease that is open on it. All that ended
+    /// is to be withdrawn once the act is kept.
     async fn close(
         &mut self,
         tx: &mut Tx,
         standing: Standing,
         (who, at): (&str, Moment),
-    ) -> Result<Vec<LeaseId>, StoreError> {
+    ) -> Result<leases::Ended, StoreError> {
         let name = access_name(&self.row.name);
         let ended = leases::value_over(tx, (&name, ""), who, at).await?;
         tx.remove_secret(&name, "").await?;
         self.keep(tx, standing).await?;
-        Ok(ended.leases)
+        Ok(ended)
     }
 
     /// As people see it.

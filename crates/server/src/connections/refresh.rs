@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::platform::{self, Noted};
 use crate::{leases, now, record};
 use api::platform::{CallWord, Purpose, boot_ms};
-use model::{LeaseId, Moment};
+use model::Moment;
 use policy::Refusal;
 use serde_json::json;
 use std::sync::Arc;
@@ -132,24 +132,24 @@ async fn begin(app: &App, name: &str) -> Result<Option<Ticket>, Fault> {
             })
         })
         .await?;
-    if let Some(leases) = over {
-        leases::withdraw(app, &leases);
+    if let Some(ended) = over {
+        leases::withdraw_value(app, &ended);
         tell(app).await;
     }
     Ok(ticket)
 }
 
-/// Closes a connection until somebody signs in again. Gives the leases that ended with it.
+/// Closes a connection until somebody signs in again. Gives what ended with it.
 async fn lapse(
     tx: &mut Tx,
     kept: &mut Kept,
     standing: Standing,
     (why, at): (Lapse, Moment),
-) -> Result<Vec<LeaseId>, StoreError> {
-    let leases = kept.close(tx, standing, ("server", at)).await?;
-    let more = record::fields(json!({ "connection": kept.row.name, "why": why, "leases": leases.len() }));
+) -> Result<leases::Ended, StoreError> {
+    let ended = kept.close(tx, standing, ("server", at)).await?;
+    let more = record::fields(json!({ "connection": kept.row.name, "why": why, "leases": ended.leases.len() }));
     tx.record(By::Server, at, "connection.lapsed", "server", more).await?;
-    Ok(leases)
+    Ok(ended)
 }
 
 /// Keeps what came of a refresh, if the lock is still ours. It is tried until it is kept: with a provider that changes its
@@ -159,8 +159,8 @@ async fn finish(app: &App, of: &Arc<Of>, word: &CallWord) {
     let mut late = None;
     let name = &of.was.row.name;
     match until_kept(&format!("what came of a refresh of {name}"), || keep_answer(app, of, &said)).await {
-        Ok((leases, noted)) => {
-            leases::withdraw(app, &leases);
+        Ok((ended, noted)) => {
+            leases::withdraw_value(app, &ended);
             late = noted;
         }
         Err(fault) => late::given_up(app, name, said.tokens(), &fault).await,
@@ -175,9 +175,9 @@ async fn finish(app: &App, of: &Arc<Of>, word: &CallWord) {
     }
 }
 
-/// Gives the leases that ended with a connection which this answer closes, and the row at which tokens of it stand that are
+/// Gives what ended with a connection which this answer closes, and the row at which tokens of it stand that are
 /// of a connection that is no more.
-async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<LeaseId>, Option<String>), Fault> {
+async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(leases::Ended, Option<String>), Fault> {
     let (ours, of, said, at) = (app.clone(), of.clone(), said.clone(), now());
     app.store
         .write(move |tx| {
@@ -192,7 +192,7 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
                         Said::Unusable(tokens) => late::note(tx, &ours, was, tokens, at).await?,
                         _ => None,
                     };
-                    return Ok((Vec::new(), noted));
+                    return Ok((leases::Ended::default(), noted));
                 };
                 let mut kept = Kept::of(row)?;
                 let refreshable = kept.standing.token.is_some_and(|token| token.refreshable);
@@ -224,7 +224,7 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
                 let Some(standing) = standing else {
                     tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
                     over(tx, &ours, kept, &said, fence).await?;
-                    return Ok((Vec::new(), None));
+                    return Ok((leases::Ended::default(), None));
                 };
                 tx.record(By::Server, at, "connection.answered", "server", record::fields(more)).await?;
                 match (&*said, life) {
@@ -234,7 +234,7 @@ async fn keep_answer(app: &App, of: &Arc<Of>, said: &Arc<Said>) -> Result<(Vec<L
                     }
                     _ => kept.keep(tx, standing).await?,
                 }
-                Ok::<_, Fault>((Vec::new(), None))
+                Ok::<_, Fault>((leases::Ended::default(), None))
             })
         })
         .await

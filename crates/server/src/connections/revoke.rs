@@ -39,13 +39,13 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
                 }
                 kept.ended = standing.fence;
                 let over = kept.close(tx, standing, (&who, at)).await?;
-                let more = record::fields(json!({ "connection": of, "leases": over.len() }));
+                let more = record::fields(json!({ "connection": of, "leases": over.leases.len() }));
                 tx.record(By::Server, at, "connection.revoked", &who, more).await?;
                 Ok::<_, Fault>((over, kept))
             })
         })
         .await?;
-    leases::withdraw(app, &over);
+    leases::withdraw_value(app, &over);
     locked(&app.connections.devices).remove(name);
     sign_in::given_up(app, name);
     tell(app).await;
@@ -53,7 +53,7 @@ pub async fn revoke(app: &App, caller: &Caller, name: &str) -> Result<Connection
     if let Err(fault) = told_in_turn(app, name).await {
         tracing::warn!("the provider was not told of the end of {name}: {}", fault.problem.message);
     }
-    let leases = u32::try_from(over.len()).unwrap_or(u32::MAX);
+    let leases = u32::try_from(over.leases.len()).unwrap_or(u32::MAX);
     let kept = match app.store.connection(name).await? {
         Some(row) => Kept::of(row)?,
         // What was left of one that is no more is gone with the provider's word.

@@ -231,12 +231,22 @@ async fn revoke(
     by: Viewer<LeasesRevoke>,
     State(app): State<App>,
     LeaseIn(lease): LeaseIn,
-) -> Result<Redirect, Trouble> {
+) -> Result<Response, Trouble> {
     match leases::revoke(&app, by.caller(), &lease).await {
+        Ok(revoked) if !revoked.use_ended => {
+            let told = html! {
+                div.card.alone {
+                    h1 { "Taken back" }
+                    p { "Nothing new is done by it. What uses it is told to end, and nobody has said yet that it has." }
+                    p { a.button href="/leases" autofocus { "To the leases" } }
+                }
+            };
+            return Ok(page(by.caller(), Place::Leases, "A lease is taken back", &told).into_response());
+        }
         Ok(_) => {}
         // Its time, its end or someone else was faster: it is as wished.
         Err(Fault { status: StatusCode::CONFLICT, .. }) => {}
         Err(fault) => return Err(fault.into()),
     }
-    Ok(Redirect::to("/leases"))
+    Ok(Redirect::to("/leases").into_response())
 }

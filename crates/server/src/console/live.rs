@@ -145,7 +145,8 @@ async fn run(
     let follower = Follower { app, run, caller, transcript, after, waiting: VecDeque::new(), news, shown };
     Ok(stream(futures_util::stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
-        match follower.next().await {
+        let told = follower.next().await;
+        match heard(&follower.app, &follower.caller, told).await {
             Ok(Told::More(event)) => Some((Ok(event), Some(follower))),
             Ok(Told::Last(event)) => Some((Ok(event), None)),
             Err(fault) => Some((Err(fault), None)),
@@ -156,6 +157,12 @@ async fn run(
 enum Told {
     More(Event),
     Last(Event),
+}
+
+/// What a browser hears of this: nothing, if it signed out while it was read.
+async fn heard(app: &App, caller: &Caller, told: Result<Told, Fault>) -> Result<Told, Fault> {
+    let told = told?;
+    Ok(if signed_in(app, caller).await? { told } else { Told::Last(last_event(Vec::new())) })
 }
 
 struct Follower {
@@ -190,10 +197,6 @@ impl Follower {
             let view = runs::get(&self.app, &self.run).await?;
             let scopes = self.caller.scopes;
             if self.after > before {
-                // It may have ended while this was read.
-                if !signed_in(&self.app, &self.caller).await? {
-                    return Ok(Told::Last(last_event(Vec::new())));
-                }
                 pieces.extend(standing(&view, scopes, &mut self.shown));
                 return Ok(Told::More(Event::default().id(self.after.to_string()).data(data(pieces))));
             }
@@ -244,7 +247,8 @@ fn watch(app: App, caller: &Caller, what: What) -> Response {
     let watcher = Watcher { app, caller: caller.clone(), what, chain, shown: String::new() };
     stream(futures_util::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
-        match watcher.next().await {
+        let told = watcher.next().await;
+        match heard(&watcher.app, &watcher.caller, told).await {
             Ok(Told::More(event)) => Some((Ok(event), Some(watcher))),
             Ok(Told::Last(event)) => Some((Ok(event), None)),
             Err(fault) => Some((Err(fault), None)),

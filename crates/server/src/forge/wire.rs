@@ -5,10 +5,13 @@
 use super::Credential;
 use crate::fault::Fault;
 use api::grants::WireSecret;
-use api::platform::{CallCredential, CallLimits, CredentialForm, Method, PlatformCall, Purpose};
-use model::{Forge, Repository, Secret};
+use api::platform::{CallCredential, CallLimits, CredentialForm, Method, NamedHost, PlatformCall, Purpose};
+use model::{Egress, Forge, Repository, Secret};
+use policy::egress::Name;
 use policy::git::{Place, forge_of};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use store::StoreError;
 
 /// How long one call to a forge may take, in seconds: three of them, and the minting before, within the minute that a minted
 /// token is given for.
@@ -23,10 +26,13 @@ pub(super) struct Api {
     root: String,
     pub(super) host: String,
     pub(super) port: u16,
+    /// Where its addresses lie, where the run's profile has an exception for this very host and port.
+    within: Vec<String>,
 }
 
 impl Api {
-    pub(super) fn of(repository: &Repository) -> Result<Self, Fault> {
+    /// That of a repository, as a run by this profile reaches it.
+    pub(super) fn of(repository: &Repository, profile: &str) -> Result<Self, Fault> {
         let forge = forge_of(repository);
         let place =
             Place::of(&repository.url).map_err(|why| Fault::bad("git.url", format!("The repository's url {why}.")))?;
@@ -51,7 +57,8 @@ impl Api {
                 return Err(Fault::conflict("forge.plain", message));
             }
         };
-        Ok(Self { forge, root, host, port })
+        let within = within(profile, &host, port)?;
+        Ok(Self { forge, root, host, port, within })
     }
 
     pub(super) fn call(
@@ -81,7 +88,7 @@ impl Api {
             purpose: Purpose::Forge,
             method,
             url: format!("{}{rest}", self.root),
-            named: api::platform::NamedHost { host: self.host.clone(), port: self.port, internal: false },
+            named: NamedHost { host: self.host.clone(), port: self.port, internal: false, within: self.within.clone() },
             headers,
             body: body.map(|body| WireSecret(Secret::new(body.to_string()))),
             credential: Some(CallCredential {
@@ -151,13 +158,81 @@ impl Api {
     }
 }
 
+/// Why a forge refuses, in its own words: GitHub has a reason in each of `errors`, GitLab a text, a list or texts by field in
+/// `message`, or an `error`, Gitea a text in `message`.
+pub(super) fn reason(said: &Value) -> String {
+    let mut text = String::new();
+    for key in ["message", "error", "error_description", "errors"] {
+        told(said.get(key).unwrap_or_default(), &mut text);
+    }
+    text
+}
+
+/// Adds what a value says, each text of a field after the field's name. No byte of it is repeated: whoever says it is not trusted.
+fn told(value: &Value, text: &mut String) {
+    let mut add = |more: &str| {
+        if !text.is_empty() && !text.ends_with(": ") {
+            text.push_str("; ");
+        }
+        text.push_str(more);
+    };
+    match value {
+        Value::Null => {}
+        Value::Bool(_) | Value::Number(_) => add(&value.to_string()),
+        Value::String(more) => add(more),
+        Value::Array(all) => all.iter().for_each(|one| told(one, text)),
+        Value::Object(all) => match all.get("message") {
+            Some(message) => told(message, text),
+            None => {
+                for (name, one) in all.iter().filter(|(_, one)| !one.is_null()) {
+                    told(&Value::String(format!("{name}: ")), text);
+                    told(one, text);
+                }
+            }
+        },
+    }
+}
+
+/// The ranges of a profile's exception for this host and port; none without one.
+fn within(profile: &str, host: &str, port: u16) -> Result<Vec<String>, StoreError> {
+    #[derive(Deserialize)]
+    struct Kept {
+        #[serde(default)]
+        egress: Egress,
+    }
+    let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "profile", why: e.to_string() };
+    let kept: Kept = serde_json::from_str(profile).map_err(corrupt)?;
+    let mut rows = kept.egress.internal.into_iter();
+    let row = rows.find(|row| row.port == port && Name::parse(&row.host).is_ok_and(|name| name.as_str() == host));
+    Ok(row.map(|row| row.addresses).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn api(url: &str, forge: &str) -> Result<Api, Fault> {
+        inside(url, forge, "{}")
+    }
+
+    fn inside(url: &str, forge: &str, profile: &str) -> Result<Api, Fault> {
         let forge = if forge.is_empty() { String::new() } else { format!(r#","forge":"{forge}""#) };
-        Api::of(&serde_json::from_str(&format!(r#"{{"id":"app","url":"{url}"{forge}}}"#)).unwrap())
+        Api::of(&serde_json::from_str(&format!(r#"{{"id":"app","url":"{url}"{forge}}}"#)).unwrap(), profile)
+    }
+
+    #[test]
+    fn a_profiles_exception_is_taken_for_its_very_host_and_port() {
+        let row = |host: &str, port: u16| json!({ "host": host, "port": port, "addresses": ["10.2.3.0/24"] });
+        let rows = [row("git.corp", 443), row("Git.Corp.", 8443), row("github.com", 443)];
+        let profile = json!({ "egress": { "internal": rows } }).to_string();
+        let of = |url: &str, forge: &str| inside(url, forge, &profile).unwrap().within;
+        for url in ["https://git.corp/acme/app", "https://git.corp:8443/acme/app"] {
+            assert_eq!(of(url, "gitea"), ["10.2.3.0/24"], "{url}");
+        }
+        for url in ["https://git.corp:9443/acme/app", "https://a.git.corp/acme/app", "https://gitlab.com/acme/app"] {
+            assert!(of(url, "gitlab").is_empty(), "{url}");
+        }
+        assert!(of("https://github.com/acme/app", "").is_empty(), "its API is another host");
     }
 
     #[test]
@@ -210,6 +285,48 @@ mod tests {
         let list = json!([{ "iid": 3, "web_url": "https://gitlab.com/3", "source_branch": "pr/a", "target_branch": "main",
                             "source_project_id": 1, "target_project_id": 1 }]);
         assert_eq!(gitlab.found(&list, "pr/a", "main"), Some((3, "https://gitlab.com/3".into())));
+    }
+
+    #[test]
+    fn a_forges_reason_is_read_in_each_vendors_form() {
+        let url = "https://docs.example/";
+        for (said, expected) in [
+            (
+                json!({ "message": "Validation Failed", "documentation_url": url, "status": "422", "errors": [
+                    { "resource": "PullRequest", "code": "custom", "message": "No commits between main and pr/a" },
+                ] }),
+                "Validation Failed; No commits between main and pr/a",
+            ),
+            (
+                json!({ "message": "Validation Failed", "documentation_url": url, "errors": [
+                    { "code": "invalid", "field": "head", "resource": "PullRequest" },
+                ] }),
+                "Validation Failed; code: invalid; field: head; resource: PullRequest",
+            ),
+            (json!({ "message": "Not so", "documentation_url": url, "errors": ["nor so"] }), "Not so; nor so"),
+            (
+                json!({ "message": ["Another open merge request already exists for this source branch: !5"] }),
+                "Another open merge request already exists for this source branch: !5",
+            ),
+            (
+                json!({ "message": { "author": { "name": ["is too long"] }, "title": ["can't be blank", "is odd"] } }),
+                "author: name: is too long; title: can't be blank; is odd",
+            ),
+            (json!({ "error": "source_branch is missing" }), "source_branch is missing"),
+            (
+                json!({ "error": "invalid_token", "error_description": "It was revoked." }),
+                "invalid_token; It was revoked.",
+            ),
+            (
+                json!({ "message": "pull request already exists for these targets [id: 1]", "url": url }),
+                "pull request already exists for these targets [id: 1]",
+            ),
+            (json!({ "message": "Bad credentials", "errors": null }), "Bad credentials"),
+            (json!([1, true]), ""),
+            (Value::Null, ""),
+        ] {
+            assert_eq!(reason(&said), expected, "{said}");
+        }
     }
 
     #[test]

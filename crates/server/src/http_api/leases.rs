@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::leases;
 use crate::routes::Routes;
-use api::leases::LeaseView;
+use api::leases::{LeaseRevoked, LeaseView};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
@@ -19,7 +19,7 @@ pub fn routes() -> Routes {
         .add(Method::GET, "/api/leases", "The leases that are open, or with `?all=true` the last ones; no value.", list)
         .answers("LeaseView[]")
         .add(Method::POST, "/api/leases/{lease}/revoke", "Take a lease back; who uses it is ended.", revoke)
-        .answers("LeaseView")
+        .answers("LeaseRevoked")
 }
 
 /// The lease that a path names.
@@ -57,6 +57,6 @@ async fn revoke(
     by: By<LeasesRevoke>,
     State(app): State<App>,
     LeaseIn(lease): LeaseIn,
-) -> Result<Json<LeaseView>, Fault> {
+) -> Result<Json<LeaseRevoked>, Fault> {
     leases::revoke(&app, &by.caller, &lease).await.map(Json)
 }

@@ -11,7 +11,8 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
 use crate::{gateway, mint, now, record};
-use api::leases::{LeaseEnd, LeaseView};
+use api::grants::StoredValue;
+use api::leases::{LeaseEnd, LeaseRevoked};
 use model::event::Exit;
 use model::run::RunKind;
 use model::{Event, LeaseId, Moment, RunId};
@@ -90,11 +91,12 @@ pub async fn ended(app: &App, lease: &LeaseId, outcome: LeaseEnd) -> Result<(), 
     Ok(())
 }
 
-/// Takes a lease back, on a person's word. Who uses it is ended by the gateway, which is told at once.
+/// Takes a lease back, on a person's word. Who uses it is ended by the gateway, which is told at once; that is waited for as
+/// by [`withdraw_and_wait`], where the gateway says it.
 ///
 /// # Errors
 /// 404, 409 for one that is over, the store's.
-pub async fn revoke(app: &App, caller: &Caller, lease: &LeaseId) -> Result<LeaseView, Fault> {
+pub async fn revoke(app: &App, caller: &Caller, lease: &LeaseId) -> Result<LeaseRevoked, Fault> {
     let (id, at, who) = (lease.clone(), now(), caller.person.to_string());
     let row = app
         .store
@@ -114,8 +116,16 @@ pub async fn revoke(app: &App, caller: &Caller, lease: &LeaseId) -> Result<Lease
             })
         })
         .await?;
-    withdraw(app, std::slice::from_ref(&row.id));
-    Ok(view(row))
+    let this = std::slice::from_ref(&row.id);
+    // What is still asked of a vendor was given to nobody.
+    let is_given = row.used.is_some() && row.mint.state != Minted::Asked.word();
+    let use_ended = if (is_given || push::is_push(&row)) && !mint::is_own(&row) {
+        withdraw_and_wait(app, this).await
+    } else {
+        withdraw(app, this);
+        !is_given
+    };
+    Ok(LeaseRevoked { lease: view(row), use_ended })
 }
 
 /// Takes back every open lease of a run that ends in this act. The gateway ends their use when it hears of the run's end.
@@ -170,6 +180,13 @@ pub struct Ended {
     pub leases: Vec<LeaseId>,
     /// Values that a vendor minted for them, and that it is asked to end now.
     pub revoking: u32,
+    /// The value: whatever the gateway has under way by it is to end, once the act is kept.
+    pub value: Option<StoredValue>,
+}
+
+/// Which value this is.
+pub fn value_of(row: &SecretRow) -> StoredValue {
+    StoredValue { secret: row.name.clone(), person: row.person.clone(), version: row.version }
 }
 
 /// Takes back, in the act in which a value goes away and before it does, every open lease that carries it or would: the
@@ -178,7 +195,8 @@ pub struct Ended {
 /// # Errors
 /// The store's.
 pub async fn value_over(tx: &mut Tx, (name, person): (&str, &str), who: &str, at: Moment) -> Result<Ended, StoreError> {
-    let mut all = Ended::default();
+    let value = tx.secret_of(name, person).await?.as_ref().map(value_of);
+    let mut all = Ended { value, ..Ended::default() };
     for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.secret == name) {
         let Some(run) = tx.run(&lease.run).await? else { continue };
         // One in use carries what was chosen when that began; one that is not would carry what is chosen now.
@@ -258,8 +276,8 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
 }
 
 /// As [`withdraw`], and waits until nothing uses them any more, for some seconds at most: of a gateway that is away, until it
-/// is back.
-pub async fn withdraw_and_wait(app: &App, leases: &[LeaseId]) {
+/// is back. Whether it was said that nothing does.
+pub async fn withdraw_and_wait(app: &App, leases: &[LeaseId]) -> bool {
     mint::ends::due(app);
     let waited = async {
         loop {
@@ -269,9 +287,41 @@ pub async fn withdraw_and_wait(app: &App, leases: &[LeaseId]) {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    if tokio::time::timeout(gateway::ENDS, waited).await.is_err() {
+    let said = tokio::time::timeout(gateway::ENDS, waited).await == Ok(true);
+    if !said {
         tracing::warn!("nobody said in time that what uses a lease has ended");
     }
+    said
+}
+
+/// As [`withdraw`], of all that ended with a value: what goes on by the value itself is ended too.
+pub fn withdraw_value(app: &App, ended: &Ended) {
+    withdraw(app, &ended.leases);
+    if let (Some(gateway), Some(value)) = (app.gateway(), &ended.value) {
+        gateway.end_value(value);
+    }
+}
+
+/// Of the values by which the gateway that has just connected has requests under way, those that are kept no more: nobody told
+/// it, while it was away. One that was set anew meanwhile is not told from one that was replaced.
+///
+/// # Errors
+/// The store's.
+pub async fn values_left(app: &App, in_use: Vec<StoredValue>) -> Result<Vec<StoredValue>, Fault> {
+    app.store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut over = Vec::new();
+                for value in in_use {
+                    if tx.secret_of(&value.secret, &value.person).await?.is_none() {
+                        over.push(value);
+                    }
+                }
+                Ok::<_, StoreError>(over)
+            })
+        })
+        .await
+        .map_err(Fault::from)
 }
 
 /// Has the gateway end what is in use of these. One that is not connected is told when it is back, of those that it still

@@ -99,6 +99,11 @@ pub async fn push_refused(tx: &mut Tx, lease: &LeaseId, at: Moment) -> Result<()
     end_in(tx, &mut lease, happening, at, ("refusal", "server")).await.map(drop)
 }
 
+/// Whether it is the lease of a push. The gateway has that under way from the grant on, before its use.
+pub(super) fn is_push(lease: &LeaseRow) -> bool {
+    lease.capability.starts_with(PUSH)
+}
+
 /// Whether it is the lease of what was minted to write to a repository.
 pub(super) fn is_token(lease: &LeaseRow) -> bool {
     let repository = lease.capability.strip_prefix("git/").and_then(|rest| rest.split_once(':'));

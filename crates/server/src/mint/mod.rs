@@ -172,6 +172,12 @@ pub fn is_for_requests(lease: &LeaseRow) -> bool {
     lease.capability.starts_with(REQUESTS)
 }
 
+/// Whether a lease is one of [`carry`]'s: of the end of what is done by those the gateway says nothing.
+#[must_use]
+pub fn is_own(lease: &LeaseRow) -> bool {
+    lease.capability.contains(':')
+}
+
 /// A lease for what the gateway, or the server, does in a run's name with a minted value: one that is open for the very
 /// same and has half its time left, or a new one, in use from the first.
 ///

@@ -3,9 +3,9 @@
 use crate::sign_in;
 use crate::stage::{Gateway, Stage, handle_sha256};
 use api::grants::{FromGateway, ToGateway};
-use api::leases::{LeaseAsk, LeaseView, LeaseWord};
+use api::leases::{LeaseAsk, LeaseUse, LeaseUser, LeaseView, LeaseWord};
 use http::{Method, StatusCode};
-use model::LeaseId;
+use model::{LeaseId, RunId};
 use serde_json::json;
 
 const PROFILE: &str = r#"
@@ -16,7 +16,7 @@ kind = "tool"
 destinations = ["shop.example.org"]
 "#;
 
-async fn leased(stage: &Stage) -> (Gateway, LeaseId) {
+async fn leased(stage: &Stage) -> (Gateway, RunId, LeaseId) {
     stage.secret("capability/shop", json!({ "value": "shop-token-0123456789" })).await;
     let (_operator, launch) = stage.running(PROFILE).await;
     let mut gateway = stage.gateway().await;
@@ -29,7 +29,7 @@ async fn leased(stage: &Stage) -> (Gateway, LeaseId) {
     };
     gateway.say(&FromGateway::AskLease { id: 1, ask }).await;
     match gateway.hear().await {
-        ToGateway::LeaseAnswer { word: LeaseWord::Granted(given), .. } => (gateway, given.lease),
+        ToGateway::LeaseAnswer { word: LeaseWord::Granted(given), .. } => (gateway, launch.run, given.lease),
         other => panic!("{other:?}"),
     }
 }
@@ -40,7 +40,7 @@ async fn the_page_shows_what_is_open_as_text_asks_and_takes_it_back() {
     let cookie = sign_in(&stage).await;
     let get = async |path: &str| stage.tcp(Method::GET, path, &[("cookie", &cookie)], "").await;
     assert!(get("/leases").await.text().contains("No lease is open."));
-    let (mut gateway, lease) = leased(&stage).await;
+    let (mut gateway, _, lease) = leased(&stage).await;
     let page = get("/leases").await.text();
     assert!(page.contains("shop.example.org") && page.contains("data-live=\"/leases/live\""), "{page}");
     assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script>alert"), "{page}");
@@ -60,4 +60,24 @@ async fn the_page_shows_what_is_open_as_text_asks_and_takes_it_back() {
     assert!(matches!(gateway.hear().await, ToGateway::RevokeLease { lease: told } if told == lease));
     assert!(get("/leases").await.text().contains("No lease is open."));
     assert_eq!(get(&path).await.headers["location"], "/leases");
+}
+
+#[tokio::test]
+async fn who_takes_a_lease_back_is_told_when_nobody_said_that_its_use_has_ended() {
+    let stage = Stage::start();
+    let cookie = sign_in(&stage).await;
+    let (mut gateway, run, lease) = leased(&stage).await;
+    let by = LeaseUser::Command {
+        executable: "/usr/bin/curl".into(),
+        executable_sha256: "0".repeat(64),
+        argv_sha256: "0".repeat(64),
+    };
+    let used = LeaseUse { run, lease: lease.clone(), by };
+    gateway.say(&FromGateway::UseLease { id: 2, used }).await;
+    assert!(matches!(gateway.hear().await, ToGateway::LeaseValue { .. }));
+    drop(gateway);
+    let done = stage.tcp(Method::POST, &format!("/leases/{lease}/revoke"), &[("cookie", &cookie)], "").await;
+    assert_eq!(done.status, StatusCode::OK);
+    assert!(done.text().contains("nobody has said yet that it has"), "{}", done.text());
+    assert!(stage.tcp(Method::GET, "/leases", &[("cookie", &cookie)], "").await.text().contains("taken back"));
 }

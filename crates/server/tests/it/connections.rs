@@ -182,7 +182,7 @@ async fn dial(stage: &Stage) -> UnixStream {
     let mut dialled = None;
     eventually("a gateway's dial", async || {
         let mut stream = UnixStream::connect(stage.socket("gateway")).await.unwrap();
-        let hello = FromGateway::Hello { open: Vec::new(), leases: Vec::new() };
+        let hello = FromGateway::Hello { open: Vec::new(), leases: Vec::new(), values: Vec::new() };
         let said = frame::write(&mut stream, &hello).await.is_ok();
         let heard = said && frame::read::<ToGateway>(&mut stream).await.is_ok();
         dialled = heard.then_some(stream);

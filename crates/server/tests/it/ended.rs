@@ -2,7 +2,7 @@
 
 use crate::leases::{curl, granted, leases, running, take, wish};
 use crate::stage::{Gateway, Stage};
-use api::grants::ToGateway;
+use api::grants::{FromGateway, StoredValue, ToGateway};
 use api::http::SecretRemoved;
 use api::leases::{LeaseAsk, ValueWord};
 use http::{Method, StatusCode};
@@ -54,6 +54,7 @@ async fn the_leases_that_are_open_on_a_secret_end_with_its_value_and_no_others_d
     let mut both = [used, unused];
     both.sort();
     assert_eq!(told, both);
+    assert_eq!(gateway.ended().await, ("capability/shop".into(), String::new(), 1));
     for lease in &both {
         assert_eq!(stands(&stage, lease).await, ("revoked".into(), "secret's end".into()));
     }
@@ -77,9 +78,11 @@ async fn with_a_persons_own_value_end_the_leases_that_carry_it_and_with_the_work
     // The one that was in use before the own value was set carries the workspace's.
     assert_eq!(deleted(&stage, "capability/shop", "").await.leases, 1);
     assert_eq!(taken_back(&mut gateway).await, workspaces);
+    assert_eq!(gateway.ended().await, ("capability/shop".into(), String::new(), 2));
     assert_eq!(stands(&stage, &own).await.0, "consumed");
     assert_eq!(deleted(&stage, "capability/shop", "?mine=true").await.leases, 1);
     assert_eq!(taken_back(&mut gateway).await, own);
+    assert_eq!(gateway.ended().await, ("capability/shop".into(), "administrator".into(), 1));
 }
 
 #[tokio::test]
@@ -94,4 +97,21 @@ async fn a_lease_in_use_goes_on_with_the_value_that_was_replaced_and_one_that_is
     // Nothing else is said to the gateway in between.
     assert_eq!(value(take(&mut gateway, &launch, &after, curl()).await), NEW);
     assert_eq!(stands(&stage, &before).await, ("consumed".into(), String::new()));
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_away_is_told_which_of_the_values_that_it_uses_were_deleted() {
+    let stage = Stage::start();
+    for name in ["capability/shop", "capability/other"] {
+        stage.secret(name, json!({ "value": NEW })).await;
+    }
+    deleted(&stage, "capability/shop", "").await;
+    let value = |secret: &str| StoredValue { secret: secret.into(), person: String::new(), version: 1 };
+    let values = ["capability/other", "capability/shop"].map(value).to_vec();
+    let hello = FromGateway::Hello { open: Vec::new(), leases: Vec::new(), values };
+    let mut gateway = stage.gateway_saying(hello).await;
+    assert_eq!(gateway.ended().await, ("capability/shop".into(), String::new(), 1));
+    // Of the other nothing: the next that it hears is that it is deleted now.
+    deleted(&stage, "capability/other", "").await;
+    assert_eq!(gateway.ended().await.0, "capability/other");
 }

@@ -1,12 +1,14 @@
-//! What a run's proposals cost the server, however many a box sends at once.
+//! What a run's proposals cost the server, however many a box sends at once; and where the server asks its forge.
 
 use crate::stage::{Gateway, Stage, agent, handle_sha256, soon};
 use api::git::{GitAct, GitAsk, GitPush, GitWord, Proposal};
-use api::grants::{EgressOutcome, FromGateway, ToGateway};
+use api::grants::{EgressOutcome, FromGateway, ToGateway, WireSecret};
 use api::http::CreateRun;
 use api::link::Launch;
-use model::Event;
-use serde_json::json;
+use api::platform::{CallWord, NamedHost, PlatformCall};
+use http::{Method, StatusCode};
+use model::{Event, Secret};
+use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection as _};
 use std::time::Duration;
 
@@ -136,4 +138,48 @@ async fn a_handle_that_is_none_and_a_proposal_too_many_are_refused_before_the_tr
         add(&mut conn, 2_000_000 + n, "pull-request-wanted").await;
     }
     assert_eq!(rule(question(&launch, "", propose())).await, "propose.many");
+}
+
+/// Answers the server's next call to the forge, and says what it was.
+async fn called(gateway: &mut Gateway, status: u16, answer: Value) -> PlatformCall {
+    loop {
+        if let ToGateway::Call { id, call } = gateway.hear().await {
+            let body = WireSecret(Secret::new(answer.to_string()));
+            gateway.say(&FromGateway::Called { id, word: CallWord::Answered { status, headers: vec![], body } }).await;
+            return *call;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forge_inside_is_asked_by_the_profiles_exception_for_its_very_host_and_port() {
+    let exception = |port: u16| {
+        format!(
+            "[[egress.internal]]\nhost = \"git.corp\"\nport = {port}\naddresses = [\"10.2.3.0/24\", \"fd12:3456::/64\"]\n"
+        )
+    };
+    let profile = |port: u16| {
+        PROFILE.replace("github.com", "git.corp:8443").replace("secret", "forge = \"gitlab\"\nsecret")
+            + &exception(port)
+    };
+    let range = || vec!["10.2.3.0/24".to_owned(), "fd12:3456::/64".to_owned()];
+    for (port, within) in [(8443, range()), (443, Vec::new())] {
+        let stage = Stage::start();
+        stage.secret("capability/acme", json!({ "value": "acme-token-0123456789" })).await;
+        let (_operator, launch) = stage.running(&profile(port)).await;
+        let mut gateway = stage.gateway().await;
+        pushed(&stage, &mut gateway, &launch).await;
+        let forge = async {
+            let known = called(&mut gateway, 200, json!({ "default_branch": "main" })).await;
+            let opening = called(&mut gateway, 409, json!({ "message": ["Another one is open: !5"] })).await;
+            [known, opening, called(&mut gateway, 200, json!([])).await]
+        };
+        let path = format!("/api/runs/{}/propose", launch.run);
+        let opened = stage.home(Method::POST, &path, Some(json!({})));
+        let (opened, calls) = soon("the opening", async { tokio::join!(opened, forge) }).await;
+        assert_eq!(opened.status, StatusCode::BAD_GATEWAY);
+        assert!(opened.text().contains("The forge answered 409. Another one is open: !5"), "{}", opened.text());
+        let named = NamedHost { host: "git.corp".into(), port: 8443, internal: false, within };
+        assert!(calls.iter().all(|call| call.named == named), "{port}: {calls:?}");
+    }
 }

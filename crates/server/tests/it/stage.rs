@@ -202,15 +202,15 @@ impl Stage {
 
     /// A gateway that has these calls under way.
     pub async fn gateway_with(&self, open: Vec<GrantId>) -> Gateway {
-        self.gateway_saying(FromGateway::Hello { open, leases: Vec::new() }).await
+        self.gateway_saying(FromGateway::Hello { open, leases: Vec::new(), values: Vec::new() }).await
     }
 
     /// A gateway at which these leases are in use.
     pub async fn gateway_with_leases(&self, leases: Vec<LeaseId>) -> Gateway {
-        self.gateway_saying(FromGateway::Hello { open: Vec::new(), leases }).await
+        self.gateway_saying(FromGateway::Hello { open: Vec::new(), leases, values: Vec::new() }).await
     }
 
-    async fn gateway_saying(&self, hello: FromGateway) -> Gateway {
+    pub async fn gateway_saying(&self, hello: FromGateway) -> Gateway {
         let mut gateway = Gateway(UnixStream::connect(self.socket("gateway")).await.unwrap(), None);
         gateway.say(&hello).await;
         let ToGateway::Hello { fingerprints } = gateway.hear().await else { panic!("its first word is no hello") };
@@ -344,12 +344,20 @@ impl Gateway {
     pub async fn say(&mut self, word: &FromGateway) {
         frame::write(&mut self.0, word).await.unwrap();
     }
-    /// The next word, but for what a vendor's value being kept is told it: [`Gateway::kept`].
+    /// The next word, but for that a vendor's value is kept ([`Gateway::kept`]) or a value deleted ([`Gateway::ended`]).
     pub async fn hear(&mut self) -> ToGateway {
         loop {
             match soon("a word to the gateway", frame::read(&mut self.0)).await.unwrap() {
-                ToGateway::Kept { .. } => {}
+                ToGateway::Kept { .. } | ToGateway::EndValue { .. } => {}
                 word => return word,
+            }
+        }
+    }
+    /// The next value that was deleted: its secret, whose own it was, and the how-manieth.
+    pub async fn ended(&mut self) -> (String, String, u64) {
+        loop {
+            if let ToGateway::EndValue { value } = soon("its end", frame::read(&mut self.0)).await.unwrap() {
+                return (value.secret, value.person, value.version);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::log::when;
 use super::{platform, show};
 use crate::home::Home;
-use api::leases::LeaseView;
+use api::leases::{LeaseRevoked, LeaseView};
 use clap::Subcommand;
 use model::LeaseId;
 
@@ -46,11 +46,14 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
         }
         Act::Revoke { lease, json } => {
             let lease = LeaseId::parse(lease).map_err(|e| anyhow::anyhow!("{e}; `volary lease list` lists them"))?;
-            let view: LeaseView = client.post(&format!("/api/leases/{lease}/revoke"), &serde_json::json!({})).await?;
+            let path = format!("/api/leases/{lease}/revoke");
+            let revoked: LeaseRevoked = client.post(&path, &serde_json::json!({})).await?;
             if *json {
-                println!("{}", serde_json::to_string_pretty(&view)?);
+                println!("{}", serde_json::to_string_pretty(&revoked)?);
+            } else if revoked.use_ended {
+                println!("{lease} is taken back; nothing uses it any more.");
             } else {
-                println!("{} is taken back; what used it is ended.", view.lease);
+                println!("{lease} is taken back; what uses it is told to end, and nobody has said yet that it has.");
             }
         }
     }

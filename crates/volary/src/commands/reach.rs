@@ -208,17 +208,15 @@ fn repositories(profile: &Profile) -> Vec<String> {
     let own = "a run on a repository of this host: its branches and tags are read, and its own branch pr/<who>/<time> is pushed there, \
                by the repository's owner";
     let row = |row: &model::Repository| {
-        let beside = |names: &[String], what| match names {
+        let tags = match &row.tags[..] {
             [] => String::new(),
-            names => format!(", {what} {}", names.join(", ")),
+            names => format!(", the new tags {}", names.join(", ")),
         };
         let pushed = match &row.secret {
             None => "nothing is pushed".to_owned(),
             Some(secret) => format!(
-                "pushed: its own branch pr/<who>/<time>{}{}, with {secret}, which the gateway puts in; each push is a lease, held until \
+                "pushed: its own branch pr/<who>/<time>{tags}, with {secret}, which the gateway puts in; each push is a lease, held until \
                  it is listed{}",
-                beside(&row.branches, "the branches"),
-                beside(&row.tags, "the new tags"),
                 if row.pipelines_without_secrets { "" } else { "; none that changes pipeline files" },
             ),
         };

@@ -230,8 +230,8 @@ pub async fn main(home: &Home, act: &Act) -> anyhow::Result<i32> {
 pub(super) fn ended(leases: u32) -> String {
     match leases {
         0 => "; no lease was open on it".to_owned(),
-        1 => "; the lease that was open on it is taken back, and what used it is ended".to_owned(),
-        n => format!("; the {n} leases that were open on it are taken back, and what used them is ended"),
+        1 => "; the lease that was open on it is taken back, and what uses it is told to end".to_owned(),
+        n => format!("; the {n} leases that were open on it are taken back, and what uses them is told to end"),
     }
 }
 

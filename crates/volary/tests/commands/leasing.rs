@@ -118,7 +118,8 @@ fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_bac
     let platform = house();
     let (child, lease) = hold(&platform, "(trap '' TERM; sleep 600) & echo ready; sleep 600");
     // Its time, and its command's, are ten minutes: what ends it now is the person's word.
-    drop(platform.ok(&["lease", "revoke", &lease]));
+    let said = platform.ok(&["lease", "revoke", &lease]);
+    assert_eq!(said.trim_end(), format!("{lease} is taken back; nothing uses it any more."));
     was_ended(child);
     assert_eq!(leases(&platform)[0]["state"], "revoked");
     platform.stop();
@@ -130,7 +131,7 @@ fn a_command_is_ended_when_the_secret_of_its_lease_is_deleted_and_that_says_how_
     let (child, _) = hold(&platform, "sleep 600");
     let said = platform.ok(&["secret", "delete", "capability/shop"]);
     assert!(
-        said.contains("is deleted; the lease that was open on it is taken back, and what used it is ended"),
+        said.contains("is deleted; the lease that was open on it is taken back, and what uses it is told to end"),
         "{said}"
     );
     was_ended(child);

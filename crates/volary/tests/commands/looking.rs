@@ -210,7 +210,8 @@ fn reach_prints_files_network_keys_limits_and_what_is_not_enforced() {
     let platform = platform();
     let reach = platform.json(&["reach", "--json"]);
     let headings: Vec<&String> = reach.as_object().unwrap().keys().collect();
-    let wanted = ["can read", "can write", "files", "internal services", "keys", "network", "profile"];
+    let wanted =
+        ["can read", "can write", "files", "internal services", "keys", "network", "profile", "the way outside"];
     for heading in wanted.into_iter().chain(["not enforced here, and why"]) {
         assert!(headings.iter().any(|there| *there == heading), "{heading:?} is not among {headings:?}");
     }

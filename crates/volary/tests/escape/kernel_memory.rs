@@ -278,6 +278,53 @@ fn a_box_that_takes_the_kernels_own_memory_by_copies_of_what_it_sent_is_killed_a
     assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
 }
 
+/// Processes that connect to themselves, hang up on both sides and keep what is in no list of the kernel's then: a copy of what a
+/// socket sent, with the socket.
+const SOCKETS: &str = r#"
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main() {
+    int done[2];
+    char word;
+    pipe(done);
+    for (int process = 0; process < PROCESSES; process++) {
+        if (fork()) continue;
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof at;
+        int door = socket(AF_INET, SOCK_STREAM, 0), told = 1 << 1 | 1 << 4 | 1 << 7;
+        if (bind(door, (void *)&at, length) || listen(door, 16) || getsockname(door, (void *)&at, &length)) return 3;
+        for (int n = 0; n < 450; n++) {
+            int from = socket(AF_INET, SOCK_STREAM, 0), to;
+            if (connect(from, (void *)&at, length) || (to = accept(door, 0, 0)) < 0) return 4;
+            if (setsockopt(from, SOL_SOCKET, 37, &told, sizeof told) || send(from, "x", 1, 0) != 1 || recv(to, &word, 1, 0) != 1) return 5;
+            if (shutdown(from, SHUT_WR) || shutdown(to, SHUT_WR)) return 6;
+        }
+        write(done[1], "", 1);
+        for (;;) pause();
+    }
+    for (int process = 0; process < PROCESSES; process++) read(done[0], &word, 1);
+    sleep(SECS);
+    puts("held");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_box_that_has_sockets_without_number_which_may_keep_copies_of_what_they_sent_is_killed_and_said_to_be() {
+    let platform = platform();
+    profile(&platform, "taker", LIMITS);
+    let taker = |processes: u32, secs: u32| {
+        compiled(&platform, &SOCKETS.replace("PROCESSES", &processes.to_string()).replace("SECS", &secs.to_string()))
+    };
+    ended_for(&taker(5, 300), " sockets, and may have 4096");
+    // Some 3,600, for as long as a look or two.
+    let out = taker(4, 3);
+    assert_eq!(text(&out.stdout), "held\n", "{}", all(&out));
+}
+
 /// Has children that take all the memory there is and are ended for it, for ever.
 const STORM: &str = r#"
 #include <stdlib.h>

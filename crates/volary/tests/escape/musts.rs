@@ -138,7 +138,11 @@ pub fn of_processes(landlock: u32) -> Vec<Must> {
              sibling-attach sibling-seize sibling-read sibling-write sibling-compare sibling-take-descriptor \
              sibling-advise trace-me init-limits sibling-limits",
         ),
-        Must("Landlock: signals", signals, "init-signal-0 init-terminate init-signal-by-descriptor init-signal"),
+        Must(
+            "Landlock: signals",
+            signals,
+            "init-signal-0 init-terminate init-every-signal init-signal-by-descriptor init-signal",
+        ),
         Must("it is of another session", &[ESRCH, EPERM], "init-session"),
         Must("it is not dumpable", &[EPERM], "init-move-pages"),
     ]

@@ -16,6 +16,7 @@ static void against(const char *who, pid_t pid) {
         TRY(NAMED("signal"), kill(pid, SIGKILL));
         TRY(NAMED("signal-0"), kill(pid, 0));
         TRY(NAMED("terminate"), kill(pid, SIGTERM));
+        TRY(NAMED("every-signal"), ({ int all = -1; for (int n = 1; n <= 64; n++) if (kill(pid, n) == 0) all = 0; all; }));
         TRY(NAMED("signal-by-descriptor"), syscall(SYS_pidfd_send_signal, watched, SIGKILL, 0, 0));
         TRY(NAMED("session"), setpgid(pid, getpid()));
         TRY(NAMED("move-pages"), syscall(SYS_migrate_pages, pid, 0, 0, 0));

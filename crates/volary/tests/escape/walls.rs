@@ -41,6 +41,25 @@ fn an_attempt_that_hangs_is_no_refusal_and_is_named() {
 }
 
 #[test]
+fn a_refusal_that_takes_more_processor_time_than_it_has_is_none_and_is_named() {
+    let platform = platform();
+    // What goes through may work for as long as it needs.
+    let works = "long end = worked() + 200; while (worked() < end) {}";
+    for kind in ["TRY", "CHILD"] {
+        let attempts = format!(
+            "TRY(\"control\", ({{ {works} 0; }})); {kind}(\"{kind}-works\", ({{ {works} errno = EPERM; -1; }}))"
+        );
+        let program = format!("int main(void) {{ refusal_ms = 100; {attempts}; return 0; }}");
+        let out = compiled(platform.command(), &program, &[]);
+        assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(71), "control 0\n"), "{}", all(&out));
+        let said = text(&out.stderr);
+        let took = said.split_once(&format!("{kind}-works: refused with 1 after ")).map(|(_, rest)| rest);
+        let took = took.and_then(|rest| rest.split_once(" ms of processor time, of which it has 100\n"));
+        assert!(took.is_some_and(|(ms, _)| ms.parse::<u32>().is_ok_and(|ms| ms > 100)), "{}", all(&out));
+    }
+}
+
+#[test]
 fn the_kernel_refuses_what_nothing_in_a_box_needs() {
     let platform = platform();
     judge(&attempts(&platform, include_str!("kernel.c"), &[]), &musts::of_the_kernel());

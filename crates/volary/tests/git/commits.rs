@@ -118,30 +118,49 @@ fn a_proposal_is_opened_at_once_where_the_profile_says_so() {
 
 #[test]
 fn a_proposal_takes_two_calls_of_its_forge_and_a_third_where_one_is_open_already_and_is_a_use_of_the_key() {
-    let stage = Stage::start("forge = \"gitea\"");
-    let push = format!("{READY} echo a >>README.md && git commit -q -a -m one && git push -q");
-    let branch = || {
-        let done = stage.exec(&push);
-        assert_eq!(done.code, Some(0), "{done:?}");
-        let transcript = stage.transcript();
-        let pushed = transcript.iter().find(|event| event["kind"] == "push").expect("the push is recorded");
-        pushed["reference"].as_str().and_then(|name| name.strip_prefix("refs/heads/")).expect("a branch").to_owned()
-    };
-    let lost = branch();
-    stage.own_secret(SECRET);
-    // One is open whose answer never came.
-    stage.forge.has_open(&lost);
-    let found = stage.propose();
-    assert_eq!(found.out.trim(), "https://forge.example/proposals/1", "{found:?}");
-    let methods = || stage.forge.calls().into_iter().map(|(method, _)| method).collect::<Vec<_>>();
-    assert_eq!(methods(), ["GET", "POST", "GET"], "{:?}", stage.forge.calls());
-    let keys: serde_json::Value = serde_json::from_str(&stage.cli(&["secret", "list", "--json"]).out).expect("JSON");
-    let own = keys.as_array().expect("a list").iter().find(|one| one["person"].is_string()).expect("their own");
-    assert!(own["last_used"].is_i64(), "only the proposal used it: {own}");
-    branch();
-    let opened = stage.propose();
-    assert_eq!(opened.out.trim(), "https://forge.example/proposals/2", "{opened:?}");
-    assert_eq!(methods()[3..], ["GET", "POST"], "{:?}", stage.forge.calls());
-    assert_eq!(stage.propose().out, opened.out);
-    assert_eq!(methods().len(), 5, "one that is known is asked for no more");
+    // What each vendor calls a refusal, around its reason.
+    for (forge, refused) in [
+        ("github", "The forge answered 422. Validation Failed; not today"),
+        ("gitlab", "The forge answered 400. title: not today"),
+        ("gitea", "The forge answered 422. not today"),
+    ] {
+        let stage = Stage::start(&format!("forge = {forge:?}\nuser = \"oauth2\""));
+        let push = format!("{READY} echo a >>README.md && git commit -q -a -m one && git push -q");
+        let branch = || {
+            let done = stage.exec(&push);
+            assert_eq!(done.code, Some(0), "{done:?}");
+            let transcript = stage.transcript();
+            let pushed = transcript.iter().find(|event| event["kind"] == "push").expect("the push is recorded");
+            let branch = pushed["reference"].as_str().and_then(|name| name.strip_prefix("refs/heads/"));
+            branch.expect("a branch").to_owned()
+        };
+        let linked = || {
+            let transcript = stage.transcript();
+            transcript.iter().find(|event| event["kind"] == "pull-request").map(|event| event["number"].clone())
+        };
+        let lost = branch();
+        stage.own_secret(SECRET);
+        // One is open whose answer never came.
+        stage.forge.has_open(&lost);
+        let found = stage.propose();
+        assert_eq!(found.out.trim(), "https://forge.example/proposals/1", "{forge}: {found:?}");
+        assert_eq!(linked(), Some(1.into()), "{forge}");
+        let methods = || stage.forge.calls().into_iter().map(|(method, _)| method).collect::<Vec<_>>();
+        assert_eq!(methods(), ["GET", "POST", "GET"], "{:?}", stage.forge.calls());
+        let keys: serde_json::Value =
+            serde_json::from_str(&stage.ask(&["secret", "list", "--json"]).out).expect("JSON");
+        let own = keys.as_array().expect("a list").iter().find(|one| one["person"].is_string()).expect("their own");
+        assert!(own["last_used"].is_i64(), "only the proposal used it: {own}");
+        branch();
+        let opened = stage.propose();
+        assert_eq!(opened.out.trim(), "https://forge.example/proposals/2", "{forge}: {opened:?}");
+        assert_eq!(linked(), Some(2.into()), "{forge}");
+        assert_eq!(methods()[3..], ["GET", "POST"], "{:?}", stage.forge.calls());
+        assert_eq!(stage.propose().out, opened.out);
+        assert_eq!(methods().len(), 5, "one that is known is asked for no more");
+        branch();
+        stage.forge.refuses("not today");
+        let no = stage.propose();
+        assert!(no.err.contains(refused) && no.code != Some(0) && linked().is_none(), "{forge}: {no:?}");
+    }
 }

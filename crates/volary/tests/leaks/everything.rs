@@ -1,16 +1,14 @@
 //! Everything that a platform keeps or shows.
 
 use crate::search::Search;
+use crate::{SMALL, plain, routes};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use testkit::{Platform, Temporary};
+use std::process::{Child, Output, Stdio};
+use testkit::{Platform, Temporary, eventually, shell_capability};
 
-/// The golden that names every route: a new one is looked at without a line here.
-const ROUTES: &str = include_str!("../../../../docs/generated/routes.md");
-/// Seconds after which a route that goes on by itself (`/live`) has shown what it has.
-const LIVE_SECS: &str = "3";
-/// Seconds that any other route may take, far above what one ever needs.
-const SECS: &str = "60";
+/// What the hunt's own profile, capability and connection are called.
+pub const NAME: &str = "of-the-hunt";
 
 /// What commands said.
 #[derive(Default)]
@@ -30,17 +28,13 @@ pub fn look(platform: &Platform, temporary: &Temporary, said: &Said, search: &mu
     for (place, bytes) in &said.0 {
         search.through(place, bytes);
     }
-    let runs: Vec<String> = platform
-        .json(&["runs", "--json"])
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|run| run["run"].as_str().map(str::to_owned))
-        .collect();
-    assert!(!runs.is_empty(), "no run to look at");
+    let live = begin(platform);
+    let runs = rows(platform, &["runs", "--json"]);
     commands(platform, &runs, search);
     backup(platform, search);
-    routes(platform, &runs, search);
+    let runs: Vec<String> = runs.iter().map(|run| text(&run["run"])).collect();
+    routes::look(platform, &runs, search);
+    end(live, search);
     // With the server's last words written; the home lies in one of them.
     assert!(platform.home().starts_with("/tmp"), "the home is looked through");
     temporary.folders().iter().for_each(|folder| search.below(folder));
@@ -49,10 +43,51 @@ pub fn look(platform: &Platform, temporary: &Temporary, said: &Said, search: &mu
     core_files(search);
 }
 
-fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
+/// Something of every kind that commands and routes are about: a connection, a refusal that a row would allow, and a run that
+/// uses a lease meanwhile.
+fn begin(platform: &Platform) -> Child {
+    platform.secret(&format!("capability/{NAME}"), &plain());
+    let row = shell_capability(NAME, &format!("capability/{NAME}"), "files", "\"stdin\"");
+    let profile = format!("{row}[egress]\nreads = \"none\"\n{SMALL}");
+    std::fs::write(platform.home().join(format!("profiles/{NAME}.toml")), profile).expect("the profile is written");
+    let [token, device] = ["http://127.0.0.1:9/token", "http://127.0.0.1:9/device"];
+    let add = ["connect", "add", NAME, "--client-id", "volary", "--internal"];
+    drop(platform.ok(&[&add[..], &["--token-url", token, "--device-url", device]].concat()));
+    let exec = ["exec", "--profile", NAME];
+    let refused = platform.cli(&[&exec[..], &["--", "curl", "-sS", "https://docs.example.org/"]].concat());
+    assert!(!refused.status.success(), "{}", String::from_utf8_lossy(&refused.stdout));
+    let line = [&exec[..], &["--lease", NAME, "--", "sh", "-c", "sleep 600"]].concat();
+    let mut live = platform.command();
+    let live = live.args(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    eventually("a lease in use", || {
+        let open = rows(platform, &["lease", "list", "--json"]);
+        open.iter().any(|lease| lease["capability"] == NAME && lease["state"] == "consumed").then_some(())
+    });
+    live
+}
+
+fn end(live: Child, search: &mut Search) {
+    let client = rustix::process::Pid::from_child(&live);
+    rustix::process::kill_process(client, rustix::process::Signal::INT).expect("it lives");
+    let out = live.wait_with_output().expect("it ends");
+    search.through("a run that was live", &[&out.stdout[..], &out.stderr].concat());
+}
+
+fn rows(platform: &Platform, line: &[&str]) -> Vec<Value> {
+    platform.json(line).as_array().expect("a list").clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+/// Every command that says something of what there is; none of them fails.
+fn commands(platform: &Platform, runs: &[Value], search: &mut Search) {
     let mut lines: Vec<Vec<&str>> = vec![
         vec!["runs"],
         vec!["runs", "--json"],
+        vec!["kept"],
+        vec!["kept", "--json"],
         vec!["status"],
         vec!["status", "--json"],
         vec!["doctor"],
@@ -72,17 +107,25 @@ fn commands(platform: &Platform, runs: &[String], search: &mut Search) {
         lines.extend([vec!["reach", profile], vec!["reach", profile, "--json"], vec!["profile", "check", profile]]);
     }
     for run in runs {
-        for line in [&["log"][..], &["log", "--json"], &["explain"], &["explain", "--json"], &["replay"]] {
-            lines.push([line, &[run.as_str()]].concat());
+        let id = run["run"].as_str().expect("an id");
+        for line in [&["log"][..], &["log", "--json"], &["explain"], &["explain", "--json"]] {
+            lines.push([line, &[id]].concat());
+        }
+        // What no model works on has no turn.
+        if run["model"].is_string() {
+            lines.push(vec!["replay", id, "--turn", "1"]);
         }
     }
     for line in lines {
         let out = platform.cli(&line);
+        // A profile is wrong that names what the hunt has ended.
+        let fits = out.status.success() || line.starts_with(&["profile", "check"]) && out.status.code() == Some(1);
+        assert!(fits, "volary {}: {}", line.join(" "), String::from_utf8_lossy(&out.stderr));
         search.through(&format!("volary {}", line.join(" ")), &[&out.stdout[..], &out.stderr].concat());
     }
 }
 
-/// What a backup holds. It lies where nobody looks for what a temporary folder holds, and goes again.
+/// What a backup holds. It stays where it is, in the home: folders are looked through at the verdict.
 fn backup(platform: &Platform, search: &mut Search) {
     let folder = platform.home().join("run/backup-of-the-hunt");
     let named = folder.to_str().expect("a plain path");
@@ -90,7 +133,6 @@ fn backup(platform: &Platform, search: &mut Search) {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     search.through("volary backup", &[&out.stdout[..], &out.stderr].concat());
     search.below(&folder);
-    std::fs::remove_dir_all(&folder).expect("a folder of ours is removed");
 }
 
 /// The profiles that a home has, by name.
@@ -101,67 +143,21 @@ fn profiles(platform: &Platform) -> Vec<String> {
     names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
-fn routes(platform: &Platform, runs: &[String], search: &mut Search) {
-    let link = platform.json(&["sign-in", "--json"]);
-    let link = link["url"].as_str().unwrap_or_else(|| panic!("no link in {link}"));
-    // In a folder of its own: curl writes it anew beside itself.
-    let jar = tempfile::tempdir().expect("a folder");
-    let jar = jar.path().join("jar");
-    let jar = jar.to_str().expect("a plain path");
-    let origin = platform.url();
-    let curl = |secs: &str, args: &[&str]| {
-        let mut curl = Command::new("curl");
-        curl.args(["-sSi", "--max-time", secs, "-b", jar])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("curl starts")
-    };
-    let told = |curl: Child| curl.wait_with_output().expect("curl's output").stdout;
-    let signed_in = told(curl(SECS, &["-c", jar, "-X", "POST", "-H", &format!("origin: {origin}"), link]));
-    search.through("the sign-in", &signed_in);
-    let read = ROUTES.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| GET | `")?.split('`');
-        cells.next()
-    });
-    let paths = read.flat_map(|route| filled(route, runs));
-    let (live, others): (Vec<String>, Vec<String>) = paths.partition(|path| path.ends_with("/live"));
-    // Those that go on by themselves all at once, while the others are read one after the other.
-    let live: Vec<_> = live.into_iter().map(|path| (curl(LIVE_SECS, &[&format!("{origin}{path}")]), path)).collect();
-    let others = others.into_iter().map(|path| (curl(SECS, &[&format!("{origin}{path}")]), path));
-    let mut shown = 0;
-    let mut look = |(curl, path): (Child, String)| {
-        let out = told(curl);
-        shown += usize::from(out.starts_with(b"HTTP/1.1 200"));
-        search.through(&format!("GET {path}"), &out);
-    };
-    others.for_each(&mut look);
-    live.into_iter().for_each(&mut look);
-    assert!(shown >= 8, "only {shown} routes showed anything: {}", String::from_utf8_lossy(&signed_in));
-}
+/// Where programs keep the cores that a kernel tells them (`core_pattern` begins with `|`): systemd's, and Ubuntu's.
+const TOLD: [&str; 2] = ["/var/lib/systemd/coredump", "/var/crash"];
 
-/// A route with what stands in its braces filled in, in the ways that can mean something here.
-fn filled(route: &str, runs: &[String]) -> Vec<String> {
-    let Some((before, rest)) = route.split_once('{') else { return vec![route.to_owned()] };
-    let Some((name, after)) = rest.split_once('}') else { return vec![route.to_owned()] };
-    let values: Vec<String> = match name {
-        "run" => runs.to_vec(),
-        "n" => (1..=12).map(|n| n.to_string()).collect(),
-        _ => vec!["odd".into(), "plain".into()],
-    };
-    values.iter().flat_map(|value| filled(&format!("{before}{value}{after}"), runs)).collect()
-}
-
-/// No process left its memory behind.
+/// No process left its memory behind. That those of the hunt could is shown by `main.rs`; what lies in a box's own folders is
+/// gone with it, so a command of the hunt looks there itself.
 fn core_files(search: &mut Search) {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let folder = Path::new(pattern.trim()).parent().filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
     // Where this is by name may be covered; what it is stays.
-    for folder in std::iter::once(PathBuf::from(".")).chain(folder) {
+    for folder in [PathBuf::from(".")].into_iter().chain(folder).chain(TOLD.map(PathBuf::from)) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("core") && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            if (name.starts_with("core") || name.ends_with(".crash"))
+                && entry.file_type().is_ok_and(|kind| kind.is_file())
+            {
                 search.through(&name, &std::fs::read(entry.path()).unwrap_or_default());
             }
         }

@@ -7,6 +7,7 @@ mod everything;
 mod forge;
 mod live;
 mod minted;
+mod routes;
 mod search;
 
 use everything::Said;
@@ -133,8 +134,30 @@ fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_sho
     platform.stop();
 }
 
-/// A command's ways to tell what it was given: to the terminal in each form, as an error, in names, in files.
-const TELLS: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; echo "given: $v"; echo "error: bad token $v" >&2; printf %s "$v" | base64 -w 0; echo; printf "x%s" "$v" | base64 -w 0; echo; printf "xx%s" "$v" | base64 -w 0; echo; printf %s "$v" | od -An -v -tx1 | tr -d " \n"; echo; printf %s "$v" | rev; echo; cd $HOME; : > "named-$(printf %s "$v" | tr / _)"; echo "$v" > log; ls -l; cat log; (echo "$v" > /workspace/left) 2>&1; exit 3'"#;
+/// A command's ways to tell what it was given: to the terminal in each form, as an error, in names, in files; and in the memory
+/// of a process of it that dies, which would lie where the command stands.
+const TELLS: &str = r#"sh -c 'v="$TOKEN"; [ -z "$TOKEN_FILE" ] || v=$(cat $TOKEN_FILE); [ -n "$v" ] || read -r v; echo "given: $v"; echo "error: bad token $v" >&2; printf %s "$v" | base64 -w 0; echo; printf "x%s" "$v" | base64 -w 0; echo; printf "xx%s" "$v" | base64 -w 0; echo; printf %s "$v" | od -An -v -tx1 | tr -d " \n"; echo; printf %s "$v" | rev; echo; cd $HOME; : > "named-$(printf %s "$v" | tr / _)"; echo "$v" > log; ls -l; cat log; (echo "$v" > /workspace/left) 2>&1; export v; sh -c "ulimit -c unlimited; kill -ABRT \$\$"; echo "died: $?, left: $(echo core*)"; exit 3'"#;
+
+/// The control of that: outside a box the same leaves a core, and the search finds the value in it.
+#[test]
+fn a_process_that_dies_outside_a_box_leaves_what_it_was_given_in_a_core() {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("the kernel has a pattern");
+    // Elsewhere, or told to a program: nothing lies where the command stood, in a box or outside.
+    if pattern.starts_with(['/', '|']) {
+        return;
+    }
+    let value = plain();
+    let home = tempfile::tempdir().expect("a folder");
+    let tells = TELLS.strip_prefix("sh -c '").and_then(|tell| tell.strip_suffix('\'')).expect("a shell's line");
+    let mut shell = std::process::Command::new("sh");
+    let out = shell.args(["-c", tells]).env("TOKEN", &value).env("HOME", home.path()).output().expect("sh starts");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("died: 134, left: core") && !said.contains("left: core*"), "{said}");
+    let mut search = Search::new(&[Canary::new("it", &value)]);
+    search.below(home.path());
+    let leaks = search.leaks();
+    assert!(leaks.iter().any(|leak| leak.contains("(as it is)") && leak.contains("/core")), "{leaks:?}");
+}
 
 #[test]
 fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor_told_to_the_model() {
@@ -143,22 +166,35 @@ fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor
     let platform = Platform::start(VOLARY);
     let value = odd().replace('"', "'").replace('\\', "_");
     platform.secret("capability/shop", &value);
+    // A person's own value, which takes the place of the workspace's; and one of several lines.
+    let (own, shadowed, words) = (plain(), plain(), [plain(), plain()]);
+    for (more, value) in [(&["--personal", "yes"][..], &shadowed), (&["--mine"], &own)] {
+        let set = platform.cli_with_input(&[&["secret", "set", "capability/own"], more].concat(), value.as_bytes());
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    }
+    platform.secret("capability/text", &format!("user = shop\ntoken = {}\n{}\n", words[0], words[1]));
     let ways = [
-        ("in-variable", "{ variable = \"TOKEN\" }"),
-        ("in-file", "{ file = \"TOKEN_FILE\" }"),
-        ("on-input", "\"stdin\""),
+        ("in-variable", "shop", "{ variable = \"TOKEN\" }"),
+        ("in-file", "shop", "{ file = \"TOKEN_FILE\" }"),
+        ("on-input", "shop", "\"stdin\""),
+        ("of-ones-own", "own", "{ variable = \"TOKEN\" }"),
+        ("of-lines", "text", "{ file = \"TOKEN_FILE\" }"),
     ];
-    let rows = ways.map(|(name, delivery)| shell_capability(name, "capability/shop", "shop", delivery));
+    let rows =
+        ways.map(|(name, secret, delivery)| shell_capability(name, &format!("capability/{secret}"), "shop", delivery));
     std::fs::write(platform.home().join("profiles/shop.toml"), rows.concat() + SMALL).expect("it is written");
     let wish =
         |name: &str| ("lease".to_owned(), json!({ "capability": name, "destination": "shop", "reason": "to publish" }));
     let tell = |lease: usize| {
         ("shell".to_owned(), json!({ "command": TELLS, "timeout": 500, "lease": format!("{{lease {lease}}}") }))
     };
+    // And the model's own host gives its key back: in words, and as errors, of which a call is made anew.
+    const KEY: &str = "your key is {key}, invalid";
     let turns = vec![
-        Turn { tools: ways.map(|(name, _)| wish(name)).to_vec(), ..Turn::says("I ask.") },
+        Turn { fail: Some(529), ..Turn::says(KEY) },
+        Turn { tools: ways.map(|(name, ..)| wish(name)).to_vec(), ..Turn::says("I ask.") },
         Turn { tools: (1..=ways.len()).map(tell).collect(), ..Turn::says("I go.") },
-        Turn::says("Done."),
+        Turn::says(KEY),
     ];
     let double = ModelDouble::start(MODEL_KEY, turns);
     platform.secret("model/anthropic", MODEL_KEY);
@@ -168,13 +204,23 @@ fn what_a_command_is_given_and_tells_in_every_form_is_kept_and_shown_nowhere_nor
     let mut said = Said::default();
     let out = platform.cli(&["run", "--repo", repo.path_str(), "--model", "m", "--profile", "shop", "publish it"]);
     said.of("run", &out);
-    let mut search =
-        Search::new(&[Canary::new("the command's secret", &value), Canary::new("the model's key", MODEL_KEY)]);
+    // The control: its host gave the key back. Letters that tell nothing may go before what is taken out (decision 0057).
+    let shown = String::from_utf8_lossy(&out.stdout);
+    let taken = |rest: &str| rest.find("[scrubbed:model/anthropic").is_some_and(|at| at <= 3);
+    assert!(shown.split("your key is ").skip(1).any(taken), "{shown}");
+    let canaries = [("the command's secret", &*value), ("the model's key", MODEL_KEY), ("a person's own", &own)];
+    let of_text = [("the shadowed one", &*shadowed), ("a word", &words[0]), ("a line", &words[1])];
+    let canaries: Vec<Canary> = canaries.iter().chain(&of_text).map(|(what, value)| Canary::new(what, value)).collect();
+    let mut search = Search::new(&canaries);
     let told: Vec<String> =
         double.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
     let last = told.last().expect("the model was asked");
-    // The control: each of the three told, and what it told was taken out.
-    assert!(last.matches("given: [scrubbed:capability/shop").count() >= ways.len(), "{last}\n{:?}", out.status);
+    // The control: each told, and what it told was taken out; what died of it left nothing.
+    for (secret, least) in [("shop", 3), ("own", 1), ("text", 1)] {
+        let told = last.matches(&format!("given: [scrubbed:capability/{secret}")).count();
+        assert!(told >= least, "{secret}: {last}\n{:?}", out.status);
+    }
+    assert!(last.matches("died: 134, left: core*").count() >= ways.len(), "{last}");
     told.iter().for_each(|body| search.through("a request to the model", body.as_bytes()));
     everything::look(&platform, &temporary, &said, &mut search);
     search.below(repo.path());

@@ -1,8 +1,12 @@
-//! Looking for a secret in bytes, in every form in which it could stand there.
+//! Looking for a secret in bytes, in every form in which it could stand there: those that are written down here, by `grep`,
+//! and all that the scrubber claims to take out, by the scrubber itself. What one of the two overlooks, the other finds.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use model::Secret;
 use rustix::fs::MemfdFlags;
+use scrub::Scrubber;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,6 +19,7 @@ use std::process::{Command, Stdio};
 /// A value that is looked for, and what it is called.
 pub struct Canary {
     what: String,
+    value: String,
     forms: BTreeMap<&'static str, Vec<u8>>,
 }
 
@@ -42,6 +47,7 @@ impl Canary {
             ("percent, every byte", percent(true)),
             ("percent, lower case", percent(true).to_lowercase()),
             ("JSON", json.trim_matches('"').to_owned()),
+            ("lower case", value.to_lowercase()),
         ]);
         // Where a text begins within a group of three decides how it is written; what its neighbours decide is left out.
         for (form, url, before) in [
@@ -60,7 +66,8 @@ impl Canary {
             forms.insert(form, text[from..].to_owned());
         }
         forms.retain(|form, text| *form == "as it is" || *text != value);
-        Self { what: what.to_owned(), forms: forms.into_iter().map(|(form, text)| (form, text.into_bytes())).collect() }
+        let forms = forms.into_iter().map(|(form, text)| (form, text.into_bytes())).collect();
+        Self { what: what.to_owned(), value: value.to_owned(), forms }
     }
 }
 
@@ -68,7 +75,13 @@ impl Canary {
 pub struct Forms {
     all: Vec<(Vec<u8>, String)>,
     file: File,
+    scrubber: Scrubber,
+    /// What each is called that the scrubber knows by its number.
+    names: Vec<String>,
 }
+
+/// Bytes of which no form is longer that is cut by the end of a piece.
+const LONGEST: usize = 16 * 1024;
 
 impl Forms {
     /// Of these.
@@ -82,7 +95,24 @@ impl Forms {
         let mut file = File::from(rustix::fs::memfd_create("forms", MemfdFlags::CLOEXEC).expect("memory"));
         let lines: Vec<&[u8]> = all.iter().map(|(text, _)| &text[..]).collect();
         file.write_all(&lines.join(&b'\n')).expect("memory takes it");
-        Self { all, file }
+        let values = canaries.iter().enumerate();
+        let scrubber = Scrubber::new(values.map(|(n, one)| (format!("canary-{n}"), Secret::new(one.value.clone()))));
+        Self { all, file, scrubber, names: canaries.iter().map(|one| one.what.clone()).collect() }
+    }
+
+    /// What the scrubber would take out of these bytes, in whichever form.
+    fn scrubbed(&self, bytes: &[u8]) -> BTreeSet<String> {
+        let Cow::Owned(left) = self.scrubber.scrub(bytes) else { return BTreeSet::new() };
+        let left = String::from_utf8_lossy(&left);
+        let found = self.names.iter().enumerate().filter(|(n, _)| left.contains(&format!("[scrubbed:canary-{n}]")));
+        found.map(|(_, what)| what.clone()).collect()
+    }
+
+    /// Those of what the scrubber found that `grep` did not, by name and form.
+    fn alone(scrubbed: BTreeSet<String>, grep: &[&String]) -> impl Iterator<Item = String> {
+        let both = |what: &String| grep.iter().any(|found| found.starts_with(&format!("{what} (")));
+        let alone: Vec<String> = scrubbed.into_iter().filter(|what| !both(what)).collect();
+        alone.into_iter().map(|what| format!("{what} (as the scrubber knows it)"))
     }
 
     /// `grep` with these to look for; it says each that it finds.
@@ -105,8 +135,11 @@ impl Forms {
         }
         // Names end with a zero byte, so that none can be taken for what was found.
         let mut grep = self.grep("-raoFZ");
+        let mut find = Command::new("find");
+        find.args(folders);
         for name in skip {
             grep.arg("--exclude-dir").arg(name);
+            find.args(["-type", "d", "-name"]).arg(name).args(["-prune", "-o"]);
         }
         let found = grep.args(folders).output().expect("grep starts").stdout;
         let lines = found.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -114,18 +147,62 @@ impl Forms {
             let end = line.iter().position(|byte| *byte == 0).expect("a name and what was found");
             (self.name(&line[end + 1..]).to_owned(), PathBuf::from(OsStr::from_bytes(&line[..end])))
         };
-        lines.map(name).collect()
+        let mut found: BTreeSet<_> = lines.map(name).collect();
+        let files = find.args(["-type", "f", "-print0"]).output().expect("find starts").stdout;
+        for path in files.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+            let path = Path::new(OsStr::from_bytes(path));
+            // What is gone meanwhile is in no file any more.
+            let Ok(file) = File::open(path) else { continue };
+            let mut pieces = Pieces::of(self, std::io::sink());
+            std::io::copy(&mut std::io::BufReader::with_capacity(1 << 20, file), &mut pieces).expect("it can be read");
+            let here: Vec<&String> = found.iter().filter(|(_, at)| at == path).map(|(what, _)| what).collect();
+            let alone: Vec<String> = Self::alone(pieces.found, &here).collect();
+            found.extend(alone.into_iter().map(|what| (what, path.to_owned())));
+        }
+        found
     }
 
     /// What stands in the bytes that `tell` writes, by name and form.
     pub fn among(&self, tell: impl FnOnce(&mut dyn Write)) -> BTreeSet<String> {
         let mut grep = self.grep("-aoF").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("grep starts");
-        let (mut to, from) = (grep.stdin.take().expect("a pipe"), grep.stdout.take().expect("a pipe"));
+        let (to, from) = (grep.stdin.take().expect("a pipe"), grep.stdout.take().expect("a pipe"));
         let found = std::thread::spawn(move || std::io::read_to_string(from).expect("what it found can be read"));
-        tell(&mut to);
-        drop(to);
+        let mut pieces = Pieces::of(self, to);
+        tell(&mut pieces);
+        let scrubbed = pieces.found;
+        drop(pieces.to);
         assert!(grep.wait().expect("its end").code().is_some_and(|code| code < 2), "grep failed");
-        found.join().expect("it was read").lines().map(|line| self.name(line.as_bytes()).to_owned()).collect()
+        let found = found.join().expect("it was read");
+        let mut found: BTreeSet<String> = found.lines().map(|line| self.name(line.as_bytes()).to_owned()).collect();
+        let alone: Vec<String> = Self::alone(scrubbed, &found.iter().collect::<Vec<_>>()).collect();
+        found.extend(alone);
+        found
+    }
+}
+
+/// Bytes that arrive in pieces: each is passed on, and looked through by the scrubber with the end of those before it.
+struct Pieces<'a, W> {
+    forms: &'a Forms,
+    to: W,
+    end: Vec<u8>,
+    found: BTreeSet<String>,
+}
+
+impl<'a, W: Write> Pieces<'a, W> {
+    fn of(forms: &'a Forms, to: W) -> Self {
+        Self { forms, to, end: Vec::new(), found: BTreeSet::new() }
+    }
+}
+
+impl<W: Write> Write for Pieces<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.end.extend_from_slice(bytes);
+        self.found.extend(self.forms.scrubbed(&self.end));
+        self.end.drain(..self.end.len().saturating_sub(LONGEST));
+        self.to.write_all(bytes).map(|()| bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -207,7 +284,37 @@ fn a_value_is_found_in_every_form_in_what_is_shown_in_files_and_in_names() {
     let names = format!("a name (as it is) stands in the names below {}", folder.path().display());
     assert_eq!(search.leaks(), [names, format!("it (as it is) stands in {}", folder.path().join("file").display())]);
 
+    // What is not written down here, the scrubber knows: each of these is found by it alone.
+    let each = |one: &dyn Fn(u8) -> String, between: &str| value.bytes().map(one).collect::<Vec<_>>().join(between);
+    for (form, text) in [
+        ("every character escaped", each(&|byte| format!("\\u{byte:04x}"), "")),
+        ("in upper case", each(&|byte| format!("\\u{byte:04X}"), "")),
+        ("entities by number", each(&|byte| format!("&#{byte};"), "")),
+        ("entities of markup", value.replace('"', "&quot;")),
+        ("spaced hex", each(&|byte| format!("{byte:02x}"), " ")),
+        ("hex with colons", each(&|byte| format!("{byte:02X}"), ":")),
+        ("hex of a C string", each(&|byte| format!("\\x{byte:02x}"), "")),
+        ("a shell's word", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$")),
+        (
+            "a shell's, every mark",
+            value.replace('\\', "\\\\").replace('"', "\\\"").replace('=', "\\=").replace('~', "\\~"),
+        ),
+        ("Python's", value.replace('\\', "\\\\")),
+        (
+            "percent, with slashes",
+            value.replace('+', "%2B").replace('"', "%22").replace('\\', "%5C").replace('=', "%3D"),
+        ),
+        ("JSON in JSON", serde_json::json!(serde_json::json!({ "x": value }).to_string()).to_string()),
+    ] {
+        assert_eq!(found(format!("a line\n\0{text}\0").as_bytes()).len(), 1, "{form}: {text}");
+    }
+
     let forms = Forms::of(&[Canary::new("it", value)]);
+    let cut = forms.among(|to| {
+        let spaced = format!("{}x", each(&|byte| format!("{byte:02x}"), " "));
+        spaced.as_bytes().chunks(7).for_each(|piece| to.write_all(piece).expect("grep reads"));
+    });
+    assert_eq!(cut, BTreeSet::from(["it (as the scrubber knows it)".to_owned()]));
     let among = forms.among(|to| to.write_all(format!("\0\u{1}x{value}\0").as_bytes()).expect("grep reads"));
     assert_eq!(among, BTreeSet::from(["it (as it is)".to_owned()]));
     assert!(forms.among(|to| to.write_all(b"nothing of it").expect("grep reads")).is_empty());

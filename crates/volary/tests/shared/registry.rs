@@ -29,7 +29,8 @@ impl Registry {
         let (mut process, mut address) = begin(dir.path(), more);
         eventually("the registry", || {
             let answers = TcpStream::connect(&address).is_ok();
-            // Asked after the answer, which may be another's, who took the port first: then this one has ended.
+            // It may be another's, who took the port first: then this one ends, in a moment.
+            std::thread::sleep(std::time::Duration::from_millis(if answers { 200 } else { 0 }));
             if process.try_wait().unwrap().is_some() {
                 (process, address) = begin(dir.path(), more);
                 return None;

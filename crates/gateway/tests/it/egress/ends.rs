@@ -4,10 +4,10 @@
 use crate::egress::inside::two;
 use crate::egress::world::{TOKEN, Tls, World, writes};
 use crate::egress::writes::frame as message;
-use crate::house::{HANDLE, soon, when};
+use crate::house::{HANDLE, ask, soon, when};
 use api::delivery::{FromRunner, RUNNER, ToRunner};
 use api::frame;
-use api::grants::{FromGateway, ToGateway, WireSecret};
+use api::grants::{FromGateway, StoredValue, ToGateway, WireSecret};
 use api::leases::{LeaseEnd, LeaseUser, ValueWord};
 use bytes::Bytes;
 use http::Request;
@@ -251,20 +251,31 @@ async fn what_goes_on_by_a_commands_handle_ends_when_its_lease_is_taken_back_or_
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn what_goes_on_by_a_minted_value_ends_when_the_lease_that_carries_it_is_taken_back_and_no_other_does() {
-    for theirs in [false, true] {
+async fn what_goes_on_by_a_value_ends_when_that_is_deleted_or_the_lease_that_carries_it_taken_back_and_no_other_does() {
+    let value = |version| StoredValue { secret: "capability/tracker".to_owned(), person: String::new(), version };
+    for (theirs, is_minted) in [(false, true), (true, true), (false, false), (true, false)] {
         let mut world = world(theirs).await;
-        world.desk(|desk| desk.carried = Some(lease('b')));
+        let give = |n: u64| {
+            world.desk(|desk| {
+                desk.carried = is_minted.then(|| lease(if n == 1 { 'b' } else { 'c' }));
+                desk.stored = (!is_minted).then(|| value(n));
+            });
+        };
+        give(1);
         let mut ended = Vec::new();
         for way in WAYS {
             ended.push(begin(&world, way).await);
         }
         // The next one carries the next value, over a connection of its own.
         world.origin.connected();
-        world.desk(|desk| desk.carried = Some(lease('c')));
+        give(2);
         let stays = begin(&world, "an answer over HTTP/2").await;
         assert_eq!(world.origin.connected().len(), 1, "what two leases carry goes over one connection");
-        world.house.say.send(ToGateway::RevokeLease { lease: lease('b') }).expect("the server lives");
+        let over = match is_minted {
+            true => ToGateway::RevokeLease { lease: lease('b') },
+            false => ToGateway::EndValue { value: value(1) },
+        };
+        world.house.say.send(over).expect("the server lives");
         for way in ended {
             is_over(&world, way).await;
         }
@@ -283,4 +294,31 @@ async fn what_goes_on_by_a_minted_value_ends_when_the_lease_that_carries_it_is_t
             assert!(matches!(said, FromGateway::SettleEgress { .. }), "{said:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_fetch_that_is_under_way_ends_with_the_value_that_opens_its_repository_and_none_begins_by_that() {
+    let world = world(true).await;
+    let value = StoredValue { secret: "capability/forge".to_owned(), person: String::new(), version: 1 };
+    world.desk(|desk| {
+        desk.repository = Some((format!("https://{HOST}/hang"), Some(TOKEN.to_owned())));
+        desk.stored = Some(value.clone());
+    });
+    let head = format!(
+        "GET /git/app/info/refs?service=git-upload-pack HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {HANDLE}\r\nconnection: close\r\n\r\n"
+    );
+    let refused = |got: &crate::house::Got| {
+        assert_eq!((got.status, got.headers_rule()), (403, Some("lease.over")), "{}", got.head);
+    };
+    let begun = || world.origin.flow.begun.load(Ordering::Relaxed);
+    let deleted = async {
+        when("the fetch at its host", || begun() == 1).await;
+        world.house.say.send(ToGateway::EndValue { value: value.clone() }).expect("the server lives");
+    };
+    let (got, ()) = tokio::join!(ask(world.house.door, &head, b""), deleted);
+    refused(&got);
+    world.origin.connected();
+    let got = ask(world.house.door, &head, b"").await;
+    refused(&got);
+    assert!(begun() == 1 && world.origin.connected().is_empty(), "its host is not even reached");
 }

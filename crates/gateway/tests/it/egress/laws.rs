@@ -90,7 +90,7 @@ async fn what_the_server_denies_or_cannot_record_does_not_leave() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn plain_requests_of_1000_connections_are_all_answered() {
+async fn plain_requests_of_1000_connections_128_at_a_time_are_all_answered() {
     let world = World::with(any()).await;
     // No more at once than the door's queue holds: twice as many as may go out.
     let asks = futures_util::stream::iter((0..1000).map(|_| world.get("GET http://a.example/", "")));

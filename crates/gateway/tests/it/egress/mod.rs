@@ -2,6 +2,7 @@
 
 mod addresses;
 mod allowances;
+mod bands;
 mod bodies;
 mod encoded;
 mod ends;

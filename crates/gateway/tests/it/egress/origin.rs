@@ -308,7 +308,7 @@ impl Origin {
                 answer.headers_mut().insert("x-long", long);
                 answer
             }
-            "/hang" => std::future::pending().await,
+            "/hang" | "/hang/info/refs" => std::future::pending().await,
             path if path.starts_with("/pause/") => {
                 let said = Bytes::copy_from_slice(&path.as_bytes()["/pause/".len()..]);
                 let begun = futures_util::stream::iter([Ok(Frame::data(said))]);

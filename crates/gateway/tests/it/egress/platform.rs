@@ -21,7 +21,7 @@ pub(super) fn call(url: &str) -> PlatformCall {
         purpose: Purpose::Refresh,
         method: Method::Post,
         url: url.to_owned(),
-        named: NamedHost { host: "a.example".into(), port: 443, internal: false },
+        named: NamedHost { host: "a.example".into(), port: 443, internal: false, within: Vec::new() },
         headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
         body: Some(secret(&format!("refresh_token={REFRESH}"))),
         credential: Some(CallCredential {
@@ -89,15 +89,56 @@ async fn a_named_host_at_an_address_that_is_not_public_is_not_reached_unless_it_
         world.nothing_left("a private address");
     }
     let mut inside = call("https://10.0.0.1/echo");
-    inside.named = NamedHost { host: "10.0.0.1".into(), port: 443, internal: true };
+    inside.named = NamedHost { host: "10.0.0.1".into(), port: 443, internal: true, within: Vec::new() };
     assert!(matches!(made(&mut world, inside).await, CallWord::Answered { status: 200, .. }));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_call_by_a_profiles_exception_reaches_that_host_and_port_in_its_range_and_nothing_else() {
+    let mut world = World::with(any()).await;
+    let inside = |url: &str| {
+        let mut call = call(url);
+        call.named =
+            NamedHost { host: "git.corp".into(), port: 8443, internal: false, within: vec!["10.2.3.0/24".into()] };
+        call
+    };
+    world.names.set("git.corp", &[&["10.2.3.4"]]);
+    let word = made(&mut world, inside("https://git.corp:8443/echo")).await;
+    assert!(matches!(word, CallWord::Answered { status: 200, .. }), "{word:?}");
+    let saw = world.saw();
+    assert_eq!((saw.at.to_string().as_str(), saw.tls), ("10.2.3.4:8443", true));
+    assert_eq!(saw.header("authorization"), Some(format!("Bearer {ACCESS}").as_str()));
+    drop(world.origin.connected());
+    for (addresses, rule) in [
+        (&["10.2.4.4"][..], "address.private"),
+        (&["10.2.3.4", "10.2.4.4"], "address.private"),
+        (&["10.2.3.4", PUBLIC], "address.mixed"),
+        (&[PUBLIC], "address.outside"),
+        (&["169.254.169.254"], "address.metadata"),
+    ] {
+        world.names.set("git.corp", &[addresses]);
+        let refused = wrong(made(&mut world, inside("https://git.corp:8443/")).await);
+        assert_eq!(refused, (rule.to_owned(), false), "{addresses:?}");
+        world.nothing_left(rule);
+    }
+    world.names.set("git.corp", &[&["10.2.3.4"]]);
+    world.names.set("b.example", &[&["10.2.3.4"]]);
+    for (url, rule) in [
+        ("https://git.corp/", "platform.host"),
+        ("https://b.example:8443/", "platform.host"),
+        ("https://10.2.3.4:8443/", "platform.host"),
+        ("http://git.corp:8443/", "platform.plain"),
+    ] {
+        assert_eq!(wrong(made(&mut world, inside(url)).await), (rule.to_owned(), false), "{url}");
+        world.nothing_left(url);
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_internal_mark_does_not_send_a_credential_to_a_public_address_in_the_clear() {
     let mut world = World::with(any()).await;
     let mut plain = call(&format!("http://{PUBLIC}/"));
-    plain.named = NamedHost { host: PUBLIC.into(), port: 80, internal: true };
+    plain.named = NamedHost { host: PUBLIC.into(), port: 80, internal: true, within: Vec::new() };
     assert_eq!(wrong(made(&mut world, plain).await), ("platform.address".to_owned(), false));
     world.nothing_left("in the clear");
 }

@@ -57,6 +57,7 @@ pub fn by(path: &str, shown: &str) -> Option<Response<Words>> {
             answer
         }
         "part" => said(StatusCode::PARTIAL_CONTENT, &TOKEN[..9]),
+        path if path.starts_with("sent/") => super::bands::sent(&path["sent/".len()..]),
         _ => return None,
     })
 }

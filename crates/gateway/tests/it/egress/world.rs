@@ -195,7 +195,9 @@ pub async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u
     .await;
     let mut all = Vec::<u8>::new();
     // Patience for each piece: some answers are long.
+    let end = std::time::Instant::now() + house::PATIENCE * 10;
     let ended = loop {
+        assert!(std::time::Instant::now() < end, "an answer without an end");
         match soon("more of an answer", stream.read_buf(&mut all)).await {
             Ok(0) => break true,
             Ok(_) => {}

@@ -4,7 +4,7 @@ use super::{FINGERPRINTS, route};
 use api::frame;
 use api::git::{GitAct, GitAsk, GitCredential, GitWord};
 use api::grants::{
-    Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ImageAsk, Place, ToGateway, WireSecret,
+    Answer, EgressAsk, EgressCredential, EgressWord, FromGateway, ImageAsk, Place, StoredValue, ToGateway, WireSecret,
 };
 use model::profile::Sought;
 use model::{Dialect, GrantId, LeaseId, MicroDollars, Secret};
@@ -29,6 +29,8 @@ pub struct Desk {
     /// The leases that it is given by: of a command, and of the platform's own.
     pub lease: Option<LeaseId>,
     pub carried: Option<LeaseId>,
+    /// Which kept value it is.
+    pub stored: Option<StoredValue>,
     /// Denied whatever it is.
     pub deny: bool,
     /// Whether nothing can be decided: the server's own fault.
@@ -56,6 +58,7 @@ impl Desk {
             credential: None,
             lease: None,
             carried: None,
+            stored: None,
             deny: false,
             fails: false,
             allowances: false,
@@ -85,6 +88,7 @@ impl Desk {
             until: None,
             lease: None,
             carried: None,
+            stored: None,
         });
         let grant = GrantId::parse(&format!("image{}", self.images.len())).expect("an id");
         EgressWord::Granted { grant, credential }
@@ -101,11 +105,13 @@ impl Desk {
             value: WireSecret(Secret::new(value.clone())),
             secret: "capability/forge".to_owned(),
             until: None,
+            carried: None,
+            stored: self.stored.clone(),
         });
         GitWord::Granted {
             grant: GrantId::parse("git1").expect("an id"),
             repository: Box::new(serde_json::from_value(repository).expect("a repository")),
-            credential,
+            credential: credential.map(Box::new),
             base: None,
             leased: None,
         }
@@ -145,6 +151,7 @@ impl Desk {
                 until: None,
                 lease: self.lease.clone(),
                 carried: self.carried.clone(),
+                stored: self.stored.clone(),
             }),
         }
     }

@@ -160,8 +160,13 @@ fn hold(dir: &Path, image: &Image, id: &str, most: &Budget) -> io::Result<File> 
 
 /// Waits until nobody holds this lock: what a neighbour starts has a copy of each that was held, between its fork and its exec.
 fn nobody_holds(lock: &File) {
-    rustix::fs::flock(lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    rustix::fs::flock(lock, rustix::fs::FlockOperation::Unlock).unwrap();
+    use rustix::fs::{FlockOperation, flock};
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(std::time::Instant::now() < end, "it is held");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    flock(lock, FlockOperation::Unlock).unwrap();
 }
 
 /// What lies among the trees, without locks.

@@ -101,7 +101,7 @@ async fn heard(gateway: &mut Gateway) -> (u64, PlatformCall) {
     loop {
         match gateway.hear().await {
             ToGateway::Call { id, call } => return (id, *call),
-            // A lease that is over is told to the gateway as well.
+            // What is over is told to the gateway as well.
             ToGateway::RevokeLease { .. } | ToGateway::Close { .. } | ToGateway::EndReads { .. } => {}
             other => panic!("{other:?}"),
         }

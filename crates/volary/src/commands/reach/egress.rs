@@ -2,11 +2,16 @@
 
 use crate::home::Home;
 use crate::outside::Outside;
+use anyhow::ensure;
 use model::capability::secret_of;
 use model::egress::{Reads, TunnelRow};
 use model::{Egress, Profile};
 use policy::egress::Law;
 use policy::egress::registries::{Registries, Registry};
+use serde::Deserialize as _;
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// The sections of `reach` that a profile's `[egress]` table fills.
 ///
@@ -25,15 +30,30 @@ pub fn sections(profile: &Profile) -> anyhow::Result<Vec<(&'static str, Vec<Stri
 
 /// The way outside of the platform that is up on this home, or of one that is started without a word on it.
 pub fn way(home: &Home) -> (&'static str, Vec<String>) {
-    let state = std::fs::read_to_string(home.run("up.json")).ok();
-    let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let said = state.and_then(|state| serde_json::from_value::<Outside>(state["outside"].clone()).ok());
-    let up = said.is_some();
-    let mut lines = said.unwrap_or_default().told();
-    if !up {
-        lines.push("no platform is up on this home: `up` may be told another way".to_owned());
-    }
+    let file = home.run("up.json");
+    let lines = match said(&file) {
+        Ok(Some(outside)) => outside.told(),
+        Ok(None) => {
+            let mut lines = Outside::default().told();
+            lines.push("no platform is up on this home: `up` may be told another way".to_owned());
+            lines
+        }
+        Err(error) => vec![format!("NOT KNOWN: what the platform says of it, in {}: {error}", file.display())],
+    };
     ("the way outside", lines)
+}
+
+/// What the platform says that is up; nothing, when none is.
+fn said(file: &Path) -> anyhow::Result<Option<Outside>> {
+    let text = match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let state: Value = serde_json::from_str(&text)?;
+    let outside = Outside::deserialize(&state["outside"])?;
+    // One word too many or too few, and the way may be another.
+    ensure!(serde_json::to_value(&outside)? == state["outside"], "it is not in the words of this version");
+    Ok(Some(outside))
 }
 
 fn reads(egress: &Egress, all: &Registries) -> Vec<String> {
@@ -202,6 +222,36 @@ mod tests {
         assert!(!named(&reads), "{reads}");
         let writes = told_by(&egress, "can write");
         assert!(writes.contains("mirror.example.org") && !named(&writes), "{writes}");
+    }
+
+    /// What is told of the way outside where `up.json` holds this; nothing stands for no such file.
+    fn way_by(state: Option<&[u8]>) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        if let Some(state) = state {
+            std::fs::write(dir.path().join("run/up.json"), state).unwrap();
+        }
+        way(&Home::resolve(Some(dir.path())).unwrap()).1
+    }
+
+    #[test]
+    fn a_way_outside_that_cannot_be_read_is_told_as_not_known_and_never_as_straight() {
+        let own = serde_json::to_value(Outside::default()).unwrap();
+        let up =
+            |outside: &Value| way_by(Some(serde_json::json!({ "pid": 1, "outside": outside }).to_string().as_bytes()));
+        // The controls: of a platform that is up, and of none.
+        assert_eq!(up(&own), Outside::default().told());
+        assert!(way_by(None)[1].starts_with("no platform is up"), "{:?}", way_by(None));
+
+        let (mut more, mut less) = (own.clone(), own);
+        more["another_way"] = true.into();
+        less.as_object_mut().unwrap().remove("upstream_proxy").unwrap();
+        let unknown = [&more, &less, &Value::Null, &"straight".into()].map(up);
+        let unreadable = [&b""[..], b"{", b"{}", b"[]", b"\xff"].map(|state| way_by(Some(state)));
+        for told in unknown.iter().chain(&unreadable) {
+            assert!(told.len() == 1 && told[0].starts_with("NOT KNOWN"), "{told:?}");
+            assert!(!told[0].contains("straight to each host"), "{told:?}");
+        }
     }
 
     #[test]
