@@ -375,7 +375,11 @@ pub async fn input(app: &App, run: &RunId, input: Input) -> Result<(), Fault> {
         return Err(Fault::bad("run.input", "`data_b64` is not base 64."));
     }
     let away = || Fault::conflict("host.away", "The run's host is not linked at the moment; send it again when it is.");
-    let link = app.operator().ok_or_else(away)?;
+    let link = {
+        // A host that has just come is told of the run first, and takes nothing for one that it does not know.
+        let _placing = app.placing.lock().await;
+        app.operator().ok_or_else(away)?
+    };
     if link.desk.room(run, input.data_b64.len()).await.is_err() {
         // Nothing was sent, whichever it is.
         let now = app.store.run(run).await?.ok_or_else(|| unknown(run))?;

@@ -130,6 +130,36 @@ async fn input_reaches_a_command_and_nothing_else() {
     assert_eq!(send(&task, json!({ "data_b64": "" })).await.code(), "run.input");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn input_does_not_reach_a_host_that_has_just_come_before_the_command_does() {
+    let stage = std::sync::Arc::new(Stage::start());
+    let command = stage.create(&exec(&["cat"])).await.run;
+    // Nothing can be kept meanwhile, a launch neither.
+    let file = format!("sqlite://{}", stage.dir.path().join("server/volary.db").display());
+    sqlx::any::install_default_drivers();
+    let mut other = <sqlx::AnyConnection as sqlx::Connection>::connect(&file).await.unwrap();
+    sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut other).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut operator = stage.operator(vec![]).await;
+    let (of, run) = (stage.clone(), command.clone());
+    let fed = tokio::spawn(async move {
+        let body = json!({ "data_b64": "aGk=", "end": true });
+        loop {
+            let sent = of.home(Method::POST, &format!("/api/runs/{run}/input"), Some(body.clone())).await;
+            if sent.status == StatusCode::NO_CONTENT {
+                return;
+            }
+            assert_eq!(sent.code(), "host.away");
+        }
+    });
+    // Room for the mistake.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(operator.launch().await.run, command);
+    assert!(matches!(operator.hear().await, Down::Input { run, .. } if run == command));
+    soon("it is sent", fed).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_follower_sees_what_was_and_what_comes_and_ends_with_the_run() {
     let stage = Stage::start();
