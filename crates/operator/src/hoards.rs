@@ -41,12 +41,14 @@ const STORM_SECS: usize = 60;
 /// The kernel keeps every name of a folder of the worktree for as long as it is open, and once more for each opening after
 /// a change; so it keeps each lock on a part of a file, and each connection that nobody has accepted, with what was sent on
 /// it; of those that are closed and not done it has only so many for the whole host. What a box takes by that is within what the host's kernel takes that it cannot give back, and its TCP.
-pub async fn hoards(holds: &Holds) -> String {
-    hoards_beside(holds, kernels_kib).await
+/// A process of it may have so many files open.
+pub async fn hoards(holds: &Holds, open_files: u64) -> String {
+    let sockets = usize::try_from(open_files).unwrap_or(usize::MAX).saturating_mul(4).max(MOST.sockets);
+    hoards_beside(holds, &Held { sockets, ..MOST }, kernels_kib).await
 }
 
-/// As [`hoards`], where the host's kernel takes so many KiB.
-async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> String {
+/// As [`hoards`], of what may be held at most so much, where the host's kernel takes so many KiB.
+async fn hoards_beside(holds: &Holds, most: &Held, kernels_kib: impl Fn() -> Option<u64>) -> String {
     let (mut least, mut found, mut looks) = (u64::MAX, 0, 0_u32);
     loop {
         tokio::time::sleep(WEIGH).await;
@@ -62,7 +64,7 @@ async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> 
         }
         let count = Arc::clone(holds);
         let held = crate::blocking(move || count(whole)).await;
-        let Some((what, may_pass)) = too_much(&held) else {
+        let Some((what, may_pass)) = too_much(&held, most) else {
             // Somebody else's, up to here.
             (least, found) = (now.filter(|_| whole).unwrap_or(least), 0);
             continue;
@@ -79,10 +81,10 @@ async fn hoards_beside(holds: &Holds, kernels_kib: impl Fn() -> Option<u64>) -> 
 }
 
 /// What a box holds too much of, and what to do, in words; and whether it may be so for a moment only.
-fn too_much(held: &Held) -> Option<(String, bool)> {
+fn too_much(held: &Held, most: &Held) -> Option<(String, bool)> {
     let told =
         |number: usize| if number == usize::MAX { "more than can be counted".into() } else { number.to_string() };
-    if held.folders > MOST.folders || held.names > MOST.names {
+    if held.folders > most.folders || held.names > most.names {
         let (open, names) = (told(held.folders), held.names >> 20);
         let what = if held.unseen {
             format!(
@@ -95,15 +97,15 @@ fn too_much(held: &Held) -> Option<(String, bool)> {
         };
         return Some((what, true));
     }
-    if held.elsewhere > MOST.elsewhere {
+    if held.elsewhere > most.elsewhere {
         let what = format!("it holds {} folders open (read a folder and close it)", told(held.elsewhere));
         return Some((what, true));
     }
-    if held.locks > MOST.locks {
-        let (locks, most) = (told(held.locks), MOST.locks);
+    if held.locks > most.locks {
+        let (locks, most) = (told(held.locks), most.locks);
         return Some((format!("it holds {locks} locks on parts of files, and may hold {most}"), false));
     }
-    if held.nobodys > MOST.nobodys || held.unread > MOST.unread {
+    if held.nobodys > most.nobodys || held.unread > most.unread {
         let (connections, unread) = (told(held.nobodys), held.unread >> 20);
         let what = format!(
             "{connections} connections in it are no process's (nobody accepted them, or they were closed and are not done), and on \
@@ -111,8 +113,8 @@ fn too_much(held: &Held) -> Option<(String, bool)> {
         );
         return Some((what, false));
     }
-    if held.sockets > MOST.sockets {
-        return Some((format!("its processes have {} sockets, and may have {}", held.sockets, MOST.sockets), false));
+    if held.sockets > most.sockets {
+        return Some((format!("its processes have {} sockets, and may have {}", held.sockets, most.sockets), false));
     }
     None
 }
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_box_may_hold_as_much_as_it_may_and_not_one_more_of_anything() {
-        assert_eq!(too_much(&MOST), None);
+        assert_eq!(too_much(&MOST, &MOST), None);
         let more = [
             (Held { folders: 65, ..MOST }, "65 open", true),
             (Held { folders: usize::MAX, ..MOST }, "more than can be counted open", true),
@@ -178,7 +180,7 @@ mod tests {
             (Held { sockets: 4097, ..MOST }, "4097 sockets, and may have 4096", false),
         ];
         for (held, word, may_pass) in more {
-            let (what, passes) = too_much(&held).unwrap_or_else(|| panic!("{held:?} may be"));
+            let (what, passes) = too_much(&held, &MOST).unwrap_or_else(|| panic!("{held:?} may be"));
             assert!(what.contains(word) && passes == may_pass, "{held:?}: {what}");
         }
     }
@@ -206,18 +208,18 @@ mod tests {
             move || Some(taken.fetch_add(ROOM_KIB, Ordering::Relaxed))
         };
         let (holds, asked) = looks([vec![FOLDERS; 3], vec![MOST], vec![FOLDERS; 4]].concat());
-        let said = tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, &MOST, kernel())).await.unwrap();
         assert!(said.contains("65 open") && said.contains("the host's kernel took 1024 MiB for the like"), "{said}");
         assert_eq!(*asked.lock().unwrap(), [true; 8]);
         let (holds, asked) = looks(vec![MOST, Held { locks: MOST.locks + 1, ..MOST }]);
-        tokio::time::timeout(LONG, hoards_beside(&holds, kernel())).await.unwrap();
+        tokio::time::timeout(LONG, hoards_beside(&holds, &MOST, kernel())).await.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_the_kernel_does_not_say_what_it_takes_every_look_is_whole() {
         let (holds, asked) = looks([vec![MOST; 2], vec![FOLDERS; 4]].concat());
-        let said = tokio::time::timeout(LONG, hoards_beside(&holds, || None)).await.unwrap();
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, &MOST, || None)).await.unwrap();
         assert!(said.ends_with("(read a folder and close it)"), "{said}");
         assert_eq!(*asked.lock().unwrap(), [true; 6]);
     }
@@ -231,7 +233,7 @@ mod tests {
         };
         let much = Held { unread: MOST.unread + 1, ..MOST };
         let (holds, asked) = looks([vec![MOST; 4], vec![much]].concat());
-        let said = tokio::time::timeout(LONG, hoards_beside(&holds, grown())).await.unwrap();
+        let said = tokio::time::timeout(LONG, hoards_beside(&holds, &MOST, grown())).await.unwrap();
         assert!(said.ends_with("wait to be read"), "nobody asked what the kernel took: {said}");
         assert_eq!(*asked.lock().unwrap(), [true, false, false, false, false]);
     }

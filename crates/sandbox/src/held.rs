@@ -5,7 +5,7 @@
 //! sent. (A connection that was closed before all of it was sent is charged, and one of those that the kernel has only so many of
 //! for the whole host.) There is no limit to set, so they are counted from outside ([`look`]); whoever looks ends the box. What
 //! cannot be seen from outside is refused by seccomp: a lock that belongs to an open file, which a mapping keeps when its
-//! descriptor is gone, policies of shared memory, groups that a socket joins, and what it puts into each packet.
+//! descriptor is gone, policies of shared memory, groups of IPv6 that a socket joins, and what it puts into each packet.
 
 use crate::doctor::{Cgroups, cgroups};
 use crate::group::{cgroup_path, listed};
@@ -73,19 +73,31 @@ pub(crate) fn look(group: &str, first: &Process, halves: &Halves, whole: bool) -
     for line in ["net/udp", "net/udp6"].into_iter().flat_map(lines) {
         held.unread = held.unread.saturating_add(waiting(&line).unwrap_or(0));
     }
-    for bytes in ["net/tcp", "net/tcp6"].into_iter().flat_map(lines).filter_map(|line| nobodys(&line)) {
+    let mut waits = 0;
+    for line in ["net/tcp", "net/tcp6"].into_iter().flat_map(lines) {
+        let Some(bytes) = nobodys(&line) else { continue };
         held.nobodys += 1;
         held.unread = held.unread.saturating_add(bytes);
+        waits += usize::from(is_unaccepted(&line));
     }
     // Not the lines: one that both sides hung up on is in no list, and open still.
     let said = fs::read_to_string(first.file("net/sockstat")).unwrap_or_default();
-    held.sockets = used(&said).unwrap_or(0).saturating_sub(held.nobodys);
+    let used = used(&said).unwrap_or(if first.is_gone() { 0 } else { usize::MAX });
+    held.sockets = used.saturating_sub(waits);
     held
 }
 
 /// How many sockets there are, as `/proc/net/sockstat` says it.
 fn used(said: &str) -> Option<usize> {
     said.lines().find_map(|line| line.strip_prefix("sockets: used "))?.trim().parse().ok()
+}
+
+/// Whether the connection of a line of `/proc/net/tcp` that no process has waits to be accepted. What else nobody has is no
+/// socket any more, of which a line alone is left, or one that sends the last of what it was given.
+fn is_unaccepted(line: &str) -> bool {
+    const STANDS: &str = "01";
+    const ONE_HUNG_UP: &str = "08";
+    line.split_whitespace().nth(3).is_some_and(|state| state == STANDS || state == ONE_HUNG_UP)
 }
 
 /// What was sent and not read on the connection of a line of `/proc/net/tcp`, in bytes; none of one that some process has, or
@@ -241,7 +253,7 @@ fn redirect(folder: &File) -> io::Result<Option<PathBuf>> {
     let mut was = [0u8; 4096];
     match fgetxattr(folder, "trusted.overlay.redirect", &mut was[..]) {
         Ok(length) => Ok(was.get(..length).map(|was| PathBuf::from(OsStr::from_bytes(was)))),
-        Err(Errno::NODATA) => Ok(None),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
@@ -287,6 +299,7 @@ mod tests {
         for state in ["01", "08", "04", "09", "0B"] {
             assert_eq!(nobodys(&line(state, 0)), Some(60_001), "{state}");
             assert_eq!(nobodys(&line(state, 4711)), None, "{state}");
+            assert_eq!(is_unaccepted(&line(state, 0)), ["01", "08"].contains(&state), "{state}");
         }
         for (state, file) in [("03", 0), ("06", 0), ("0A", 4711)] {
             assert_eq!(nobodys(&line(state, file)), None, "{state} {file}");

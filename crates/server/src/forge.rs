@@ -300,9 +300,9 @@ async fn asked(app: &App, who: &str, call: PlatformCall) -> Result<(u16, Value),
 }
 
 fn refused(app: &App, status: u16, said: &Value) -> Fault {
-    // Scrubbed whole: of a secret that is cut, the rest is none.
-    let said = wire::reason(said);
-    let said: String = app.scrubber().scrub_str(&said).chars().filter(|c| !c.is_control()).take(REASON).collect();
+    // Scrubbed as it will be read, and whole: of a secret that is cut, the rest is none.
+    let said: String = wire::reason(said).chars().filter(|c| !c.is_control()).collect();
+    let said: String = app.scrubber().scrub_str(&said).chars().take(REASON).collect();
     let message = format!("The forge answered {status}. {said}");
     Fault::new(http::StatusCode::BAD_GATEWAY, "forge.status", message.trim_end())
 }

@@ -73,6 +73,15 @@ impl Bands {
         Ok(out)
     }
 
+    /// What git shows of that nothing more goes on: an error's packet, where it reads bands. Between packets one may stand.
+    pub(super) fn refusal(&self, why: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.banded {
+            packets(3, format!("The gateway passes nothing more of this answer on: {why}.\n").as_bytes(), &mut out);
+        }
+        out
+    }
+
     /// Takes the next bytes, and gives what goes on.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! An upstream's answer to a fetch on its way back: as it comes, scrubbed, counted, and never faster than it is taken.
 
 use super::bands::Bands;
+use super::push::Wrong;
 use super::upstream::{Carrier, Upstream};
 use crate::egress::limits::{IDLE, REQUEST};
 use crate::egress::run::Spent;
@@ -23,6 +24,8 @@ pub(crate) struct Reply {
     idle: Pin<Box<Sleep>>,
     ends: Pin<Box<Sleep>>,
     done: bool,
+    /// It was refused: nothing more of it goes on, once what was said of that is on its way.
+    refused: Option<bool>,
     _carrier: Option<Carrier>,
 }
 
@@ -37,6 +40,7 @@ impl Reply {
             idle: Box::pin(tokio::time::sleep(IDLE)),
             ends: Box::pin(tokio::time::sleep(REQUEST)),
             done: false,
+            refused: None,
             _carrier: carrier,
         }
     }
@@ -44,6 +48,13 @@ impl Reply {
     fn end(&mut self, kind: io::ErrorKind) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.done = true;
         Poll::Ready(Some(Err(kind.into())))
+    }
+
+    /// Nothing more goes on, for this reason: what git shows of it, where it would read that.
+    fn refuse(&mut self, bands: Bands, Wrong(why): &Wrong) -> Bytes {
+        tracing::warn!(why, "a repository's host's answer to a fetch was refused in its middle");
+        self.refused = Some(false);
+        bands.refusal(why).into()
     }
 }
 
@@ -54,6 +65,15 @@ impl Body for Reply {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         while !this.done {
+            match this.refused.replace(true) {
+                None => this.refused = None,
+                // What is written is sent before a body's error ends its connection.
+                Some(false) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(true) => return this.end(io::ErrorKind::InvalidData),
+            }
             if this.ends.as_mut().poll(cx).is_ready() {
                 return this.end(io::ErrorKind::TimedOut);
             }
@@ -72,15 +92,21 @@ impl Body for Reply {
                     if !this.spent.spend(bytes.len()) {
                         return this.end(io::ErrorKind::QuotaExceeded);
                     }
-                    match this.bands.as_mut().map(|bands| bands.push(&bytes)) {
-                        Some(Ok(out)) => Bytes::from(out),
-                        Some(Err(_)) => return this.end(io::ErrorKind::InvalidData),
+                    match this.bands.take() {
+                        Some(mut bands) => match bands.push(&bytes) {
+                            Ok(out) => {
+                                this.bands = Some(bands);
+                                Bytes::from(out)
+                            }
+                            Err(wrong) => this.refuse(bands, &wrong),
+                        },
                         None => bytes,
                     }
                 }
                 Some(Err(_)) => return this.end(io::ErrorKind::UnexpectedEof),
                 None => {
                     let Ok(rest) = this.bands.take().map_or(Ok(Vec::new()), Bands::finish) else {
+                        tracing::warn!("a repository's host's answer to a fetch is none at its end");
                         return this.end(io::ErrorKind::InvalidData);
                     };
                     this.done = true;

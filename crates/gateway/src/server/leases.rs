@@ -48,7 +48,8 @@ pub(super) struct Leases {
     /// The platform's own leases by whose values requests are under way, and kept values by which they are. The sender says
     /// that it is over.
     carried: HashMap<By, watch::Sender<bool>>,
-    gone: VecDeque<By>,
+    gone_leases: VecDeque<By>,
+    gone_values: VecDeque<By>,
 }
 
 /// The use of a lease that is under way. Dropped, it is over.
@@ -185,7 +186,31 @@ impl Leases {
     }
 
     fn is_gone(&self, by: &By) -> bool {
-        self.gone.iter().any(|gone| by.ends_with(gone))
+        let gone = match by {
+            By::Lease(_) => &self.gone_leases,
+            By::Value(_) => &self.gone_values,
+        };
+        gone.iter().any(|gone| by.ends_with(gone))
+    }
+
+    /// Ends what goes on by this, and whatever would begin by it yet.
+    fn is_over(&mut self, over: By) {
+        if let By::Lease(lease) = &over
+            && let Some(held) = self.held.get(lease)
+        {
+            held.tell.send_replace(true);
+        }
+        for (_, tell) in self.carried.iter().filter(|(by, _)| by.ends_with(&over)) {
+            tell.send_replace(true);
+        }
+        let gone = match over {
+            By::Lease(_) => &mut self.gone_leases,
+            By::Value(_) => &mut self.gone_values,
+        };
+        if gone.len() == REMEMBERED {
+            gone.pop_front();
+        }
+        gone.push_back(over);
     }
 
     /// As [`Leases::asker_is_gone`], of a use.
@@ -353,27 +378,12 @@ impl Server {
 
     /// A lease was taken back.
     pub(super) fn revoke(&self, lease: LeaseId) {
-        if let Some(held) = self.shared().leases.held.get(&lease) {
-            held.tell.send_replace(true);
-        }
-        self.is_over(By::Lease(lease));
+        self.shared().leases.is_over(By::Lease(lease));
     }
 
     /// A value was deleted, and with it all that were in its place before.
     pub(super) fn end_value(&self, value: StoredValue) {
-        self.is_over(By::Value(value));
-    }
-
-    /// Ends what goes on by this, and whatever would begin by it yet.
-    fn is_over(&self, gone: By) {
-        let mut shared = self.shared();
-        for (_, tell) in shared.leases.carried.iter().filter(|(by, _)| by.ends_with(&gone)) {
-            tell.send_replace(true);
-        }
-        if shared.leases.gone.len() == REMEMBERED {
-            shared.leases.gone.pop_front();
-        }
-        shared.leases.gone.push_back(gone);
+        self.shared().leases.is_over(By::Value(value));
     }
 }
 

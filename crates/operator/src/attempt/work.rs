@@ -92,7 +92,7 @@ impl Attempt {
             tokio::time::sleep(GRACE).await;
         });
         let mut drift = pin!(drift(&working.watch));
-        let mut hoards = pin!(hoards(&working.holds));
+        let mut hoards = pin!(hoards(&working.holds, self.launch.profile.limits.open_files));
         let mut storms = pin!(storms(&working.gauge, self.launch.profile.limits.memory_mib));
         let (mut wish, mut again) = (self.still.clone(), None);
         loop {

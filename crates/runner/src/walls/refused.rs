@@ -242,18 +242,13 @@ const MD5_KEY_OF_NET: i64 = 32;
 const AO_KEY: i64 = 38;
 const KEYS_OF_TCP: &str =
     "keys of routers for their TCP: a socket holds a thousand of them, which are counted for nobody";
-const IP: i64 = libc::IPPROTO_IP as i64;
 const IPV6: i64 = libc::IPPROTO_IPV6 as i64;
-/// `IP_ADD_MEMBERSHIP`, `IP_ADD_SOURCE_MEMBERSHIP`, `MCAST_JOIN_GROUP` and `MCAST_JOIN_SOURCE_GROUP` of `linux/in.h`. Whatever else
-/// they have for groups needs one that was joined.
-const JOIN_IP: i64 = 35;
-const JOIN_SOURCE_IP: i64 = 39;
+/// `IPV6_ADD_MEMBERSHIP` of `linux/in6.h`, `MCAST_JOIN_GROUP` and `MCAST_JOIN_SOURCE_GROUP` of `linux/in.h`. Whatever else they have
+/// for groups needs one that was joined. A socket of IPv4 joins twenty.
+const JOIN_IPV6: i64 = 20;
 const JOIN: i64 = 42;
 const JOIN_SOURCE: i64 = 46;
-/// `IPV6_ADD_MEMBERSHIP` of `linux/in6.h`.
-const JOIN_IPV6: i64 = 20;
-const GROUPS: &str =
-    "there is nobody to hear: the kernel counts groups that a socket joins, of IPv6 thousands, for nobody";
+const GROUPS: &str = "groups of IPv6: a socket joins thousands of them, which the kernel counts for nobody";
 /// `IPV6_2292PKTOPTIONS`, `IPV6_RTHDR` and `IPV6_FLOWLABEL_MGR` of `linux/in6.h`.
 const OPTIONS_IPV6: i64 = 6;
 const ROUTE_IPV6: i64 = 57;
@@ -344,10 +339,6 @@ static EVERYONE: &[Refusal] = table![Everyone is told Forbidden:
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY))]), KEYS_OF_TCP;
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(MD5_KEY_OF_NET))]), KEYS_OF_TCP;
     SYS_setsockopt All(&[(1, Is(TCP)), (2, Is(AO_KEY))]), KEYS_OF_TCP;
-    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_IP))]), GROUPS;
-    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_SOURCE_IP))]), GROUPS;
-    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN))]), GROUPS;
-    SYS_setsockopt All(&[(1, Is(IP)), (2, Is(JOIN_SOURCE))]), GROUPS;
     SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN_IPV6))]), GROUPS;
     SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN))]), GROUPS;
     SYS_setsockopt All(&[(1, Is(IPV6)), (2, Is(JOIN_SOURCE))]), GROUPS;

@@ -172,6 +172,19 @@ fn a_key_of_putty_is_found_without_its_end_and_what_is_not_of_it_stays() {
 }
 
 #[test]
+fn a_key_of_putty_that_a_diff_adds_or_removes_is_found() {
+    for mark in ["+", "-"] {
+        let format =
+            format!("{mark}Private-Lines: 2\n{mark}{{b64 64}}\n{mark}{{b64 44}}\n{mark}Private-MAC: {{hex 64}}\n");
+        let key = token(&format, &mut Random::new(9)).text;
+        // What is added has its mark among base 64's own letters.
+        let kept = if mark == "-" { mark } else { "" };
+        let expected = format!("{mark}Private-Lines: 2\n{kept}[redacted: putty-private-key]\n fn a\n");
+        assert_eq!(formats().scrub_str(&format!("{key} fn a\n")), expected);
+    }
+}
+
+#[test]
 fn a_stream_of_formats_gives_words_at_once_and_holds_what_may_be_a_token() {
     let mut stream = formats().stream();
     assert_eq!(stream.push(b"plain words go through. "), b"plain words go through. ");

@@ -229,7 +229,7 @@ pub async fn end_left(app: &App, in_use: &[LeaseId]) -> Result<Vec<LeaseId>, Fau
                 let mut over = Vec::new();
                 for id in in_use.iter().filter(|id| !is_open(id)) {
                     // As in [`sweep`]: what was begun by such a one goes on when only its time is over.
-                    let may_go_on = |row: LeaseRow| row.state == State::Expired.word() && mint::is_for_requests(&row);
+                    let may_go_on = |row: LeaseRow| row.state == State::Expired.word() && mint::is_own(&row);
                     if !tx.lease(id).await?.is_some_and(may_go_on) {
                         over.push(id.clone());
                     }
@@ -261,8 +261,8 @@ pub async fn sweep(app: &App) -> Result<(), Fault> {
                 let mut taken_back = Vec::new();
                 for mut lease in tx.open_leases().await?.into_iter().filter(late) {
                     let effect = end_in(tx, &mut lease, Happening::Time, at, ("time", "server")).await?;
-                    // What a request has begun with a value of the platform's own lease goes on within its own bounds.
-                    if effect == Effect::Withdraw && !mint::is_for_requests(&lease) {
+                    // What a request or a fetch has begun with a value of the platform's own lease goes on within its own bounds.
+                    if effect == Effect::Withdraw && !mint::is_own(&lease) {
                         taken_back.push(lease.id);
                     }
                 }

@@ -166,12 +166,6 @@ pub fn of_requests(capability: &str) -> String {
     format!("{REQUESTS}{capability}")
 }
 
-/// Whether a lease carries a value for requests by rows to write.
-#[must_use]
-pub fn is_for_requests(lease: &LeaseRow) -> bool {
-    lease.capability.starts_with(REQUESTS)
-}
-
 /// Whether a lease is one of [`carry`]'s: of the end of what is done by those the gateway says nothing.
 #[must_use]
 pub fn is_own(lease: &LeaseRow) -> bool {

@@ -97,6 +97,9 @@ async fn a_lease_in_use_goes_on_with_the_value_that_was_replaced_and_one_that_is
     // Nothing else is said to the gateway in between.
     assert_eq!(value(take(&mut gateway, &launch, &after, curl()).await), NEW);
     assert_eq!(stands(&stage, &before).await, ("consumed".into(), String::new()));
+    // Nor that a value is no more: the first that it hears of is another's.
+    deleted(&stage, "capability/other", "").await;
+    assert_eq!(gateway.ended().await.0, "capability/other");
 }
 
 #[tokio::test]

@@ -119,7 +119,9 @@ fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_bac
     let (child, lease) = hold(&platform, "(trap '' TERM; sleep 600) & echo ready; sleep 600");
     // Its time, and its command's, are ten minutes: what ends it now is the person's word.
     let said = platform.ok(&["lease", "revoke", &lease]);
-    assert_eq!(said.trim_end(), format!("{lease} is taken back; nothing uses it any more."));
+    // On a machine that is very busy nobody may have said so within five seconds.
+    let known = format!("{lease} is taken back; nothing uses it any more.");
+    assert!(said.trim_end() == known || said.contains("nobody has said yet"), "{said}");
     was_ended(child);
     assert_eq!(leases(&platform)[0]["state"], "revoked");
     platform.stop();

@@ -34,8 +34,12 @@
 
 extern char **environ;
 
-/* Milliseconds of its own processor time that a refusal takes at most: a busy machine adds none to them. */
-static long refusal_ms = 1000;
+/* Milliseconds of its own processor time that a refusal takes at most: a busy machine adds none to them, an emulated one
+   does, and whoever builds for it says how many. */
+#ifndef REFUSAL_MS
+#define REFUSAL_MS 1000
+#endif
+static long refusal_ms = REFUSAL_MS;
 
 static void told(const char *name, int met, long ms) {
     if (met && ms > refusal_ms) {

@@ -14,7 +14,7 @@ const SILENT: [&str; 1] = [
     "/api/backup",
 ];
 /// Seconds after which a route that goes on by itself (`/live`) has shown what it has.
-const LIVE_SECS: &str = "3";
+const LIVE_SECS: &str = "15";
 /// Seconds that any other route may take, far above what one ever needs.
 const SECS: &str = "60";
 

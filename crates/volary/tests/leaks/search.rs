@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -151,8 +151,12 @@ impl Forms {
         let files = find.args(["-type", "f", "-print0"]).output().expect("find starts").stdout;
         for path in files.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
             let path = Path::new(OsStr::from_bytes(path));
-            // What is gone meanwhile is in no file any more.
-            let Ok(file) = File::open(path) else { continue };
+            // What is gone meanwhile is in no file any more; sockets and the like are none, and `find` names none of them.
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => panic!("{}: {e}", path.display()),
+            };
             let mut pieces = Pieces::of(self, std::io::sink());
             std::io::copy(&mut std::io::BufReader::with_capacity(1 << 20, file), &mut pieces).expect("it can be read");
             let here: Vec<&String> = found.iter().filter(|(_, at)| at == path).map(|(what, _)| what).collect();

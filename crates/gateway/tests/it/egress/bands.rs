@@ -107,6 +107,8 @@ async fn a_fetch_ends_before_a_credential_in_its_pack_and_before_what_is_no_line
         let whole = got.ends_with(b"0\r\n\r\n");
         let text = String::from_utf8_lossy(&got);
         assert!(!whole, "{how}, {cut}: {text}");
+        let why = "a value that the host was given stands in its pack";
+        assert_eq!(how == "pack", text.contains(why), "{how}, {cut}: {text}");
         assert!(["tok-", "scrubbed", "no line"].iter().all(|none| !text.contains(none)), "{how}, {cut}: {text}");
     }
 }

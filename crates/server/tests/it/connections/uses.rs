@@ -46,6 +46,8 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
     // The lease in use is over with it.
     let told = gateway.hear().await;
     assert!(matches!(&told, ToGateway::RevokeLease { lease: over } if *over == lease), "{told:?}");
+    // And so is what goes on by its token.
+    assert_eq!(gateway.ended().await.0, given.secret);
     assert_eq!(egress::rule(egress::ask(&mut gateway, write()).await), "connection.closed");
     let rules: Vec<_> = egress::verdicts(&stage, &launch.run).await.into_iter().map(|v| (v.allowed, v.rule)).collect();
     let wish = rows::wish(&launch, "connection/x", "api.example.org");

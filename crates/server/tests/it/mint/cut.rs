@@ -115,6 +115,38 @@ async fn is_revoked(stage: &Stage, gateway: &mut Gateway, launch: &Launch, lease
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_tokens_time_takes_back_nothing_that_a_fetch_has_begun_with_it() {
+    let stage = Stage::start();
+    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (id, lease) = asked(&mut gateway, &launch).await;
+    answer(&mut gateway, id, 201, made()).await;
+    let given = soon("the word", async {
+        loop {
+            if let ToGateway::GitAnswer { word: GitWord::Granted { credential, .. }, .. } = gateway.hear().await {
+                return credential.expect("what opens it");
+            }
+        }
+    });
+    assert_eq!(given.await.carried, Some(lease.clone()));
+    by_hand(&stage, "UPDATE leases SET expires = made").await;
+    let swept = async {
+        while all(&stage).await.iter().any(|one| one.lease == lease && one.state != "expired") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon("its end", swept).await;
+    // What it hears up to the next answer: of its vendor, perhaps, and not that it is over.
+    gateway.say(&FromGateway::AskLaw { id: 99, run: launch.run.clone() }).await;
+    loop {
+        match gateway.hear().await {
+            ToGateway::EgressAnswer { id: 99, .. } => return,
+            ToGateway::RevokeLease { lease } => panic!("{lease} is cut"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_cannot_be_kept_is_given_to_nobody_and_is_revoked_once_that_can_be_recorded() {
     let stage = Stage::start();
     let (_operator, launch, mut gateway) = running(&stage).await;
