@@ -82,8 +82,8 @@ pub(crate) fn look(group: &str, first: &Process, halves: &Halves, whole: bool) -
     }
     // Not the lines: one that both sides hung up on is in no list, and open still.
     let said = fs::read_to_string(first.file("net/sockstat")).unwrap_or_default();
-    let used = used(&said).unwrap_or(if first.is_gone() { 0 } else { usize::MAX });
-    held.sockets = used.saturating_sub(waits);
+    // Of a process that is just ending the kernel says nothing: its namespaces go before it does.
+    held.sockets = used(&said).unwrap_or(0).saturating_sub(waits);
     held
 }
 
