@@ -49,6 +49,8 @@ const GATEWAY: Duration = Duration::from_secs(60);
 const CLONE: Duration = Duration::from_secs(600);
 /// How long the runner may take to say hello.
 const HELLO: Duration = Duration::from_secs(60);
+/// How soon once more, and how often, is looked whether a box whose walls do not hold is just ending.
+const GOING: (Duration, u32) = (Duration::from_millis(50), 20);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -341,12 +343,19 @@ impl Attempt {
     async fn read_back(&self, live: &mut Boxed, hello: Hello) -> Result<(), Finish> {
         let readings = live.with(move |live| live.read_back(&hello)).await;
         let verdict = judge(&readings);
-        if verdict.is_err() && live.with(|live| live.is_lost()).await {
-            // What was read is of a box that is gone, not of one that breaks its promise.
-            return Err(self.broke("the box's helper ended while its walls were read"));
-        }
-        if verdict.is_err() && live.with(|live| live.is_dead()).await {
-            return Err(self.broke("the box's runner ended while its walls were read"));
+        // What was read may be of a box that is gone, not of one that breaks its promise: a process that ends is without its
+        // files and networks before it is gone.
+        for _ in 0..GOING.1 {
+            if verdict.is_ok() {
+                break;
+            }
+            if live.with(|live| live.is_lost()).await {
+                return Err(self.broke("the box's helper ended while its walls were read"));
+            }
+            if live.with(|live| live.is_dead()).await {
+                return Err(self.broke("the box's runner ended while its walls were read"));
+            }
+            tokio::time::sleep(GOING.0).await;
         }
         self.say(&Event::Walls { readings }).await?;
         verdict.map_err(failed)
