@@ -136,18 +136,23 @@ pub struct Door {
     _listener: OwnedFd,
 }
 
+/// An agent's run by the benchmark's profile, as the API takes it.
+pub fn agent() -> Value {
+    json!({"kind": "agent", "task": "x", "model": "m", "profile": "bench"})
+}
+
 impl Running {
     async fn start(home: &Home, double: SocketAddr) -> Result<Self> {
-        Self::start_with(home, double, "", &[], 1).await
+        Self::start_with(home, double, "", &[], &[agent()]).await
     }
 
-    /// So many runs by a profile with these further lines, in a workspace with these secrets.
+    /// These runs by a profile with these further lines, in a workspace with these secrets.
     pub async fn start_with(
         home: &Home,
         double: SocketAddr,
         profile: &str,
         secrets: &[(&str, Value)],
-        runs: usize,
+        runs: &[Value],
     ) -> Result<Self> {
         let server = home.server()?;
         home.api("GET", "/api/health", None)?;
@@ -167,9 +172,8 @@ impl Running {
         api::frame::write(&mut link, &Up::Hello { host: "bench".into(), runs: Vec::new() }).await?;
         until_linked(home, "operator").await?;
         let mut launches = Vec::new();
-        for _ in 0..runs {
-            let wish = json!({"kind": "agent", "task": "x", "model": "m", "profile": "bench"});
-            home.api("POST", "/api/runs", Some(&wish))?;
+        for wish in runs {
+            home.api("POST", "/api/runs", Some(wish))?;
             let launch = launched(&mut link).await?;
             begin(&mut link, &launch).await?;
             launches.push(launch);
@@ -185,7 +189,7 @@ impl Running {
 impl Door {
     fn open(home: &Home, launch: Launch) -> Result<Self> {
         let (cable, listener, at, authority) = attach(home, &launch)?;
-        let handle = launch.agent.context("a launch without an agent")?.handle;
+        let handle = launch.agent.map(|agent| agent.handle).or(launch.handle).context("a launch without a handle")?;
         Ok(Self { at, handle, authority, _cable: cable, _listener: listener })
     }
 }

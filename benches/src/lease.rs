@@ -5,7 +5,7 @@
 //! recorded in a commit, the first two before they are answered. Then the whole: a command in a box, with a lease and without,
 //! and one whose lease a person takes back.
 
-use crate::call::{Door, Running};
+use crate::call::{Door, Running, agent};
 use crate::evidence_rate;
 use crate::stage::{Home, Up, volary};
 use crate::table::{Spread, Table, figure, times};
@@ -101,7 +101,7 @@ fn cycles(runtime: &tokio::runtime::Runtime, parent: &Path) -> Result<Measured> 
     let secret = ("capability/shop", json!({"value": "canary-credential-0123456789abcdef"}));
     runtime.block_on(async {
         let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-        let running = Running::start_with(&home, nobody, &profile, &[secret], BOXES).await?;
+        let running = Running::start_with(&home, nobody, &profile, &[secret], &vec![agent(); BOXES]).await?;
         let mut boxes = Vec::new();
         for door in &running.doors {
             boxes.push(Arc::new(Played::start(door).await?));

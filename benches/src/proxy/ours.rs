@@ -36,7 +36,10 @@ pub async fn start(name: &str, parent: &Path, world: &World) -> Result<Proxy> {
     // No model is called; one must be there.
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
     let secret = ("capability/bench", json!({"value": "canary-credential-0123456789abcdef"}));
-    let running = Running::start_with(&home, nobody, PROFILE, &[secret], 1).await.with_context(|| home.log())?;
+    // The handle of a person's own command, which goes into requests; an agent's goes to its model alone.
+    let command = json!({"kind": "exec", "argv": ["true"], "profile": "bench"});
+    let running =
+        Running::start_with(&home, nobody, PROFILE, &[secret], &[command]).await.with_context(|| home.log())?;
     let (door, authority) = (running.doors[0].at, running.doors[0].authority.clone());
     let handle = format!("Authorization: Bearer {}\r\n", running.doors[0].handle);
     let mut injected = client::secure(door, HOST, &authority, &handle)?;

@@ -7,7 +7,7 @@
 use crate::images::Word;
 use crate::inbox::ModelRoute;
 use crate::kept::{KeptAct, KeptAnswer};
-use model::{BoxId, Moment, Profile, RunId, run::RunKind};
+use model::{Author, BoxId, Moment, Profile, RunId, run::RunKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -221,6 +221,9 @@ pub struct Launch {
     pub profile: Profile,
     /// Whether the result is imported into the repository as `volary/<run>`.
     pub import: bool,
+    /// Who is to be the author of that result.
+    #[serde(default)]
+    pub author: Option<Author>,
     /// For an agent.
     pub agent: Option<LaunchAgent>,
     /// For an exec: program and arguments.

@@ -1,12 +1,22 @@
 //! Headers and trailers of an answer, scrubbed in their values and their names.
 //!
 //! Names arrive in lower case, and some values list names (`trailer`, `vary`): a credential in one has lost its case, and
-//! cannot be replaced by a placeholder everywhere. Such a field is left out.
+//! cannot be replaced by a placeholder everywhere. Such a field is left out. So is a cookie: a host that was given a
+//! credential may sign in whoever asked with it, and what it then sets is as good as the credential and no value that is known.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use scrub::Scrubber;
 
-/// These fields without what the scrubber looks for.
+const COOKIES: [&str; 2] = ["set-cookie", "set-cookie2"];
+
+/// Takes away what sets a cookie.
+pub(crate) fn without_cookies(fields: &mut HeaderMap) {
+    for name in COOKIES {
+        fields.remove(name);
+    }
+}
+
+/// These fields, of a host that was given what the scrubber looks for, without that.
 pub(crate) fn scrubbed<'f>(
     fields: impl IntoIterator<Item = (&'f HeaderName, &'f HeaderValue)>,
     scrubber: &Scrubber,
@@ -16,7 +26,8 @@ pub(crate) fn scrubbed<'f>(
         let value = scrubber.scrub(value.as_bytes());
         let tells = scrubber.is_in_name(name.as_str()) || scrubber.is_in_name(&String::from_utf8_lossy(&value));
         // A scrubbed value is still a header value; were it not, leaving it out is right.
-        if let (false, Ok(value)) = (tells, HeaderValue::from_bytes(&value)) {
+        let left_out = tells || COOKIES.contains(&name.as_str());
+        if let (false, Ok(value)) = (left_out, HeaderValue::from_bytes(&value)) {
             clean.append(name.clone(), value);
         }
     }
@@ -38,6 +49,8 @@ mod tests {
         };
         add("x-you-are", key);
         add("x-plain", "as it is");
+        add("set-cookie", "session=1; HttpOnly");
+        add("set-cookie2", "session=1");
         add(&format!("x-{key}"), "1");
         add("vary", &format!("accept, x-{}", key.to_lowercase()));
         let clean = scrubbed(&fields, &scrubber);

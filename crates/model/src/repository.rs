@@ -25,6 +25,9 @@ pub struct Repository {
     /// Tags that may be pushed beside the branch that is minted for the run, by their whole names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Files that decide what its forge runs, beside those that are known: patterns of paths, `build/*.yml`. They only add.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pipelines: Vec<String>,
     /// The repository runs nothing that has a secret on a proposal's branch, so that a proposal may change its pipeline
     /// files. A push that changes one is held unless this is said.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

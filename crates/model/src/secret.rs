@@ -3,6 +3,9 @@
 use std::fmt;
 use zeroize::Zeroize;
 
+/// As what a custom secret is stored that is a text: it has spaces or line ends, and stands in no header and no variable.
+pub const TEXT: &str = "text";
+
 /// Holds a credential: `Debug` hides it, there is no `Display` and no
 /// `Serialize`, and its memory is overwritten when it is dropped.
 ///

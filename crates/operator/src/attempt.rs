@@ -49,8 +49,9 @@ const GATEWAY: Duration = Duration::from_secs(60);
 const CLONE: Duration = Duration::from_secs(600);
 /// How long the runner may take to say hello.
 const HELLO: Duration = Duration::from_secs(60);
-/// How soon once more, and how often, is looked whether a box whose walls do not hold is just ending.
-const GOING: (Duration, u32) = (Duration::from_millis(50), 20);
+/// How soon once more, and how often, is looked whether a box whose walls do not hold is just ending. On a machine that is
+/// very busy that takes seconds; nobody waits for them but a run that ends by them.
+const GOING: (Duration, u32) = (Duration::from_millis(50), 200);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl Attempt {
         let worked = back.map_err(|e| failed(format!("its worktree, which was kept, cannot be taken back: {e}")))?;
         self.seconds = self.launch.profile.limits.seconds.saturating_sub(worked.as_secs());
         if self.seconds == 0 {
-            return Err(self.out_of_time());
+            return Err(self.out_of_time(None));
         }
         let mib = self.launch.profile.limits.worktree_mib;
         let _room = crate::blocking(move || means.disk.reserve_image(&image, mib)).await.map_err(failed)?;

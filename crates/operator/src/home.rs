@@ -184,11 +184,12 @@ async fn bring(
         return Err("the commit that it began from is not known".into());
     };
     let (means, id, model) = (Arc::clone(means), run.clone(), kept.model.clone().unwrap_or_default());
+    let author = kept.author.clone();
     let rein = Rein::default();
     let held = rein.clone();
     let work = live.with(move |live| {
-        let mut importing =
-            means.repo.import_held(&repo, &id, &base, &model, held).map_err(|problem| problem.message)?;
+        let importing = means.repo.import_held(&repo, &id, &base, &model, author.as_ref(), held);
+        let mut importing = importing.map_err(|problem| problem.message)?;
         let stdin = importing.stdin().ok_or("the importing process has no input")?;
         let written = live.write_changes(OwnedFd::from(stdin));
         match (written, importing.finish()) {

@@ -232,6 +232,7 @@ mod tests {
             profile: Profile::default(),
             import: true,
             model: None,
+            author: None,
         };
         run.keep(&kept).unwrap();
         run

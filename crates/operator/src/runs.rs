@@ -6,7 +6,7 @@ use crate::journal::{By, Journal, JournalError, Record, Tail, kind_of, write_who
 use api::link::{Known, Launch, Up};
 use model::event::Exit;
 use model::run::RunKind;
-use model::{BoxId, Event, Moment, Outcome, Profile, RunId};
+use model::{Author, BoxId, Event, Moment, Outcome, Profile, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ pub struct Kept {
     /// The agent's model, by name, as the result's commit tells it.
     #[serde(default)]
     pub model: Option<String>,
+    /// Who is the author of the result; where an earlier version kept it and does not say, the repository's owner.
+    #[serde(default)]
+    pub author: Option<Author>,
 }
 
 impl Kept {
@@ -57,6 +60,7 @@ impl From<&Launch> for Kept {
             profile: launch.profile.clone(),
             import: launch.import,
             model: launch.agent.as_ref().map(|agent| agent.model.name.clone()),
+            author: launch.author.clone(),
         }
     }
 }

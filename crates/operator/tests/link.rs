@@ -64,6 +64,7 @@ fn launch(run: &str) -> Launch {
         base: None,
         profile: model::Profile::default(),
         import: false,
+        author: None,
         agent: None,
         argv: vec!["true".into()],
         lease: None,

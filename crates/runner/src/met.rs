@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long an answer may take, in seconds; without one a command has ended as the kernel says.
-const ANSWER_SECS: u32 = 10;
+const ANSWER_SECS: u32 = 60;
 /// A file system with less room than this, or than a fiftieth of its size, is full: some of it is kept back for its
 /// own tables, and counted late.
 const FULL_BYTES: u64 = 4 * 1024 * 1024;
@@ -107,11 +107,7 @@ impl Met {
         let is_well = matches!(exit, Exit::Code { code: 0 });
         let now = self.ask().await.unwrap_or(counts);
         let took = lived(took, counts, now);
-        let mut explained = if at_its_time {
-            Explained { exit, beside: Vec::new(), took }
-        } else {
-            explain(exit, took, counts, now, limits)
-        };
+        let mut explained = explain(exit, took, counts, now, limits);
         explained.beside.extend(slowed(took, counts, now, limits));
         explained.beside.extend(held_up(took, counts, now, limits));
         if !at_its_time {
@@ -350,6 +346,14 @@ mod tests {
     fn a_command_of_which_a_process_was_killed_or_refused_is_told_so_though_it_ended_with_0() {
         let said = explain(Exit::Code { code: 0 }, TOOK, counts(3, 8), counts(4, 9), &limits());
         assert_eq!(said.exit, Exit::Code { code: 0 });
+        assert_eq!(said.beside, ["met the limit of 32 processes", "a process of it was killed: memory limit 512 MiB"]);
+    }
+
+    #[test]
+    fn a_command_that_ended_with_its_time_is_told_what_it_met_beside() {
+        let exit = Exit::Killed { why: "killed: time limit 20 s".into() };
+        let said = explain(exit.clone(), TOOK, counts(3, 8), counts(4, 9), &limits());
+        assert_eq!(said.exit, exit);
         assert_eq!(said.beside, ["met the limit of 32 processes", "a process of it was killed: memory limit 512 MiB"]);
     }
 

@@ -1,6 +1,7 @@
 //! What a box is promised to be. Everything that bounds a box is in [`HardenedSpec`], and nothing but
 //! [`harden`] makes one; an engine takes nothing else.
 
+use crate::folders::{self, Shown};
 use crate::image::content::Content;
 use crate::image::{Image, kept, pulled};
 use api::images::Word;
@@ -51,7 +52,7 @@ pub struct HardenedSpec {
     /// The image's digest, where Docker's engine has it.
     pub(crate) docker_image: Option<String>,
     pub(crate) limits: Limits,
-    pub(crate) folders: Vec<Folder>,
+    pub(crate) folders: Vec<Shown>,
     pub(crate) lower: Option<PathBuf>,
     pub(crate) upper_image: PathBuf,
     pub(crate) host: HostFacts,
@@ -112,14 +113,11 @@ pub enum HardenError {
     },
 }
 
-/// Host trees that no profile may show: they are the host's own state, or the box has its own.
-const NEVER: [&str; 9] = ["/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root/.ssh", "/tmp", "/workspace"];
-
 /// Makes the one thing that an engine accepts; beside it what the profile's image says of itself, where the platform itself
 /// unpacks it: that is still to be judged.
 ///
 /// # Errors
-/// [`HardenError`] for a folder that would show the host's state or our own, and for a limit of nothing.
+/// [`HardenError`] for a folder that would show the host's state, our own or a place of keys, and for a limit of nothing.
 pub fn harden(
     plan: &BoxPlan,
     uid: u32,
@@ -127,7 +125,7 @@ pub fn harden(
     runner: &Path,
     agent: &Path,
 ) -> Result<(HardenedSpec, Vec<Word>), HardenError> {
-    let folders = check(&plan.profile, host)?;
+    let folders = checked(&plan.profile, host)?;
     let (image, content) = image(&plan.profile, &host.dir)?;
     if let (Engine::Embedded, Some(Image::Registry(name)), None) = (plan.profile.engine, &image, &content) {
         let why = format!("{name} is not on this host yet; a run that begins has it pulled");
@@ -158,6 +156,16 @@ pub fn harden(
 /// # Errors
 /// As of [`harden`].
 pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenError> {
+    Ok(checked(profile, host)?.into_iter().map(|shown| shown.folder).collect())
+}
+
+/// Why which of a profile's folders may not be shown: all of them, where [`check`] tells the first fault.
+pub fn refused(profile: &Profile, host: &HostFacts) -> impl Iterator<Item = HardenError> {
+    profile.folders.iter().filter_map(|folder| folders::shown(folder, host).err())
+}
+
+/// The same, with which folders those are.
+fn checked(profile: &Profile, host: &HostFacts) -> Result<Vec<Shown>, HardenError> {
     let limits = &profile.limits;
     let bounds: [(&'static str, u64, u64, u64, &'static str); 9] = [
         ("memory-mib", limits.memory_mib, 32, 1 << 20, "32 to 1048576"),
@@ -187,8 +195,7 @@ pub fn check(profile: &Profile, host: &HostFacts) -> Result<Vec<Folder>, HardenE
         return Err(HardenError::Engine { what: "engine = \"docker\"", why: why.into() });
     }
     image(profile, &host.dir)?;
-    let shown = |folder: &Folder| Ok(Folder { path: shown(folder, host)?, writable: folder.writable });
-    profile.folders.iter().map(shown).collect()
+    profile.folders.iter().map(|folder| folders::shown(folder, host)).collect()
 }
 
 /// The profile's image, if it names one that cannot change under it; and its content, if this platform unpacks it and it
@@ -217,38 +224,6 @@ fn image(profile: &Profile, dir: &Path) -> Result<(Option<Image>, Option<Content
 /// As of [`check`].
 pub fn image_id(profile: &Profile, host: &HostFacts) -> Result<Option<String>, HardenError> {
     image(profile, &host.dir).map(|(_, content)| content.map(|content| content.id))
-}
-
-/// The folder's real path, if it may be shown.
-fn shown(folder: &Folder, host: &HostFacts) -> Result<PathBuf, HardenError> {
-    let refuse = |why: &str| HardenError::Folder { path: folder.path.clone(), why: why.to_owned() };
-    if !folder.path.is_absolute() {
-        return Err(refuse("the path is not absolute; write it from / on"));
-    }
-    let real = folder
-        .path
-        .canonicalize()
-        .map_err(|e| refuse(&format!("it cannot be opened ({e}); create it or take it out of the profile")))?;
-    if real != folder.path {
-        return Err(refuse(&format!("it is a link; name {} itself", real.display())));
-    }
-    if !real.is_dir() {
-        return Err(refuse("it is no folder"));
-    }
-    if real == Path::new("/") {
-        return Err(refuse("it is the whole host"));
-    }
-    for never in NEVER {
-        let never = Path::new(never);
-        if real.starts_with(never) && never != Path::new("/tmp") || never.starts_with(&real) {
-            return Err(refuse("it is, or holds, a part of the host's own state"));
-        }
-    }
-    let home = host.dir.parent().unwrap_or(&host.dir);
-    if real.starts_with(home) || home.starts_with(&real) {
-        return Err(refuse("it is, or holds, the platform's own home"));
-    }
-    Ok(real)
 }
 
 #[cfg(test)]

@@ -86,8 +86,9 @@ pub enum Answer {
 /// How often every process of a box is killed before the helper gives up: a millisecond apart, so half a minute at least.
 pub(crate) const KILL_ROUNDS: u32 = 30_000;
 
-/// How often, a millisecond apart, a box that could not be made is looked at for a process that was killed.
-const KILLED_ROUNDS: u32 = 1000;
+/// How often, a millisecond apart, a box that could not be made is looked at for a process that was killed: ten seconds at least,
+/// for one that ends on a machine that is very busy. Only a failure waits for them.
+const KILLED_ROUNDS: u32 = 10_000;
 
 struct Made {
     spec: HardenedSpec,
@@ -375,7 +376,7 @@ impl Killed {
     /// What a failure to make a box means: this, when one of this helper's children was killed, as they are its own
     /// work only when it takes a box down; else what it says itself. A child closes its end of a channel before it can
     /// be collected, so it is waited for; one that failed ends by itself, and one that does not end is not waited for
-    /// beyond a second.
+    /// beyond [`KILLED_ROUNDS`].
     fn or(failure: Box<dyn std::error::Error>) -> Box<dyn std::error::Error> {
         use rustix::process::{WaitOptions, wait};
         for _ in 0..KILLED_ROUNDS {
@@ -404,7 +405,7 @@ pub(crate) fn close_stdio() -> io::Result<()> {
 
 impl Made {
     /// Whether somebody else killed process 1, asked when something of it failed: one that is ending has no namespaces
-    /// any more before it can be seen to have ended, so it is waited for, a second at most.
+    /// any more before it can be seen to have ended, so it is waited for, [`KILLED_ROUNDS`] at most.
     fn was_killed(&self) -> bool {
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;

@@ -4,8 +4,8 @@
 //! process of its own ([`helper`]): single-threaded, because the runtime forks; the box's parent and reaper;
 //! the owner of its mounts. When the helper's socket to the operator ends, the box ends.
 //!
-//! Read [`harden`] (what is promised), [`embedded`] (the operator's side), [`helper`] (the making),
-//! `uids` (whose number is whose),
+//! Read [`harden`] (what is promised), `folders` (what a profile may show of the host), [`embedded`] (the operator's side),
+//! [`helper`] (the making), `uids` (whose number is whose),
 //! `layers` (the host's files with inodes of the box's own), [`worktree`] (the files), [`cable`] (the one door),
 //! [`read_back`] (what is believed), `group` (what is ended and stopped together), `slice` (where Docker's boxes are
 //! under systemd), `held` (what no group bounds), then [`warm`] (boxes that wait for a run).
@@ -15,6 +15,7 @@ pub mod changes;
 pub mod docker;
 pub mod doctor;
 pub mod embedded;
+mod folders;
 mod group;
 pub mod harden;
 mod held;

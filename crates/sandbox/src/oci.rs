@@ -2,6 +2,7 @@
 //!
 //! The mount table here is the promise that [`crate::read_back`] holds the kernel to.
 
+use crate::folders::{Inode, Shown};
 use crate::harden::HardenedSpec;
 use crate::layers::{self, Layers};
 use crate::read_back::shares::PERIOD_US;
@@ -122,8 +123,10 @@ pub(crate) enum Origin {
     Fresh(String),
     /// An overlay: the option that names its layers, and what of it is mounted. Its inodes are the box's own.
     Layers { option: String, part: PathBuf },
-    /// A file or folder of the host: its device and inode.
+    /// A file or folder of the host: the one that its path leads to.
     Host,
+    /// A folder of the profile: the one that was looked at, whatever its path leads to by now.
+    Folder(Inode),
     /// A file of the box's own, which is read by itself.
     Own,
 }
@@ -142,6 +145,9 @@ impl Mount {
             spec: json!({"destination": point, "type": "bind", "source": from,
                 "options": ["bind", access, "nosuid", "nodev"]}),
         }
+    }
+    fn folder(folder: &Folder) -> Self {
+        Self::bind(&folder.path, &folder.path.to_string_lossy(), folder.writable)
     }
     /// Shows a file or folder of the host, read-only and through the layer that it lies in.
     fn through(layers: &Layers, from: &Path, point: &str) -> Self {
@@ -164,6 +170,16 @@ impl Mount {
     /// What of the host is bound there, by its own name; none where a file system is made.
     pub(crate) fn of(&self) -> Option<&Path> {
         self.of.as_deref()
+    }
+    /// Which file or folder of the host that has to be; none where a file system is made.
+    ///
+    /// # Errors
+    /// The system's own, where its path alone says it.
+    pub(crate) fn inode(&self) -> io::Result<Option<Inode>> {
+        match (&self.origin, &self.of) {
+            (Origin::Folder(inode), _) => Ok(Some(*inode)),
+            (_, of) => of.as_deref().map(Inode::at).transpose(),
+        }
     }
     /// The kind of file system, and its options as the runtime takes them.
     pub(crate) fn kind(&self) -> (&str, Vec<&str>) {
@@ -197,7 +213,9 @@ pub fn mounts(stage: &Path, spec: &HardenedSpec) -> Vec<Mount> {
         Some(tree) => system_of_image(&tree, stage, &layers),
         None => system_of_host(&layers),
     };
-    table(&stage.join("work"), [&spec.runner, &spec.agent], &layers, &spec.limits, &spec.folders, system)
+    let shown = |shown: &Shown| Mount { origin: Origin::Folder(shown.inode), ..Mount::folder(&shown.folder) };
+    let folders = spec.folders.iter().map(shown);
+    table(&stage.join("work"), [&spec.runner, &spec.agent], &layers, &spec.limits, folders, system)
 }
 
 /// Whether what is mounted there is the host's system, which an image brings instead.
@@ -211,6 +229,7 @@ pub fn is_of_the_host(point: &Path) -> bool {
 #[must_use]
 pub fn promised(limits: &Limits, folders: &[Folder]) -> Vec<Mount> {
     let (nowhere, layers) = (Path::new("/"), Layers::of_the_host());
+    let folders = folders.iter().map(Mount::folder);
     table(nowhere, [nowhere; 2], &layers, limits, folders, system_of_host(&layers))
 }
 
@@ -263,7 +282,7 @@ fn table(
     [runner, agent]: [&Path; 2],
     layers: &Layers,
     limits: &Limits,
-    folders: &[Folder],
+    folders: impl Iterator<Item = Mount>,
     system: Vec<Mount>,
 ) -> Vec<Mount> {
     // One inode for 4 KiB, as in the worktree: an empty file takes no room and some of the host's memory.
@@ -287,9 +306,7 @@ fn table(
     all.push(Mount { origin: worktree::origin(), ..Mount::bind(work, api::inbox::WORKSPACE, true) });
     all.push(Mount::through(layers, runner, api::inbox::RUNNER_PATH));
     all.push(Mount::through(layers, agent, api::inbox::AGENT_PATH));
-    for folder in folders {
-        all.push(Mount::bind(&folder.path, &folder.path.to_string_lossy(), folder.writable));
-    }
+    all.extend(folders);
     all
 }
 
@@ -344,7 +361,7 @@ pub(crate) fn own_files(spec: &HardenedSpec) -> [(&'static str, String); OWN_FIL
 
 /// What the runner reads before it takes its walls: which folders its rules must name.
 fn box_json(spec: &HardenedSpec) -> Value {
-    let folders: Vec<Value> = spec.folders.iter().map(|f| json!({"path": f.path, "writable": f.writable})).collect();
+    let folders: Vec<Value> = spec.folders.iter().map(|shown| json!(shown.folder)).collect();
     json!({"folders": folders, "uid": spec.uid_inside()})
 }
 

@@ -9,6 +9,7 @@
 //! the host shows the same things under the same names as when it was made.
 
 use crate::embedded::{BoxError, Created, Host};
+use crate::folders::Inode;
 use crate::harden::{BoxPlan, HardenedSpec};
 use crate::oci;
 use model::{BoxId, Profile, RunId};
@@ -32,7 +33,7 @@ pub struct Warm {
 
 /// What a box shows of the host, by name, and which file that was, with the time of its last change where that matters;
 /// none where nothing was.
-type Sources = BTreeMap<PathBuf, Option<(u64, u64, i64)>>;
+type Sources = BTreeMap<PathBuf, Option<(Inode, i64)>>;
 
 /// Why a warm box is not given to a run. A cold one does for it.
 #[derive(Debug, thiserror::Error)]
@@ -154,18 +155,20 @@ impl Host {
     }
 }
 
-/// What of the host a box of this spec shows, as it is now.
+/// What of the host a box of this spec shows, as it is now, but for the profile's folders.
 fn sources(spec: &HardenedSpec) -> Sources {
     let mounts = oci::mounts(Path::new("/"), spec);
-    let shown = mounts.iter().filter(|mount| mount.point != Path::new(api::inbox::WORKSPACE));
-    let paths = shown.filter_map(|mount| Some(mount.of()?.to_path_buf()));
-    let found = |path: &Path| fs::metadata(path).ok();
-    let mut all: Sources =
-        paths.map(|path| (path.clone(), found(&path).map(|found| (found.dev(), found.ino(), 0)))).collect();
+    // Of those the spec itself says which they were, and does not change; a claim compares it with the spec of now.
+    let is_asked = |mount: &&oci::Mount| {
+        mount.point != Path::new(api::inbox::WORKSPACE) && !matches!(mount.origin, oci::Origin::Folder(_))
+    };
+    let shown = mounts.iter().filter(is_asked).filter_map(oci::Mount::of);
+    let mut all: Sources = shown.map(|of| (of.to_path_buf(), Inode::at(of).ok().map(|inode| (inode, 0)))).collect();
     // Of an image on this host a layout's index or the tar itself: by its time too, because it may be written over.
     if let Some(crate::image::Image::Layout(path, _) | crate::image::Image::Tar(path, _)) = &spec.image {
         for path in [path.clone(), path.join("index.json")] {
-            let is = found(&path).map(|found| (found.dev(), found.ino(), found.mtime_nsec() ^ found.mtime()));
+            let found = fs::metadata(&path).ok();
+            let is = found.map(|found| (Inode::from(&found), found.mtime_nsec() ^ found.mtime()));
             all.insert(path, is);
         }
     }

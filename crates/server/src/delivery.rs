@@ -6,10 +6,11 @@
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{connections, leases, now, profiles, record};
-use api::http::ExecLease;
+use crate::{connections, leases, models, now, profiles, record};
+use api::http::{CreateRun, ExecLease};
 use model::capability::{Capability, Variable, leasable, leasable_as, secret_of};
 use model::egress::WriteRow;
+use model::run::RunKind;
 use model::{Egress, Profile};
 use policy::Refusal;
 use scrub::Scrubber;
@@ -17,6 +18,9 @@ use serde_json::json;
 use std::borrow::Cow;
 use store::chain::By;
 use store::{StoreError, Tx};
+
+/// Most characters of a refused request that its refusal shows.
+const MOST_SHOWN: usize = 2_000;
 
 /// The profile that a run is to have, when nothing of it would bring a key into a box, and each secret that it names (of a
 /// capability, of a row to write, of a repository) is set, or signed in to, and may go where it says.
@@ -134,12 +138,78 @@ fn without_handles(text: &str) -> String {
     rest
 }
 
-/// Looks a person's command through, of which every word would be in its box: it holds no stored secret, nothing that has
-/// the form of a credential, and no value for a variable in which programs look for a key.
+/// The model of a person's run, which is to have its key for them.
+///
+/// # Errors
+/// Those of [`models::choose`], of which that its key is for nobody to choose is recorded; the store's.
+pub async fn model(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    wished: Option<String>,
+    profile: &Profile,
+) -> Result<String, Fault> {
+    let chosen = models::choose(app, caller.person.as_str(), wished, profile).await;
+    if let Err(fault) = &chosen
+        && fault.problem.code == "secret.kinds"
+    {
+        refused(app, caller, name, &fault.problem.code, &fault.problem.message).await?;
+    }
+    chosen
+}
+
+/// Looks a person's wish for a run through: no word of a command, all of which would be in its box, and none of a task, which
+/// its agent and model would read, holds a stored secret or has the form of a credential.
 ///
 /// # Errors
 /// 400 `run.secret`, which is recorded by names; the store's.
-pub async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String]) -> Result<(), Fault> {
+pub async fn request(app: &App, caller: &Caller, profile: &str, wish: &CreateRun) -> Result<(), Fault> {
+    match wish.kind {
+        RunKind::Agent => task(app, caller, profile, &wish.task).await,
+        RunKind::Exec => command(app, caller, profile, &wish.argv).await,
+    }
+}
+
+/// As [`request`]. The handle of a run is refused here, too: no task has a use for one.
+async fn task(app: &App, caller: &Caller, profile: &str, task: &str) -> Result<(), Fault> {
+    let scrubber = app.scrubber();
+    let Cow::Owned(shown) = scrubber.scrub_str(task) else { return Ok(()) };
+    // What it quotes of a transcript, placeholders among it, was found before.
+    let (mut quoted, mut what) = (scrub::Shown::default(), scrub::Shown::default());
+    quoted.take(task.as_bytes());
+    what.take(shown.as_bytes());
+    let why = format!(
+        "This task holds {}, which its agent and its model would read. Leave the value out. Store the key (`volary secret set`), \
+         name it in a `[[capability]]` of the profile, and have the task name that capability.",
+        kinds(&what, &quoted)
+    );
+    no_box(app, caller, profile, why, &shown).await
+}
+
+/// What was found in a request, and is more than `before`: by kind and name.
+fn kinds(what: &scrub::Shown, before: &scrub::Shown) -> String {
+    let kinds = what.beyond(before).into_keys().map(|found| match found.of_format {
+        true => format!("what has the form of a credential ({})", found.kind),
+        false => format!("the value of the secret {}", found.kind),
+    });
+    let mut kinds: Vec<String> = kinds.collect();
+    kinds.dedup();
+    kinds.join(", ")
+}
+
+/// Refuses a request for what it holds, and shows whoever made it where; the record has the names alone.
+async fn no_box(app: &App, caller: &Caller, profile: &str, why: String, shown: &str) -> Result<(), Fault> {
+    refused(app, caller, profile, "run.secret", &why).await?;
+    let shown = match shown.char_indices().nth(MOST_SHOWN) {
+        _ if shown.is_empty() => String::new(),
+        Some((at, _)) => format!(" It is: {}…", &shown[..at]),
+        None => format!(" It is: {shown}"),
+    };
+    Err(Fault::bad("run.secret", why + &shown))
+}
+
+/// As [`request`]; nor has a command a value for a variable in which programs look for a key.
+async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String]) -> Result<(), Fault> {
     let scrubber = app.scrubber();
     // What a shell puts there is no value of the request: `$VOLARY_HANDLE` is how a command shows its handle.
     let literal = |value: &str| !matches!(value.trim_start_matches(['"', '\'']).chars().next(), None | Some('$'));
@@ -155,13 +225,7 @@ pub async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String])
                 what.take(format!("{shown}\n").as_bytes());
             }
         }
-        let kinds = what.beyond(&scrub::Shown::default()).into_keys().map(|found| match found.of_format {
-            true => format!("what has the form of a credential ({})", found.kind),
-            false => format!("the value of the secret {}", found.kind),
-        });
-        let mut kinds: Vec<String> = kinds.collect();
-        kinds.dedup();
-        (kinds.join(", "), format!(" It is: {}", scrubber.scrub_str(&argv.join(" "))))
+        (kinds(&what, &scrub::Shown::default()), scrubber.scrub_str(&argv.join(" ")).into_owned())
     } else {
         (format!("a value for {}, where programs look for a key", names.join(", ")), String::new())
     };
@@ -172,8 +236,7 @@ pub async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String])
         "This command holds {what}, and no box is given one. Store the key (`volary secret set`), name it in a `[[capability]]` of \
          the profile, and have the command use that: `volary exec --lease NAME`, or a variable of the profile with a handle."
     );
-    refused(app, caller, profile, "run.secret", &why).await?;
-    Err(Fault::bad("run.secret", why + &shown))
+    no_box(app, caller, profile, why, &shown).await
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {
@@ -252,9 +315,10 @@ async fn fits(tx: &mut Tx, sent: &Sent, person: &str) -> Result<Result<(), Refus
     if let Some(connection) = connections::named(name) {
         return connections::stands(tx, connection, host).await;
     }
-    Ok(match tx.secret_for(name, person).await? {
-        Some(secret) => crate::secrets::may_go(tx, &secret, host, *port).await?,
-        None => {
+    Ok(match crate::secrets::of_person(tx, name, person).await? {
+        Err(no) => Err(no),
+        Ok(Some(secret)) => crate::secrets::may_go(tx, &secret, host, *port).await?,
+        Ok(None) => {
             let why = format!("The secret {name:?} of {row} is not set; `volary secret set {name}` sets it.");
             Err(Refusal::new(missing, why))
         }

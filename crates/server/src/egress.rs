@@ -255,8 +255,8 @@ async fn judge(
     Ok(Word::Granted(Box::new(Granted { grant, inside, credential, lease, carried: None })))
 }
 
-/// The secret of a write, when the row is one of this run's table and the handle this run's own, or that of a command
-/// under a lease, which is given then.
+/// The secret of a write, when the row is one of this run's table and the handle that of a command under a lease, which is
+/// given then, or a person's command's own.
 async fn credential(
     tx: &mut Tx,
     ask: &EgressAsk,
@@ -275,7 +275,7 @@ async fn credential(
     if tx.handle(handle_sha256).await?.is_some_and(|handle| handle.model == git::HANDLE) {
         refuse!("handle.git", "This handle is for the run's git address alone.");
     }
-    let (name, lease) = match leases::shown(tx, ask, &row.profile, capability, handle_sha256, at).await? {
+    let (name, lease) = match leases::shown(tx, ask, row, capability, handle_sha256, at).await? {
         Ok(shown) => shown,
         Err(no) => return Ok(Err(no)),
     };
@@ -286,9 +286,10 @@ async fn credential(
     if let Some(connection) = connections::named(&name) {
         return Ok(connections::current_at(tx, connection, &ask.host, at).await?.map(|secret| (secret, lease)));
     }
-    match tx.secret_for(&name, &row.person).await? {
-        Some(secret) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| (secret, lease))),
-        None => {
+    match secrets::of_person(tx, &name, &row.person).await? {
+        Err(no) => Ok(Err(no)),
+        Ok(Some(secret)) => Ok(secrets::may_go(tx, &secret, &ask.host, ask.port).await?.map(|()| (secret, lease))),
+        Ok(None) => {
             refuse!("capability.missing", "The secret {name:?} of this capability is not set; ask the administrator.")
         }
     }

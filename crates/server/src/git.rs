@@ -314,12 +314,15 @@ pub async fn opener(
     if let Some(connection) = connections::named(name) {
         return Ok(connections::current_at(tx, connection, host, at).await?.map(Some));
     }
-    let Some(secret) = tx.secret_for(name, person).await? else {
-        let why =
-            format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
-        return Ok(Err(Refusal::new("secret.missing", why)));
-    };
-    Ok(secrets::may_go(tx, &secret, host, port).await?.map(|()| Some(secret)))
+    match secrets::of_person(tx, name, person).await? {
+        Err(no) => Ok(Err(no)),
+        Ok(Some(secret)) => Ok(secrets::may_go(tx, &secret, host, port).await?.map(|()| Some(secret))),
+        Ok(None) => {
+            let why =
+                format!("The secret {name:?} of the repository {:?} is not set; ask the administrator.", repository.id);
+            Ok(Err(Refusal::new("secret.missing", why)))
+        }
+    }
 }
 
 /// Refreshes what opens a repository, where that is a connection's token that is over. That it cannot be is said, and

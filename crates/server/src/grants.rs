@@ -143,15 +143,20 @@ async fn judge(
         None => None,
         Some(name) => {
             let usual = *name == usual_secret(&call.provider);
-            match if usual { standing.secret.take() } else { tx.secret_for(name, &row.person).await? } {
-                Some(secret) => {
+            let found = match usual {
+                true => std::mem::replace(&mut standing.secret, Ok(None)),
+                false => tx.secret_for(name, &row.person).await?,
+            };
+            match found.map_err(|two| secrets::apart(&two)) {
+                Err(no) => return Ok(Err(no)),
+                Ok(Some(secret)) => {
                     let to = models::host(&model);
                     match to.map_or(Ok(()), |at| secrets::belongs(&secret, &at.0, at.1, std::slice::from_ref(&at))) {
                         Ok(()) => Some(secret),
                         Err(no) => return Ok(Err(no)),
                     }
                 }
-                None => {
+                Ok(None) => {
                     refuse!("secret.missing", "The secret {name:?} of this model is not set; ask the administrator.")
                 }
             }

@@ -113,7 +113,10 @@ async fn judge(
         let why = "The run's profile does not name this image, or has Docker's engine pull it.";
         return Ok(Err(Refusal::new("image.not-named", why)));
     }
-    let secret = tx.secret_for(&secret_of(reference), &row.person).await?;
+    let secret = match secrets::of_person(tx, &secret_of(reference), &row.person).await? {
+        Ok(secret) => secret,
+        Err(no) => return Ok(Err(no)),
+    };
     // Of a registry at another port, the port stands in the host: no known provider's is, and nothing is minted for one.
     if let Some(no) = secret
         .as_ref()

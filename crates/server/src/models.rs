@@ -52,11 +52,12 @@ fn unknown(name: &str) -> Fault {
     Fault::missing("model.unknown", message)
 }
 
-/// The model that a run uses: the one it names, else its profile's, else the only one there is.
+/// The model that a run of this person's uses: the one it names, else its profile's, else the only one there is.
 ///
 /// # Errors
-/// 400 and 404 that say what to do; also when the model's secret is not set.
-pub async fn choose(app: &App, named: Option<String>, profile: &Profile) -> Result<String, Fault> {
+/// 400 and 404 that say what to do; also when the model's secret is not set, and `secret.kinds` where it is for nobody to
+/// say which of two of them that is.
+pub async fn choose(app: &App, person: &str, named: Option<String>, profile: &Profile) -> Result<String, Fault> {
     let model = match named.or_else(|| profile.model.clone()) {
         Some(name) => find(app, &name).await?.ok_or_else(|| unknown(&name))?,
         None => {
@@ -76,12 +77,19 @@ pub async fn choose(app: &App, named: Option<String>, profile: &Profile) -> Resu
         }
     };
     if let Some(secret) = &model.secret
-        && !app.store.secrets().await?.iter().any(|row| row.name == *secret)
+        && key(app, secret, person).await?.is_none()
     {
         let message = format!("The key of the model {:?} is not set: `volary secret set {secret}`.", model.name);
         return Err(Fault::bad("secret.missing", message));
     }
     Ok(model.name)
+}
+
+/// The value of a model's secret that this person's runs get; none where there is none for them.
+async fn key(app: &App, name: &str, person: &str) -> Result<Option<SecretRow>, Fault> {
+    let usable = |row: &SecretRow| row.name == name && (row.person.is_empty() || row.person == person);
+    let rows = app.store.secrets().await?.into_iter().filter(usable).collect();
+    rows::choose(rows).map_err(|two| Fault::bad("secret.kinds", secrets::apart(&two).why))
 }
 
 fn check(name: &str, mut wish: ModelView) -> Result<ModelView, Fault> {
@@ -233,10 +241,8 @@ pub async fn test(app: &App, caller: &Caller, name: &str) -> Result<Tested, Faul
         None => None,
         Some(name) => {
             let message = format!("The key of this model is not set: `volary secret set {name}`.");
-            let usable =
-                |row: &SecretRow| row.name == *name && (row.person.is_empty() || caller.person.as_str() == row.person);
-            let all = app.store.secrets().await?.into_iter().filter(usable).collect();
-            let row = rows::choose(all).ok_or_else(|| Fault::bad("secret.missing", message))?;
+            let row = key(app, name, caller.person.as_str()).await?;
+            let row = row.ok_or_else(|| Fault::bad("secret.missing", message))?;
             if let Some(at) = host(&model) {
                 secrets::belongs(&row, &at.0, at.1, std::slice::from_ref(&at))
                     .map_err(|no| Fault::bad("secret.other-host", no.why))?;

@@ -7,7 +7,7 @@ mod launch;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::guard::Caller;
-use crate::{delivery, git, leases, models, now, profiles, random, record};
+use crate::{delivery, git, leases, now, profiles, random, record};
 use api::http::{CreateRun, Input, RunView};
 use api::leases::{LeaseAsk, LeaseWord};
 use api::link::Down;
@@ -104,13 +104,9 @@ struct Wish {
     lease: Option<(String, String)>,
 }
 
-async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, Fault> {
+async fn check(app: &App, caller: &Caller, wish: CreateRun) -> Result<Wish, Fault> {
     let argv_len: usize = wish.argv.iter().map(|arg| arg.len() + 1).sum();
-    // An agent is told what the transcript shows: a key that stands in its task reaches neither it nor its model. A
-    // command runs as it was given or not at all.
-    let scrubber = app.scrubber();
-    let argv_text = scrubber.scrub_str(&wish.argv.join(" ")).into_owned();
-    wish.task = scrubber.scrub_str(&wish.task).into_owned();
+    let argv_text = app.scrubber().scrub_str(&wish.argv.join(" ")).into_owned();
     match wish.kind {
         RunKind::Agent if !wish.argv.is_empty() => {
             return Err(Fault::bad("run.argv", "A task for an agent has no command; leave `argv` empty."));
@@ -128,8 +124,9 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
         }
         _ => {}
     }
-    let profile_name = wish.profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
-    delivery::command(app, caller, &profile_name, &wish.argv).await?;
+    let profile_name = wish.profile.clone().unwrap_or_else(|| profiles::DEFAULT.to_owned());
+    // It runs as it was given or not at all.
+    delivery::request(app, caller, &profile_name, &wish).await?;
     let profile = delivery::profile(app, caller, &profile_name).await?;
     if let Some(repo) = &wish.repo {
         let plain = repo.starts_with('/') && !repo.contains('\0') && repo.len() <= 4096;
@@ -156,7 +153,7 @@ async fn check(app: &App, caller: &Caller, mut wish: CreateRun) -> Result<Wish, 
         Some(lease) => Some(delivery::exec_lease(&profile, lease)?),
     };
     let model = match wish.kind {
-        RunKind::Agent => Some(models::choose(app, wish.model, &profile).await?),
+        RunKind::Agent => Some(delivery::model(app, caller, &profile_name, wish.model, &profile).await?),
         RunKind::Exec => None,
     };
     let mut row = RunRow::new(random::run_id(), wish.kind, now());

@@ -22,7 +22,7 @@ use store::chain::By;
 use store::secrets::SecretRow;
 
 pub use check::{MAX_VALUE, MIN_VALUE, check_name, plain_name};
-pub use custody::{belongs, managed, may_go};
+pub use custody::{apart, belongs, managed, may_go, of_person};
 
 fn view(row: SecretRow) -> SecretView {
     SecretView {
@@ -86,7 +86,7 @@ pub async fn set(app: &App, caller: &Caller, name: &str, wish: SetSecret) -> Res
 /// what they were given, until their end; one that is used from now on has the new value.
 ///
 /// # Errors
-/// 404; 400 for a value that cannot be one; the store's.
+/// 404; 400 for a value that cannot be one, and for one of one's own of another kind than the workspace's; the store's.
 pub async fn replace(
     app: &App,
     caller: &Caller,
@@ -102,6 +102,9 @@ pub async fn replace(
         .write(move |tx| {
             Box::pin(async move {
                 let before = tx.secret_of(&name, &person).await?.ok_or_else(|| unknown(&name, mine))?;
+                if let Err(two) = tx.secret_for(&name, &person).await? {
+                    return Err(Fault::bad("secret.kinds", apart(&two).why));
+                }
                 let mut nature = Nature { kind: before.kind, personal: before.personal, minter: before.minter };
                 let value = fit(&name, &mut nature, &value)?;
                 put(tx, &ours, name, person, nature, &value, &who, at, "secret.rotated").await

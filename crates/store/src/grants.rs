@@ -3,7 +3,7 @@
 use crate::keep::ModelRow;
 use crate::runs::RunRow;
 use crate::script::Statement;
-use crate::secrets::{self, SecretRow};
+use crate::secrets::{self, Apart, SecretRow};
 use crate::{Store, StoreError, Tx, from_row, keep, runs, to_row};
 use model::provider::Price;
 use model::{GrantId, MicroDollars, Moment, RunId, Usage};
@@ -68,8 +68,8 @@ pub struct Standing {
     pub handle: Option<HandleRow>,
     /// The model.
     pub model: Option<ModelRow>,
-    /// The secret that was asked for by name.
-    pub secret: Option<SecretRow>,
+    /// What the run gets of the secret that was asked for by name.
+    pub secret: Result<Option<SecretRow>, Apart>,
     /// The run's budget, as far as it is gone.
     pub spent: Spent,
 }

@@ -5,6 +5,7 @@
 
 use crate::script::Statement;
 use crate::{Store, StoreError, Tx, from_row, to_row};
+use model::secret::TEXT;
 use model::{Moment, RunId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -19,7 +20,7 @@ pub struct SecretRow {
     pub name: String,
     /// Whose value it is: a person's id, or nothing for the workspace's own.
     pub person: String,
-    /// The known provider that it is a key of, or nothing.
+    /// The known provider or minter that it is a key of; [`TEXT`], or nothing, for a custom one.
     pub kind: String,
     /// Of the workspace's: whether a person's own value stands in its place for their runs. Of a person's: whether it is used
     /// where the workspace has none.
@@ -38,17 +39,45 @@ pub struct SecretRow {
     pub minter: String,
 }
 
-/// Which of the values of one secret a run of a person's gets: theirs where the key allows it, else the workspace's.
+impl SecretRow {
+    /// The provider or the minter that it is a key of; nothing for a custom one, whether it is a text or not.
+    #[must_use]
+    pub fn known(&self) -> &str {
+        if self.kind == TEXT { "" } else { &self.kind }
+    }
+}
+
+/// Why a person's runs get no value of a secret: their own is a key of one thing, and the workspace's of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// The secret's name.
+    pub name: String,
+    /// The person.
+    pub person: String,
+    /// What their own is a key of, as [`SecretRow::known`] says it.
+    pub own: String,
+    /// What the workspace's is.
+    pub shared: String,
+}
+
+/// Which of the values of one secret a run of a person's gets: theirs where the key allows it, else the workspace's; none where
+/// there is none for them.
 ///
 /// `rows` are the workspace's and that person's, in any order.
-#[must_use]
-pub fn choose(rows: Vec<SecretRow>) -> Option<SecretRow> {
+///
+/// # Errors
+/// [`Apart`], where the two are of different kinds: one is for other hosts, travels in other ways and is another identity, so
+/// it is not taken for the other.
+pub fn choose(rows: Vec<SecretRow>) -> Result<Option<SecretRow>, Apart> {
     let (shared, own): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.person.is_empty());
     match (shared.into_iter().next(), own.into_iter().next()) {
-        // One of another kind is for other hosts, and would travel in other ways.
-        (Some(shared), Some(own)) if shared.personal && own.kind == shared.kind => Some(own),
-        (None, Some(own)) if own.personal => Some(own),
-        (shared, _) => shared,
+        (Some(shared), Some(own)) if own.known() != shared.known() => {
+            let (own_kind, shared) = (own.known().to_owned(), shared.known().to_owned());
+            Err(Apart { name: own.name, person: own.person, own: own_kind, shared })
+        }
+        (Some(shared), Some(own)) if shared.personal => Ok(Some(own)),
+        (None, Some(own)) if own.personal => Ok(Some(own)),
+        (shared, _) => Ok(shared),
     }
 }
 
@@ -68,7 +97,7 @@ fn secret(row: &AnyRow) -> SecretRow {
 }
 
 /// The one that [`choose`] chooses among these rows.
-pub(crate) fn chosen(rows: &[AnyRow]) -> Option<SecretRow> {
+pub(crate) fn chosen(rows: &[AnyRow]) -> Result<Option<SecretRow>, Apart> {
     choose(rows.iter().map(secret).collect())
 }
 
@@ -116,7 +145,11 @@ impl Tx {
     ///
     /// # Errors
     /// The engine's.
-    pub async fn secret_for(&mut self, name: &str, person: &str) -> Result<Option<SecretRow>, StoreError> {
+    pub async fn secret_for(
+        &mut self,
+        name: &str,
+        person: &str,
+    ) -> Result<Result<Option<SecretRow>, Apart>, StoreError> {
         const BOTH: &str = "SELECT * FROM secrets WHERE name = $1 AND gone = 0 AND person IN ('', $2)";
         let [rows] = self.rows([Statement::new("read a secret", BOTH).bind(name).bind(person)]).await?;
         Ok(chosen(&rows))
@@ -178,22 +211,50 @@ mod tests {
         }
     }
 
+    /// Whose value is taken, whatever the order of the rows.
+    fn whose(shared: Option<SecretRow>, own: Option<SecretRow>) -> Result<Option<String>, Apart> {
+        let both: Vec<_> = shared.into_iter().chain(own).collect();
+        let turned: Vec<_> = both.iter().rev().cloned().collect();
+        let taken = choose(both.clone());
+        assert_eq!(choose(turned), taken, "{both:?}");
+        taken.map(|row| row.map(|row| row.person))
+    }
+
     #[test]
     fn a_persons_value_is_taken_where_the_key_allows_it_and_is_of_the_same_kind() {
-        let whose = |rows: Vec<SecretRow>| choose(rows).map(|row| row.person);
         for (shared, own, taken) in [
             (Some(row("", "", true)), Some(row("ada", "", false)), Some("ada")),
+            (Some(row("", "github", true)), Some(row("ada", "github", true)), Some("ada")),
             (Some(row("", "", false)), Some(row("ada", "", true)), Some("")),
-            (Some(row("", "github", true)), Some(row("ada", "", true)), Some("")),
             (Some(row("", "", true)), None, Some("")),
             (None, Some(row("ada", "github", true)), Some("ada")),
             (None, Some(row("ada", "", false)), None),
             (None, None, None),
         ] {
-            let both: Vec<_> = shared.into_iter().chain(own).collect();
-            let turned: Vec<_> = both.iter().rev().cloned().collect();
-            assert_eq!(whose(both.clone()).as_deref(), taken, "{both:?}");
-            assert_eq!(whose(turned).as_deref(), taken, "{both:?}");
+            let what = format!("{shared:?} {own:?}");
+            assert_eq!(whose(shared, own).unwrap().as_deref(), taken, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_persons_text_and_the_workspaces_token_are_one_kind_in_both_orders() {
+        for (shared, own) in [("", TEXT), (TEXT, ""), (TEXT, TEXT)] {
+            let taken = choose(vec![row("", shared, true), row("ada", own, false)]).unwrap().unwrap();
+            // How it may travel is judged by what it is itself.
+            assert_eq!((taken.person.as_str(), taken.kind.as_str()), ("ada", own), "{shared:?}");
+        }
+    }
+
+    #[test]
+    fn neither_value_is_taken_for_one_of_another_kind_whatever_the_key_allows() {
+        let two = [("github", ""), ("github", TEXT), ("", "github"), (TEXT, "github"), ("gitlab", "github")];
+        for (shared, own) in two {
+            for allows in [true, false] {
+                let apart = whose(Some(row("", shared, allows)), Some(row("ada", own, true))).unwrap_err();
+                let known = |kind: &str| if kind == TEXT { String::new() } else { kind.to_owned() };
+                let (own, shared) = (known(own), known(shared));
+                assert_eq!(apart, Apart { name: "capability/forge".into(), person: "ada".into(), own, shared });
+            }
         }
     }
 }

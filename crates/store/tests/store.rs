@@ -316,8 +316,9 @@ async fn a_persons_value_and_the_workspaces_are_set_used_and_removed_each_for_it
         Box::pin(async move {
             tx.set_secret(&secret("", b"shared", 1)).await?;
             tx.set_secret(&secret("ada", b"of ada", 1)).await?;
-            let taken =
-                async |tx: &mut Tx, person: &str| tx.secret_for("model/a", person).await.unwrap().map(|row| row.sealed);
+            let taken = async |tx: &mut Tx, person: &str| {
+                tx.secret_for("model/a", person).await.unwrap().unwrap().map(|row| row.sealed)
+            };
             assert_eq!(taken(tx, "ada").await, Some(b"of ada".to_vec()));
             assert_eq!(taken(tx, "bob").await, Some(b"shared".to_vec()));
             assert_eq!(tx.next_secret_version("model/a", "bob").await?, 1);

@@ -34,6 +34,8 @@ struct Held {
     path: PathBuf,
     user: String,
     password: String,
+    /// Further passwords of the same user.
+    others: Mutex<Vec<String>>,
     /// The one token that its API takes, where it is another than the password.
     proposer: Mutex<Option<String>>,
     /// Whose tokens open it too, each its own repository.
@@ -85,6 +87,7 @@ impl Forge {
             user,
             password,
             vendors,
+            others: Mutex::default(),
             proposer: Mutex::default(),
             proposals: Mutex::default(),
             open: Mutex::default(),
@@ -106,6 +109,17 @@ impl Forge {
     /// From here on the tokens of these vendors open it, each the repository that it is for, and nothing else does.
     pub fn opened_by(&self, vendors: &Vendors) {
         *self.held.vendors.lock().unwrap_or_else(PoisonError::into_inner) = Some(vendors.clone());
+    }
+
+    /// From here on this password opens it as well.
+    pub fn opened_by_another(&self, password: &str) {
+        self.held.others.lock().unwrap_or_else(PoisonError::into_inner).push(password.to_owned());
+    }
+
+    /// Whether this is its user's password, or another one of theirs.
+    fn is_password(&self, password: &str) -> bool {
+        let others = self.held.others.lock().unwrap_or_else(PoisonError::into_inner);
+        password == self.held.password || others.iter().any(|other| other == password)
     }
 
     /// From here on its API takes this token, and no longer the password.
@@ -260,8 +274,8 @@ impl Forge {
         let form = Form::of(asked.target);
         let shown = asked.header("authorization");
         let proposer = self.held.proposer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let password = proposer.as_ref().unwrap_or(&self.held.password);
-        let own = shown == format!("token {password}") || shown == format!("Bearer {password}");
+        let token = ["token ", "Bearer "].iter().find_map(|scheme| shown.strip_prefix(scheme)).unwrap_or_default();
+        let own = proposer.map_or_else(|| self.is_password(token), |proposer| proposer == token);
         let named = asked.target.split_once("/repos/").map_or("", |(_, rest)| rest);
         let named = named.split('/').take(2).collect::<Vec<_>>().join("/");
         let token = shown.strip_prefix("Bearer ").unwrap_or_default();
@@ -328,7 +342,7 @@ impl Forge {
         let level = if asked.target.contains("git-receive-pack") { "write" } else { "read" };
         let signed_in = match self.may(password, &named, "contents", level) {
             Some(may) => may && user == "x-access-token",
-            None => (user, password) == (self.held.user.as_str(), self.held.password.as_str()),
+            None => user == self.held.user && self.is_password(password),
         };
         let seen = (asked.method.to_owned(), asked.target.to_owned(), signed_in);
         self.held.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);

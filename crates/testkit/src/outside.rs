@@ -4,6 +4,12 @@
 use crate::forge::{self, Forge};
 use crate::mirror;
 use crate::vendors::Vendors;
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use std::net::Ipv4Addr;
@@ -227,16 +233,41 @@ async fn serve(listener: TcpListener, issuer: Option<Issuer>, hosts: Hosts) {
 async fn greet(stream: tokio::net::TcpStream, issuer: &Issuer, hosts: Hosts) -> std::io::Result<()> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let name = start.client_hello().server_name().unwrap_or("nameless.example").to_owned();
+    let is_of_two = name == mirror::HOST_OF_TWO;
     let key = KeyPair::generate().expect("a key");
     let leaf = CertificateParams::new(vec![name]).expect("a name").signed_by(&key, issuer).expect("signed");
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("its own versions")
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
         .expect("they fit");
-    talk(start.into_stream(Arc::new(config)).await?, hosts).await;
+    if is_of_two {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    let stream = start.into_stream(Arc::new(config)).await?;
+    match (is_of_two, stream.get_ref().1.alpn_protocol()) {
+        (false, _) => talk(stream, hosts).await,
+        (true, Some(b"h2")) => talk_two(stream).await,
+        // It speaks nothing else.
+        (true, _) => {}
+    }
     Ok(())
+}
+
+/// Answers as the mirror does, over HTTP/2.
+async fn talk_two(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let service = service_fn(|request: Request<Incoming>| async {
+        let (parts, body) = request.into_parts();
+        body.collect().await?;
+        let mut head = format!("{} {} HTTP/2\r\n", parts.method, parts.uri.path());
+        for (name, value) in &parts.headers {
+            head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+        }
+        Ok::<_, hyper::Error>(mirror::answer_of_two(&head))
+    });
+    // Who asks may end it at any time.
+    drop(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
 }
 
 /// Answers one request after the other. Only the mirror and a forge are sent bodies that may arrive.
@@ -284,7 +315,14 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, hosts: Hosts) {
             }
             continue;
         }
-        let reply = if header(&head, "host") == Some(mirror::HOST) {
+        let is_mirror = header(&head, "host") == Some(mirror::HOST);
+        if let Some(reply) = mirror::socket(&head).filter(|_| is_mirror) {
+            // What follows is no HTTP, and nothing follows.
+            drop(stream.write_all(&reply).await);
+            drop(stream.shutdown().await);
+            return;
+        }
+        let reply = if is_mirror {
             let mut body = vec![0; header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
             if stream.read_exact(&mut body).await.is_err() {
                 return;

@@ -3,6 +3,8 @@
 //!
 //! The attacks and the killing are made on both engines by their own suites (`escape`, `kill`; `cargo xtask test`).
 
+#[path = "engines/folders.rs"]
+mod folders;
 #[path = "engines/images.rs"]
 mod images;
 #[path = "engines/no_shell.rs"]

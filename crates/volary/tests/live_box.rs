@@ -266,8 +266,11 @@ fn server_and_gateway_cannot_read_or_signal_one_another_even_under_the_others_ui
 #[test]
 fn status_reads_every_wall_of_every_process_back() {
     let live = Live::start();
-    let status: Value = live.platform.json(&["status", "--json"]);
-    assert_eq!(status["all_hold"], true, "{status:#}");
+    let status = eventually("a status in which all holds", || {
+        let out = live.platform.cli(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        (status["all_hold"] == true).then_some(status)
+    });
     let boxes = status["boxes"].as_object().unwrap().values();
     let of_boxes = boxes.flat_map(|found| found["processes"].as_array().unwrap());
     let told: Vec<&Value> = status["processes"].as_array().unwrap().iter().chain(of_boxes).collect();

@@ -331,7 +331,8 @@ fn what_cannot_be_the_next_key_changes_nothing_and_is_told() {
     }
     is_open(&platform);
     // Which key it is, and where from, is told to whoever looks at the platform; the key is not.
-    let status = platform.json(&["status", "--json"]);
+    let out = platform.cli(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(status["vault"]["key"], before.as_str(), "{status}");
     for told in [said(&platform.cli(&["status"])), said(&platform.cli(&["doctor"]))] {
         assert!(told.contains("keys/kek") && !told.contains(&digits), "{told}");

@@ -378,10 +378,14 @@ impl Carried {
         self.trailers.take().map(Frame::trailers)
     }
 
-    fn scrubbed_trailers(&self, trailers: HeaderMap) -> HeaderMap {
+    fn scrubbed_trailers(&self, mut trailers: HeaderMap) -> HeaderMap {
         match &self.scrub {
             Some(looked) => fields::scrubbed(&trailers, &looked.sought.scrubber()),
-            None => trailers,
+            None => {
+                // A host may have a credential of which nothing can be looked for. Nobody else's cookie is taken of a trailer.
+                fields::without_cookies(&mut trailers);
+                trailers
+            }
         }
     }
 }

@@ -41,6 +41,13 @@ struct Entry<'t> {
     oid: Oid,
 }
 
+impl Entry<'_> {
+    /// Whether one who looks there may find a folder: it is one, or a link, or a submodule.
+    fn leads_on(&self) -> bool {
+        self.is_tree || matches!(self.mode, b"120000" | b"160000")
+    }
+}
+
 /// Reads a tree. Of two entries with one name both are given; of what is pushed that is refused after.
 fn entries(mut tree: &[u8]) -> Result<Vec<(&[u8], Entry<'_>)>, Unlisted> {
     let wrong = || Unlisted::Wrong("a folder in it cannot be read");
@@ -105,12 +112,19 @@ impl List {
         self.changed.insert(path);
         Ok(())
     }
+
+    /// With a slash at its end.
+    fn add_folder(&mut self, mut path: Vec<u8>) -> Result<(), Unlisted> {
+        path.push(b'/');
+        self.add(path)
+    }
 }
 
 const TOO_MUCH: &str = "it changes more, or longer, paths than can be listed";
 
 /// The paths that differ in `tip` from each of `bases`, in order. A folder that is gone whole stands with a slash at its
-/// end. Without any base everything differs.
+/// end; so does, beside its own name, what is no folder on both sides and on one a folder, a link or a submodule: what is
+/// found through it changes with it, and stands nowhere else. Without any base everything differs.
 ///
 /// # Errors
 /// [`Unlisted`].
@@ -148,12 +162,16 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
         if !ours.iter().all(|(name, _)| names.insert(*name)) {
             return Err(Unlisted::Wrong("a folder in it holds one name twice"));
         }
+        let led_on = |name: &[u8]| theirs.iter().any(|base| base.get(name).is_some_and(Entry::leads_on));
         for (name, entry) in &ours {
             if theirs.iter().any(|base| base.get(name).is_some_and(|other| other == entry)) {
                 continue;
             }
             let whole = at(name);
             if !entry.is_tree {
+                if entry.leads_on() || led_on(name) {
+                    list.add_folder(whole.clone())?;
+                }
                 list.add(whole)?;
                 continue;
             }
@@ -163,6 +181,7 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
             // What was a file and is a folder now has changed at its own name too.
             if theirs.iter().any(|base| base.get(name).is_some_and(|other| !other.is_tree)) {
                 list.add(whole.clone())?;
+                list.add_folder(whole.clone())?;
             }
             let theirs = theirs.iter().map(|base| base.get(name).filter(|e| e.is_tree).map(|e| e.oid)).collect();
             list.hold(&whole)?;
@@ -172,12 +191,11 @@ pub(crate) fn between(trees: &HashMap<Oid, Vec<u8>>, tip: Oid, bases: &[Oid]) ->
         let Some((first, others)) = theirs.split_first() else { continue };
         for (name, entry) in first {
             let is_gone = others.iter().all(|base| base.contains_key(name)) && !names.contains(name);
-            if is_gone {
-                let mut whole = at(name);
-                if entry.is_tree {
-                    whole.push(b'/');
-                }
-                list.add(whole)?;
+            if is_gone && led_on(name) {
+                list.add_folder(at(name))?;
+            }
+            if is_gone && !entry.is_tree {
+                list.add(at(name))?;
             }
         }
     }
@@ -221,8 +239,28 @@ mod tests {
         assert_eq!(trees.between(old, &[old]).unwrap(), [""; 0]);
         assert_eq!(trees.between(new, &[]).unwrap(), ["a", "b", "d"]);
         let link = trees.put(&[("120000", ".github", A), (FILE, "a", A), (FILE, "b", A), (FILE, "c", A)]);
-        assert_eq!(trees.between(link, &[old]).unwrap(), [".github"]);
-        assert_eq!(trees.between(old, &[link]).unwrap(), [".github", ".github/ci.yml"]);
+        assert_eq!(trees.between(link, &[old]).unwrap(), [".github", ".github/"]);
+        assert_eq!(trees.between(old, &[link]).unwrap(), [".github", ".github/", ".github/ci.yml"]);
+    }
+
+    #[test]
+    fn what_is_or_was_a_folder_a_link_or_a_submodule_and_no_folder_on_both_sides_stands_with_a_slash_too() {
+        let mut trees = Trees::default();
+        let below = trees.put(&[(FILE, "ci.yml", A)]);
+        let kinds = [(FILE, A), (DIR, below), ("120000", A), ("160000", A)];
+        let [file, folder, link, submodule] = kinds.map(|(mode, oid)| trees.put(&[(mode, "x", oid)]));
+        let none = trees.put(&[]);
+        for other in [link, submodule] {
+            assert_eq!(trees.between(other, &[none]).unwrap(), ["x", "x/"]);
+            assert_eq!(trees.between(none, &[other]).unwrap(), ["x", "x/"]);
+            assert_eq!(trees.between(file, &[other]).unwrap(), ["x", "x/"]);
+        }
+        assert_eq!(trees.between(file, &[folder]).unwrap(), ["x", "x/"]);
+        assert_eq!(trees.between(folder, &[file]).unwrap(), ["x", "x/", "x/ci.yml"]);
+        assert_eq!(trees.between(file, &[none]).unwrap(), ["x"]);
+        assert_eq!(trees.between(folder, &[none]).unwrap(), ["x/ci.yml"]);
+        assert_eq!(trees.between(none, &[folder]).unwrap(), ["x/"]);
+        assert_eq!(trees.between(none, &[file, folder]).unwrap(), ["x", "x/"]);
     }
 
     #[test]
@@ -274,7 +312,7 @@ mod tests {
             assert_eq!(trees.between(odd, &[]), Err(no), "{mode}");
         }
         let old = trees.put(&[("040000", "deploy", flows), ("100664", "b", A), ("160000", "c", A)]);
-        assert_eq!(trees.between(old, &[]).unwrap(), ["b", "c", "deploy/ci.yml"]);
+        assert_eq!(trees.between(old, &[]).unwrap(), ["b", "c", "c/", "deploy/ci.yml"]);
     }
 
     #[test]

@@ -18,7 +18,8 @@ use api::git::{GitAct, GitPush, NAMED_BYTES, NAMED_COMMITS, NAMED_PATHS};
 use api::leases::LeaseEnd;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use model::LeaseId;
+use model::{LeaseId, Repository};
+use policy::git::pipelines::Pipelines;
 use std::collections::BTreeSet;
 
 /// A push, whole. What is refused of it is refused in a report, which git shows.
@@ -86,7 +87,7 @@ async fn leased(
     update: &Update,
     turn: &Turn,
 ) -> Result<Vec<u8>, Refusal> {
-    let reference = update.shown();
+    let (reference, repository) = (update.shown(), look.repository.clone());
     let base = look.base.as_deref().and_then(|base| Oid::parse(base.as_bytes()));
     let length = body.len() - asked.pack_at;
     let (packed, objects) = read_pack(asking, body, length, turn).await?;
@@ -97,7 +98,7 @@ async fn leased(
         upstream.leave.is_whole();
         let (lease, update) = (push.lease.clone(), update.clone());
         list(asking, looked, turn, move |changed, commits| {
-            listed(lease, &reference, &update, length, objects, changed, commits)
+            listed(lease, &repository, &update, (length, objects), changed, commits)
         })
         .await?
     };
@@ -165,23 +166,22 @@ async fn list(
     ))
 }
 
-/// The list as the server gets it.
+/// The list as the server gets it. The pair is the pack's bytes and objects.
 fn listed(
     lease: LeaseId,
-    reference: &str,
+    repository: &Repository,
     update: &Update,
-    bytes: usize,
-    objects: u32,
+    (bytes, objects): (usize, u32),
     changed: &BTreeSet<Vec<u8>>,
     commits: &Commits,
 ) -> GitPush {
-    let mut all = Vec::new();
+    let (held, mut all) = (Pipelines::of(repository), Vec::new());
     let (mut paths, mut pipelines, mut room) = (Vec::new(), Vec::new(), NAMED_BYTES);
     for path in changed {
         all.extend_from_slice(path);
         all.push(0);
         let text = String::from_utf8_lossy(path).into_owned();
-        if pipelines.len() < NAMED_PATHS && policy::git::is_pipeline(&text) {
+        if pipelines.len() < NAMED_PATHS && held.hold(&text) {
             pipelines.push(text.chars().take(1000).collect());
         }
         if paths.len() < NAMED_PATHS && text.len() <= room {
@@ -191,7 +191,7 @@ fn listed(
     }
     GitPush {
         lease,
-        reference: reference.to_owned(),
+        reference: update.shown(),
         old: update.old.to_string(),
         new: update.new.to_string(),
         bytes: bytes as u64,
@@ -216,13 +216,15 @@ mod tests {
     #[test]
     fn a_list_names_what_fits_counts_all_and_marks_every_pipeline_file() {
         let mut changed: BTreeSet<Vec<u8>> = (0..2000).map(|n| format!("d/{n:04}").into_bytes()).collect();
-        changed.insert(b"z/Jenkinsfile".to_vec());
+        changed.extend([b"z/Jenkinsfile".to_vec(), b"z/ours.yml".to_vec()]);
+        let own = Repository { pipelines: vec!["z/*.yml".into()], ..policy::git::local() };
         let update = Update { old: Oid::ZERO, new: Oid([1; 20]), reference: b"refs/heads/x".to_vec() };
         let lease = LeaseId::parse("lease").unwrap();
         let commits = Commits { others: vec![Oid([3; 20]); 50], count: 60, ..Commits::default() };
-        let push = listed(lease, "refs/heads/x", &update, 7, 3, &changed, &commits);
-        assert_eq!((push.paths.len(), push.paths_count, push.bytes, push.objects), (NAMED_PATHS, 2001, 7, 3));
-        assert_eq!(push.pipelines, ["z/Jenkinsfile"]);
+        let push = listed(lease, &own, &update, (7, 3), &changed, &commits);
+        assert_eq!((push.paths.len(), push.paths_count, push.bytes, push.objects), (NAMED_PATHS, 2002, 7, 3));
+        assert_eq!(push.pipelines, ["z/Jenkinsfile", "z/ours.yml"]);
+        assert_eq!(push.reference, "refs/heads/x");
         assert_eq!((push.others.len(), push.others_count, push.commits), (NAMED_COMMITS, 50, 60));
     }
 }

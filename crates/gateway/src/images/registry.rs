@@ -160,10 +160,36 @@ impl Registry {
                 let why = format!("The registry {} sends on to no address that can be asked.", self.reference.host);
                 return Err(Refusal::fault("image.redirect", why));
             };
+            self.may_name(&next)?;
             home = home && next.origin() == at.origin();
             at = next;
         }
         let why = format!("The registry {} sends on more than {REDIRECTS} times for one part.", self.reference.host);
+        Err(Refusal::fault("image.redirect", why))
+    }
+
+    /// Whether a text holds what the registry was shown, its password or its token, in whatever case. What it chooses itself, and
+    /// what people are told, would put that on the record.
+    fn tells(&self, text: &str) -> bool {
+        let secret = format!("registry/{}", self.reference.host);
+        let token = self.authorization.as_ref().and_then(|shown| shown.expose().strip_prefix("Bearer "));
+        let token = token.map(|token| Secret::new(token.to_owned()));
+        let shown = self.credential.iter().map(|credential| &credential.value.0).chain(&token);
+        self.gate.recent.scrubber_of(shown.map(|value| (secret.as_str(), value))).is_in_name(text)
+    }
+
+    /// Whether a host that the registry names may be asked, and so be named.
+    ///
+    /// # Errors
+    /// `image.redirect`, where its name tells what the registry was shown.
+    pub(super) fn may_name(&self, at: &Url) -> Result<(), Refusal> {
+        if at.origin() == self.base.origin() || !self.tells(at.host_str().unwrap_or_default()) {
+            return Ok(());
+        }
+        let why = format!(
+            "The registry {} sends on to a host in whose name its password or token stands; that one is not asked.",
+            self.reference.host
+        );
         Err(Refusal::fault("image.redirect", why))
     }
 
@@ -221,6 +247,7 @@ impl Registry {
         let (registry, repository) = (&self.reference.host, &self.reference.repository);
         let code = timeout(IDLE, Limited::new(answer.response.into_body(), MAX_WORDS).collect()).await;
         let code = code.ok().and_then(Result::ok).and_then(|body| code_of(&body.to_bytes()));
+        let code = code.filter(|code| !self.tells(code));
         let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
         let (rule, what) = match status.as_u16() {
             404 if home => (

@@ -120,6 +120,7 @@ impl Registry {
         let refuse = |why: String| Refusal::fault("image.sign-in", format!("The registry {registry} {why}."));
         let at = Url::parse(realm).ok().filter(|url| is_plain_url(url) && url.fragment().is_none());
         let mut at = at.ok_or_else(|| refuse("sends for tokens to no address that can be asked".to_owned()))?;
+        self.may_name(&at)?;
         let scope = format!("repository:{}:pull", self.reference.repository);
         // What the registry asks to be asked for is not asked for: a `scope` of its own would widen the token.
         at.set_query(None);

@@ -23,8 +23,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const BEYOND: Duration = Duration::from_secs(30);
 /// How soon a box that did not stand still, or go on, is asked to again.
 const STILL_AGAIN: Duration = Duration::from_secs(5);
-/// How long what a killed box said may take to pass the scrubber.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long what a killed box said may take to pass the scrubber and reach the disk. That is what its pipe held, and a moment's
+/// work; only where gateway or disk are very busy does whoever waits for the end wait so long, for its last words.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why the box stopped working.
 enum Stop {
@@ -146,9 +147,11 @@ impl Attempt {
         Ok(())
     }
 
-    pub(super) fn out_of_time(&self) -> Finish {
+    /// `limit`: which other it met.
+    pub(super) fn out_of_time(&self, limit: Option<String>) -> Finish {
         let why = format!("killed: time limit {} s", self.launch.profile.limits.seconds);
-        ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why }))
+        let reason = limit.map_or_else(|| why.clone(), |limit| format!("{why}; {limit}"));
+        ended(Outcome::Failed, reason, Some(Exit::Killed { why }))
     }
 
     /// What the end means.
@@ -170,7 +173,7 @@ impl Attempt {
             },
             Stop::CancelledStill => ended(Outcome::Cancelled, "cancelled while it was paused", None),
             Stop::Cancelled => ended(Outcome::Cancelled, "cancelled; the box did not end in time and was killed", None),
-            Stop::Time => self.out_of_time(),
+            Stop::Time => self.out_of_time(limit),
             Stop::Storm(why) => ended(Outcome::Failed, why.clone(), Some(Exit::Killed { why })),
             // What it is now is not what its profile says: another is made that is.
             Stop::Drift(why) => {

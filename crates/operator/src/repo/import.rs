@@ -1,6 +1,7 @@
 //! Importing: a stream of changes becomes the branch `volary/<run>`.
 //!
-//! `repo-import PATH RUN BASE MODEL`, the changes on standard input; one [`Imported`] line on standard output. The
+//! `repo-import PATH RUN BASE MODEL AUTHOR`, the changes on standard input; one [`Imported`] line on standard output. The
+//! commit is authored by the run's person (`NAME <ADDRESS>`), and committed by the repository's owner, who makes it. The
 //! objects are made by `git fast-import` under a reference of its own (`refs/volary/import/<run>`), which goes at once.
 //! The branch is set after everything else: whoever is killed before has made none. It is set in one step that expects
 //! it not to be there. A branch that is there is replaced only when it is this
@@ -20,21 +21,33 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The importing process. Arguments: the repository's path, the run, the base commit, the model's name.
+/// The importing process. Arguments: the repository's path, the run, the base commit, the model's name, the author; empty
+/// for the repository's owner.
 pub fn import_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let done = match &args[..] {
-        [path, run, base, model] => {
+        [path, run, base, model, author] => {
             let (run, base, model) = (run.to_string_lossy(), base.to_string_lossy(), model.to_string_lossy());
-            import(Path::new(path), &run, &base, &model, &mut BufReader::with_capacity(1 << 16, io::stdin().lock()))
+            let from = &mut BufReader::with_capacity(1 << 16, io::stdin().lock());
+            import(Path::new(path), &run, &base, &model, &author.to_string_lossy(), from)
         }
-        _ => Err(Problem::new("repo.usage", "which repository, run, base and model?")),
+        _ => Err(Problem::new("repo.usage", "which repository, run, base, model and author?")),
     };
     close(done.map(|imported| println!("{}", serde_json::json!(imported))))
 }
 
-fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read) -> Result<Imported, Problem> {
+fn import(
+    path: &Path,
+    run: &str,
+    base: &str,
+    model: &str,
+    author: &str,
+    from: &mut impl Read,
+) -> Result<Imported, Problem> {
     let run = RunId::parse(run).map_err(|e| Problem::new("repo.usage", e))?;
+    if !author.is_empty() && !is_identity(author) {
+        return Err(Problem::new("repo.usage", format!("{author:?} is no author, NAME <ADDRESS>.")));
+    }
     if !is_object(base) {
         return Err(Problem::new("repo.commit", format!("{base:?} is not the whole name of a commit.")));
     }
@@ -43,7 +56,9 @@ fn import(path: &Path, run: &str, base: &str, model: &str, from: &mut impl Read)
     preflight::room(&git)?;
     let draft = format!("refs/volary/import/{run}");
     unlock(&git, &[&draft, &format!("refs/heads/volary/{run}")])?;
-    let made = build(&git, &draft, &message(&run, model), base, from);
+    let owner = identity(&git)?;
+    let by = By { author: if author.is_empty() { &owner } else { author }, committer: &owner };
+    let made = build(&git, &draft, &message(&run, model), base, &by, from);
     let commit = made.and_then(|()| git.ask(&["rev-parse", "--verify", &draft]));
     // Also after a failure: what it held is garbage then, which git collects in time, and not before some days.
     let swept = sweep(&git, &draft);
@@ -70,8 +85,7 @@ fn message(run: &RunId, model: &str) -> String {
 }
 
 /// Feeds the changes to `git fast-import`; the commit stands at `draft` afterwards.
-fn build(git: &Git, draft: &str, message: &str, base: &str, from: &mut impl Read) -> Result<(), Problem> {
-    let who = identity(git)?;
+fn build(git: &Git, draft: &str, message: &str, base: &str, by: &By, from: &mut impl Read) -> Result<(), Problem> {
     let args = ["fast-import", "--quiet", "--force", "--done", "--date-format=raw"];
     let leftovers = Leftovers::before(git)?;
     let mut child = git.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(missing)?;
@@ -79,7 +93,7 @@ fn build(git: &Git, draft: &str, message: &str, base: &str, from: &mut impl Read
     let mut stderr = taken(child.stderr.take())?;
     // git says little, but a full pipe would stop it.
     let listener = std::thread::spawn(move || bounded(&mut stderr, 64 * 1024));
-    let fed = feed(&mut to, draft, message, base, &who, from);
+    let fed = feed(&mut to, draft, message, base, by, from);
     // The end of the pipe without `done` makes git throw everything away.
     drop(to);
     let status = child.wait().map_err(Problem::io("wait for git"))?;
@@ -114,13 +128,14 @@ fn feed(
     draft: &str,
     message: &str,
     base: &str,
-    who: &str,
+    by: &By,
     from: &mut impl Read,
 ) -> Result<(), Feed> {
+    let By { author, committer } = by;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     write!(
         to,
-        "commit {draft}\nauthor {who} {now} +0000\ncommitter {who} {now} +0000\ndata {}\n{message}\nfrom {base}\n",
+        "commit {draft}\nauthor {author} {now} +0000\ncommitter {committer} {now} +0000\ndata {}\n{message}\nfrom {base}\n",
         message.len()
     )
     .map_err(Feed::Git)?;
@@ -172,6 +187,19 @@ fn writeln_quoted(to: &mut impl Write, before: &[u8], path: &[u8]) -> io::Result
     }
     line.extend_from_slice(b"\"\n");
     to.write_all(&line)
+}
+
+/// Whose a commit is: `Name <mail>`, twice.
+struct By<'a> {
+    author: &'a str,
+    committer: &'a str,
+}
+
+/// Whether a text is one whole identity, which ends nothing of the stream that it stands in.
+fn is_identity(text: &str) -> bool {
+    let plain = |text: &str| !text.contains(|c: char| c.is_control() || matches!(c, '<' | '>'));
+    let parts = text.strip_suffix('>').and_then(|text| text.split_once(" <"));
+    parts.is_some_and(|(name, mail)| !name.is_empty() && plain(name) && plain(mail))
 }
 
 /// `Name <mail>` as the owner's own configuration has it.

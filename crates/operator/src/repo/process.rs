@@ -2,7 +2,7 @@
 
 use super::rein::{self, Rein};
 use super::{Head, Imported, Problem};
-use model::RunId;
+use model::{Author, RunId};
 use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -78,12 +78,20 @@ impl RepoProcess {
         }
     }
 
-    /// Starts importing; the caller writes the changes to what [`Importing::stdin`] gives, then asks for the result.
+    /// Starts importing; the caller writes the changes to what [`Importing::stdin`] gives, then asks for the result. Without
+    /// an author the repository's owner is it.
     ///
     /// # Errors
     /// [`Problem`] when the process cannot be started.
-    pub fn import(&self, path: &Path, run: &RunId, base: &str, model: &str) -> Result<Importing, Problem> {
-        self.import_held(path, run, base, model, Rein::default())
+    pub fn import(
+        &self,
+        path: &Path,
+        run: &RunId,
+        base: &str,
+        model: &str,
+        author: Option<&Author>,
+    ) -> Result<Importing, Problem> {
+        self.import_held(path, run, base, model, author, Rein::default())
     }
 
     /// As [`RepoProcess::import`]; `rein` kills it. The calling thread must not end before the import has.
@@ -96,9 +104,11 @@ impl RepoProcess {
         run: &RunId,
         base: &str,
         model: &str,
+        author: Option<&Author>,
         rein: Rein,
     ) -> Result<Importing, Problem> {
-        let args = [path.into(), run.as_str().into(), base.into(), model.into()];
+        let author = author.map(Author::identity).unwrap_or_default();
+        let args = [path.into(), run.as_str().into(), base.into(), model.into(), author.into()];
         let (child, words) = self.start(&self.import, &args, Stdio::piped())?;
         rein.hold(&child);
         Ok(Importing { child, words: Some(words), rein, waited: false })

@@ -45,7 +45,7 @@ fn leave(args: &[OsString]) -> ExitCode {
     let [path, base] = args else { return ExitCode::from(2) };
     let own = RepoProcess { exe: "/proc/self/exe".into(), read: vec!["read".into()], import: vec!["import".into()] };
     let run = model::RunId::parse("r1").unwrap();
-    let mut importing = own.import(path.as_ref(), &run, base.to_str().unwrap(), "m").unwrap();
+    let mut importing = own.import(path.as_ref(), &run, base.to_str().unwrap(), "m", None).unwrap();
     let mut stdin = importing.stdin().unwrap();
     let len = 8 << 20;
     let change = api::changes::Change::File { path: b"a".to_vec(), executable: false, len };

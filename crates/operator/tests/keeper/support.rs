@@ -97,8 +97,8 @@ pub struct FakeEngine {
     pub doors: Mutex<Vec<SocketAddr>>,
     pub alive: Arc<Mutex<usize>>,
     pub wall_off: Mutex<bool>,
-    /// Whether process 1 of the boxes made from now on is gone when it is looked at.
-    pub dead: Mutex<bool>,
+    /// How often process 1 of a box made from now on is looked at before it is gone; none lives on.
+    pub dead: Mutex<Option<u32>>,
     pub why: Mutex<Option<String>>,
     pub changes: Mutex<Vec<(Vec<u8>, String)>>,
     /// The next box's changes have no end; this is told once they are being imported.
@@ -124,7 +124,7 @@ struct FakeBox {
     stdout: Arc<Mutex<Option<File>>>,
     alive: Arc<Mutex<usize>>,
     wall_off: bool,
-    dead: bool,
+    dead: Mutex<Option<u32>>,
     why: Option<String>,
     changes: Vec<(Vec<u8>, String)>,
     endless: Option<oneshot::Sender<()>>,
@@ -168,7 +168,7 @@ impl Engine for FakeEngine {
             stdout,
             alive: Arc::clone(&self.alive),
             wall_off: *self.wall_off.lock().unwrap(),
-            dead: *self.dead.lock().unwrap(),
+            dead: Mutex::new(*self.dead.lock().unwrap()),
             why: self.why.lock().unwrap().clone(),
             changes: self.changes.lock().unwrap().clone(),
             endless: self.endless.lock().unwrap().take(),
@@ -235,7 +235,14 @@ impl Live for FakeBox {
         })
     }
     fn is_dead(&self) -> bool {
-        self.dead
+        match self.dead.lock().unwrap().as_mut() {
+            Some(0) => true,
+            Some(more) => {
+                *more -= 1;
+                false
+            }
+            None => false,
+        }
     }
     fn pause(&mut self) -> Result<(), String> {
         let mut unruly = self.unruly.lock().unwrap();
@@ -464,6 +471,7 @@ pub fn exec() -> Launch {
         base: None,
         profile,
         import: false,
+        author: None,
         agent: None,
         argv: vec!["true".into()],
         lease: None,

@@ -38,7 +38,7 @@ fn branches(at: &Path) -> String {
 fn an_import_whose_rein_is_pulled_ends_with_its_git_and_makes_no_branch() {
     let place = simple();
     let (rein, run) = (Rein::default(), model::RunId::parse("r1").unwrap());
-    let mut importing = process().import_held(&place.work, &run, &head(&place.work), "m", rein.clone()).unwrap();
+    let mut importing = process().import_held(&place.work, &run, &head(&place.work), "m", None, rein.clone()).unwrap();
     let mut stdin = importing.stdin().unwrap();
     let wire = stream(&[file(b"a.txt", &"x".repeat(4 << 20))]);
     stdin.write_all(&wire[..wire.len() - 20]).unwrap();
@@ -57,7 +57,7 @@ fn a_rein_that_was_pulled_before_ends_an_import_that_starts_after() {
     let place = simple();
     let (rein, run) = (Rein::default(), model::RunId::parse("r1").unwrap());
     rein.pull();
-    let mut importing = process().import_held(&place.work, &run, &head(&place.work), "m", rein).unwrap();
+    let mut importing = process().import_held(&place.work, &run, &head(&place.work), "m", None, rein).unwrap();
     let stdin = importing.stdin();
     importing.finish().unwrap_err();
     until_none(&place.work);

@@ -1,5 +1,6 @@
 use crate::support::*;
 use api::changes::Change;
+use model::Author;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -203,7 +204,7 @@ fn a_half_written_pack_that_another_git_has_open_stays() {
     let place = simple();
     let path = place.work.join(".git/objects/pack/tmp_pack_other");
     let mut importing =
-        process().import(&place.work, &model::RunId::parse("r1").unwrap(), &head(&place.work), "m").unwrap();
+        process().import(&place.work, &model::RunId::parse("r1").unwrap(), &head(&place.work), "m", None).unwrap();
     let mut stdin = importing.stdin().unwrap();
     // Larger than every buffer on the way: once it is through, git is at work.
     let wire = stream(&[file(b"a.txt", &"x".repeat(4 << 20))]);
@@ -218,16 +219,28 @@ fn a_half_written_pack_that_another_git_has_open_stays() {
 }
 
 #[test]
-fn the_owner_is_the_author_and_without_a_name_volary_is() {
+fn the_runs_person_is_the_author_and_the_owner_commits_or_without_a_name_volary() {
     let place = simple();
-    let author = |at: &Path| git(at, &["log", "-1", "--format=%an <%ae>|%cn", "volary/r1"]);
+    let tess = |name: &str, email: &str| Author { name: name.into(), email: email.into(), trailer: None };
+    let import = |text: &str, author: Option<&Author>| {
+        import_by(&place.work, &head(&place.work), &stream(&[file(b"a.txt", text)]), author)
+    };
+    let said = || git(&place.work, &["log", "-1", "--format=%an <%ae>|%cn <%ce>", "volary/r1"]);
     git(&place.work, &["config", "user.name", "Eve <x>\u{7}"]);
     git(&place.work, &["config", "user.email", "eve@example.org"]);
-    import(&place.work, &[file(b"a.txt", "two\n")]).unwrap();
-    assert_eq!(author(&place.work), "Eve x <eve@example.org>|Eve x");
+    import("two\n", Some(&tess("tess", "tess@localhost"))).unwrap();
+    assert_eq!(said(), "tess <tess@localhost>|Eve x <eve@example.org>");
+    // What an earlier version kept names no author.
+    import("three\n", None).unwrap();
+    assert_eq!(said(), "Eve x <eve@example.org>|Eve x <eve@example.org>");
     git(&place.work, &["config", "user.name", ""]);
-    import(&place.work, &[file(b"a.txt", "three\n")]).unwrap();
-    assert_eq!(author(&place.work), "volary <volary@localhost>|volary");
+    import("four\n", Some(&tess("tess", "tess@localhost"))).unwrap();
+    assert_eq!(said(), "tess <tess@localhost>|volary <volary@localhost>");
+    for (name, email) in [("t\nfrom x", "t@x"), ("tess", "t> 1 +0000\nfrom <x"), ("", "t@x"), ("a <b> c", "t@x")] {
+        let wrong = tess(name, email);
+        assert_eq!(import("five\n", Some(&wrong)).unwrap_err().code, "repo.usage", "{wrong:?}");
+    }
+    assert_eq!(show(&place.work, "a.txt"), "four");
 }
 
 #[test]

@@ -104,7 +104,12 @@ pub fn stream(all: &[(Change, &[u8])]) -> Vec<u8> {
 
 /// Imports bytes as the changes of run `r1`, on top of `base`.
 pub fn import_bytes(at: &Path, base: &str, wire: &[u8]) -> Result<Imported, Problem> {
-    let mut importing = process().import(at, &model::RunId::parse("r1").unwrap(), base, "scripted")?;
+    import_by(at, base, wire, None)
+}
+
+/// The same, of this author's.
+pub fn import_by(at: &Path, base: &str, wire: &[u8], author: Option<&model::Author>) -> Result<Imported, Problem> {
+    let mut importing = process().import(at, &model::RunId::parse("r1").unwrap(), base, "scripted", author)?;
     // A process that refuses before it reads closes the pipe; the refusal is what counts then.
     importing.stdin().unwrap().write_all(wire).unwrap_or_default();
     importing.finish()

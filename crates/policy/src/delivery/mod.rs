@@ -15,6 +15,7 @@ use crate::Refusal;
 use crate::minters::Minter;
 use model::capability::{Capability, Delivery, Variable};
 use model::managed::keys_among;
+pub use model::secret::TEXT;
 use std::collections::BTreeMap;
 
 /// What happens in a run, in its order.
@@ -165,9 +166,6 @@ impl Custody {
         }
     }
 }
-
-/// As what a custom secret is stored that is a text: it has spaces or line ends, and stands in no header and no variable.
-pub const TEXT: &str = "text";
 
 /// The custody of what travels of a stored secret, by its name and the known provider, or minter, that it was set as a key
 /// of (empty: none). Only what stands under `capability/` can be anything but managed.

@@ -224,6 +224,11 @@ fn read_word(law: &Law, ask: &Ask, scheme: Scheme, internal: Option<usize>) -> W
     if ask.signs.body {
         return deny("read.body", "A GET or HEAD carries no body here; leave it out.");
     }
+    // A host that signs in who shows a credential once may take the cookie for it.
+    if ask.signs.cookie && law.lends_to(ask.host) {
+        let why = "The profile has a row to write to this host, which may take a cookie for a sign-in; no request to it carries one.";
+        return deny("read.cookie", why);
+    }
     may_read(law, ask, scheme, Some(ask.path), internal)
 }
 

@@ -205,6 +205,11 @@ impl Law {
         self.writes.get(host.as_str()).is_some_and(|rows| rows.iter().any(|row| self.write[*row].port == port))
     }
 
+    /// Whether a row of `write` names this host, so that it may be given a credential.
+    pub(super) fn lends_to(&self, host: &Name) -> bool {
+        self.writes.contains_key(host.as_str())
+    }
+
     /// The budget of a tunnel to `host` and `port`, the widest row first.
     pub(super) fn tunnel(&self, host: &Name, port: u16) -> Option<Budget> {
         if port != TUNNEL_PORT || self.tunnel.is_empty() {

@@ -36,6 +36,7 @@ pub fn of(rule: &str) -> Option<&'static str> {
         }
         "method.override" => "Send it again without that header or parameter, by the method that is meant.",
         "read.body" => "Send it again without a body.",
+        "read.cookie" => "Send it again without a cookie.",
         "handle.misplaced" => {
             "Send it again with the handle in one header alone, such as `Authorization: Bearer $VOLARY_HANDLE`, or as the \
              user of basic auth without a password."

@@ -84,6 +84,11 @@ pub fn why_none(rule: &str, target: &str) -> String {
         (None, "write.handle" | "write.credential") => {
             "The profile has a row for it. The agent was told to show the handle, and how it gets one.".to_owned()
         }
+        (None, "handle.lease") => {
+            "The profile has a row for it. Its use is leased: to an agent's command by its tool `lease`, to a person's by \
+             `volary exec --lease`."
+                .to_owned()
+        }
         (None, "write.no-row" | "handle.no-row" | "read.credential" | "upgrade.no-row") => {
             "No row is for plain http. The agent was told to send it over https.".to_owned()
         }
@@ -108,28 +113,23 @@ fn by_the_profile(rule: &str) -> Option<&'static str> {
     })
 }
 
-/// A row that reads this.
+/// A row that reads this: of a registry too, whose whole group would open every host of it, for paths that nobody asked for.
 pub(super) fn read(law: &Law, host: &Name, port: u16, usual: u16, target: Option<&str>) -> Option<Proposal> {
-    if let Some(registry) = law.registries().find(host).filter(|_| port == usual && law.reads != Reads::Any) {
-        let mut groups: Vec<String> = law.groups.iter().map(|group| quoted(group)).collect();
-        groups.push(quoted(&registry.group));
-        let reads = if law.reads == Reads::None { "reads = \"packages\"\n" } else { "" };
-        return Some(Proposal {
-            toml: format!("[egress]\n{reads}packages = [{}]\n", groups.join(", ")),
-            opens: format!(
-                "GET and HEAD to every registry of the group {}. What the box knows can leave in a URL.",
-                registry.group
-            ),
-        });
-    }
     let path = target.map_or(Some("/"), |target| prefix(host, target))?;
     let head = if matches!(law.reads, Reads::None | Reads::Packages) { "[egress]\nreads = \"listed\"\n\n" } else { "" };
     let at = if port == usual { String::new() } else { format!("port = {port}\n") };
+    let group = law.registries().find(host).filter(|_| port == usual && law.reads != Reads::Any);
+    let wider = group.map_or_else(String::new, |registry| {
+        format!(
+            " It is a registry: packages = [{}] would open every host of that group, which is wider.",
+            quoted(&registry.group)
+        )
+    });
     let what = if path == "/" { "every path".to_owned() } else { format!("{path} and what is below it,") };
     Some(Proposal {
         toml: format!("{head}[[egress.read]]\nhost = {}\npath = {}\n{at}", quoted(host.as_str()), quoted(path)),
         opens: format!(
-            "GET and HEAD to {what} on {host}, port {port}. What the box knows can leave in a URL; that host sees it."
+            "GET and HEAD to {what} on {host}, port {port}. What the box knows can leave in a URL; that host sees it.{wider}"
         ),
     })
 }
@@ -148,7 +148,8 @@ pub(super) fn write(host: &Name, port: u16, method: &str, target: &str) -> Optio
         opens: format!(
             "{method} to {path} and what is below it on {host}, port {port}, over https, in the name of that secret. \
              Whatever it may change there, a run can then change, and send there what the box knows. An agent does so by \
-             commands under leases of this capability, which it asks for itself; a command of volary exec by the handle that it has."
+             commands under leases of this capability, which it asks for itself; a command of volary exec \
+             by the handle that it has, or under a lease as well, where a [[capability]] has that name."
         ),
     })
 }

@@ -14,7 +14,7 @@ use table::{Api, NEVER};
 ///
 /// Matched on every part of a path whose end fits, so that no prefix of a forge that lives below another path hides it.
 /// The last part counts as it is and without a format (`merge.txt`: GitLab takes any on every path), every part without
-/// what follows a semicolon, and GitHub's repositories by number are those by name.
+/// what follows a semicolon, and GitHub's repositories, organizations and teams by number are those by name.
 #[must_use]
 pub fn never(method: &str, target: &str) -> Option<&'static str> {
     let parts = parts(target);
@@ -49,9 +49,7 @@ fn reads(method: &str) -> bool {
 
 /// What the first row says that these parts fit.
 fn row(parts: &[&str], reads: bool) -> Option<&'static str> {
-    let by_number = |(at, part): (usize, &&str)| (*part == "repositories").then(|| parts.get(at + 2..)).flatten();
-    let numbered = parts.iter().enumerate().filter_map(by_number);
-    let numbered: Vec<Vec<&str>> = numbered.map(|rest| [&["repos", "x", "x"], rest].concat()).collect();
+    let numbered: Vec<Vec<&str>> = (0..parts.len()).filter_map(|at| by_name(&parts[at..])).collect();
     NEVER
         .iter()
         .filter(|row| !reads || row.path == "graphql")
@@ -60,6 +58,17 @@ fn row(parts: &[&str], reads: bool) -> Option<&'static str> {
             (0..parts.len()).any(|from| fits(&parts[from..])) || numbered.iter().any(|parts| fits(parts))
         })
         .map(|row| row.what)
+}
+
+/// The path by names that is the same to GitHub as one that begins with a repository's number, or an organization's, or with
+/// those of an organization and a team of it.
+fn by_name<'p>(parts: &[&'p str]) -> Option<Vec<&'p str>> {
+    match parts {
+        ["repositories", _, rest @ ..] => Some([&["repos", "x", "x"], rest].concat()),
+        ["organizations", _, "team", rest @ ..] => Some([&["orgs", "x", "teams"], rest].concat()),
+        ["organizations", _, rest @ ..] => Some([&["orgs", "x"], rest].concat()),
+        _ => None,
+    }
 }
 
 /// The parts of a target's path as servers that are generous read them: percent-encoded letters as they are, in lower case,
@@ -224,6 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn what_github_names_by_number_is_what_it_names_by_name_in_every_spelling() {
+        for target in [
+            "/repositories/1/pulls/3/merge",
+            "/organizations/9/team/7/memberships/mallory",
+            "/organizations/9/team/7/repos/acme/app",
+            "/organizations/9/actions/secrets/x",
+        ] {
+            for spelled in [
+                target.to_owned(),
+                format!("/api/v3{target}"),
+                format!("{target}.json"),
+                format!("{target}/"),
+                format!("{target};a=b?c=d"),
+                target.replace('/', "//"),
+                target.to_uppercase(),
+                target.replace('t', "%74"),
+                target.replace("/7/", "/%37;x/"),
+            ] {
+                let rule = refused("api.github.com", "PUT", &spelled).map(|(rule, _)| rule);
+                assert_eq!(rule, Some("forge.never"), "{spelled}");
+                let inside = refused("code.corp", "PUT", &format!("/api/v3{spelled}")).map(|(rule, _)| rule);
+                assert_eq!(inside, Some("forge.never"), "{spelled}");
+            }
+        }
+    }
+
+    #[test]
     fn a_path_with_more_parts_than_any_api_has_is_no_write_and_costs_no_more_than_a_short_one() {
         let long = "/a".repeat(MOST_PARTS + 1);
         assert!(never("POST", &long).is_some_and(|why| why.contains("so many parts")));
@@ -302,6 +338,13 @@ mod tests {
             ("PUT", "/api/v3/repositories/1296269/contents/x"),
             ("PATCH", "/repositories/12%396269/git/refs/heads/main"),
             ("PUT", "/repositories/1/repositories/1296269/pulls/3/merge"),
+            ("PUT", "/organizations/9919/team/7/memberships/mallory"),
+            ("PUT", "/api/v3/organizations/9919/team/7/repos/acme/app"),
+            ("PATCH", "/organizations/9919/team/7"),
+            ("PUT", "/organizations/9919/teams/7/memberships/mallory"),
+            ("PUT", "/organizations/9919/memberships/mallory"),
+            ("POST", "/organizations/9919/hooks"),
+            ("PUT", "/organizations/organizations/9919/team/7/memberships/mallory"),
             ("PUT", "/api/v4/projects/7/merge_requests/3/merge.json"),
             ("PUT", "/api/v4/projects/7/merge_requests/3/merge%2Ejson?x=1"),
             ("POST", "/api/graphql.json"),
@@ -465,6 +508,8 @@ mod tests {
             ("POST", "/rest/api/2/issue"),
             ("POST", "/repositories/1296269/issues"),
             ("POST", "/repositories"),
+            ("GET", "/organizations/9919/team/7/members"),
+            ("POST", "/organizations"),
             ("POST", "/v1/issues"),
             ("POST", "/v1/charges/git"),
             ("POST", "/api/v4/projects/7/labels.json"),

@@ -1,11 +1,12 @@
 //! What a run may do with a repository: which addresses name it, which references may be pushed, which files decide
 //! what a forge runs, and what may be asked of a forge's API.
 //!
-//! Read [`check`] (a profile's row), [`minted`] (the run's own branch), [`may_push`], [`is_pipeline`], then [`authors`] (whose
+//! Read [`check`] (a profile's row), [`minted`] (the run's own branch), [`may_push`], [`pipelines`], then [`authors`] (whose
 //! commits), [`words`] (what a proposal says) and [`forge`].
 
 pub mod authors;
 pub mod forge;
+pub mod pipelines;
 pub mod words;
 
 use crate::Refusal;
@@ -25,6 +26,7 @@ pub fn local() -> Repository {
         user: None,
         forge: Some(Forge::Plain),
         tags: Vec::new(),
+        pipelines: Vec::new(),
         pipelines_without_secrets: false,
         proposals_as_app: false,
         proposals: model::Proposals::Person,
@@ -50,8 +52,6 @@ pub const MAX_ROWS: usize = 64;
 pub const MAX_REFERENCE: usize = 250;
 /// The object name that stands for none.
 const ZERO: &str = "0000000000000000000000000000000000000000";
-/// What decides what a forge runs; see its own first lines.
-const PIPELINES: &str = include_str!("pipelines.txt");
 
 /// Whether a text is a repository's id: 1 to 64 characters of `a-z`, `0-9` and `-`, not `-` first.
 #[must_use]
@@ -89,6 +89,7 @@ pub fn check(rows: &[Repository]) -> Result<(), String> {
         if let Some(name) = row.tags.iter().find(|name| !is_reference(name) || name.starts_with("refs/")) {
             return Err(format!("the repository {id:?} names the tag {name:?}, which no tag can have"));
         }
+        pipelines::check(row)?;
     }
     Ok(())
 }
@@ -278,30 +279,6 @@ pub fn may_push(row: &Repository, own: &str, update: &Update) -> Result<(), Refu
     }
 }
 
-/// Whether a path (of a file, or of a folder that was taken away) decides what a forge runs.
-#[must_use]
-pub fn is_pipeline(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    let path = path.trim_end_matches('/');
-    let name = path.rsplit('/').next().unwrap_or_default();
-    PIPELINES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).any(|line| {
-        let (line, text) = match line.strip_prefix("*/") {
-            Some(line) => (line, name),
-            None => (line, path),
-        };
-        if let Some(folder) = line.strip_suffix('/') {
-            // A folder above it that is gone, or is a file or a link now, changes it too.
-            return text == folder
-                || text.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-                || folder.strip_prefix(text).is_some_and(|rest| rest.starts_with('/'));
-        }
-        match line.strip_suffix('*') {
-            Some(start) => text.starts_with(start),
-            None => text == line,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,6 +352,7 @@ mod tests {
         }
         assert!(wrong("id = \"A\"\nurl = \"https://a.example/x\"").contains("no id"));
         assert!(wrong("id = \"a\"\nurl = \"https://a.example/x\"\ntags = [\"a..b\"]").contains("tag"));
+        assert!(check(&[row("pipelines = [\"/x\"]")]).unwrap_err().contains("pipeline"));
         assert!(check(&[row(""), row("")]).unwrap_err().contains("two repositories"));
         assert_eq!(check(&[row("")]), Ok(()));
     }
@@ -410,28 +388,6 @@ mod tests {
         assert_eq!(minted("../..", Moment(0)), "pr/person/19700101-000000-000");
         assert_eq!(minted("a", Moment(951_782_400_000)), "pr/a/20000229-000000-000");
         assert_eq!(minted("a", Moment(1_798_761_599_999)), "pr/a/20261231-235959-999");
-    }
-
-    #[test]
-    fn pipeline_files_are_known_in_any_spelling_and_what_takes_them_away_too() {
-        for path in [
-            ".github/workflows/ci.yml",
-            ".GitHub/Workflows/ci.yml",
-            ".github/workflows",
-            ".github/",
-            ".github",
-            ".gitlab-ci.yml",
-            ".forgejo/workflows/x.yaml",
-            "Jenkinsfile",
-            "deploy/Jenkinsfile.prod",
-            "azure-pipelines-release.yml",
-        ] {
-            assert!(is_pipeline(path), "{path}");
-        }
-        for path in ["src/main.rs", ".github/ISSUE_TEMPLATE.md", "docs/.github/workflows/x", ".gitignore", "README.md"]
-        {
-            assert!(!is_pipeline(path), "{path}");
-        }
     }
 
     proptest! {

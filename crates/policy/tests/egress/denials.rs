@@ -1,67 +1,134 @@
 //! What a refusal says, and what it offers.
 
 use super::stage::{kind, law, named, rule, word};
+use policy::egress::registries::Registries;
 use policy::egress::{Proposal, Verdict, why_none};
 
 const INSIDE: &str = "[[internal]]\nhost = 'wiki.corp'\nport = 443\naddresses = ['10.1.2.0/24']";
 
 #[test]
 fn a_refusal_that_can_be_lifted_offers_the_narrowest_rows_which_then_allow_that_request_and_little_else() {
-    for (profile, request, headers) in [
-        ("reads = 'listed'", "GET https://docs.example.org/guide/a?b=c", ""),
-        ("reads = 'none'", "GET https://docs.example.org/guide/a?b=c", ""),
-        ("reads = 'none'", "GET https://docs.example.org/", ""),
-        ("reads = 'listed'", "GET https://docs.example.org/%2e%2e/a", ""),
-        ("reads = 'listed'", "GET http://docs.example.org/a\"b", ""),
-        ("", "GET https://docs.example.org:8443/guide", ""),
-        ("reads = 'listed'", "CONNECT docs.example.org:443", ""),
-        ("reads = 'none'", "GET https://$rust/", ""),
-        ("reads = 'packages'\npackages = ['python']", "GET https://$rust/", ""),
-        ("reads = 'listed'", "GET https://$rust/", ""),
-        ("reads = 'listed'", "GET https://$rust:8443/x", ""),
-        ("", "POST https://api.example.org/v1/issues", "x-api-key: $H"),
-        ("", "DELETE https://api.example.org:8443/v1/issues/1", "x-api-key: $H"),
-        ("", "GET https://api.example.org/v1/me", "x-api-key: $H"),
-        ("", "GET https://live.example.org/socket", "x-api-key: $H ; upgrade: websocket"),
-        ("", "GET http://10.1.2.3/a", ""),
-        ("", "GET https://[fd12:3456::1]/a", ""),
-        ("", "GET https://wiki.corp/a", ""),
+    // A request, and what beside it on its host and port stays refused. Where that is nothing, the row is for the whole host:
+    // the path is its root, is not known yet (CONNECT), or is none that a row can have; or the host is inside.
+    for (profile, request, headers, beside) in [
+        ("reads = 'listed'", "GET https://docs.example.org/guide/a?b=c", "", "GET https://docs.example.org/guide/ab"),
+        ("reads = 'none'", "GET https://docs.example.org/guide/a?b=c", "", "GET https://docs.example.org/guide"),
+        ("reads = 'none'", "GET https://docs.example.org/", "", ""),
+        ("reads = 'listed'", "GET https://docs.example.org/%2e%2e/a", "", ""),
+        ("reads = 'listed'", "GET http://docs.example.org/a\"b", "", "GET http://docs.example.org/a"),
+        ("", "GET https://docs.example.org:8443/guide", "", "GET https://docs.example.org:8443/guides"),
+        ("reads = 'listed'", "CONNECT docs.example.org:443", "", ""),
+        ("reads = 'none'", "GET https://$rust/", "", ""),
+        ("reads = 'none'", "GET https://$rust/a/b", "", "GET https://$rust/a/c"),
+        ("reads = 'none'", "CONNECT $rust:443", "", ""),
+        ("reads = 'packages'\npackages = ['python']", "GET https://$rust/a/b", "", "GET https://$rust/a"),
+        (
+            "reads = 'packages'\npackages = ['python']",
+            "GET https://docs.example.org/a",
+            "",
+            "GET https://docs.example.org/b",
+        ),
+        ("reads = 'listed'", "GET https://$rust/a/b", "", "GET https://$rust/b"),
+        ("reads = 'listed'\npackages = ['python']", "GET https://$rust/a/b", "", "GET https://$rust/a/bc"),
+        ("reads = 'listed'", "GET https://$rust/%2e%2e/a", "", ""),
+        ("reads = 'listed'", "GET https://$rust:8443/x", "", "GET https://$rust:8443/y"),
+        ("", "POST https://api.example.org/v1/issues", "x-api-key: $H", "POST https://api.example.org/v1/issuesx"),
+        ("", "POST https://api.example.org/v1/issues", "x-api-key: $H", "PUT https://api.example.org/v1/issues"),
+        (
+            "",
+            "DELETE https://api.example.org:8443/v1/issues/1",
+            "x-api-key: $H",
+            "DELETE https://api.example.org:8443/v1/issues/2",
+        ),
+        ("", "GET https://api.example.org/v1/me", "x-api-key: $H", "GET https://api.example.org/v1/you"),
+        (
+            "",
+            "GET https://live.example.org/socket",
+            "x-api-key: $H ; upgrade: websocket",
+            "GET https://live.example.org/other",
+        ),
+        ("", "GET http://10.1.2.3/a", "", ""),
+        ("", "GET https://[fd12:3456::1]/a", "", ""),
+        ("", "GET https://wiki.corp/a", "", ""),
         // Of a service inside: another port, and a write.
-        (INSIDE, "GET https://wiki.corp:8443/a", ""),
-        (INSIDE, "POST https://wiki.corp/a", "x-api-key: $H"),
-        (INSIDE, "GET https://wiki.corp/a", "x-api-key: $H"),
+        (INSIDE, "GET https://wiki.corp:8443/a", "", ""),
+        (INSIDE, "POST https://wiki.corp/a", "x-api-key: $H", "POST https://wiki.corp/b"),
+        (INSIDE, "GET https://wiki.corp/a", "x-api-key: $H", "GET https://wiki.corp/b"),
     ] {
-        let Verdict::Deny(denial) = word(&law(profile), request, headers) else { panic!("{request} was allowed") };
+        let narrow = law(profile);
+        let Verdict::Deny(denial) = word(&narrow, request, headers) else { panic!("{request} was allowed") };
         let proposal = denial.proposal.clone().unwrap_or_else(|| panic!("{request}: {} offers nothing", denial.rule));
         assert!(!proposal.opens.is_empty() && denial.ask().contains("may add it"), "{denial:?}");
         // The record of it, which has no query, says the same.
         let (method, url) = request.split_once(' ').unwrap();
         let recorded = named(url.split('?').next().unwrap());
-        assert_eq!(Proposal::of(&law(profile), denial.rule, method, &recorded).as_ref(), Some(&proposal), "{request}");
-        // What a person fills in.
-        let rows = proposal.toml.replace("capability = \"\"", "capability = \"tracker\"");
-        let rows = rows.replace("addresses = []", "addresses = [\"10.1.2.0/24\"]");
-        // As a person would: what the offer says of `reads` and `packages` takes the place of what stood there.
-        let rows = match rows.strip_prefix("[egress]\n") {
-            Some(rows) => rows.to_owned(),
-            None => format!("{profile}\n{rows}"),
-        };
-        let rows = rows.replace("[[egress.", "[[");
-        let rows = if rows.contains("packages = ") && !rows.contains("reads") {
-            format!("{}\n{rows}", profile.lines().next().unwrap_or(""))
-        } else {
-            rows
-        };
+        assert_eq!(Proposal::of(&narrow, denial.rule, method, &recorded).as_ref(), Some(&proposal), "{request}");
+        let rows = widened(profile, &proposal.toml);
         let wider = law(&rows);
-        assert!(
-            kind(&word(&wider, request, headers)).is_some(),
-            "{request}:\n{rows}\n{}",
-            rule(&word(&wider, request, headers))
-        );
+        let opened = |request: &str| kind(&word(&wider, request, headers)).is_some();
+        assert!(opened(request), "{request}:\n{rows}\n{}", rule(&word(&wider, request, headers)));
+        // Nothing else on its host and port, on a host beside or below it, or of any group of registries.
+        let is_whole = proposal.toml.contains("path = \"/\"\n") || proposal.toml.starts_with("[[egress.internal]]");
+        assert_eq!(beside.is_empty(), is_whole, "{request}: {rows}");
+        assert!(is_whole || !opened(beside), "{rows} also opens {beside}");
+        for other in other_hosts(request) {
+            assert!(!opened(&other), "{rows} also opens {other}");
+        }
+        for other in registries().filter(|host| !recorded.contains(host)).map(|host| format!("GET https://{host}/")) {
+            let was = kind(&word(&narrow, &other, headers)).is_some();
+            assert_eq!(opened(&other), was, "{rows} also opens {other}");
+        }
         for other in ["POST https://other.example.org/", "GET http://10.1.2.4/", "GET https://docs.example.org:9443/"] {
             assert!(kind(&word(&wider, other, "x-api-key: $H")).is_none(), "{rows} also opens {other}");
         }
     }
+}
+
+#[test]
+fn of_a_registry_a_row_is_offered_and_its_wider_group_is_named_where_that_could_be_read() {
+    let offered = |profile: &str, request: &str| match word(&law(profile), request, "") {
+        Verdict::Deny(denial) => denial.proposal.expect("it offers something"),
+        Verdict::Allow(allowed) => panic!("{allowed:?}"),
+    };
+    for profile in ["reads = 'none'", "reads = 'packages'\npackages = ['python']", "reads = 'listed'"] {
+        let Proposal { toml, opens } = offered(profile, "GET https://$rust/a/b");
+        assert!(toml.contains(&named("[[egress.read]]\nhost = \"$rust\"\npath = \"/a/b\"\n")), "{toml}");
+        assert!(!toml.contains("packages"), "{toml}");
+        assert!(opens.contains("packages = [\"rust\"]") && opens.contains("wider"), "{opens}");
+        assert!(!offered(profile, "GET https://$rust:8443/a").opens.contains("packages"));
+        assert!(!offered(profile, "GET https://docs.example.org/a").opens.contains("packages"));
+    }
+}
+
+/// A profile with the rows of a proposal, as a person would put them there: what the proposal says of `reads` takes the place of
+/// what stood there, and blanks are filled in.
+fn widened(profile: &str, toml: &str) -> String {
+    let rows = toml.replace("capability = \"\"", "capability = \"tracker\"");
+    let rows = rows.replace("addresses = []", "addresses = [\"10.1.2.0/24\"]").replace("[[egress.", "[[");
+    match rows.strip_prefix("[egress]\nreads = \"listed\"\n") {
+        None => format!("{profile}\n{rows}"),
+        Some(rows) => {
+            let kept: Vec<&str> = profile.lines().filter(|line| !line.starts_with("reads")).collect();
+            format!("reads = \"listed\"\n{}\n{rows}", kept.join("\n"))
+        }
+    }
+}
+
+/// The same request of hosts beside and below the one that it was of.
+fn other_hosts(request: &str) -> Vec<String> {
+    let of = |from: &str, to: &str| named(request).replacen(from, to, 1);
+    match request {
+        _ if request.contains("10.1.2.3") => vec![of("10.1.2.3", "10.1.2.4")],
+        _ if request.contains("::1]") => vec![of("::1]", "::2]")],
+        _ if request.starts_with("CONNECT") => vec![of(" ", " x-"), of(" ", " x.")],
+        _ => vec![of("://", "://x-"), of("://", "://x.")],
+    }
+}
+
+/// The hosts of all groups.
+fn registries() -> impl Iterator<Item = String> {
+    let all = Registries::built_in();
+    all.groups().into_iter().flat_map(|group| all.group(group)).map(|registry| registry.host.to_string())
 }
 
 #[test]

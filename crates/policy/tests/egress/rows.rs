@@ -15,6 +15,24 @@ const WRITES: &str = r"
 ";
 
 #[test]
+fn a_host_that_is_shown_a_credential_by_some_row_is_shown_no_cookie_by_any_request() {
+    check(
+        &WRITES.replace("'none'", "'any'"),
+        r"
+        GET https://api.example.org/v2/ | cookie: session=1 | read.cookie
+        GET https://API.example.org./ | cookie: session=1 | read.cookie
+        HEAD https://api.example.org/ | Cookie: a=b | read.cookie
+        GET http://api.example.org/ | cookie: a=b | read.cookie
+        GET https://odd.example.org/ | cookie2: a=b | read.cookie
+        GET https://api.example.org/v1/me | authorization: Bearer $H ; cookie: a=b | write.credential
+        POST https://api.example.org/v1/issues | cookie: a=b | write.credential
+        GET https://api.example.org/v2/ | read.any
+        GET https://docs.example.org/ | cookie: a=b | read.any
+        ",
+    );
+}
+
+#[test]
 fn a_write_needs_its_row_https_the_handle_and_nothing_else() {
     check(
         WRITES,

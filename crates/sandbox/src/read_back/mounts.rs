@@ -1,16 +1,16 @@
 //! The box's mount table: exactly what was promised, and nothing else.
 
 use super::{reading, text};
+use crate::folders::Inode;
 use crate::harden::HardenedSpec;
 use crate::oci::{self, Origin};
 use crate::process::Process;
 use model::event::Reading;
 use model::profile::Engine;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The mount table: exactly the promised points, each with what was promised of it.
@@ -24,7 +24,7 @@ pub fn as_promised(spec: &HardenedSpec, first: &Process) -> Reading {
         Engine::Embedded => oci::mounts(Path::new("/"), spec),
         Engine::Docker => crate::docker::mounts(Path::new("/"), spec),
     };
-    let is_hosts = |path: &Path, of: &Path| is_the_same(first, path, of);
+    let is_hosts = |mount: &oci::Mount| is_the_same(first, mount);
     let wrong = wrong_mounts(&table, &promised, exists, is_hosts);
     let read = if wrong.is_empty() { "as promised".to_owned() } else { wrong.join("; ") };
     reading("mounts", "as promised", read, "/proc/PID/mountinfo")
@@ -52,10 +52,10 @@ fn read_in(first: &Process, path: &Path, expected: usize) -> io::Result<Vec<u8>>
     Ok(found)
 }
 
-/// Whether this path of the box is what `of` is for the host.
-fn is_the_same(first: &Process, path: &Path, of: &Path) -> io::Result<bool> {
-    let (inside, outside) = (File::from(open_in(first, path, OFlags::PATH)?).metadata()?, fs::metadata(of)?);
-    Ok((inside.dev(), inside.ino()) == (outside.dev(), outside.ino()))
+/// Whether the box has at a mount's point what of the host has to be there.
+fn is_the_same(first: &Process, mount: &oci::Mount) -> io::Result<bool> {
+    let inside = File::from(open_in(first, &mount.point, OFlags::PATH)?).metadata()?;
+    Ok(mount.inode()? == Some(Inode::from(&inside)))
 }
 
 /// Opens a path as the box's processes find it: a link of the box leads to nothing of the host.
@@ -122,12 +122,12 @@ impl<'a> Line<'a> {
 }
 
 /// Everything of a mount table that is not as promised. `exists` tells whether this kernel has such a part of `/proc`,
-/// `is_hosts` whether what is found at a point of the box is that file or folder of the host.
+/// `is_hosts` whether what is found at a mount's point of the box is what of the host has to be there.
 fn wrong_mounts(
     table: &str,
     promised: &[oci::Mount],
     exists: impl Fn(&str) -> bool,
-    is_hosts: impl Fn(&Path, &Path) -> io::Result<bool>,
+    is_hosts: impl Fn(&oci::Mount) -> io::Result<bool>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -193,11 +193,7 @@ fn wrong_mounts(
 }
 
 /// What is mounted there, if that is another thing than what was promised.
-fn wrong_origin(
-    line: &Line,
-    mount: &oci::Mount,
-    is_hosts: impl Fn(&Path, &Path) -> io::Result<bool>,
-) -> Option<String> {
+fn wrong_origin(line: &Line, mount: &oci::Mount, is_hosts: impl Fn(&oci::Mount) -> io::Result<bool>) -> Option<String> {
     let point = line.point.display();
     let other = || Some(format!("{point} is another thing: {} of a file system {}", line.root, line.kind));
     match &mount.origin {
@@ -213,7 +209,7 @@ fn wrong_origin(
                 other()
             }
         }
-        Origin::Host => match is_hosts(&mount.point, mount.of()?) {
+        Origin::Host | Origin::Folder(_) => match is_hosts(mount) {
             Ok(true) => None,
             Ok(false) => other(),
             Err(e) => Some(format!("{point} cannot be compared with the host's: {e}")),
@@ -281,7 +277,7 @@ mod tests {
             let (kind, part, of) = match &mount.origin {
                 Origin::Layers { option, part } => ("overlay", part.display().to_string(), format!(",{option}")),
                 Origin::Fresh(kind) => (&**kind, "/".to_owned(), String::new()),
-                Origin::Host | Origin::Own => ("ext4", point.to_string(), String::new()),
+                Origin::Host | Origin::Folder(_) | Origin::Own => ("ext4", point.to_string(), String::new()),
             };
             let own = if kind == "proc" { ",hidepid=invisible" } else { "" };
             let own = format!("{own}{size}{inodes}{of}");
@@ -295,7 +291,7 @@ mod tests {
 
     fn wrong(table: &str) -> String {
         let exists = |part: &str| ["/proc/sys", "/proc/acpi", "/proc/keys"].contains(&part);
-        let is_hosts = |_: &Path, _: &Path| Ok(!table.contains("/elsewhere"));
+        let is_hosts = |_: &oci::Mount| Ok(!table.contains("/elsewhere"));
         wrong_mounts(table, &promised(), exists, is_hosts).join("; ")
     }
 

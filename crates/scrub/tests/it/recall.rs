@@ -140,12 +140,14 @@ fn a_private_key_whose_end_is_cut_off_is_found() {
 }
 
 #[test]
-fn a_private_key_that_a_diff_adds_is_found() {
-    let key = token(
-        "+-----BEGIN EC PRIVATE KEY-----\n+{b64 64}\n+{b64 20}==\n+-----END EC PRIVATE KEY-----\n",
-        &mut Random::new(6),
-    );
-    assert_eq!(formats().scrub_str(&format!("{} fn a\n", key.text)), "+[redacted: private-key]\n fn a\n");
+fn a_private_key_that_a_diff_adds_or_removes_is_found() {
+    for mark in ["+", "-"] {
+        let format = format!(
+            "{mark}-----BEGIN EC PRIVATE KEY-----\n{mark}{{b64 64}}\n{mark}{{b64 20}}==\n{mark}-----END EC PRIVATE KEY-----\n"
+        );
+        let key = token(&format, &mut Random::new(6)).text;
+        assert_eq!(formats().scrub_str(&format!("{key} fn a\n")), format!("{mark}[redacted: private-key]\n fn a\n"));
+    }
 }
 
 #[test]

@@ -38,8 +38,14 @@ struct Wish {
 }
 
 /// Which field a fault of [`runs::create`] is about.
-const FIELDS: [(&str, &str); 5] =
-    [("run.task", "task"), ("run.repo", "repo"), ("model.", "model"), ("secret.", "model"), ("profile.", "profile")];
+const FIELDS: [(&str, &str); 6] = [
+    ("run.task", "task"),
+    ("run.secret", "task"),
+    ("run.repo", "repo"),
+    ("model.", "model"),
+    ("secret.", "model"),
+    ("profile.", "profile"),
+];
 
 async fn show(by: Viewer<RunsCreate>, State(app): State<App>) -> Result<Markup, Trouble> {
     form(&app, by.caller(), &Wish::default(), &Wrong::default()).await
@@ -50,7 +56,7 @@ async fn start(
     State(app): State<App>,
     sent: Result<Form<Wish>, FormRejection>,
 ) -> Result<Response, Trouble> {
-    let Form(wish) = sent.map_err(|_| {
+    let Form(mut wish) = sent.map_err(|_| {
         Fault::bad("body.wrong", "The form takes a `task`, a `repo`, a `model` and a `profile`, each as text.")
     })?;
     let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -68,6 +74,8 @@ async fn start(
         Ok(view) => Ok(Redirect::to(&format!("/runs/{}", view.run)).into_response()),
         Err(fault) => {
             let status = fault.status;
+            // Sent again as it is then, it holds no key.
+            wish.task = app.scrubber().scrub_str(&wish.task).into_owned();
             let wrong = Wrong::of(fault, &FIELDS)?;
             let page = form(&app, by.caller(), &wish, &wrong).await?;
             Ok((status, page).into_response())

@@ -23,8 +23,6 @@ const MAX_WHY: usize = 200;
 pub enum Change {
     /// A row to read, in a table that lists.
     Read(ReadRow),
-    /// A group of package registries.
-    Package(String),
     /// A row to write; its capability is blank until a person names one.
     Write(WriteRow),
     /// An exception; its addresses are blank until a person names them, but for a host that is an address.
@@ -57,8 +55,6 @@ struct Rows {
     #[serde(skip_serializing_if = "Option::is_none")]
     reads: Option<Reads>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    packages: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     read: Vec<ReadRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     write: Vec<WriteRow>,
@@ -67,17 +63,14 @@ struct Rows {
 }
 
 impl Change {
-    /// What a proposal's text says, against the table that it was made for. None for a text that says anything but
-    /// one row, or one group that the table has not.
+    /// What a proposal's text says. None for a text that says anything but one row.
     #[must_use]
-    pub fn of(toml: &str, table: &Egress) -> Option<Self> {
-        let Rows { packages, mut read, mut write, mut internal, .. } = toml::from_str::<Text>(toml).ok()?.egress;
-        let mut groups: Vec<String> = packages.into_iter().filter(|group| !table.packages.contains(group)).collect();
-        match (groups.len(), read.len(), write.len(), internal.len()) {
-            (1, 0, 0, 0) => groups.pop().map(Self::Package),
-            (0, 1, 0, 0) => read.pop().map(Self::Read),
-            (0, 0, 1, 0) => write.pop().map(Self::Write),
-            (0, 0, 0, 1) => internal.pop().map(Self::Internal),
+    pub fn of(toml: &str) -> Option<Self> {
+        let Rows { mut read, mut write, mut internal, .. } = toml::from_str::<Text>(toml).ok()?.egress;
+        match (read.len(), write.len(), internal.len()) {
+            (1, 0, 0) => read.pop().map(Self::Read),
+            (0, 1, 0) => write.pop().map(Self::Write),
+            (0, 0, 1) => internal.pop().map(Self::Internal),
             _ => None,
         }
     }
@@ -145,7 +138,6 @@ impl Change {
         let mut egress = Rows::default();
         match self.clone() {
             Self::Read(row) => egress.read.push(row),
-            Self::Package(group) => egress.packages.push(group),
             Self::Write(row) => egress.write.push(row),
             Self::Internal(row) => egress.internal.push(row),
         }
@@ -161,12 +153,6 @@ impl Change {
                 }
                 egress.read.push(row.clone());
             }
-            Self::Package(group) => {
-                if egress.reads < Reads::Packages {
-                    egress.reads = Reads::Packages;
-                }
-                egress.packages.push(group.clone());
-            }
             Self::Write(row) => egress.write.push(row.clone()),
             Self::Internal(row) => egress.internal.push(row.clone()),
         }
@@ -178,7 +164,7 @@ impl Change {
         match self {
             Self::Internal(row) => egress.internal.iter().any(|it| it.host == row.host && it.port == row.port),
             Self::Write(row) => egress.write.iter().any(|it| is_same(it, row)),
-            Self::Read(_) | Self::Package(_) => Law::of(egress).is_ok_and(|law| may_read(&law, refused)),
+            Self::Read(_) => Law::of(egress).is_ok_and(|law| may_read(&law, refused)),
         }
     }
 
@@ -243,7 +229,7 @@ mod tests {
     fn offered(egress: &Egress, refused: &Verdict) -> Option<Change> {
         let law = Law::of(egress).unwrap();
         let Proposal { toml, .. } = Proposal::of(&law, &refused.rule, &refused.method, &refused.target)?;
-        Some(Change::of(&toml, egress).unwrap_or_else(|| panic!("no change in {toml}")))
+        Some(Change::of(&toml).unwrap_or_else(|| panic!("no change in {toml}")))
     }
 
     fn table(reads: Reads) -> Egress {
@@ -273,21 +259,21 @@ mod tests {
             Law::of(&wider).unwrap();
             assert!(change.is_in(&wider, &refused), "{refused:?}");
             // What is shown once it is filled in says the same.
-            assert_eq!(Change::of(&change.toml(), &egress).as_ref(), Some(&change));
+            assert_eq!(Change::of(&change.toml()).as_ref(), Some(&change));
         }
     }
 
     #[test]
-    fn of_the_groups_of_a_proposal_only_the_new_one_is_a_change() {
+    fn of_a_registry_the_path_that_was_asked_for_is_offered_and_the_groups_that_may_be_read_stay() {
         let host = policy::egress::registries::Registries::built_in().group("node").next().unwrap().host.clone();
         let mut egress = table(Reads::Packages);
         egress.packages = vec!["rust".into()];
         let refused = refused("read.packages", "GET", &format!("https://{host}/x"));
         let change = offered(&egress, &refused).unwrap();
-        assert_eq!(change, Change::Package("node".into()));
+        assert_eq!(change, Change::Read(ReadRow { host: host.to_string(), path: "/x".into(), port: None }));
         change.put_into(&mut egress);
-        assert_eq!(egress.packages, ["rust", "node"]);
-        assert_eq!(egress.reads, Reads::Packages);
+        assert_eq!((egress.reads, &egress.packages[..]), (Reads::Listed, &["rust".to_owned()][..]));
+        assert!(change.is_in(&egress, &refused));
     }
 
     #[test]
@@ -351,16 +337,15 @@ mod tests {
 
     #[test]
     fn a_text_that_says_more_than_one_row_is_no_change() {
-        let egress = Egress::default();
         for text in [
             "",
             "engine = \"docker\"\n[[egress.write]]\ncapability=\"\"\nhost=\"a.example\"\nmethod=\"POST\"\npath=\"/\"\n",
-            "[egress]\npackages = [\"rust\", \"node\"]\n",
+            "[egress]\npackages = [\"rust\"]\n",
             "[egress]\nreads = \"any\"\n",
             "[[egress.tunnel]]\npackages = \"node\"\nmib = 1\nseconds = 1\n",
             "[[egress.read]]\nhost = \"a.example\"\n[[egress.read]]\nhost = \"b.example\"\n",
         ] {
-            assert_eq!(Change::of(text, &egress), None, "{text}");
+            assert_eq!(Change::of(text), None, "{text}");
         }
     }
 
@@ -405,7 +390,7 @@ mod tests {
                 let Some(Proposal { toml, opens }) = Proposal::of(&law, rule, method, &target) else { continue };
                 let text = format!("{toml}{opens}");
                 prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '\n'), "{text:?}");
-                let change = Change::of(&toml, &egress);
+                let change = Change::of(&toml);
                 prop_assert!(change.is_some(), "{toml}");
                 let of_target = target::absolute(&target).unwrap().host;
                 let host = match change.unwrap() {
@@ -415,7 +400,6 @@ mod tests {
                         row.host
                     }
                     Change::Internal(row) => row.host,
-                    Change::Package(_) => continue,
                 };
                 prop_assert_eq!(host.as_str(), of_target.as_str(), "{:?}", refused);
             }

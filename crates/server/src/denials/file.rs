@@ -118,11 +118,6 @@ fn write_into(document: &mut DocumentMut, change: &Change, had: Reads, wider: &E
         set(table, "reads", word.as_str()?);
     }
     let (kind, row) = match change {
-        Change::Package(group) => {
-            let groups = table.entry("packages").or_insert_with(|| Item::Value(Array::new().into()));
-            groups.as_array_mut()?.push(group.as_str());
-            return Some(());
-        }
         Change::Read(_) => ("read", wider.read.last().and_then(|row| toml::Table::try_from(row).ok())?),
         Change::Write(_) => ("write", wider.write.last().and_then(|row| toml::Table::try_from(row).ok())?),
         Change::Internal(_) => ("internal", wider.internal.last().and_then(|row| toml::Table::try_from(row).ok())?),

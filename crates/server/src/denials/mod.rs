@@ -120,7 +120,7 @@ async fn all(app: &App, row: &RunRow) -> Result<Vec<Denial>, Fault> {
             continue;
         }
         known.insert(key, all.len());
-        let proposal = law.as_ref().and_then(|law| offered(law, &egress, &verdict));
+        let proposal = law.as_ref().and_then(|law| offered(law, &verdict));
         let proposal = proposal.map(|(change, Proposal { toml, opens })| ProposalView {
             blank: change.blank(),
             holds: change.is_in(&egress, &verdict),
@@ -148,9 +148,9 @@ async fn all(app: &App, row: &RunRow) -> Result<Vec<Denial>, Fault> {
 }
 
 /// What would allow a refused request; none for what no row allows.
-fn offered(law: &Law, egress: &Egress, refused: &Verdict) -> Option<(Change, Proposal)> {
+fn offered(law: &Law, refused: &Verdict) -> Option<(Change, Proposal)> {
     let proposal = Proposal::of(law, &refused.rule, &refused.method, &refused.target)?;
-    Some((Change::of(&proposal.toml, egress)?, proposal))
+    Some((Change::of(&proposal.toml)?, proposal))
 }
 
 /// The table in a profile as a run keeps it.
@@ -192,7 +192,7 @@ async fn plan(app: &App, permit: &EditProfile, run: &RunId, n: u64, terms: &Term
     let of_run = kept(&row.profile)?;
     let law = Law::of(&of_run.egress).map_err(|wrong| Fault::conflict("profile.wrong", wrong.to_string()))?;
     let none = || Fault::conflict("denial.final", why_none(&denial.verdict.rule, &denial.verdict.target));
-    let (change, Proposal { opens, .. }) = offered(&law, &of_run.egress, &denial.verdict).ok_or_else(none)?;
+    let (change, Proposal { opens, .. }) = offered(&law, &denial.verdict).ok_or_else(none)?;
     let change = change.filled(terms).map_err(|Unfit { field, why }| Fault::bad(&format!("change.{field}"), why))?;
     if let Change::Write(it) = &change {
         usable(app, &row, &of_run, it).await?;
@@ -413,7 +413,7 @@ mod tests {
                 reserved: None,
             };
             let egress = Egress::default();
-            let change = offered(&Law::of(&egress).unwrap(), &egress, &refused).map(|(change, _)| change);
+            let change = offered(&Law::of(&egress).unwrap(), &refused).map(|(change, _)| change);
             let Some(path) = path else {
                 assert_eq!(change, None);
                 continue;

@@ -6,6 +6,7 @@ use crate::app::App;
 use api::git::GitPush;
 use model::{Author, Authors, Event, Repository, RunId};
 use policy::Refusal;
+use policy::git::pipelines::Pipelines;
 use policy::git::{Update, authors};
 use store::StoreError;
 
@@ -105,7 +106,8 @@ pub(super) fn may_push(
         return Err(Refusal::new("git.taken", why));
     }
     // The gateway marks them; what it named is looked at once more.
-    let marked = push.pipelines.iter().chain(push.paths.iter().filter(|path| policy::git::is_pipeline(path)));
+    let held = Pipelines::of(repository);
+    let marked = push.pipelines.iter().chain(push.paths.iter().filter(|path| held.hold(path)));
     let mut files: Vec<&str> = marked.map(String::as_str).collect();
     files.sort_unstable();
     files.dedup();
@@ -227,6 +229,8 @@ mod tests {
         let mine = "refs/heads/pr/tess/t";
         assert_eq!(rule("", mine, ZERO, &["a", ".github/workflows/ci.yml"], &[]), "git.pipelines");
         assert_eq!(rule("", mine, ZERO, &[".github/"], &[]), "git.pipelines");
+        assert_eq!(rule("", mine, ZERO, &["build/ci.yml"], &[]), "");
+        assert_eq!(rule(r#","pipelines":["build/*.yml"]"#, mine, ZERO, &["build/ci.yml"], &[]), "git.pipelines");
         assert_eq!(rule(r#","pipelines-without-secrets":true"#, mine, ZERO, &[".github/workflows/ci.yml"], &[]), "");
     }
 }

@@ -5,6 +5,7 @@ use api::grants::EgressAsk;
 use api::leases::{LeaseAsk, LeaseUser};
 use model::capability::{Capability, Delivery, Kind, Variable, declared, leasable, leasable_as, secret_of};
 use model::egress::WriteRow;
+use model::run::RunKind;
 use model::{Egress, LeaseId, Moment, RunId};
 use policy::egress::{Name, target};
 use policy::lease::Term;
@@ -140,14 +141,17 @@ async fn secret(tx: &mut Tx, capability: &Capability, person: &str) -> Result<Re
         let current = connections::current(tx, connection, now()).await?;
         return Ok(current.and_then(|row| delivery::stored(capability, &row.name, &row.kind).map(|()| row)));
     }
-    let Some(row) = tx.secret_for(&capability.secret, person).await? else {
-        let Capability { name, secret, .. } = capability;
-        let why = format!(
-            "The secret {secret:?} of the capability {name:?} is not set; `volary secret set {secret}` sets it."
-        );
-        return Ok(Err(Refusal::new("capability.missing", why)));
-    };
-    Ok(delivery::stored(capability, &row.name, &row.kind).map(|()| row))
+    Ok(match secrets::of_person(tx, &capability.secret, person).await? {
+        Err(no) => Err(no),
+        Ok(Some(row)) => delivery::stored(capability, &row.name, &row.kind).map(|()| row),
+        Ok(None) => {
+            let Capability { name, secret, .. } = capability;
+            let why = format!(
+                "The secret {secret:?} of the capability {name:?} is not set; `volary secret set {secret}` sets it."
+            );
+            Err(Refusal::new("capability.missing", why))
+        }
+    })
 }
 
 /// Whether this is who may use this lease, and what it is given then. Whether it is still open is not asked here.
@@ -270,19 +274,20 @@ pub(super) fn connection_of_row(profile: &str, capability: &str) -> Option<Strin
     connections::named(&bound.find(capability).ok()?.secret).map(str::to_owned)
 }
 
-/// The secret that a request to the outside is given, when it shows a handle that may have it: the run's own, or that of a
-/// command which uses a lease of this very capability, which is given then.
+/// The secret that a request to the outside is given, when it shows a handle that may have it: that of a command which uses
+/// a lease of this very capability, which is given then; or a person's command's own. An agent's own is for its model.
 ///
 /// # Errors
 /// The store's.
 pub async fn shown(
     tx: &mut Tx,
     ask: &EgressAsk,
-    profile: &str,
+    run: &RunRow,
     capability: &str,
     handle_sha256: &str,
     at: Moment,
 ) -> Result<Result<(String, Option<LeaseId>), Refusal>, StoreError> {
+    let no = |rule, why: String| Ok(Err(Refusal::new(rule, why)));
     let handle = tx.handle(handle_sha256).await?;
     let lease = if handle.is_none() { tx.lease_of_handle(handle_sha256).await? } else { None };
     let word = match &lease {
@@ -292,10 +297,30 @@ pub async fn shown(
     if let Err(no) = word {
         return Ok(Err(no));
     }
-    let bound = Bound::read(profile)?;
-    if let Some(row) = bound.capability.iter().find(|row| row.name == capability && row.delivery != Delivery::Proxy) {
+    let bound = Bound::read(&run.profile)?;
+    let declared = bound.capability.iter().find(|row| row.name == capability);
+    if let Some(row) = declared.filter(|row| row.delivery != Delivery::Proxy) {
         let why = format!("The capability {capability:?} travels by {} and goes into no request.", row.delivery.word());
-        return Ok(Err(Refusal::new("delivery.channel", why)));
+        return no("delivery.channel", why);
+    }
+    match run.kind {
+        _ if lease.is_some() => {}
+        RunKind::Agent => {
+            let why = format!(
+                "An agent's own handle is for its model; a request of the capability {capability:?} carries the handle that one \
+                 command has under a lease. Ask the tool `lease` for it, and give `shell` the id of that lease."
+            );
+            return no("handle.lease", why);
+        }
+        // Its programs, destinations and terms are a lease's.
+        RunKind::Exec if declared.is_some() => {
+            let why = format!(
+                "The profile has a [[capability]] {capability:?}: its use is leased to one command. Start the command with \
+                 `volary exec --lease {capability}`."
+            );
+            return no("handle.lease", why);
+        }
+        RunKind::Exec => {}
     }
     Ok(Ok((secret_of(&bound.capability, capability), lease.map(|lease| lease.id))))
 }

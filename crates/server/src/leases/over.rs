@@ -200,9 +200,14 @@ pub async fn value_over(tx: &mut Tx, (name, person): (&str, &str), who: &str, at
     for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.secret == name) {
         let Some(run) = tx.run(&lease.run).await? else { continue };
         // One in use carries what was chosen when that began; one that is not would carry what is chosen now.
-        let chosen = tx.secret_for(name, &run.person).await?;
-        let is_other = |row: &SecretRow| row.person != person && lease.used.is_none_or(|used| row.set_at <= used);
-        if chosen.as_ref().is_some_and(is_other) {
+        let is_other = match tx.secret_for(name, &run.person).await? {
+            Ok(chosen) => {
+                chosen.is_some_and(|row| row.person != person && lease.used.is_none_or(|used| row.set_at <= used))
+            }
+            // Which of the two one in use has is not known any more; it is never a third person's.
+            Err(_) => !person.is_empty() && person != run.person,
+        };
+        if is_other {
             continue;
         }
         end_in(tx, &mut lease, Happening::TakeBack, at, (VALUE_GONE, who)).await?;

@@ -119,6 +119,7 @@ async fn assemble(app: &App, row: &RunRow, attempt: u32, clear: Option<String>) 
         base: row.base.clone(),
         profile,
         import: row.kind == RunKind::Agent && row.repo.is_some(),
+        author: Some(git::author_of(row)),
         agent,
         argv: row.argv.clone(),
         lease,

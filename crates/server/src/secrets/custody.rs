@@ -1,13 +1,40 @@
-//! Where the value of a secret may go.
+//! Whose value of a secret a run gets, and where it may go.
 //!
-//! Read [`managed`], [`belongs`], then [`may_go`].
+//! Read [`of_person`], [`managed`], [`belongs`], then [`may_go`].
 
 use crate::{mint, models, record};
 use policy::Refusal;
 use policy::delivery::{self, Custody, TEXT};
 use policy::providers::Provider;
-use store::secrets::SecretRow;
+use store::secrets::{Apart, SecretRow};
 use store::{StoreError, Tx};
+
+/// What a run of this person's gets of a secret; none where there is none for them.
+///
+/// # Errors
+/// [`apart`]; the store's.
+pub async fn of_person(
+    tx: &mut Tx,
+    name: &str,
+    person: &str,
+) -> Result<Result<Option<SecretRow>, Refusal>, StoreError> {
+    Ok(tx.secret_for(name, person).await?.map_err(|two| apart(&two)))
+}
+
+/// `secret.kinds`: why a person whose own value is of another kind than the workspace's gets neither, and what to do.
+#[must_use]
+pub fn apart(two: &Apart) -> Refusal {
+    let what = |kind: &str| if kind.is_empty() { "custom".to_owned() } else { format!("a key of {kind}") };
+    let Apart { name, person, own, shared } = two;
+    let why = format!(
+        "{person}'s own value of the secret {name:?} is {}, and the workspace's is {}: neither is used in the other's place. \
+         {person} deletes theirs (`volary secret delete {name} --mine`), or sets it anew where the workspace's allows it \
+         (`volary secret set {name} --mine`).",
+        what(own),
+        what(shared)
+    );
+    Refusal::new("secret.kinds", why)
+}
 
 /// Whether the value of this secret ends inside no box, by whatever way: a known provider's key, a model's, or a registry's.
 #[must_use]

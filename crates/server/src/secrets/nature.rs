@@ -13,11 +13,6 @@ use policy::minters::{MINTERS, Minter};
 use policy::providers::{PROVIDERS, Provider};
 use store::secrets::SecretRow;
 
-/// The kind that a secret is stored as, where that is a provider's or a minter's; a text is custom.
-fn known(row: &SecretRow) -> &str {
-    if row.kind == TEXT { "" } else { &row.kind }
-}
-
 /// What a secret is, beside its value.
 pub(super) struct Nature {
     pub(super) kind: String,
@@ -31,7 +26,7 @@ fn minting(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Option<Nature>, 
     let bad = |message: String| Fault::bad("secret.minter", message);
     let kind = match (wish.kind.as_deref(), &wish.minter) {
         (None, Some(minter)) => minter.id(),
-        (None, None) => now.map_or("", known),
+        (None, None) => now.map_or("", SecretRow::known),
         (Some(kind), Some(minter)) if minter.id() != kind => {
             return Err(bad(format!("These are the settings of a {}, and not of a {kind:?}.", minter.id())));
         }
@@ -78,12 +73,12 @@ pub(super) fn shared(wish: &SetSecret, now: Option<&SecretRow>) -> Result<Nature
         return Ok(nature);
     }
     let kind = match wish.kind.as_deref() {
-        None => now.map_or("", known),
+        None => now.map_or("", SecretRow::known),
         Some("custom" | TEXT) => "",
         Some(id) => id,
     };
     if kind.is_empty() {
-        let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && known(row).is_empty()));
+        let personal = wish.personal.unwrap_or_else(|| now.is_some_and(|row| row.personal && row.known().is_empty()));
         return Ok(Nature { kind: String::new(), personal, minter: String::new() });
     }
     let Some(provider) = Provider::of(kind) else {
@@ -114,7 +109,7 @@ pub(super) fn own(
     }
     let kind = match (shared, wish.kind.as_deref()) {
         (Some(shared), said) => {
-            let is = if known(shared).is_empty() { "custom" } else { &shared.kind };
+            let is = if shared.known().is_empty() { "custom" } else { &shared.kind };
             if said.is_some_and(|said| said != is && said != shared.kind) {
                 let message = format!("The workspace's {name} is a key of kind {is}; your own is of the same kind.");
                 return Err(Fault::bad("secret.kind", message));
@@ -123,9 +118,9 @@ pub(super) fn own(
                 let message = format!("The workspace's {name} does not allow a person's own value in its place.");
                 return Err(Fault::bad("secret.personal", message));
             }
-            known(shared).to_owned()
+            shared.known().to_owned()
         }
-        (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| known(row).to_owned()), str::to_owned),
+        (None, said) => said.map_or_else(|| now.map_or_else(String::new, |row| row.known().to_owned()), str::to_owned),
     };
     match Provider::of(&kind) {
         Some(provider) if provider.personal => Ok(Nature { kind, personal: true, minter: String::new() }),

@@ -39,6 +39,7 @@ async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
     let cookie = sign_in(&stage).await;
     for (body, at, says) in [
         ("task=+&repo=&model=&profile=", "task-wrong", "A task takes"),
+        (&format!("task=keep+%3Cme%3E+{KEY}"), "task-wrong", "holds the value of the secret model/m"),
         ("task=keep+%3Cme%3E&repo=a%2Fb&model=m&profile=default", "repo-wrong", "neither an absolute path"),
         (
             "task=keep+%3Cme%3E&repo=https%3A%2F%2Fx%2Fy&model=&profile=",
@@ -58,6 +59,7 @@ async fn what_a_run_cannot_be_is_said_at_its_field_and_what_was_typed_stays() {
         let field = text.split("aria-invalid").next().unwrap().rsplit('<').next().unwrap();
         assert!(text.matches(" autofocus").count() == 1 && field.contains(" autofocus"), "{body}: {text}");
         assert!(!body.contains("keep") || text.contains("keep &lt;me&gt;"), "{body}: {text}");
+        assert!(!text.contains(KEY), "{text}");
     }
     let none = stage.home(Method::GET, "/api/runs", None).await;
     assert_eq!(none.text(), "[]");

@@ -8,7 +8,7 @@ mod uses;
 use crate::stage::{Answer, Stage, soon};
 use api::connections::{ConnectionRemoved, ConnectionView};
 use api::frame;
-use api::grants::{FromGateway, ToGateway, WireSecret};
+use api::grants::{FromGateway, StoredValue, ToGateway, WireSecret};
 use api::platform::{CallWord, PlatformCall, Purpose};
 use http::{Method, StatusCode};
 use model::Secret;
@@ -67,6 +67,8 @@ struct Played {
     lives: u64,
     /// What a device's code is, in place of an ordinary one.
     code: Option<&'static str>,
+    /// The values of which the gateway was told that they are no more.
+    over: Vec<StoredValue>,
 }
 
 impl Played {
@@ -161,10 +163,14 @@ impl Provider {
         let (provider, out) = (self.clone(), to.clone());
         tokio::spawn(async move {
             while let Ok(word) = frame::read::<ToGateway>(&mut from).await {
-                if let ToGateway::Call { id, call } = word
-                    && let Some(word) = provider.look(|played| played.answer(id, &call))
-                {
-                    say(&out, id, word).await;
+                match word {
+                    ToGateway::Call { id, call } => {
+                        if let Some(word) = provider.look(|played| played.answer(id, &call)) {
+                            say(&out, id, word).await;
+                        }
+                    }
+                    ToGateway::EndValue { value } => provider.look(|played| played.over.push(value)),
+                    _ => {}
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! The word on each request to the outside, with a gateway that the tests play.
 
-use crate::stage::{Gateway, Stage, agent, handle_sha256};
+use crate::stage::{Gateway, Stage, agent, exec, handle_sha256};
 use api::grants::{EgressAsk, EgressKind, EgressOutcome, EgressWord, FromGateway, READS_AT_ONCE, ToGateway};
 use api::link::{Down, Launch};
 use http::{Method, StatusCode};
@@ -210,10 +210,48 @@ async fn no_run_begins_whose_profile_names_a_secret_in_a_row_that_is_not_set() {
 }
 
 #[tokio::test]
-async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_nothing_else() {
+async fn an_agents_own_handle_is_for_its_model_and_goes_into_no_request_whatever_the_profile_has() {
+    let declared = "[[capability]]\nname = \"tracker\"\nsecret = \"capability/tracker\"\nkind = \"command\"\n\
+        destinations = [\"api.example.org\"]\n";
+    let rows = [PROFILE.to_owned(), PROFILE.replace("POST", "GET"), format!("{declared}{PROFILE}")];
+    let house = async || {
+        let stage = Stage::start();
+        stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
+        stage
+    };
+    for profile in &rows {
+        let stage = house().await;
+        let (_operator, launch) = stage.running(profile).await;
+        let mut gateway = stage.gateway().await;
+        let (version, _) = table(&mut gateway, &launch.run).await;
+        let method = if profile.contains("\"GET\"") { "GET" } else { "POST" };
+        for reads in [0, 4] {
+            let asked = EgressAsk { method: method.into(), reads, ..write(&launch, version) };
+            let EgressWord::Denied { rule, why, .. } = ask(&mut gateway, asked).await else { panic!("{profile}") };
+            assert_eq!(
+                rule,
+                if reads > 0 && method == "POST" { "reads.no-allowance" } else { "handle.lease" },
+                "{profile}"
+            );
+            assert!(reads > 0 || why.contains("`lease`"), "{why}");
+        }
+    }
+    // Nor a person's own command's, where the profile says by what program and for which terms it is used.
+    let stage = house().await;
+    let (_operator, launch) = stage.commanding(&rows[2]).await;
+    let mut gateway = stage.gateway().await;
+    let (version, _) = table(&mut gateway, &launch.run).await;
+    let EgressWord::Denied { rule, why, .. } = ask(&mut gateway, write(&launch, version)).await else {
+        panic!("given")
+    };
+    assert!(rule == "handle.lease" && why.contains("`volary exec --lease tracker`"), "{why}");
+}
+
+#[tokio::test]
+async fn a_write_gets_its_secret_for_this_commands_handle_and_this_runs_row_and_for_nothing_else() {
     let stage = Stage::start();
     stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
-    let (mut operator, launch) = stage.running(PROFILE).await;
+    let (mut operator, launch) = stage.commanding(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let good = || write(&launch, version);
@@ -229,7 +267,7 @@ async fn a_write_gets_its_secret_for_this_runs_handle_and_this_runs_row_and_for_
     assert_eq!(credential.value.0.expose(), TOKEN);
     assert_eq!((credential.host.as_str(), credential.port), ("api.example.org", 443));
 
-    let mut wish = agent("another");
+    let mut wish = exec(&["true"]);
     wish.profile = Some("p".into());
     stage.create(&wish).await;
     let other = operator.launch().await;
@@ -497,7 +535,7 @@ async fn a_gateway_that_died_leaves_how_many_reads_may_have_been_made_unheard() 
 async fn an_allowance_is_for_reads_alone_and_for_no_more_than_so_many_and_its_denial_is_nobodys() {
     let stage = Stage::start();
     stage.secret("capability/tracker", json!({ "value": TOKEN })).await;
-    let (_operator, launch) = stage.running(&PROFILE.replace("POST", "GET")).await;
+    let (_operator, launch) = stage.commanding(&PROFILE.replace("POST", "GET")).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = table(&mut gateway, &launch.run).await;
     let reads = |reads| EgressAsk { reads, ..read(&launch, version) };

@@ -29,7 +29,7 @@ async fn leaky(stage: &Stage) -> (Operator, Launch) {
     let mut gateway = stage.gateway().await;
     let mut operator = stage.operator(vec![]).await;
     let said = format!("the key {KEY} and the token {}", token());
-    stage.create(&agent(&format!("say {said}"))).await;
+    stage.create(&agent("say what you found")).await;
     let launch = operator.launch().await;
     operator.begin(&launch, 1).await;
     let events = [
@@ -107,12 +107,52 @@ async fn the_event_stream_the_transcript_and_its_export_hold_no_secret() {
 }
 
 #[tokio::test]
-async fn what_an_agent_and_so_its_model_reads_of_its_task_holds_no_secret() {
+async fn a_task_with_a_key_or_a_token_in_it_is_refused_and_recorded_by_name_alone_and_begins_no_run() {
     let stage = Stage::start();
-    let (_operator, launch) = leaky(&stage).await;
-    let task = launch.agent.unwrap().task;
-    clean(task.as_bytes(), "say the key [scrubbed:model/m#");
-    assert!(task.contains("and the token [redacted: github-token#"), "{task}");
+    stage.model("m", "model-1").await;
+    let mut operator = stage.operator(vec![]).await;
+    let tries = [
+        (
+            format!("publish it with {KEY}"),
+            "This task holds the value of the secret model/m, which",
+            "with [scrubbed:model/m#",
+        ),
+        (
+            format!("line one\n\nset GH_TOKEN to {}.\n", token()),
+            "This task holds what has the form of a credential (github-token), which",
+            "to [redacted: github-token#",
+        ),
+        (
+            format!("as in [scrubbed:model/other#0123abcd], but {}", STANDARD.encode(KEY)),
+            "This task holds the value of the secret model/m, which",
+            "but [scrubbed:model/m#",
+        ),
+    ];
+    for (task, what, shown) in &tries {
+        let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(agent(task)).unwrap())).await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::BAD_REQUEST, "run.secret"));
+        for mark in [what, shown, "Leave the value out.", "`[[capability]]`"] {
+            clean(&refused.body, mark);
+        }
+    }
+    // As a placeholder the key has 27 characters.
+    for (dashes, is_whole) in [(2_000 - 27, true), (2_000 - 26, false)] {
+        let long = agent(&format!("{KEY}{}", "-".repeat(dashes)));
+        let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(long).unwrap())).await;
+        assert_eq!(refused.text().contains('…'), !is_whole, "{}", refused.text());
+    }
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await;
+    for (_, what, _) in &tries {
+        clean(&evidence.body, what);
+    }
+    let text = evidence.text();
+    assert_eq!(text.matches("run.refused").count(), tries.len() + 2, "{text}");
+    assert!(!text.contains("publish it") && !text.contains("line one") && !text.contains("model/other"), "{text}");
+    assert!(!text.contains("run.accepted"), "{text}");
+    // What quotes a transcript has none, and is told as it was written.
+    let quoted = "the log says [scrubbed:model/m#0123abcd]; mend it";
+    stage.create(&agent(quoted)).await;
+    assert_eq!(operator.launch().await.agent.unwrap().task, quoted);
 }
 
 #[tokio::test]
@@ -163,10 +203,11 @@ async fn a_command_that_would_bring_a_key_into_its_box_is_refused_on_either_engi
 async fn the_console_holds_no_secret() {
     let stage = Stage::start();
     let (_operator, launch) = leaky(&stage).await;
-    for path in ["/".to_owned(), format!("/runs/{}", launch.run)] {
-        let page = stage.home(Method::GET, &path, None).await;
+    let runs = format!("/runs/{}", launch.run);
+    for (path, mark) in [("/", "say what you found"), (&runs, "[scrubbed:model/m#")] {
+        let page = stage.home(Method::GET, path, None).await;
         assert_eq!(page.status, StatusCode::OK, "{path}");
-        clean(&page.body, "[scrubbed:model/m#");
+        clean(&page.body, mark);
     }
 }
 

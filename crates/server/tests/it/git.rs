@@ -48,7 +48,7 @@ async fn a_secret_that_is_deleted_opens_no_further_request_of_a_live_run() {
         let put = stage.home(Method::PUT, &format!("/api/secrets/capability/{name}"), Some(body)).await;
         assert_eq!(put.status, StatusCode::OK, "{}", put.text());
     }
-    let (_operator, launch) = stage.running(PROFILE).await;
+    let (_operator, launch) = stage.commanding(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
     let write = || egress::write(&launch, version);

@@ -1,9 +1,10 @@
 //! Secrets and the vault over the API: kinds, a person's own, uses; another key, and a copy of everything.
 
-use crate::stage::{KEY, Stage};
-use crate::{egress, grants};
-use api::grants::{Answer, EgressWord};
+use crate::stage::{KEY, Stage, sha256};
+use crate::{egress, grants, leases, rows};
+use api::grants::{Answer, EgressAsk, EgressWord};
 use api::http::SecretView;
+use api::leases::{LeaseAsk, ValueWord};
 use api::vault::{RotationTicket, VaultView};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ async fn a_managed_key_goes_into_no_request_to_another_host_than_its_providers()
     const PROFILE: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.example.org\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
     let stage = Stage::start();
     put(&stage, "capability/tracker", json!({ "value": KEY })).await;
-    let (_operator, launch) = stage.running(PROFILE).await;
+    let (_operator, launch) = stage.commanding(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
     let set = put(&stage, "capability/tracker", json!({ "value": OWN, "kind": "github" })).await;
@@ -84,7 +85,7 @@ async fn a_registrys_password_and_a_models_key_go_by_no_row_to_another_host_and_
     let capability = |secret: &str, delivery: &str| {
         format!(
             "[[capability]]\nname = \"tracker\"\nsecret = {secret:?}\nkind = \"command\"\ndestinations = [\"api.example.org\"]\n\
-             delivery = {delivery}\nexecutables = [\"/usr/bin/curl\"]\n"
+             delivery = {delivery}\nexecutables = [\"/usr/bin/sh\"]\n"
         )
     };
     let asked = async |profile: &str| {
@@ -114,12 +115,14 @@ async fn a_registrys_password_and_a_models_key_go_by_no_row_to_another_host_and_
         stage.running(&format!("model = \"m\"\n{}{ROW}", capability("model/other", "\"proxy\""))).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
-    let word = egress::ask(&mut gateway, egress::write(&launch, version)).await;
+    let wish = rows::wish(&launch, "tracker", "api.example.org");
+    let (_, handle) = rows::handle(&mut gateway, &launch, wish).await;
+    let write = || EgressAsk { handle_sha256: Some(sha256(&handle)), ..egress::write(&launch, version) };
+    let word = egress::ask(&mut gateway, write()).await;
     assert!(matches!(word, EgressWord::Granted { credential: Some(_), .. }), "{word:?}");
     let gone = stage.home(Method::DELETE, "/api/models/other", None).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text());
-    let refused = egress::ask(&mut gateway, egress::write(&launch, version)).await;
-    assert_eq!(egress::rule(refused), "secret.other-host");
+    assert_eq!(egress::rule(egress::ask(&mut gateway, write()).await), "secret.other-host");
 }
 
 #[tokio::test]
@@ -151,6 +154,117 @@ async fn a_text_is_custom_alone_goes_into_no_request_and_is_known_as_one_by_its_
     assert_eq!((set.kind, set.personal), (None, true));
     let set = stage.home(Method::POST, "/api/secrets/capability/tracker", Some(json!({ "value": TEXT }))).await;
     assert_eq!(set.json::<SecretView>().kind.as_deref(), Some("text"));
+}
+
+/// The profile of a command that is given the secret `capability/tracker` by `delivery`.
+fn commands(delivery: &str) -> String {
+    format!(
+        "[[capability]]\nname = \"tracker\"\nsecret = \"capability/tracker\"\nkind = \"command\"\n\
+         destinations = [\"api.example.org\"]\ndelivery = {delivery}\nexecutables = [\"/usr/bin/curl\"]\n"
+    )
+}
+
+/// Asks for an agent's run by a profile of this text.
+async fn begun(stage: &Stage, profile: &str) -> crate::stage::Answer {
+    std::fs::write(stage.dir.path().join("profiles/p.toml"), profile).unwrap();
+    let mut wish = crate::stage::agent("x");
+    wish.profile = Some("p".into());
+    stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(&wish).unwrap())).await
+}
+
+/// What a command of a run is given of `capability/tracker`.
+async fn given(stage: &Stage, delivery: &str) -> String {
+    let (_operator, launch) = stage.running(&commands(delivery)).await;
+    let mut gateway = stage.gateway().await;
+    let wish =
+        LeaseAsk { capability: "tracker".into(), destination: "api.example.org".into(), ..leases::wish(&launch) };
+    let lease = leases::granted(&mut gateway, wish).await.lease;
+    match leases::take(&mut gateway, &launch, &lease, leases::curl()).await {
+        ValueWord::Value { value, .. } => value.0.expose().clone(),
+        ValueWord::Denied { rule, why } => panic!("{rule}: {why}"),
+    }
+}
+
+const FILE: &str = "-----BEGIN KEY-----\nmy-own-0123456789\n-----END KEY-----\n";
+
+#[tokio::test]
+async fn a_persons_text_and_the_workspaces_token_stand_in_each_others_place_and_each_travels_as_it_is_itself() {
+    const SHARED: &str = "the-workspaces-0123456789";
+    const SHARED_FILE: &str = "the workspace's\nkey-0123456789\n";
+    for (shared, own) in [(SHARED, FILE), (SHARED_FILE, OWN)] {
+        let stage = Stage::start();
+        stage.secret("capability/tracker", json!({ "value": shared, "personal": true })).await;
+        stage.secret("capability/tracker", json!({ "value": own, "mine": true })).await;
+        assert_eq!(given(&stage, "{ file = \"TRACKER\" }").await, own);
+        let in_a_variable = begun(&stage, &commands("{ variable = \"TRACKER\" }")).await;
+        match own {
+            FILE => assert_eq!(in_a_variable.code(), "delivery.channel"),
+            _ => assert_eq!(in_a_variable.status, StatusCode::CREATED, "{}", in_a_variable.text()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workspaces_token_that_is_rotated_to_a_text_leaves_a_persons_own_in_its_place() {
+    let stage = Stage::start();
+    stage.secret("capability/tracker", json!({ "value": "the-workspaces-0123456789", "personal": true })).await;
+    stage.secret("capability/tracker", json!({ "value": OWN, "mine": true })).await;
+    let body = json!({ "value": "the workspace's\nkey-0123456789\n" });
+    let rotated = stage.home(Method::POST, "/api/secrets/capability/tracker", Some(body)).await;
+    assert_eq!(rotated.json::<SecretView>().kind.as_deref(), Some("text"));
+    assert_eq!(given(&stage, "{ variable = \"TRACKER\" }").await, OWN);
+}
+
+#[tokio::test]
+async fn where_a_persons_value_and_the_workspaces_are_of_two_kinds_neither_is_used_and_that_is_on_record_by_name() {
+    const ROW: &str = "[[egress.write]]\ncapability = \"tracker\"\nhost = \"api.github.com\"\nmethod = \"POST\"\npath = \"/v1/issues\"\n";
+    const REPOSITORY: &str =
+        "[[repository]]\nid = \"app\"\nurl = \"https://github.com/acme/app\"\nsecret = \"capability/tracker\"\n";
+    let stage = Stage::start();
+    stage.secret("capability/tracker", json!({ "value": KEY, "personal": true })).await;
+    stage.secret("capability/tracker", json!({ "value": OWN, "mine": true })).await;
+    stage.secret("model/m", json!({ "value": KEY, "personal": true })).await;
+    let (_operator, launch) = stage.running(ROW).await;
+    stage.secret("model/m", json!({ "value": KEY, "personal": true })).await;
+    stage.secret("model/m", json!({ "value": OWN, "mine": true })).await;
+    // The workspace's become managed, one of which allows nobody's own; the person's stay what they were.
+    stage.secret("capability/tracker", json!({ "value": KEY, "kind": "github", "personal": false })).await;
+    stage.secret("model/m", json!({ "value": KEY, "kind": "openai" })).await;
+
+    // What began before.
+    let mut gateway = stage.gateway().await;
+    match grants::ask(&mut gateway, 1, grants::call(&launch)).await {
+        Answer::Denied { rule, why } => {
+            assert_eq!(rule, "secret.kinds");
+            assert!(why.contains("administrator's own value of the secret \"model/m\" is custom"), "{why}");
+            assert!(why.contains("the workspace's is a key of openai") && why.contains("--mine"), "{why}");
+        }
+        granted @ Answer::Granted { .. } => panic!("{granted:?}"),
+    }
+    // And what would begin.
+    for profile in [ROW.to_owned(), REPOSITORY.to_owned(), commands("\"proxy\""), String::new()] {
+        let refused = begun(&stage, &profile).await;
+        assert_eq!(refused.code(), "secret.kinds", "{profile}: {}", refused.text());
+        assert!(refused.text().contains("neither is used in the other's place"), "{}", refused.text());
+    }
+    let rotate = json!({ "value": "another-of-my-own-0123", "mine": true });
+    let rotated = stage.home(Method::POST, "/api/secrets/capability/tracker", Some(rotate)).await;
+    assert_eq!(rotated.code(), "secret.kinds");
+    let tested = stage.home(Method::POST, "/api/models/m/test", None).await;
+    assert_eq!(tested.code(), "secret.kinds", "{}", tested.text());
+    let evidence = stage.home(Method::GET, "/api/evidence", None).await.text();
+    assert_eq!(evidence.matches("run.refused").count(), 4, "{evidence}");
+    assert!(!evidence.contains(OWN) && !evidence.contains(KEY));
+
+    // The ways out that it names.
+    assert_eq!(
+        put(&stage, "capability/tracker", json!({ "value": OWN, "mine": true })).await.code(),
+        "secret.personal"
+    );
+    let gone = stage.home(Method::DELETE, "/api/secrets/capability/tracker?mine=true", None).await;
+    assert_eq!(gone.status, StatusCode::OK, "{}", gone.text());
+    stage.secret("model/m", json!({ "value": OWN, "mine": true })).await;
+    assert_eq!(begun(&stage, ROW).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

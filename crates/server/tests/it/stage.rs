@@ -175,6 +175,16 @@ impl Stage {
         (operator, launch)
     }
 
+    /// The same, with a person's own command.
+    pub async fn commanding(&self, profile: &str) -> (Operator, Launch) {
+        std::fs::write(self.dir.path().join("profiles/p.toml"), profile).unwrap();
+        let mut operator = self.operator(vec![]).await;
+        self.create(&CreateRun { profile: Some("p".into()), ..exec(&["true"]) }).await;
+        let launch = operator.launch().await;
+        operator.begin(&launch, 1).await;
+        (operator, launch)
+    }
+
     pub async fn create(&self, wish: &CreateRun) -> RunView {
         let created = self.home(Method::POST, "/api/runs", Some(serde_json::to_value(wish).unwrap())).await;
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.text());
@@ -259,9 +269,10 @@ pub fn sha256(text: &str) -> String {
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The hash of the handle that an agent's run was given.
+/// The hash of the handle that a run was given: an agent for its model, a person's command for its requests.
 pub fn handle_sha256(launch: &Launch) -> String {
-    sha256(&launch.agent.as_ref().unwrap().handle)
+    let agents = launch.agent.as_ref().map(|agent| &agent.handle);
+    sha256(agents.or(launch.handle.as_ref()).expect("a handle"))
 }
 
 fn request(method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Full<Bytes>> {

@@ -9,7 +9,7 @@ use api::connections::ConnectionView;
 use api::http::{ModelView, SecretView};
 use clap::Subcommand;
 use model::{Moment, Profile};
-use policy::delivery;
+use policy::delivery::{self, TEXT};
 use sandbox::harden::{self, HostFacts};
 use serde_json::json;
 use server::profiles;
@@ -97,8 +97,11 @@ async fn check(home: &Home, client: &Client, name: &str) -> anyhow::Result<Looke
     let Some(profile) = profile else { return Ok(Looked { name: name.to_owned(), keys: Vec::new(), wrong }) };
     let root = rustix::process::geteuid().is_root();
     let host = HostFacts { dir: home.operator(), cgroup_parent: String::new(), root, docker: String::new() };
-    // What the engine says first is often what was said already.
-    wrong.extend(harden::check(&profile, &host).err().map(|e| e.to_string()).filter(|_| wrong.is_empty()));
+    // What the engine says first is often what was said already, or of a folder; of each folder it alone can say it.
+    let mut engines: Vec<String> = harden::refused(&profile, &host).map(|e| e.to_string()).collect();
+    let first = harden::check(&profile, &host).err().map(|e| e.to_string());
+    engines.extend(first.filter(|why| wrong.is_empty() && !engines.contains(why)));
+    wrong.extend(engines);
     // A box has the host's programs where it has no image.
     let programs = profile.capability.iter().flat_map(|row| row.executables.iter().map(move |path| (row, path)));
     for (row, path) in programs.filter(|(_, path)| profile.image.is_none() && !path.is_file()) {
@@ -191,7 +194,14 @@ fn stands(name: &str, secrets: &[SecretView], connections: &[ConnectionView], no
         (None, false) => "custom".to_owned(),
     };
     let used = one.last_used.map_or_else(|| "never used".to_owned(), |at| format!("last used {}", ago(at, now)));
-    (format!("set, {kind}, version {} of {}, {used}", one.version, ago(one.set_at, now)), false)
+    let known = |one: &SecretView| one.kind.clone().filter(|kind| kind != TEXT);
+    let apart = of_name.iter().filter(|own| known(own) != known(one)).filter_map(|own| own.person.as_deref());
+    let apart: Vec<&str> = apart.collect();
+    let but = match apart.is_empty() {
+        true => String::new(),
+        false => format!("; but not for the runs of {}, whose own value is of another kind", apart.join(", ")),
+    };
+    (format!("set, {kind}, version {} of {}, {used}{but}", one.version, ago(one.set_at, now)), false)
 }
 
 /// How long ago a moment was, by whole days.
@@ -228,6 +238,11 @@ mod tests {
         // One person's own is nobody else's.
         let (said, wrong) = of(&[secret(Some("eve"), now)]);
         assert!(wrong && said.contains("but for the runs of eve"), "{said}");
+        // Nor is one of another kind taken for it.
+        let text = SecretView { kind: Some(TEXT.into()), ..secret(Some("eve"), now) };
+        let github = SecretView { kind: Some("github".into()), ..secret(Some("ada"), now) };
+        let (said, _) = of(&[secret(None, now), text, github]);
+        assert!(said.ends_with("; but not for the runs of ada, whose own value is of another kind"), "{said}");
         assert!(stands("connection/forge", &[], &[], now).1);
     }
 

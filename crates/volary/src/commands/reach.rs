@@ -212,12 +212,16 @@ fn repositories(profile: &Profile) -> Vec<String> {
             [] => String::new(),
             names => format!(", the new tags {}", names.join(", ")),
         };
+        let held = match &row.pipelines[..] {
+            _ if row.pipelines_without_secrets => String::new(),
+            [] => "; none that changes pipeline files".to_owned(),
+            own => format!("; none that changes pipeline files, {} among them", own.join(", ")),
+        };
         let pushed = match &row.secret {
             None => "nothing is pushed".to_owned(),
             Some(secret) => format!(
                 "pushed: its own branch pr/<who>/<time>{tags}, with {secret}, which the gateway puts in; each push is a lease, held until \
-                 it is listed{}",
-                if row.pipelines_without_secrets { "" } else { "; none that changes pipeline files" },
+                 it is listed{held}",
             ),
         };
         let authors = match row.authors {
@@ -405,6 +409,17 @@ mod tests {
                      on api.example.org; for any program that the box cannot write; 120 s";
         assert!(told.contains(words), "{words}: {told}");
         assert!(rows("can write").contains("an agent by commands under leases of tracker"), "{}", rows("can write"));
+    }
+
+    #[test]
+    fn the_pipeline_files_that_a_repositorys_row_adds_are_told() {
+        let row =
+            "[[repository]]\nid = \"app\"\nurl = \"https://git.example.org/a/app\"\nsecret = \"capability/acme\"\n";
+        let told = |more: &str| repositories(&toml::from_str(&format!("{row}{more}")).expect("a profile")).remove(0);
+        assert!(told("").contains("; none that changes pipeline files"));
+        let own = told("pipelines = [\"build/*.yml\", \"**/x.hcl\"]");
+        assert!(own.contains("; none that changes pipeline files, build/*.yml, **/x.hcl among them"), "{own}");
+        assert!(!told("pipelines-without-secrets = true").contains("pipeline"));
     }
 
     #[test]

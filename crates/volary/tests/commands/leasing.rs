@@ -2,6 +2,7 @@
 
 use crate::shared::{all, platform, text};
 use serde_json::Value;
+use std::io::Read;
 use std::process::{Child, Stdio};
 use testkit::{Platform, eventually};
 
@@ -93,11 +94,16 @@ fn a_persons_command_is_given_the_use_of_a_capability_once_and_nobody_is_shown_i
     platform.stop();
 }
 
-/// A command that holds a lease for longer than any test waits, and the lease.
+/// A command that holds a lease for longer than any test waits, once it says that it is `ready`, and the lease.
 fn hold(platform: &Platform, line: &str) -> (Child, String) {
     let mut command = platform.command();
     command.args(["exec", "--profile", "shop", "--lease", "shop", "--", "sh", "-c", line]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    // The lease is in use before the value is on its way.
+    let mut said = [0; 6];
+    if child.stdout.as_mut().expect("a pipe").read_exact(&mut said).is_err() || said != *b"ready\n" {
+        panic!("{}", all(&child.wait_with_output().expect("it ends")));
+    }
     let lease = eventually("the lease in use", || {
         let open = platform.json(&["lease", "list", "--json"]);
         let used = open.as_array()?.iter().find(|lease| lease["state"] == "consumed")?;
@@ -130,7 +136,7 @@ fn a_command_is_ended_with_all_that_it_started_when_a_person_takes_its_lease_bac
 #[test]
 fn a_command_is_ended_when_the_secret_of_its_lease_is_deleted_and_that_says_how_many_were() {
     let platform = house();
-    let (child, _) = hold(&platform, "sleep 600");
+    let (child, _) = hold(&platform, "echo ready; sleep 600");
     let said = platform.ok(&["secret", "delete", "capability/shop"]);
     assert!(
         said.contains("is deleted; the lease that was open on it is taken back, and what uses it is told to end"),

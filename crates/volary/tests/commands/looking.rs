@@ -4,7 +4,7 @@ use crate::shared::{VOLARY, all, anthropic, mend, platform, run, text};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use testkit::{ModelDouble, Repo, Turn, eventually};
+use testkit::{ModelDouble, Platform, Repo, Turn, eventually};
 
 const KEY: &str = "sk-a-key-of-some-length";
 
@@ -22,7 +22,7 @@ fn up_prints_one_json_line_when_it_is_ready_and_what_it_names_answers() {
     let out = platform.cli(&["up", "--port", "0", "--json"]);
     assert_eq!(out.status.code(), Some(1), "{}", all(&out));
     assert!(text(&out.stderr).contains("is in use"), "{}", all(&out));
-    assert_eq!(platform.json(&["status", "--json"])["all_hold"], true);
+    drop(holding(&platform));
 }
 
 #[test]
@@ -69,6 +69,15 @@ fn a_port_that_is_taken_is_named_with_the_way_out() {
     assert_eq!(text(&out.stdout), "");
 }
 
+/// What `status` says once all is as promised: on a machine that is very busy a wall may not be proved in time.
+fn holding(platform: &Platform) -> Value {
+    eventually("a status in which all holds", || {
+        let out = platform.cli(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        (status["all_hold"] == true).then_some(status)
+    })
+}
+
 /// The walls of a process of `status` that are as promised.
 fn held(process: &Value) -> Vec<&str> {
     let facts = process["facts"].as_array().unwrap().iter();
@@ -78,8 +87,8 @@ fn held(process: &Value) -> Vec<&str> {
 #[test]
 fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
     let (platform, repo) = (platform(), Repo::failing());
-    let status = platform.json(&["status", "--json"]);
-    assert_eq!((&status["up"], &status["all_hold"]), (&json!(true), &json!(true)), "{status:#}");
+    let status = holding(&platform);
+    assert_eq!(status["up"], true, "{status:#}");
     assert_eq!((&status["operator_linked"], &status["gateway_connected"]), (&json!(true), &json!(true)));
     assert_eq!(status["live_runs"], 0);
     let names: Vec<&str> =
@@ -110,12 +119,11 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
     anthropic(&platform, "claude", &double.url(), KEY);
     let id = platform.ok(&["run", "--background", "--repo", repo.path_str(), "wait"]).trim().to_owned();
     let status = eventually("the box and its command", || {
-        let out = platform.cli(&["status", "--json"]);
-        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
+        let status = holding(&platform);
         let found = status["boxes"].as_object()?.values().next()?["processes"].as_array()?.len() >= 3;
         found.then_some(status)
     });
-    assert_eq!((&status["live_runs"], &status["all_hold"]), (&json!(1), &json!(true)), "{status:#}");
+    assert_eq!(status["live_runs"], 1, "{status:#}");
     let boxes = status["boxes"].as_object().unwrap();
     assert_eq!(boxes.len(), 1, "{status:#}");
     let processes = boxes.values().next().unwrap()["processes"].as_array().unwrap();
@@ -134,7 +142,7 @@ fn status_reads_back_every_wall_of_every_process_and_the_live_box() {
 #[test]
 fn a_gateway_that_does_not_answer_has_proved_nothing_and_status_fails() {
     let platform = platform();
-    assert_eq!(platform.json(&["status", "--json"])["all_hold"], true);
+    drop(holding(&platform));
     let gateway = process_id(platform.pid_of("gateway").unwrap());
     rustix::process::kill_process(gateway, rustix::process::Signal::STOP).unwrap();
     let out = platform.cli(&["status"]);
@@ -142,7 +150,7 @@ fn a_gateway_that_does_not_answer_has_proved_nothing_and_status_fails() {
     assert_eq!(out.status.code(), Some(1), "{}", all(&out));
     let told = text(&out.stdout);
     assert!(told.lines().any(|l| l.contains('✗') && l.contains("landlock") && l.contains("not proved")), "{told}");
-    eventually("its walls hold again", || platform.cli(&["status"]).status.success().then_some(()));
+    drop(holding(&platform));
 }
 
 fn process_id(pid: u32) -> rustix::process::Pid {

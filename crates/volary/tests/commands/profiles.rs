@@ -1,6 +1,6 @@
 //! `profile check`: what a run would meet, said before there is one; and what `reach` says of a profile's secrets.
 
-use crate::shared::{all, platform, text};
+use crate::shared::{all, api, platform, text};
 
 const GOOD: &str = r#"
 [[capability]]
@@ -102,5 +102,39 @@ fn a_profile_that_names_what_is_not_there_is_told_all_of_it_before_a_run() {
     drop(platform.ok(&["secret", "delete", "capability/shop"]));
     let reach = platform.ok(&["reach", "good"]);
     assert!(reach.contains("capability \"shop\": capability/shop: not set"), "{reach}");
+    platform.stop();
+}
+
+#[test]
+fn a_folder_of_keys_is_refused_before_a_box_and_told_by_check_and_reach_and_recorded_by_name_alone() {
+    let platform = platform();
+    let dir = tempfile::Builder::new().prefix("volary-k-").tempdir_in("/tmp").unwrap();
+    let home = dir.path().join("ada");
+    std::fs::create_dir_all(home.join(".aws/sso")).unwrap();
+    std::fs::create_dir(home.join("toolchain")).unwrap();
+    std::fs::write(home.join(".aws/credentials"), "aws_secret_access_key = canary-of-a-folder-0123").unwrap();
+    let named = |path: &str| format!("[[folders]]\npath = {:?}\n", home.join(path));
+    for (path, why) in [("", "holds .aws"), (".aws", "lies in, .aws"), (".aws/sso", "lies in, .aws")] {
+        // Behind another fault, and behind a folder that may be shown.
+        let text_of = format!("tools = [\"teleport\"]\n{}{}", named("toolchain"), named(path));
+        std::fs::write(platform.home().join("profiles/keys.toml"), &text_of).unwrap();
+        let check = platform.cli(&["profile", "check", "keys"]);
+        assert!(check.status.code() == Some(1) && text(&check.stdout).contains(why), "{path}: {}", all(&check));
+        std::fs::write(platform.home().join("profiles/keys.toml"), named(path)).unwrap();
+        let reach = platform.cli(&["reach", "keys"]);
+        assert!(reach.status.code() == Some(1) && text(&reach.stderr).contains(why), "{path}: {}", all(&reach));
+        let run =
+            platform.cli(&["exec", "--profile", "keys", "--", "cat", home.join(".aws/credentials").to_str().unwrap()]);
+        assert!(run.status.code() == Some(125) && text(&run.stderr).contains(why), "{path}: {}", all(&run));
+        assert!(!all(&run).contains("canary"), "{path}: {}", all(&run));
+    }
+    let runs = platform.json(&["runs", "--json"]);
+    for run in runs.as_array().unwrap() {
+        let entries = platform.json_lines(&["log", run["run"].as_str().unwrap(), "--json"]);
+        assert!(entries.iter().all(|entry| entry["event"]["kind"] != "walls"), "a box was made: {entries:#?}");
+    }
+    let evidence = text(&api(&platform, "/api/evidence"));
+    assert_eq!(evidence.matches("where keys are kept").count(), 3, "{evidence}");
+    assert!(!evidence.contains("canary"), "{evidence}");
     platform.stop();
 }

@@ -100,7 +100,7 @@ fn a_run_leaves_branch_index_worktree_and_settings_as_they_were_and_adds_one_bra
 }
 
 #[test]
-fn the_branchs_commit_is_the_owners_and_says_which_run_and_model_made_it() {
+fn the_branchs_commit_is_the_persons_by_its_owners_hand_and_says_which_run_and_model_made_it() {
     let (platform, repo) = (platform(), Repo::failing());
     drop(repo.git(&["config", "user.name", "Olga Owner"]));
     drop(repo.git(&["config", "user.email", "olga@example.org"]));
@@ -109,7 +109,8 @@ fn the_branchs_commit_is_the_owners_and_says_which_run_and_model_made_it() {
     let ran = run(&platform, &repo, &[]);
     let branch = format!("volary/{}", ran.run);
     let show = |format: &str| repo.git(&["show", "--no-patch", &format!("--format={format}"), &branch]);
-    assert_eq!(show("%an <%ae>"), "Olga Owner <olga@example.org>");
+    let person = ran.of_kind("accepted")[0]["person"].as_str().unwrap();
+    assert_eq!(show("%an <%ae>"), format!("{person} <{person}@localhost>"));
     assert_eq!(show("%cn <%ce>"), "Olga Owner <olga@example.org>");
     assert_eq!(show("%(trailers:key=Run,valueonly)"), ran.run);
     assert_eq!(show("%(trailers:key=Agent,valueonly)"), "volary/claude");

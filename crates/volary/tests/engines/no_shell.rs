@@ -1,6 +1,6 @@
 //! After its start an agent executes nothing: every way that `executes.rs` knows, in a whole box of each engine.
 
-use crate::{begun, heard, tell};
+use crate::{begun, heard};
 use api::inbox::{AgentTask, Counts, Done, Kind, ModelRoute, ToRunner};
 use model::event::Exit;
 use model::{Dialect, Event, Limits};
@@ -23,6 +23,13 @@ fn scripted(dir: &Path, feature: &str) -> Vec<u8> {
     let compiled = rustc.output().unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     std::fs::read(to).unwrap()
+}
+
+/// Answers a runner that may have said its last word by now, which comes next.
+fn told(input: &mut File, message: &ToRunner) {
+    if let Err(e) = crate::try_to_tell(input, message) {
+        assert_eq!(e.kind(), std::io::ErrorKind::BrokenPipe);
+    }
 }
 
 /// What each way met in a box of one engine: its name, and an error number.
@@ -53,10 +60,7 @@ fn tried(agent: &[u8], docker: Option<&Docker>, label: &str) -> Vec<(String, i32
         match heard(&mut output) {
             (Kind::Event, body) => {
                 events += 1;
-                // Its runner may have said its last word by now, which comes next.
-                if let Err(e) = crate::try_to_tell(&mut input, &ToRunner::Kept { events }) {
-                    assert_eq!(e.kind(), std::io::ErrorKind::BrokenPipe);
-                }
+                told(&mut input, &ToRunner::Kept { events });
                 if let Event::Chunk { text, .. } = serde_json::from_slice(&body).unwrap() {
                     let (way, errno) = text.split_once(' ').unwrap();
                     met.push((way.to_owned(), errno.parse().unwrap()));
@@ -64,7 +68,7 @@ fn tried(agent: &[u8], docker: Option<&Docker>, label: &str) -> Vec<(String, i32
             }
             (Kind::Ask, _) => {
                 asked += 1;
-                tell(&mut input, &ToRunner::Met { asked, counts: Counts::default() });
+                told(&mut input, &ToRunner::Met { asked, counts: Counts::default() });
             }
             (Kind::Done, body) => {
                 let done: Done = serde_json::from_slice(&body).unwrap();

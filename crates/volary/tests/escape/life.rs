@@ -3,6 +3,7 @@
 use crate::support::{all, platform, shell, text};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use testkit::eventually;
 
 const DAEMONS: &str = include_str!("daemons.c");
@@ -75,9 +76,12 @@ fn what_ignores_signals_daemonises_and_hides_is_gone_when_the_platform_ends() {
     let mark = format!("mark-down-{}", std::process::id());
     let mut child = started(&platform, &mark);
     // The client's command line names the home, as what must not be left does.
+    let killed = Instant::now();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(alive(&mark).len(), 5, "a killed client ends no run");
+    let left = alive(&mark).len();
+    // Within the five seconds for which a client may be away.
+    assert!(left == 5 || killed.elapsed() > Duration::from_secs(4), "a killed client ends no run: {left} are left");
     platform.down();
     assert_eq!(alive(&mark), Vec::<String>::new());
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{all, platform, profile, shell, text};
 use std::process::Output;
-use testkit::Platform;
+use testkit::{Platform, eventually};
 
 /// Small numbers, so that a flood is over soon; but time for a compiler on a machine that is very busy.
 const SMALL: &str = "memory-mib = 128\nscratch-mib = 64\nworktree-mib = 32\nprocesses = 32\nopen-files = 64\n\
@@ -29,19 +29,21 @@ fn works_still(platform: &Platform) {
 fn a_fork_bomb_meets_its_limit_and_ends_with_the_time_of_its_command() {
     let platform = platform();
     // What the kernel sets up for a process that it then refuses, it frees later: with little memory a bomb may meet that
-    // limit first (`met_first`).
+    // limit first.
     let roomy = SMALL.replace("memory-mib = 128", "memory-mib = 1024");
     profile(&platform, "small", &roomy.replace("command-seconds = 300", "command-seconds = 20"));
+    // It says when it met its limit: what takes its time until then is the compiler, on a machine that is very busy.
     let bomb = "#include <unistd.h>\n#include <signal.h>\n\
-                int main() { signal(SIGTERM, SIG_IGN); write(1, \"begun\\n\", 6); for (;;) fork(); }";
-    // Its time is the compiler's too, which has used it up on a machine that is very busy.
+                int main() { signal(SIGTERM, SIG_IGN); int first = getpid(), met = 0;\n\
+                for (;;) if (fork() < 0 && getpid() == first && !met++) write(1, \"refused\\n\", 8); }";
+    let full = |out: &Output| text(&out.stderr).contains("killed: memory limit 1024 MiB");
     let mut tries = (0..3).map(|_| compiled(&platform, bomb));
-    let out = tries.find(|out| text(&out.stdout).contains("begun")).expect("a bomb that began in its time");
+    let out =
+        tries.find(|out| text(&out.stdout) == "refused\n" || full(out)).expect("a bomb that met a limit in its time");
     let said = text(&out.stderr);
     assert_eq!(out.status.code(), Some(137), "{}", all(&out));
     let at_its_time = said.contains("killed: time limit 20 s") && said.contains("limit of 32 processes");
-    let met_first = said.contains("killed: memory limit 1024 MiB");
-    assert!(at_its_time || met_first, "{}", all(&out));
+    assert!(at_its_time || full(&out), "{}", all(&out));
     works_still(&platform);
 }
 
@@ -120,6 +122,8 @@ int main(int count, char **args) {
         }
         usleep(100000);
     }
+    /* Until it is looked at, on however busy a machine. */
+    if (NAMES > 1000) sleep(300);
     puts("held");
     return 0;
 }
@@ -173,8 +177,8 @@ fn a_full_worktree_or_scratch_is_enospc_and_the_hosts_disk_does_not_feel_it() {
     assert!(said[6] < 20_000, "{} files in a worktree of 32 MiB", said[6]);
     // Its own folder is one of the 16,384.
     assert_eq!(said[7], 16_383, "files in /dev/shm");
-    // What others on this machine write meanwhile is far less than what the floods asked for.
-    assert!(before.saturating_sub(free()) < 400 << 20, "the host's disk lost room");
+    // What others on this machine write meanwhile is far less than what the floods asked for, or goes again.
+    eventually("the room that the host's disk had", || (before.saturating_sub(free()) < 400 << 20).then_some(()));
     works_still(&platform);
 }
 

@@ -87,7 +87,7 @@ fn a_lease_that_a_person_takes_back_ends_its_command_and_all_that_it_started() {
     profile(&platform, "tok-Ab3dE5gH1jK2mN4p-of-revocation");
     let turns = vec![
         Turn { tools: vec![wish("in-variable")], ..Turn::says("I ask.") },
-        Turn { tools: vec![under_lease("sh -c 'sleep 1000 & sleep 1000'", 1)], ..Turn::says("I go.") },
+        Turn { tools: vec![under_lease("sh -c 'echo ready; sleep 1000 & sleep 1000'", 1)], ..Turn::says("I go.") },
         Turn {
             tools: vec![
                 shell("ls -A /run/bearer | wc -l; cat /proc/[0-9]*/comm | grep -c sleep"),
@@ -101,6 +101,12 @@ fn a_lease_that_a_person_takes_back_ends_its_command_and_all_that_it_started() {
     let (_double, args) = model(&platform, turns, &repo);
     let run =
         platform.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("volary starts");
+    // The lease is in use before the value is on its way.
+    eventually("its command", || {
+        let run = platform.json(&["runs", "--json"])[0]["run"].as_str()?.to_owned();
+        let log = platform.json_lines(&["log", &run, "--json"]);
+        log.iter().any(|entry| entry["event"]["kind"] == "output").then_some(())
+    });
     let in_use = eventually("a lease in use", || {
         let leases = platform.json(&["lease", "list", "--json"]);
         leases.as_array()?.iter().find(|lease| !lease["used"].is_null())?["lease"].as_str().map(str::to_owned)

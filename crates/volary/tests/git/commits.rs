@@ -86,7 +86,7 @@ fn an_agent_proposes_what_it_pushed_and_a_person_opens_it_in_its_words_without_t
     ]));
     let run = stage.cli(&["run", "--empty", "--profile", "git", "--model", "worker", "Write a"]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    assert_eq!(stage.refused(), ["propose.nothing"], "there was nothing at first: {run:?}");
+    assert_eq!(stage.rules(), ["propose.nothing"], "there was nothing at first: {run:?}");
     assert!(run.all().contains("the agent proposes") && stage.forge.proposals().is_empty(), "{run:?}");
     let opened = stage.propose();
     assert_eq!(opened.code, Some(0), "{opened:?}");

@@ -109,7 +109,7 @@ fn of_a_repository_on_the_host_nothing_but_the_runs_own_branch_is_set_and_nothin
     ] {
         let done = exec(&stage, &repo, &format!("{READY}{command}"));
         assert_ne!(done.code, Some(0), "{what}: {done:?}");
-        assert!(stage.refused().iter().any(|r| r == rule), "{what}: {:?} {done:?}", stage.refused());
+        stage.refused(rule, &format!("{what}: {done:?}"));
     }
     assert_eq!(standing(&repo), before);
     assert_eq!(repo.git(&["for-each-ref", "refs/heads/pr"]), "", "nothing was pushed");

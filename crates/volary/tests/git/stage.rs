@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
-use testkit::{Forge, Outside, Platform, Repo};
+use testkit::{Forge, Outside, Platform, Repo, eventually};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
 /// What opens the host.
@@ -164,8 +164,14 @@ impl Stage {
         lines.into_iter().map(|mut line| line["event"].take()).collect()
     }
 
-    /// The rules by which the last run was refused.
-    pub fn refused(&self) -> Vec<String> {
+    /// Waits until the last run was refused by this rule, which may be on the record after the box's end.
+    pub fn refused(&self, rule: &str, what: &str) {
+        let by_it = || self.rules().iter().any(|r| r == rule);
+        eventually(&format!("a refusal by {rule} of {what}"), || by_it().then_some(()));
+    }
+
+    /// The rules by which the last run was refused so far.
+    pub fn rules(&self) -> Vec<String> {
         let all = self.transcript();
         let refused = all.iter().filter(|event| event["kind"] == "verdict" && event["allowed"] == false);
         refused.map(|event| event["rule"].as_str().unwrap_or_default().to_owned()).collect()

@@ -3,7 +3,7 @@
 
 use crate::everything::{self, Said};
 use crate::search::{Canary, Search};
-use crate::{SMALL, VOLARY, ask_the_mirror, random, rows_to_the_mirror};
+use crate::{SMALL, VOLARY, ask_the_mirror, random, rows_to_the_mirror, the_mirror_was_asked};
 use testkit::{Mood, OauthDouble, Outside, Platform, Temporary, Tokens, mirror};
 
 /// What the provider's errors give back is told by these statuses: one that refuses, one that nobody understands, one that may
@@ -23,6 +23,7 @@ fn add(platform: &Platform, name: &str, provider: &OauthDouble, (shown, secret):
     let urls = ["/authorize", "/token", "/device", "/revoke"].map(|path| provider.url(path));
     let [authorize, token, device, revoke] = urls.each_ref().map(String::as_str);
     let add = ["connect", "add", name, "--client-id", "volary", "--internal", "--host", mirror::HOST];
+    let add = [&add[..], &["--host", mirror::HOST_OF_TWO]].concat();
     let add = [&add[..], &["--authorize-url", authorize, "--token-url", token]].concat();
     let add = [&add[..], &["--device-url", device, "--revoke-url", revoke, "--scopes", "read"], shown].concat();
     let sign_in = ["connect", "sign-in", name];
@@ -57,16 +58,13 @@ fn a_connections_tokens_that_hosts_and_its_provider_give_back_in_every_way_are_k
     add(&platform, "x", &provider, (BASIC, &secret), &mut said);
     provider.lives(Some(3600));
     let out = platform.cli(&["connect", "test", "x"]);
-    assert!(out.status.success() && provider.refreshes() == 1, "{}", String::from_utf8_lossy(&out.stderr));
+    // The server's own look may have exchanged it before.
+    assert!(out.status.success() && provider.refreshes() >= 1, "{}", String::from_utf8_lossy(&out.stderr));
     said.of("connect test", &out);
 
     std::fs::write(platform.home().join("profiles/x.toml"), profile()).expect("the profile is written");
     let out = platform.cli(&["exec", "--profile", "x", "--", "sh", "-c", &ask_the_mirror()]);
-    let shown = String::from_utf8_lossy(&out.stdout).into_owned();
-    // The control: the mirror was reached with the token, and what it gave back was taken out.
-    let taken = shown.matches("[scrubbed:connection/x").count();
-    assert!(taken >= mirror::WAYS.len(), "{shown}\n{}", String::from_utf8_lossy(&out.stderr));
-    assert!(!shown.contains("you sent nothing"), "{shown}");
+    the_mirror_was_asked(&platform, &out, "[scrubbed:connection/x");
     said.of("exec", &out);
 
     // Providers that give back the refresh token, or the client's secret, that they are shown, each in an error of its own.
@@ -109,7 +107,8 @@ fn a_connections_tokens_that_hosts_and_its_provider_give_back_in_every_way_are_k
     });
     let dashed = given.iter().map(|token| Canary::new("a token of words", &token.replace(['.', '~'], "")));
     let secrets = [secret.clone(), plain(&secret)].map(|value| Canary::new("the client's secret", &value));
-    let mut search = Search::new(&canaries.chain(dashed).chain(secrets).collect::<Vec<_>>());
+    let session = Canary::new("what the mirror signed in by", mirror::SESSION);
+    let mut search = Search::new(&canaries.chain(dashed).chain(secrets).chain([session]).collect::<Vec<_>>());
     everything::look(&platform, &temporary, &said, &mut search);
     search.verdict();
     platform.stop();

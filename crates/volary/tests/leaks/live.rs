@@ -57,8 +57,8 @@ fn profile() -> String {
     let host = mirror::HOST;
     let proxies = [("inject", "capability/app"), ("signed-in", "connection/x")].map(|(name, secret)| {
         format!(
-            "[[capability]]\nname = \"{name}\"\nsecret = \"{secret}\"\nkind = \"tool\"\ndestinations = [\"{host}\"]\n\
-             executables = [\"/usr/bin/sh\"]\nseconds = 60\n[[egress.write]]\ncapability = \"{name}\"\nhost = \"{host}\"\n\
+            "[[capability]]\nname = \"{name}\"\nsecret = \"{secret}\"\nkind = \"command\"\ndestinations = [\"{host}\"]\n\
+             executables = [\"/usr/bin/sh\"]\nseconds = 600\n[[egress.write]]\ncapability = \"{name}\"\nhost = \"{host}\"\n\
              method = \"POST\"\npath = \"/api/v3/repos/body/{name}\"\n"
         )
     });

@@ -7,6 +7,7 @@ mod everything;
 mod forge;
 mod live;
 mod minted;
+mod registry;
 mod routes;
 mod search;
 
@@ -15,6 +16,7 @@ use search::{Canary, Search};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::process::Output;
 use testkit::{ModelDouble, Outside, Platform, Repo, Temporary, Turn, mirror, shell_capability};
 
 const VOLARY: &str = env!("CARGO_BIN_EXE_volary");
@@ -41,13 +43,15 @@ fn random() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Rows by which what `capability` names is put into every request to the mirror.
+/// Rows by which what `capability` names is put into every request to the mirror, in either version of HTTP, and into what asks
+/// for a WebSocket there.
 fn rows_to_the_mirror(capability: &str) -> String {
-    ["GET", "POST"].iter().fold(String::new(), |mut rows, method| {
-        let host = mirror::HOST;
+    let hosts = [mirror::HOST, mirror::HOST_OF_TWO];
+    let rows = hosts.iter().flat_map(|host| ["GET", "POST"].map(|method| (*host, method, "/")));
+    rows.chain([(mirror::HOST, "UPGRADE", "/socket")]).fold(String::new(), |mut rows, (host, method, path)| {
         write!(
             rows,
-            "[[egress.write]]\ncapability = \"{capability}\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"/\"\n"
+            "[[egress.write]]\ncapability = \"{capability}\"\nhost = \"{host}\"\nmethod = \"{method}\"\npath = \"{path}\"\n"
         )
         .expect("memory takes it");
         rows
@@ -55,20 +59,51 @@ fn rows_to_the_mirror(capability: &str) -> String {
 }
 
 /// A shell's line that has the mirror give back the handle in each of its ways: to the terminal, to a file named by the host,
-/// and once by basic sign-in; and that shows the files.
+/// and once by basic sign-in; over HTTP/2; over a WebSocket; and that shows the files.
 fn ask_the_mirror() -> String {
-    let ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
+    const BEARER: &str = "-H \"authorization: Bearer $VOLARY_HANDLE\"";
+    const SOCKET: &str = "-H 'connection: upgrade' -H 'upgrade: websocket' -H 'sec-websocket-version: 13' \
+                          -H 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=='";
+    let mut ask = mirror::WAYS.iter().fold(String::new(), |mut ask, way| {
         let url = format!("https://{}/{way}", mirror::HOST);
         write!(
             ask,
-            "echo '== {way}'; curl -sS -D - -H \"authorization: Bearer $VOLARY_HANDLE\" {url}; \
+            "echo '== {way}'; curl -sS -D - {BEARER} {url}; \
              curl -sSOJ -X POST -d a=b -H \"x-api-key: $VOLARY_HANDLE\" {url}?1; \
-             curl -sSvL -u \"u:$VOLARY_HANDLE\" {url} 2>&1; "
+             curl -sSvL -u \"$VOLARY_HANDLE:\" {url} 2>&1; "
         )
         .expect("memory takes it");
         ask
     });
+    // The box's own side is of either version, whatever the host's is.
+    for way in mirror::WAYS_OF_TWO {
+        let url = format!("https://{}/{way}", mirror::HOST_OF_TWO);
+        ask += &format!("echo '== two {way}'; curl -sS -D - {BEARER} {url}; ");
+        ask += &format!("curl -sSv --http1.1 -X POST -d a=b -u \"$VOLARY_HANDLE:\" {url} 2>&1; ");
+    }
+    for way in mirror::FRAMES {
+        let url = format!("https://{}/socket/{way}", mirror::HOST);
+        ask += &format!("echo '== socket {way}'; curl -sS -N --http1.1 -D - {SOCKET} {BEARER} {url} 2>&1; echo; ");
+    }
     format!("cd /workspace; {ask} ls -l; cat *")
+}
+
+/// The controls of a command that asked the mirror, the last that ran: it was reached with the credential in every way, and what it
+/// gave back was taken out, by `placeholder`; a WebSocket was cut before it said it; and no cookie came.
+fn the_mirror_was_asked(platform: &Platform, out: &Output, placeholder: &str) {
+    let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+    let all = || format!("{shown}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(shown.matches(placeholder).count() >= mirror::WAYS.len(), "{}", all());
+    assert!(!shown.contains("you sent nothing") && !shown.contains("handle.misplaced"), "{}", all());
+    let (_, two) = shown.split_once("== two ").expect("it asked over HTTP/2");
+    let (two, sockets) = two.split_once("== socket ").expect("it asked for WebSockets");
+    assert!(two.matches("HTTP/").count() >= 2 * mirror::WAYS_OF_TWO.len(), "{two}");
+    assert!(two.contains("see below") && two.matches(placeholder).count() >= mirror::WAYS_OF_TWO.len(), "{two}");
+    assert_eq!(sockets.matches(" 101 ").count(), mirror::FRAMES.len(), "{sockets}");
+    let run = platform.json(&["runs", "--json"])[0]["run"].as_str().expect("an id").to_owned();
+    let log = platform.ok(&["log", &run, "--json"]);
+    assert_eq!(log.matches("\"websocket.credential\"").count(), mirror::FRAMES.len(), "{log}");
+    assert!(!shown.to_ascii_lowercase().contains("set-cookie"), "{}", all());
 }
 
 #[test]
@@ -84,24 +119,19 @@ fn a_credential_that_its_host_gives_back_in_every_way_is_kept_and_shown_nowhere(
         let profile = rows_to_the_mirror(name) + SMALL;
         std::fs::write(platform.home().join(format!("profiles/{name}.toml")), profile).expect("the profile is written");
         let out = platform.cli(&["exec", "--profile", name, "--", "sh", "-c", &ask_the_mirror()]);
-        // The control: the mirror was reached with the credential, and what it gave back was taken out.
-        let shown = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert!(
-            shown.matches("[redacted: ").count() >= mirror::WAYS.len(),
-            "{shown}\n{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-        assert!(!shown.contains("you sent nothing"), "{shown}");
+        the_mirror_was_asked(&platform, &out, &format!("[scrubbed:capability/{name}"));
         said.of(&format!("exec --profile {name}"), &out);
     }
-    let mut search = Search::new(&[Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    let session = Canary::new("what the mirror signed in by", mirror::SESSION);
+    let mut search =
+        Search::new(&[Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain), session]);
     everything::look(&platform, &temporary, &said, &mut search);
     search.verdict();
     platform.stop();
 }
 
 #[test]
-fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_shown_nowhere() {
+fn what_opens_a_repository_or_a_registry_that_gives_it_back_in_every_way_is_kept_and_shown_nowhere() {
     let temporary = Temporary::enter(VOLARY);
     let outside = Outside::enter();
     let platform = Platform::start_with(VOLARY, &outside.options());
@@ -128,7 +158,9 @@ fn what_opens_a_repository_whose_host_gives_it_back_in_every_way_is_kept_and_sho
     let runs = granted.as_array().expect("a list");
     let log = |run: &Value| platform.ok(&["log", run["run"].as_str().expect("an id"), "--json"]);
     assert!(runs.iter().all(|run| log(run).contains(mirror::HOST)), "the host was not asked");
-    let mut search = Search::new(&[Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    let mut canaries = registry::pull(&platform, &mut said);
+    canaries.extend([Canary::new("the odd secret", &odd), Canary::new("the plain secret", &plain)]);
+    let mut search = Search::new(&canaries);
     everything::look(&platform, &temporary, &said, &mut search);
     search.verdict();
     platform.stop();

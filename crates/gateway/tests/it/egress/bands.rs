@@ -41,10 +41,8 @@ pub fn sent(path: &str) -> Response<Words> {
     with(said(StatusCode::OK, body), "content-type", "application/x-git-upload-pack-result")
 }
 
-/// All that comes of a fetch, to the end of its connection.
-async fn fetched(world: &World, how: &str, cut: usize) -> Vec<u8> {
-    let url = format!("https://{HOST}/told/sent/{how}/{cut}");
-    world.desk(|desk| desk.repository = Some((url, Some(TOKEN.to_owned()))));
+/// A fetch of one commit, at the run's door.
+pub fn fetch() -> Vec<u8> {
     let body = [&line(format!("want {} side-band-64k\n", "1".repeat(40)).as_bytes())[..], b"0000", &line(b"done\n")];
     let body = body.concat();
     let head = format!(
@@ -52,9 +50,22 @@ async fn fetched(world: &World, how: &str, cut: usize) -> Vec<u8> {
          content-type: application/x-git-upload-pack-request\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    [head.as_bytes(), &body].concat()
+}
+
+/// Half of an answer to it: the pack begins, and is not whole. Of what comes the end waits for more, as long as a form of a value.
+pub fn half() -> Vec<u8> {
+    [line(b"NAK\n"), packet(1, b"PACK\0\x02"), packet(1, &[0; 4096]).repeat(16)].concat()
+}
+
+/// All that comes of a fetch, to the end of its connection.
+async fn fetched(world: &World, how: &str, cut: usize) -> Vec<u8> {
+    let url = format!("https://{HOST}/told/sent/{how}/{cut}");
+    world.desk(|desk| desk.repository = Some((url, Some(TOKEN.to_owned()))));
+    let request = fetch();
     soon("an answer", async {
         let mut stream = TcpStream::connect(world.house.door).await.expect("the door is open");
-        stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("written");
+        stream.write_all(&request).await.expect("written");
         let mut all = Vec::new();
         // It may be cut.
         drop(stream.read_to_end(&mut all).await);

@@ -1,10 +1,11 @@
 //! What goes on by the handle of a command, or by a value that a vendor minted, ends with the lease: a body either way and a
 //! WebSocket, over both versions of HTTP.
 
+use crate::egress::bands;
 use crate::egress::inside::two;
 use crate::egress::world::{TOKEN, Tls, World, writes};
 use crate::egress::writes::frame as message;
-use crate::house::{HANDLE, ask, soon, when};
+use crate::house::{HANDLE, ask, parse, soon, when};
 use api::delivery::{FromRunner, RUNNER, ToRunner};
 use api::frame;
 use api::grants::{FromGateway, StoredValue, ToGateway, WireSecret};
@@ -321,4 +322,34 @@ async fn a_fetch_that_is_under_way_ends_with_the_value_that_opens_its_repository
     let got = ask(world.house.door, &head, b"").await;
     refused(&got);
     assert!(begun() == 1 && world.origin.connected().is_empty(), "its host is not even reached");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_fetch_whose_host_has_sent_half_of_its_pack_ends_with_the_value_that_opens_it_for_the_box_and_for_the_host() {
+    let mut world = world(true).await;
+    let value = StoredValue { secret: "capability/forge".to_owned(), person: String::new(), version: 1 };
+    world.desk(|desk| {
+        desk.repository = Some((format!("https://{HOST}/half"), Some(TOKEN.to_owned())));
+        desk.stored = Some(value.clone());
+    });
+    let mut stream = TcpStream::connect(world.house.door).await.expect("the door is open");
+    stream.write_all(&bands::fetch()).await.expect("written");
+    let mut came = Vec::new();
+    soon("half of a pack", async {
+        while !came.windows(4).any(|four| four == b"PACK") {
+            assert_ne!(stream.read_buf(&mut came).await.expect("more of it"), 0, "it ended before");
+        }
+    })
+    .await;
+    let halves = world.origin.flow.halves.clone();
+    let standing = || halves.load(Ordering::Relaxed);
+    assert_eq!(standing(), 1);
+    world.house.say.send(ToGateway::EndValue { value }).expect("the server lives");
+    // A host that says no more for a minute would be given up, whatever became of the value.
+    let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut came)).await.expect("its end");
+    let got = parse(&came, ended.is_ok());
+    assert!(got.status == 200 && !got.whole, "half of a pack is taken for a whole one");
+    when("the end at its host", || standing() == 0).await;
+    let outcome = world.settled().await;
+    assert!(outcome.interrupted, "{outcome:?}");
 }

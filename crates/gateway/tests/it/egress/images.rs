@@ -252,6 +252,23 @@ async fn a_password_goes_to_its_registry_and_to_no_token_service_elsewhere() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_a_registry_was_shown_and_tells_by_the_name_of_a_host_or_as_an_errors_code_is_not_told_to_people() {
+    let world = World::with(any()).await;
+    world.desk(|desk| desk.credential = Some((PASSWORD.into(), "a.example".into(), 0)));
+    for image in ["told-password", "told-token", "token-at-password"] {
+        let (rule, said) = refused(&world, &format!("a.example/{image}")).await;
+        assert!(rule == "image.redirect" && said.contains("is not asked"), "{image}: {rule}: {said}");
+        assert!(!said.to_lowercase().contains("canary") && !said.contains(TOKEN), "{image}: {said}");
+        // Nobody else is asked, by that name or for it.
+        let seen = world.origin.seen();
+        assert!(seen.iter().all(|seen| seen.header("host") == Some("a.example")), "{image}: {seen:?}");
+    }
+    world.desk(|desk| desk.credential = Some(("alice:CANARY_OF_CAPITALS".into(), "a.example".into(), 0)));
+    let (rule, said) = refused(&world, "a.example/told-code").await;
+    assert!(rule == "image.sign-in" && !said.contains("CANARY"), "{rule}: {said}");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_registry_that_lies_or_breaks_off_is_cut_and_people_are_told_what_to_do() {
     let world = World::with(any()).await;
     for (image, rule, why) in [

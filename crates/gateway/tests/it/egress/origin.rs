@@ -62,6 +62,8 @@ pub struct Flow {
     /// Bytes of `/endless` that were taken.
     pub poured: Arc<AtomicU64>,
     drops: Arc<Semaphore>,
+    /// Connections over which half of a pack was sent, and which are not over.
+    pub halves: Arc<AtomicUsize>,
     /// What one connection of a host over HTTP/1.1 holds of an answer that is not taken, in bytes.
     pub held: Arc<AtomicUsize>,
     /// The same, of its kernel; 0: as much as that wants.
@@ -83,6 +85,22 @@ impl Flow {
         static WATER: [u8; 16 * 1024] = [b'w'; 16 * 1024];
         self.poured.fetch_add(WATER.len() as u64, Ordering::Relaxed);
         Some((Ok(Frame::data(Bytes::from_static(&WATER))), self))
+    }
+}
+
+/// What holds the answer of which half was sent.
+struct Half(Arc<AtomicUsize>);
+
+impl Half {
+    fn of(flow: &Flow) -> Self {
+        flow.halves.fetch_add(1, Ordering::Relaxed);
+        Self(flow.halves.clone())
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -108,6 +126,7 @@ impl Origin {
                 begun: Arc::default(),
                 poured: Arc::default(),
                 drops: Arc::new(Semaphore::new(0)),
+                halves: Arc::default(),
                 held: Arc::new(AtomicUsize::new(256 * 1024)),
                 sends: Arc::default(),
             },
@@ -268,6 +287,17 @@ impl Origin {
                 answer.headers_mut().insert("x-you-are", shown_at);
                 answer
             }
+            "/signed-in" => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("set-cookie", HeaderValue::from_static("session=minted-later"));
+                trailers.insert("x-sum", HeaderValue::from_static("42"));
+                let frames = [Ok(Frame::data(Bytes::from_static(b"signed in"))), Ok(Frame::trailers(trailers))];
+                let answer =
+                    with(Response::new(UnsyncBoxBody::new(StreamBody::new(tokio_stream(frames)))), "x-plain", "1");
+                let answer =
+                    with(with(answer, "set-cookie", "session=minted; HttpOnly"), "set-cookie2", "session=minted");
+                with(answer, "trailer", "set-cookie, x-sum")
+            }
             "/trailers" => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("x-sum", HeaderValue::from_static("42"));
@@ -313,6 +343,16 @@ impl Origin {
                 let said = Bytes::copy_from_slice(&path.as_bytes()["/pause/".len()..]);
                 let begun = futures_util::stream::iter([Ok(Frame::data(said))]);
                 Response::new(UnsyncBoxBody::new(StreamBody::new(begun.chain(futures_util::stream::pending()))))
+            }
+            "/half/git-upload-pack" => {
+                let standing = Half::of(&self.flow);
+                let half = futures_util::stream::iter([Ok(Frame::data(super::bands::half().into()))]);
+                let rest = futures_util::stream::once(async move {
+                    let _standing = standing;
+                    std::future::pending().await
+                });
+                let answer = Response::new(UnsyncBoxBody::new(StreamBody::new(half.chain(rest))));
+                with(answer, "content-type", "application/x-git-upload-pack-result")
             }
             "/repo.git/info/refs" => super::said::references(StatusCode::OK, super::world::TOKEN),
             path => said(StatusCode::OK, format!("{} {path}", head.method)),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 
 const HOST: &str = "api.example";
 
@@ -331,6 +331,34 @@ async fn an_answer_that_says_the_credential_is_scrubbed_in_body_and_headers() {
         assert_eq!(world.saw().method, "GET");
         assert!(got.text().contains("you are") && !got.text().contains(TOKEN) && !got.head.contains(TOKEN), "{got:?}");
         assert!(got.head.contains("x-you-are"), "{}", got.head);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_host_that_signs_in_who_shows_a_credential_gives_the_box_no_cookie_and_takes_none() {
+    let mut world = world("POST", "/").await;
+    world.names.set("a.example", &[&["93.184.216.34"]]);
+    // Who showed none is told what a host likes to set.
+    assert!(world.https("a.example", "GET /signed-in", b"").await.head.contains("session=minted"));
+    let shown = format!("authorization: Bearer {HANDLE}\r\n");
+    let got = world.https(HOST, &post("/signed-in", &shown, 0), b"").await;
+    assert_eq!((got.status, got.head.contains("x-plain")), (200, true), "{}", got.head);
+    assert!(!got.head.contains("minted") && got.text().contains("signed in"), "{got:?}");
+    let mut sender = two(world.tls("api.example:443", HOST, &[b"h2"]).await.unwrap()).await;
+    let request = Request::post(format!("https://{HOST}/signed-in")).header("te", "trailers");
+    let request = request.header("authorization", format!("Bearer {HANDLE}")).body(Full::new(Bytes::new())).unwrap();
+    let answer = soon("an answer", sender.send_request(request)).await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers().get("set-cookie")), (200, None));
+    let whole = soon("a body", answer.into_body().collect()).await.unwrap();
+    let trailers = whole.trailers().expect("trailers");
+    assert!(trailers.contains_key("x-sum") && !trailers.contains_key("set-cookie"), "{trailers:?}");
+    world.origin.seen();
+    // Nor does a plain read of it take one, whoever it was set for.
+    for head in ["GET /v2\r\ncookie: session=minted\r\n", "HEAD /\r\ncookie: a=b\r\n"] {
+        let got = world.https(HOST, head, b"").await;
+        assert_eq!((got.status, got.headers_rule()), (403, Some("read.cookie")), "{head}");
+        assert_eq!(world.refusal().await.rule, "read.cookie");
+        assert!(world.origin.seen().is_empty(), "{head}");
     }
 }
 

@@ -375,7 +375,8 @@ pub fn page() -> String {
         "# What no handle writes to at a forge\n\nGenerated from `policy::git::forge`; do not edit. Whatever a profile's row says, and \
          whatever the method but GET and HEAD (GraphQL not by those either). `*` is one part of a path, `**` one or more; what stands \
          before a row's first part does not matter, nor does a format behind its last (`.json`, `.txt`, any), a parameter behind a \
-         semicolon, or how it is spelled.\n",
+         semicolon, or how it is spelled. What GitHub takes by number (`repositories/ID`, `organizations/ID`, `organizations/ID/team/ID`) \
+         is what it takes by name (`repos/*/*`, `orgs/*`, `orgs/*/teams/*`).\n",
     );
     for api in Api::ALL {
         // Writing to a String does not fail.

@@ -1,11 +1,11 @@
 //! What a connection's token is used for: a run's writes, leases, and the hosts that it may go to.
 
-use super::{Provider, Turn, eventually, settings, signed_in, signed_in_to, without_an_end};
+use super::{Provider, Turn, done, eventually, settings, signed_in, signed_in_to, view, without_an_end};
 use crate::stage::{Stage, agent, sha256};
 use crate::{egress, leases, rows};
 use api::connections::{ConnectionEnded, ConnectionView};
 use api::frame;
-use api::grants::{EgressAsk, EgressWord, FromGateway, ToGateway};
+use api::grants::{EgressAsk, EgressWord, FromGateway, StoredValue, ToGateway};
 use api::leases::{LeaseAsk, ValueWord};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -21,7 +21,7 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
         provider.look(|played| played.lives = 3600);
         signed_in_to(&stage, "x", without_an_end()).await;
     }
-    let (_operator, launch) = stage.running(PROFILE).await;
+    let (_operator, launch) = stage.commanding(PROFILE).await;
     let mut gateway = stage.gateway().await;
     let (version, _) = egress::table(&mut gateway, &launch.run).await;
     let write = || EgressAsk { capability: Some("connection/x".into()), ..egress::write(&launch, version) };
@@ -61,6 +61,44 @@ async fn a_runs_write_is_given_a_connections_token_for_as_long_as_it_is_open_and
         (false, "connection.closed"),
     ];
     assert_eq!(rules, expected.map(|(allowed, rule)| (allowed, rule.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_by_a_connections_token_is_ended_when_its_sign_in_lapses_however_it_does() {
+    const PROFILE: &str = "[[egress.write]]\ncapability = \"connection/x\"\nhost = \"api.example.org\"\n\
+        method = \"POST\"\npath = \"/v1/issues\"\n";
+    // Nothing refreshes it; the provider no longer takes its sign-in; nobody knows what came of two refreshes.
+    for (access_only, turns) in [(true, vec![]), (false, vec![Turn::Refused]), (false, vec![Turn::Lost, Turn::Cut])] {
+        let stage = Stage::start();
+        let provider = Provider::default();
+        {
+            let _to = provider.behind(&stage).await;
+            provider.look(|played| played.lives = 3600);
+            signed_in(&stage, "x").await;
+        }
+        let (_operator, launch) = stage.commanding(PROFILE).await;
+        let mut gateway = stage.gateway().await;
+        let (version, _) = egress::table(&mut gateway, &launch.run).await;
+        let write = EgressAsk { capability: Some("connection/x".into()), ..egress::write(&launch, version) };
+        let word = egress::ask(&mut gateway, write).await;
+        let EgressWord::Granted { credential: Some(given), .. } = word else { panic!("no credential: {word:?}") };
+        let used = given.stored.expect("it is said which value it is");
+        drop(gateway);
+        let _to = provider.behind(&stage).await;
+        // The next one is over at once, and the one in use was in its place before.
+        provider.look(|played| {
+            (played.lives, played.access_only) = (u64::from(access_only), access_only);
+            played.turns.extend(&turns);
+        });
+        done(&stage, Method::POST, "/api/connections/x/device", json!({})).await;
+        eventually("the lapse", async || view(&stage, "x").await.state == "lapsed").await;
+        provider
+            .until("the end of what goes on", |played| {
+                let of_it = |over: &&StoredValue| over.secret == used.secret && over.person == used.person;
+                played.over.iter().find(of_it).is_some_and(|over| over.version >= used.version)
+            })
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

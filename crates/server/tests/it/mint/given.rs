@@ -85,7 +85,7 @@ async fn a_commands_lease_carries_a_session_in_a_file_of_credentials_and_it_is_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_carries_a_minted_token_for_what_its_path_is_about_and_another_path_has_none() {
     let stage = Stage::start();
-    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (_operator, launch, mut gateway) = commanding(&stage).await;
     let (law, _) = egress::table(&mut gateway, &launch.run).await;
     let ask = |capability: &str, host: &str, path: &str| EgressAsk {
         capability: Some(capability.into()),
@@ -151,7 +151,7 @@ async fn what_a_vendor_refuses_or_makes_too_wide_is_not_given_and_the_wider_one_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_lives_longer_than_was_asked_for_is_not_given_and_is_ended_or_said_to_be_left() {
     let stage = Stage::start();
-    let (_operator, launch, mut gateway) = running(&stage).await;
+    let (_operator, launch, mut gateway) = commanding(&stage).await;
     let (law, _) = egress::table(&mut gateway, &launch.run).await;
     let ask = EgressAsk {
         capability: Some("cluster".into()),

@@ -89,11 +89,21 @@ fn account() -> Value {
 }
 
 async fn running(stage: &Stage) -> (Operator, Launch, Gateway) {
+    minters(stage).await;
+    let (operator, launch) = stage.running(PROFILE).await;
+    (operator, launch, stage.gateway().await)
+}
+
+async fn commanding(stage: &Stage) -> (Operator, Launch, Gateway) {
+    minters(stage).await;
+    let (operator, launch) = stage.commanding(PROFILE).await;
+    (operator, launch, stage.gateway().await)
+}
+
+async fn minters(stage: &Stage) {
     for (name, value, minter) in [("acme", pem(), app()), ("aws", KEY, role()), ("cluster", BEARER, account())] {
         stage.secret(&format!("capability/{name}"), json!({ "value": value, "minter": minter })).await;
     }
-    let (operator, launch) = stage.running(PROFILE).await;
-    (operator, launch, stage.gateway().await)
 }
 
 /// The next call to a vendor, and its number.

@@ -86,7 +86,8 @@ fn reads(egress: &Egress, all: &Registries) -> Vec<String> {
     }
     if egress.reads != Reads::None {
         lines.push("data can leave in a URL: whoever runs a host that may be read sees what a run asks it for".into());
-        lines.push("cookies go along, for sites set them by themselves".into());
+        let but = if egress.write.is_empty() { "" } else { "; none to a host that a row to write names" };
+        lines.push(format!("cookies go along, for sites set them by themselves{but}"));
     }
     lines
 }
