@@ -19,8 +19,9 @@ use std::borrow::Cow;
 use store::chain::By;
 use store::{StoreError, Tx};
 
-/// Most characters of a refused request that its refusal shows.
+/// Most characters of a refused request that its refusal shows, and how many of them come before what was found.
 const MOST_SHOWN: usize = 2_000;
+const SHOWN_BEFORE: usize = 200;
 
 /// The profile that a run is to have, when nothing of it would bring a key into a box, and each secret that it names (of a
 /// capability, of a row to write, of a repository) is set, or signed in to, and may go where it says.
@@ -183,7 +184,7 @@ async fn task(app: &App, caller: &Caller, profile: &str, task: &str) -> Result<(
          name it in a `[[capability]]` of the profile, and have the task name that capability.",
         kinds(&what, &quoted)
     );
-    no_box(app, caller, profile, why, &shown).await
+    no_box(app, caller, profile, why, (task, &shown)).await
 }
 
 /// What was found in a request, and is more than `before`: by kind and name.
@@ -197,15 +198,30 @@ fn kinds(what: &scrub::Shown, before: &scrub::Shown) -> String {
     kinds.join(", ")
 }
 
-/// Refuses a request for what it holds, and shows whoever made it where; the record has the names alone.
-async fn no_box(app: &App, caller: &Caller, profile: &str, why: String, shown: &str) -> Result<(), Fault> {
+/// Refuses a request for what it holds, and shows whoever made it where: `shown` is that text scrubbed, nothing where no part
+/// of it is to be shown. The record has the names alone.
+async fn no_box(
+    app: &App,
+    caller: &Caller,
+    profile: &str,
+    why: String,
+    (text, shown): (&str, &str),
+) -> Result<(), Fault> {
     refused(app, caller, profile, "run.secret", &why).await?;
-    let shown = match shown.char_indices().nth(MOST_SHOWN) {
-        _ if shown.is_empty() => String::new(),
-        Some((at, _)) => format!(" It is: {}…", &shown[..at]),
-        None => format!(" It is: {shown}"),
-    };
+    let shown = if shown.is_empty() { String::new() } else { format!(" It is: {}", around(text, shown)) };
     Err(Fault::bad("run.secret", why + &shown))
+}
+
+/// What of a scrubbed text is shown: all, or a part that begins shortly before the first that was found.
+fn around(text: &str, shown: &str) -> String {
+    let same = text.chars().zip(shown.chars()).take_while(|(one, other)| one == other).count();
+    let (before, all) = (same.saturating_sub(SHOWN_BEFORE), shown.chars().count());
+    if all <= MOST_SHOWN {
+        return shown.to_owned();
+    }
+    let part: String = shown.chars().skip(before).take(MOST_SHOWN).collect();
+    let (begins, ends) = (if before > 0 { "…" } else { "" }, if all > before + MOST_SHOWN { "…" } else { "" });
+    format!("{begins}{part}{ends}")
 }
 
 /// As [`request`]; nor has a command a value for a variable in which programs look for a key.
@@ -236,7 +252,7 @@ async fn command(app: &App, caller: &Caller, profile: &str, argv: &[String]) -> 
         "This command holds {what}, and no box is given one. Store the key (`volary secret set`), name it in a `[[capability]]` of \
          the profile, and have the command use that: `volary exec --lease NAME`, or a variable of the profile with a handle."
     );
-    no_box(app, caller, profile, why, &shown).await
+    no_box(app, caller, profile, why, (&argv.join(" "), &shown)).await
 }
 
 async fn secrets(app: &App, caller: &Caller, profile: &Profile) -> Result<Result<(), Refusal>, Fault> {

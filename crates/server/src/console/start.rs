@@ -37,15 +37,18 @@ struct Wish {
     profile: String,
 }
 
-/// Which field a fault of [`runs::create`] is about.
-const FIELDS: [(&str, &str); 6] = [
-    ("run.task", "task"),
-    ("run.secret", "task"),
-    ("run.repo", "repo"),
-    ("model.", "model"),
-    ("secret.", "model"),
-    ("profile.", "profile"),
-];
+/// Which field a fault of [`runs::create`] is about: a secret's, its model or the profile that names it.
+fn fields(fault: &Fault) -> [(&'static str, &'static str); 6] {
+    let names_it = if fault.problem.message.contains("\"model/") { "model" } else { "profile" };
+    [
+        ("run.task", "task"),
+        ("run.secret", "task"),
+        ("run.repo", "repo"),
+        ("model.", "model"),
+        ("secret.", names_it),
+        ("profile.", "profile"),
+    ]
+}
 
 async fn show(by: Viewer<RunsCreate>, State(app): State<App>) -> Result<Markup, Trouble> {
     form(&app, by.caller(), &Wish::default(), &Wrong::default()).await
@@ -75,8 +78,9 @@ async fn start(
         Err(fault) => {
             let status = fault.status;
             // Sent again as it is then, it holds no key.
-            wish.task = app.scrubber().scrub_str(&wish.task).into_owned();
-            let wrong = Wrong::of(fault, &FIELDS)?;
+            wish.task = app.scrubber().scrub_str(&wish.task.replace("\r\n", "\n")).into_owned();
+            let about = fields(&fault);
+            let wrong = Wrong::of(fault, &about)?;
             let page = form(&app, by.caller(), &wish, &wrong).await?;
             Ok((status, page).into_response())
         }

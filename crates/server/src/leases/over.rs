@@ -199,13 +199,16 @@ pub async fn value_over(tx: &mut Tx, (name, person): (&str, &str), who: &str, at
     let mut all = Ended { value, ..Ended::default() };
     for mut lease in tx.open_leases().await?.into_iter().filter(|lease| lease.secret == name) {
         let Some(run) = tx.run(&lease.run).await? else { continue };
+        if !person.is_empty() && person != run.person {
+            continue;
+        }
         // One in use carries what was chosen when that began; one that is not would carry what is chosen now.
         let is_other = match tx.secret_for(name, &run.person).await? {
             Ok(chosen) => {
                 chosen.is_some_and(|row| row.person != person && lease.used.is_none_or(|used| row.set_at <= used))
             }
-            // Which of the two one in use has is not known any more; it is never a third person's.
-            Err(_) => !person.is_empty() && person != run.person,
+            // Which of the two one in use has is not known any more.
+            Err(_) => false,
         };
         if is_other {
             continue;

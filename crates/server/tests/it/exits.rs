@@ -141,12 +141,20 @@ async fn a_task_with_a_key_or_a_token_in_it_is_refused_and_recorded_by_name_alon
         let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(long).unwrap())).await;
         assert_eq!(refused.text().contains('…'), !is_whole, "{}", refused.text());
     }
+    // It is shown where it stands, however far that is.
+    let far = agent(&format!("{} here {KEY} and on", "far ".repeat(5_000)));
+    let refused = stage.home(Method::POST, "/api/runs", Some(serde_json::to_value(far).unwrap())).await;
+    assert!(
+        refused.text().contains("It is: …") && refused.text().contains("here [scrubbed:model/m"),
+        "{}",
+        refused.text()
+    );
     let evidence = stage.home(Method::GET, "/api/evidence", None).await;
     for (_, what, _) in &tries {
         clean(&evidence.body, what);
     }
     let text = evidence.text();
-    assert_eq!(text.matches("run.refused").count(), tries.len() + 2, "{text}");
+    assert_eq!(text.matches("run.refused").count(), tries.len() + 3, "{text}");
     assert!(!text.contains("publish it") && !text.contains("line one") && !text.contains("model/other"), "{text}");
     assert!(!text.contains("run.accepted"), "{text}");
     // What quotes a transcript has none, and is told as it was written.
