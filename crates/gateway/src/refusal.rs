@@ -74,7 +74,8 @@ impl Refusal {
         if rule == SERVER_FAILED {
             return Self::of(StatusCode::SERVICE_UNAVAILABLE, Kind::Fault, rule, why);
         }
-        Self::of(StatusCode::FORBIDDEN, Kind::Denied, rule, why)
+        let next = policy::egress::next::of(&rule).map(str::to_owned);
+        Self { next, ..Self::of(StatusCode::FORBIDDEN, Kind::Denied, rule, why) }
     }
     /// The provider could not be used; not a rule.
     pub(crate) fn fault(rule: &str, why: impl Into<String>) -> Self {

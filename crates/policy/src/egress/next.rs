@@ -47,6 +47,10 @@ pub fn of(rule: &str) -> Option<&'static str> {
         "connect.credential" => {
             "Send the CONNECT without it; a handle goes into the request inside, where the profile has a row for it."
         }
+        "handle.lease" => {
+            "Send it again from a command that is started under a lease of the capability, with the VOLARY_HANDLE that it has then: \
+             an agent asks for one by the tool `lease`, a person by `volary exec --lease`."
+        }
         "connect.inside" => "Send the request itself over this connection, without another CONNECT.",
         "write.plain" => "Send it again over https.",
         "write.path" => {

@@ -84,11 +84,6 @@ pub fn why_none(rule: &str, target: &str) -> String {
         (None, "write.handle" | "write.credential") => {
             "The profile has a row for it. The agent was told to show the handle, and how it gets one.".to_owned()
         }
-        (None, "handle.lease") => {
-            "The profile has a row for it. Its use is leased: to an agent's command by its tool `lease`, to a person's by \
-             `volary exec --lease`."
-                .to_owned()
-        }
         (None, "write.no-row" | "handle.no-row" | "read.credential" | "upgrade.no-row") => {
             "No row is for plain http. The agent was told to send it over https.".to_owned()
         }

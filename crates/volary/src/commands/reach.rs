@@ -167,8 +167,8 @@ fn lines(
         (
             "keys",
             vec![
-                "none: an opaque handle that works on this run's door only, for its model and the capabilities under \"can \
-                 write\" only, until the run ends"
+                "none: opaque handles that work on this run's door only: an agent's for its model, a command's for the capabilities \
+                 under \"can write\", until the run ends, or the lease"
                     .to_owned(),
             ],
         ),
@@ -187,7 +187,7 @@ fn lines(
         ),
         (
             "changes that leave",
-            vec!["one branch volary/<run> in the given repository, imported as the repository's owner, beside what is pushed; nothing is merged".to_owned()],
+            vec!["one branch volary/<run> in the given repository, by the run's person as its author and the repository's owner as its committer, beside what is pushed; nothing is merged".to_owned()],
         ),
         (
             "limits",
